@@ -1,0 +1,151 @@
+"""Loads who is connected through Cronofy, and keeps the history that Cronofy's identity API does not have."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import dlt
+import pyarrow as pa
+from dlt.common.schema.typing import TMergeDispositionDict
+from dlt.common.storages.load_package import load_package_state
+from dlt.extract import DltResource
+
+from .frames import to_arrow
+from .knowledge import WarehouseKnowledge
+from .settings import (
+    ACCOUNT,
+    CONFIG_SECTIONS,
+    DEFAULT_ENDPOINTS,
+    PROFILES,
+    USERINFO,
+    CronofyConfiguration,
+    PollingSettings,
+    check_endpoints,
+)
+from .sweep import Rows, Sweep
+from .tables import TABLES, Table
+from .tokens import read_tokens
+
+SOURCE_NAME = "cronofy"
+
+
+@dlt.source(name=SOURCE_NAME, section=SOURCE_NAME, spec=CronofyConfiguration)
+def cronofy_source(
+    tokens: Any = None,
+    tokens_file: str | None = None,
+    data_center: str = dlt.config.value,
+    base_url: str | None = None,
+    requests_per_second: float = dlt.config.value,
+    requests_per_minute: float = dlt.config.value,
+    max_attempts: int = dlt.config.value,
+    timeout: float = dlt.config.value,
+    endpoints: Sequence[str] | None = None,
+    sweep: Sweep | None = None,
+) -> Sequence[DltResource]:
+    """Connection health of Cronofy accounts: current state, change log and every poll.
+
+    One poll feeds several tables, so `source.with_resources(...)` decides what is called: `userinfo` or
+    `calendars` calls `/v1/userinfo`, which fills the profile tables as well; without them `profiles` or
+    `profile_changes` calls `/v1/profiles`; `account` calls `/v1/account`, at most once a day per token.
+    What the destination holds already is read from it, and only changes are loaded.
+
+    Args:
+        tokens: {key, access_token, refresh_token, data_center} or plain access tokens; an iterable or a
+            callable that returns one.
+        tokens_file: CSV, JSON Lines or Parquet file with those columns.
+        data_center: us, au, ca, de, sg or uk, for tokens that name none.
+        base_url: overrides the data center's host.
+        requests_per_second: never exceeded.
+        requests_per_minute: never exceeded.
+        max_attempts: tries of one request.
+        timeout: seconds one try may take.
+        endpoints: overrides what `with_resources` would call: `userinfo`, `account`, `profiles`.
+        sweep: a prepared sweep instead of tokens and settings; used by the scheduled load.
+
+    Raises:
+        ConfigurationError: tokens or settings cannot be used; says which and where.
+    """
+    if sweep is None:
+        configuration = CronofyConfiguration()
+        configuration.update(
+            {
+                "data_center": data_center,
+                "base_url": base_url,
+                "requests_per_second": requests_per_second,
+                "requests_per_minute": requests_per_minute,
+                "max_attempts": max_attempts,
+                "timeout": timeout,
+            }
+        )
+        settings = PollingSettings.of(configuration)
+        found = read_tokens(tokens, tokens_file)
+        sweep = Sweep(
+            settings,
+            tokens=[replace(token, data_center=token.data_center or settings.data_center) for token in found],
+        )
+    wanted = check_endpoints(endpoints) if endpoints is not None else None
+    polled = dlt.resource(_polled, name="polled", selected=False)(sweep, wanted)
+    return [polled, *(_table_resource(polled, table) for table in TABLES.values())]
+
+
+async def _polled(sweep: Sweep, endpoints: tuple[str, ...] | None) -> AsyncIterator[dict[str, pa.Table]]:
+    """Poll once for all tables; yields Arrow tables by name."""
+    schema = dlt.current.source_schema()
+    tables = set(dlt.current.source().selected_resources) & TABLES.keys()
+    load_id = load_package_state()["load_id"]
+
+    def frame(rows: Rows) -> dict[str, pa.Table]:
+        frames = {}
+        for name, table_rows in rows.items():
+            columns = schema.tables[name]["columns"] if name in schema.tables else {}
+            known = {
+                column: hints["data_type"] or "" for column, hints in columns.items() if "data_type" in hints
+            }
+            frames[name] = to_arrow(TABLES[name], table_rows, load_id, known, schema.naming.normalize_path)
+        return frames
+
+    # every table exists from the first load on, rows or not, so that views and queries can rely on it
+    yield frame({name: [] for name in tables if not _has_columns(schema.tables.get(name))})
+    knowledge = WarehouseKnowledge(dlt.current.pipeline(), schema.name)
+    async for rows in sweep.run(knowledge, endpoints or endpoints_for(tables), tables):
+        yield frame({name: table_rows for name, table_rows in rows.items() if table_rows})
+
+
+def endpoints_for(tables: set[str]) -> tuple[str, ...]:
+    """The endpoints to call when these tables are selected."""
+    endpoints = []
+    if tables & {"userinfo", "calendars"}:
+        endpoints.append(USERINFO)
+    if "account" in tables:
+        endpoints.append(ACCOUNT)
+    if tables & {"profiles", "profile_changes"} and USERINFO not in endpoints:
+        endpoints.append(PROFILES)
+    return tuple(endpoints) or (USERINFO,)
+
+
+def _has_columns(table: Any) -> bool:
+    return bool(table) and any("data_type" in column for column in table["columns"].values())
+
+
+def _table_resource(polled: DltResource, table: Table) -> DltResource:
+    def pick(frames: dict[str, pa.Table]) -> Iterator[pa.Table]:
+        if table.name in frames:
+            yield frames[table.name]
+
+    select: Callable[..., Iterator[pa.Table]] = pick
+    columns: dict[str, Any] = {column: {"nullable": False} for column in table.key}
+    if table.strategy == "delete-insert":
+        # should one load hold a row twice, the newest one stays
+        columns["observed_at"] = {"dedup_sort": "desc"}
+    disposition: TMergeDispositionDict = {"disposition": "merge", "strategy": table.strategy}
+    make = dlt.transformer(
+        name=table.name,
+        data_from=polled,
+        primary_key=list(table.key),
+        columns=columns,
+        write_disposition=disposition,
+    )
+    return cast("DltResource", make(select))
+
+
+__all__ = ["CONFIG_SECTIONS", "DEFAULT_ENDPOINTS", "SOURCE_NAME", "cronofy_source", "endpoints_for"]

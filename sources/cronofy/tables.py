@@ -8,7 +8,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-Disposition = Literal["upsert", "insert-only"]
+Disposition = Literal["delete-insert", "insert-only"]
 
 TEXT = pa.string()
 BOOL = pa.bool_()
@@ -33,7 +33,7 @@ class Table:
 USERINFO = Table(
     name="userinfo",
     key=("token_key",),
-    strategy="upsert",
+    strategy="delete-insert",
     schema=pa.schema(
         [
             _required("token_key", TEXT),
@@ -58,7 +58,7 @@ USERINFO = Table(
 ACCOUNT = Table(
     name="account",
     key=("token_key",),
-    strategy="upsert",
+    strategy="delete-insert",
     schema=pa.schema(
         [
             _required("token_key", TEXT),
@@ -78,7 +78,7 @@ ACCOUNT = Table(
 PROFILES = Table(
     name="profiles",
     key=("token_key", "profile_type", "profile_id"),
-    strategy="upsert",
+    strategy="delete-insert",
     schema=pa.schema(
         [
             _required("token_key", TEXT),
@@ -102,7 +102,7 @@ PROFILES = Table(
 CALENDARS = Table(
     name="calendars",
     key=("token_key", "calendar_id"),
-    strategy="upsert",
+    strategy="delete-insert",
     schema=pa.schema(
         [
             _required("token_key", TEXT),

@@ -1,0 +1,47 @@
+"""Time, injected: wall clock for stamps, monotonic clock for waiting."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the poller needs to know about time."""
+
+    def now(self) -> datetime:
+        """The present, in UTC; never the same instant twice."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never steps."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for that many seconds of `monotonic`."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock, held strictly increasing so that no two polls share an instant."""
+
+    def __init__(self) -> None:
+        self._last = datetime.min.replace(tzinfo=UTC)
+
+    def read(self) -> datetime:
+        """The wall clock as it stands; a simulation overrides this."""
+        return datetime.now(UTC)
+
+    def now(self) -> datetime:
+        """The present in UTC, at least a microsecond after the last one given."""
+        # a wall clock that steps back (NTP, a moved VM) must not put an answer before its predecessor
+        self._last = max(self.read(), self._last + timedelta(microseconds=1))
+        return self._last
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never steps."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait that many seconds."""
+        await asyncio.sleep(seconds)

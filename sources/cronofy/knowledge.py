@@ -1,0 +1,177 @@
+"""Knowledge: what the warehouse knows, read as far as one batch of polls needs it.
+
+The warehouse is the checkpoint. There is no state file and nothing in dlt's state: each table is
+compared with its own rows only, so a table that missed a load catches up by itself.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+import dlt
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+from .changes import ProfileState, State
+from .payloads import PROFILE_TYPES
+from .tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO, Table
+
+Row = dict[str, Any]
+
+# parameters of one IN list; every warehouse dlt reaches takes this many
+MAX_PARAMETERS = 1000
+ROWS_PER_FETCH = 10_000
+
+
+@dataclass(slots=True)
+class Evidence:
+    """When a token was last polled and what account it belongs to."""
+
+    account_id: str | None = None
+    last_ok_at: datetime | None = None
+    last_attempt_at: datetime | None = None
+    account_read_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class TokenContent:
+    """The current-state rows of one token."""
+
+    userinfo: Row | None = None
+    account: Row | None = None
+    profiles: dict[tuple[str, str], Row] = field(default_factory=dict)
+    calendars: dict[str, Row] = field(default_factory=dict)
+
+
+# profile_type → profile_id → last known state
+AccountHistory = dict[str, dict[str, ProfileState]]
+# profile_type → instant of the account's newest sample
+LastSamples = dict[str, datetime]
+
+
+class Knowledge(Protocol):
+    """What change capture and planning ask of a warehouse."""
+
+    def evidence(self) -> dict[str, Evidence]:
+        """By token_key, for every token that was ever polled."""
+        ...
+
+    def token_contents(self, token_keys: Sequence[str], tables: set[str]) -> dict[str, TokenContent]:
+        """By token_key; tokens without rows are missing."""
+        ...
+
+    def account_histories(self, account_ids: Sequence[str]) -> dict[str, AccountHistory]:
+        """By account_id; accounts without changes are missing."""
+        ...
+
+    def last_samples(self, account_ids: Sequence[str]) -> dict[str, LastSamples]:
+        """By account_id; accounts without samples are missing."""
+        ...
+
+
+class WarehouseKnowledge:
+    """Knowledge read through the dataset of a dlt pipeline, in bounded pieces."""
+
+    def __init__(self, pipeline: dlt.Pipeline, schema_name: str) -> None:
+        self._dataset: dlt.Dataset | None = None
+        if schema_name in pipeline.schemas:
+            self._dataset = pipeline.dataset(schema=pipeline.schemas[schema_name])
+
+    def evidence(self) -> dict[str, Evidence]:
+        """By token_key, for every token that was ever polled; one pass over `polls`."""
+        found: dict[str, Evidence] = defaultdict(Evidence)
+        for row in self._rows(
+            POLLS,
+            "SELECT token_key, endpoint, MAX(polled_at) AS attempted_at,"
+            " MAX(CASE WHEN outcome = 'ok' THEN polled_at END) AS ok_at"
+            " FROM {table} WHERE outcome <> 'skipped' GROUP BY token_key, endpoint",
+        ):
+            seen = found[row["token_key"]]
+            if row["endpoint"] == ACCOUNT.name:
+                seen.account_read_at = row["attempted_at"]
+            else:
+                seen.last_ok_at = _later(seen.last_ok_at, row["ok_at"])
+                seen.last_attempt_at = _later(seen.last_attempt_at, row["attempted_at"])
+        for table in (ACCOUNT, USERINFO):
+            for row in self._rows(table, "SELECT token_key, account_id FROM {table}"):
+                found[row["token_key"]].account_id = row["account_id"]
+        return dict(found)
+
+    def token_contents(self, token_keys: Sequence[str], tables: set[str]) -> dict[str, TokenContent]:
+        """The current-state rows of these tokens, from the wanted tables."""
+        contents: dict[str, TokenContent] = defaultdict(TokenContent)
+        if USERINFO.name in tables:
+            for row in self._rows_in(USERINFO, "token_key", token_keys):
+                contents[row["token_key"]].userinfo = row
+        if ACCOUNT.name in tables:
+            for row in self._rows_in(ACCOUNT, "token_key", token_keys):
+                contents[row["token_key"]].account = row
+        if PROFILES.name in tables:
+            for row in self._rows_in(PROFILES, "token_key", token_keys):
+                contents[row["token_key"]].profiles[row["profile_type"], row["profile_id"]] = row
+        if CALENDARS.name in tables:
+            for row in self._rows_in(CALENDARS, "token_key", token_keys):
+                contents[row["token_key"]].calendars[row["calendar_id"]] = row
+        return contents
+
+    def account_histories(self, account_ids: Sequence[str]) -> dict[str, AccountHistory]:
+        """The newest change of every profile of these accounts; at one instant disconnected wins."""
+        histories: dict[str, AccountHistory] = {}
+        newest_first = (
+            "SELECT account_id, profile_type, profile_id, state, provider_name, provider_service,"
+            " profile_name, profile_initial_sync_required, profile_relink_url FROM ("
+            "SELECT t.*, ROW_NUMBER() OVER (PARTITION BY account_id, profile_type, profile_id"
+            " ORDER BY observed_at DESC,"
+            " CASE state WHEN 'disconnected' THEN 0 WHEN 'connected' THEN 1 ELSE 2 END) AS newness FROM {table} t WHERE account_id IN ({values})) ranked WHERE newness = 1"
+        )
+        for row in self._rows_in(PROFILE_CHANGES, "account_id", account_ids, newest_first):
+            history = histories.setdefault(row["account_id"], {})
+            history.setdefault(row["profile_type"], {})[row["profile_id"]] = ProfileState(
+                State(row["state"]),
+                row["provider_name"],
+                row["provider_service"],
+                row["profile_name"],
+                row["profile_initial_sync_required"],
+                row["profile_relink_url"],
+            )
+        return histories
+
+    def last_samples(self, account_ids: Sequence[str]) -> dict[str, LastSamples]:
+        """When each profile type of these accounts was last sampled; one pass over `polls`."""
+        newest = (
+            "SELECT account_id, MAX(CASE WHEN profiles IS NOT NULL THEN polled_at END) AS calendar,"
+            " MAX(CASE WHEN conferencing_profiles IS NOT NULL THEN polled_at END) AS conferencing"
+            " FROM {table} WHERE outcome = 'ok' AND account_id IN ({values}) GROUP BY account_id"
+        )
+        return {
+            row["account_id"]: {kind: row[kind] for kind in PROFILE_TYPES if row[kind] is not None}
+            for row in self._rows_in(POLLS, "account_id", account_ids, newest)
+        }
+
+    def _rows_in(
+        self, table: Table, column: str, values: Sequence[str], query: str | None = None
+    ) -> Iterator[Row]:
+        query = query or f"SELECT * FROM {{table}} WHERE {column} IN ({{values}})"  # noqa: S608 - our own names
+        for start in range(0, len(values), MAX_PARAMETERS):
+            yield from self._rows(table, query, values[start : start + MAX_PARAMETERS])
+
+    def _rows(self, table: Table, query: str, values: Sequence[str] = ()) -> Iterable[Row]:
+        if self._dataset is None or table.name not in self._dataset.schema.tables:
+            return
+        placeholders = ", ".join(["%s"] * len(values))
+        try:
+            with self._dataset.sql_client as client:
+                name = client.make_qualified_table_name(table.name)
+                text = query.format(table=name, values=placeholders)
+                with client.execute_query(text, *values) as cursor:
+                    for batch in cursor.iter_arrow(chunk_size=ROWS_PER_FETCH):
+                        yield from batch.to_pylist()
+        except (DatabaseUndefinedRelation, DestinationUndefinedEntity):
+            # the schema knows the table, the warehouse does not: nothing was ever loaded
+            return
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max((moment for moment in (one, other) if moment is not None), default=None)

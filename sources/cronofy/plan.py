@@ -1,0 +1,42 @@
+"""The plan: which tokens are due, and which of them first. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from .knowledge import Evidence
+from .polling import PollTask, calling_order
+from .settings import ACCOUNT
+from .tokens import Token
+
+# userinfo holds everything /v1/account says, so once a day is plenty
+ACCOUNT_EVERY = timedelta(days=1)
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def plan_polls(
+    tokens: Iterable[Token],
+    evidence: Mapping[str, Evidence],
+    now: datetime,
+    endpoints: Sequence[str],
+    every: timedelta = timedelta(0),
+) -> list[PollTask]:
+    """The due tokens with the endpoints to read, oldest evidence first.
+
+    A token is due unless it was polled successfully less than `every` ago; `/v1/account` is read at
+    most once a day whatever `every` says. The order is that of the last attempt, failed ones
+    included: were it that of the last success, tokens that always fail would use up every short run.
+    """
+    due = []
+    for token in tokens:
+        seen = evidence.get(token.key) or Evidence()
+        task_endpoints = tuple(name for name in endpoints if name != ACCOUNT or _account_due(seen, now))
+        alone = tuple(endpoints) == (ACCOUNT,)
+        if task_endpoints and (alone or seen.last_ok_at is None or now - seen.last_ok_at >= every):
+            order = calling_order(task_endpoints, account_known=seen.account_id is not None)
+            due.append((seen, PollTask(token, order, seen.account_id)))
+    due.sort(key=lambda pair: (pair[0].last_attempt_at or NEVER, pair[0].last_ok_at or NEVER))
+    return [task for _, task in due]
+
+
+def _account_due(seen: Evidence, now: datetime) -> bool:
+    return seen.account_read_at is None or now - seen.account_read_at >= ACCOUNT_EVERY

@@ -1,0 +1,124 @@
+"""Polling: the fan-out that turns poll tasks into a stream of polls in the order of their answers."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from .client import MAX_IN_FLIGHT, Answer, CronofyClient, Outcome
+from .errors import BadPayload
+from .payloads import Payload, parse
+from .settings import ACCOUNT, PROFILES
+from .tokens import Token
+
+
+@dataclass(frozen=True, slots=True)
+class PollTask:
+    """What to read for one token in this run; `account_id` as far as the warehouse knows it."""
+
+    token: Token
+    endpoints: tuple[str, ...]
+    account_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """One poll: the answer, what it says (ok polls only) and whose account it was."""
+
+    token: Token
+    endpoint: str
+    answer: Answer
+    account_id: str | None
+    payload: Payload | None
+
+
+class Poller:
+    """Polls tasks concurrently, with a bounded number of requests and answers in memory."""
+
+    def __init__(
+        self,
+        client: CronofyClient,
+        batch_size: int,
+        on_poll: Callable[[Poll], None],
+        max_in_flight: int = MAX_IN_FLIGHT,
+    ) -> None:
+        self._client = client
+        self._on_poll = on_poll
+        self._batch_size = batch_size
+        self._max_in_flight = max_in_flight
+
+    async def poll(self, tasks: Iterable[PollTask]) -> AsyncIterator[list[Poll]]:
+        """Batches of polls, ordered by `polled_at` within and across batches."""
+        remaining = iter(tasks)
+        # a poll is appended in the same step of the event loop that stamped its answer: the deque
+        # is in the order of polled_at, which change capture relies on
+        answered: deque[Poll] = deque()
+        ready = asyncio.Event()
+        workers = asyncio.gather(
+            *(self._work(remaining, answered, ready) for _ in range(self._max_in_flight))
+        )
+        workers.add_done_callback(lambda _: ready.set())
+        try:
+            while not workers.done():
+                await ready.wait()
+                ready.clear()
+                while len(answered) >= self._batch_size:
+                    yield [answered.popleft() for _ in range(self._batch_size)]
+            workers.result()  # a fault of ours ends the run, loudly
+            if answered:
+                yield list(answered)
+        finally:
+            workers.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await workers
+
+    async def _work(self, remaining: Iterator[PollTask], answered: deque[Poll], ready: asyncio.Event) -> None:
+        for task in remaining:
+            if not self._client.allowance.take(len(task.endpoints)):
+                return
+            while len(answered) >= 2 * self._batch_size:  # noqa: ASYNC110 - the consumer is a generator
+                await asyncio.sleep(0.01)
+            await self._poll_token(task, answered)
+            if len(answered) >= self._batch_size:
+                ready.set()
+
+    async def _poll_token(self, task: PollTask, answered: deque[Poll]) -> None:
+        account_id = task.account_id
+        for position, endpoint in enumerate(task.endpoints):
+            answer = await self._client.read(endpoint, task.token)
+            if answer is None:  # out of time: nothing was sent, so there is no poll to record
+                self._client.allowance.give_back(len(task.endpoints) - position - 1)
+                return
+            poll = interpret(task.token, endpoint, answer, account_id)
+            account_id = poll.account_id
+            answered.append(poll)
+            self._on_poll(poll)
+            if poll.answer.outcome is Outcome.TOKEN_REJECTED:
+                # the credential was refused, not the endpoint: asking elsewhere with it is a wasted call
+                self._client.allowance.give_back(len(task.endpoints) - position - 1)
+                return
+
+
+def interpret(token: Token, endpoint: str, answer: Answer, account_id: str | None) -> Poll:
+    """Read the body of a 200; what is not of the documented shape becomes bad_payload."""
+    if answer.outcome is not Outcome.OK:
+        return Poll(token, endpoint, answer, account_id, None)
+    try:
+        payload = parse(endpoint, answer.body)
+    except BadPayload as error:
+        answer.outcome, answer.message = Outcome.BAD_PAYLOAD, str(error)
+        payload = None
+    answer.body = b""
+    return Poll(token, endpoint, answer, payload.account_id or account_id if payload else account_id, payload)
+
+
+def calling_order(endpoints: tuple[str, ...], *, account_known: bool) -> tuple[str, ...]:
+    """The calls for one token, in order.
+
+    `/v1/profiles` does not say whose profiles it lists. Until some answer has named the account,
+    `/v1/account` (the smallest body that does) goes before it.
+    """
+    if endpoints == (PROFILES,) and not account_known:
+        return (ACCOUNT, PROFILES)
+    return endpoints

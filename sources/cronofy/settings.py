@@ -1,0 +1,121 @@
+"""Constants and configuration of the source, section `sources.cronofy`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from dlt.common.configuration import configspec
+from dlt.common.configuration.specs import BaseConfiguration
+from dlt.common.typing import TSecretValue
+
+from .errors import ConfigurationError
+
+# The US host carries no suffix: there is no api-us (docs, and cronofy-node's host table).
+DATA_CENTERS: dict[str, str] = {
+    "us": "https://api.cronofy.com",
+    "au": "https://api-au.cronofy.com",
+    "ca": "https://api-ca.cronofy.com",
+    "de": "https://api-de.cronofy.com",
+    "sg": "https://api-sg.cronofy.com",
+    "uk": "https://api-uk.cronofy.com",
+}
+
+# The identity endpoints, in the order a token's calls are made: the first answer names the account.
+USERINFO, ACCOUNT, PROFILES = "userinfo", "account", "profiles"
+ENDPOINTS = (USERINFO, ACCOUNT, PROFILES)
+DEFAULT_ENDPOINTS = (USERINFO, ACCOUNT)
+
+# Which endpoint fills which table, for `source.with_resources(...)`.
+CONFIG_SECTIONS = ("sources", "cronofy")
+
+
+@configspec
+class CronofyConfiguration(BaseConfiguration):
+    """What `.dlt/config.toml`, `.dlt/secrets.toml` or the environment say in section `sources.cronofy`."""
+
+    tokens: TSecretValue | None = None
+    """list of {key, access_token, refresh_token, data_center}, or of plain access tokens"""
+    tokens_file: str | None = None
+    """CSV, JSON Lines or Parquet file with those columns"""
+    data_center: str = "us"
+    """us, au, ca, de, sg or uk; a token's own value wins"""
+    base_url: str | None = None
+    """overrides the data center's host (sandbox, proxy, tests)"""
+    requests_per_second: float = 40.0
+    """never exceeded; Cronofy's own limit is 50 for the whole application"""
+    requests_per_minute: float = 400.0
+    """never exceeded; Cronofy's own limit is 500 for the whole application"""
+    max_attempts: int = 4
+    """tries of one request"""
+    timeout: float = 30.0
+    """seconds one try may take, from connecting to the last byte"""
+
+
+@dataclass(frozen=True, slots=True)
+class PollingSettings:
+    """How to poll, checked. Times in seconds."""
+
+    data_center: str = "us"
+    base_url: str | None = None
+    requests_per_second: float = 40.0
+    requests_per_minute: float = 400.0
+    max_attempts: int = 4
+    timeout_seconds: float = 30.0
+
+    @classmethod
+    def of(cls, configuration: CronofyConfiguration) -> "PollingSettings":
+        """Check a resolved configuration.
+
+        Raises:
+            ConfigurationError: a value is out of its range.
+        """
+        settings = cls(
+            data_center=str(configuration.data_center).lower(),
+            base_url=_checked_url(configuration.base_url),
+            requests_per_second=configuration.requests_per_second,
+            requests_per_minute=configuration.requests_per_minute,
+            max_attempts=configuration.max_attempts,
+            timeout_seconds=configuration.timeout,
+        )
+        if settings.data_center not in DATA_CENTERS:
+            raise _bad("data_center", f"one of {', '.join(DATA_CENTERS)}", configuration.data_center)
+        for name in ("requests_per_second", "requests_per_minute", "max_attempts", "timeout"):
+            value = getattr(configuration, name)
+            if not value > 0:
+                raise _bad(name, "greater than 0", value)
+        return settings
+
+    def host(self, data_center: str | None) -> str:
+        """The base URL a token of that data center goes to, and no other."""
+        return self.base_url or DATA_CENTERS[data_center or self.data_center]
+
+
+def _bad(name: str, expected: str, value: Any) -> ConfigurationError:
+    return ConfigurationError(f"{name} in [sources.cronofy] must be {expected}, not {value!r}")
+
+
+def _checked_url(url: str | None) -> str | None:
+    if not url:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ConfigurationError("base_url in [sources.cronofy] must look like https://host[:port][/path]")
+    if parts.username or parts.password:
+        raise ConfigurationError("base_url in [sources.cronofy] must not hold a user name or password")
+    return url.rstrip("/")
+
+
+def check_endpoints(endpoints: Sequence[str]) -> tuple[str, ...]:
+    """Known endpoints in calling order, without repeats.
+
+    Raises:
+        ConfigurationError: an unknown name, or none.
+    """
+    names = {name.strip().lower() for name in endpoints if name.strip()}
+    unknown = sorted(names - set(ENDPOINTS))
+    if unknown or not names:
+        raise ConfigurationError(
+            f"unknown endpoint {', '.join(unknown) or '(none)'}: choose from {', '.join(ENDPOINTS)}"
+        )
+    return tuple(name for name in ENDPOINTS if name in names)
