@@ -98,9 +98,7 @@ async def _polled(sweep: Sweep, endpoints: tuple[str, ...] | None) -> AsyncItera
         frames = {}
         for name, table_rows in rows.items():
             columns = schema.tables[name]["columns"] if name in schema.tables else {}
-            known = {
-                column: hints["data_type"] or "" for column, hints in columns.items() if "data_type" in hints
-            }
+            known = {column: str(hints.get("data_type")) for column, hints in columns.items()}
             frames[name] = to_arrow(TABLES[name], table_rows, load_id, known, schema.naming.normalize_path)
         return frames
 
@@ -138,14 +136,16 @@ def _table_resource(polled: DltResource, table: Table) -> DltResource:
         # should one load hold a row twice, the newest one stays
         columns["observed_at"] = {"dedup_sort": "desc"}
     disposition: TMergeDispositionDict = {"disposition": "merge", "strategy": table.strategy}
-    make = dlt.transformer(
-        name=table.name,
+    # dlt's overloads leave the disposition dictionary out, which its documentation describes
+    resource = dlt.transformer(  # type: ignore[call-overload]
+        select,
         data_from=polled,
+        name=table.name,
         primary_key=list(table.key),
         columns=columns,
         write_disposition=disposition,
     )
-    return cast("DltResource", make(select))
+    return cast("DltResource", resource)
 
 
 __all__ = ["CONFIG_SECTIONS", "DEFAULT_ENDPOINTS", "SOURCE_NAME", "cronofy_source", "endpoints_for"]

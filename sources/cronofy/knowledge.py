@@ -119,13 +119,18 @@ class WarehouseKnowledge:
     def account_histories(self, account_ids: Sequence[str]) -> dict[str, AccountHistory]:
         """The newest change of every profile of these accounts; at one instant disconnected wins."""
         histories: dict[str, AccountHistory] = {}
-        newest_first = (
-            "SELECT account_id, profile_type, profile_id, state, provider_name, provider_service,"
-            " profile_name, profile_initial_sync_required, profile_relink_url FROM ("
-            "SELECT t.*, ROW_NUMBER() OVER (PARTITION BY account_id, profile_type, profile_id"
-            " ORDER BY observed_at DESC,"
-            " CASE state WHEN 'disconnected' THEN 0 WHEN 'connected' THEN 1 ELSE 2 END) AS newness FROM {table} t WHERE account_id IN ({values})) ranked WHERE newness = 1"
-        )
+        newest_first = """
+            SELECT account_id, profile_type, profile_id, state, provider_name, provider_service,
+                   profile_name, profile_initial_sync_required, profile_relink_url
+            FROM (
+                SELECT t.*, ROW_NUMBER() OVER (
+                    PARTITION BY account_id, profile_type, profile_id
+                    ORDER BY observed_at DESC,
+                             CASE state WHEN 'disconnected' THEN 0 WHEN 'connected' THEN 1 ELSE 2 END
+                ) AS newness
+                FROM {table} t WHERE account_id IN ({values})
+            ) ranked WHERE newness = 1
+        """
         for row in self._rows_in(PROFILE_CHANGES, "account_id", account_ids, newest_first):
             history = histories.setdefault(row["account_id"], {})
             history.setdefault(row["profile_type"], {})[row["profile_id"]] = ProfileState(
