@@ -123,14 +123,22 @@ class Allowance:
 
     def __init__(self, max_requests: int | None = None, deadline: float = math.inf) -> None:
         self._left: float = math.inf if max_requests is None else max_requests
+        self._refused = False
         self.deadline = deadline
 
     def take(self, requests: int) -> bool:
         """Set that many requests aside, all or none."""
         if requests > self._left:
+            self._refused = True
             return False
         self._left -= requests
         return True
+
+    def exhausted_by(self, now: float) -> str | None:
+        """Which of the two ran out, `max_requests` or `max_duration`; None while neither did."""
+        if now >= self.deadline:
+            return "max_duration"
+        return "max_requests" if self._refused or self._left <= 0 else None
 
     def give_back(self, requests: int) -> None:
         """Return requests that were set aside and not sent."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ from dlt.common.configuration import configspec
 from dlt.common.configuration.specs import BaseConfiguration
 from dlt.common.typing import TSecretValue
 
+from .durations import parse_duration
 from .errors import ConfigurationError
 
 # The US host carries no suffix: there is no api-us (docs, and cronofy-node's host table).
@@ -50,6 +52,10 @@ class CronofyConfiguration(BaseConfiguration):
     """tries of one request"""
     timeout: float = 30.0
     """seconds one try may take, from connecting to the last byte"""
+    hold: str = "24h"
+    """how long one sample of a profile is trusted"""
+    personal_data: str = "keep"
+    """what becomes of e-mail, name, profile_name, calendar_name and relink URL; only `keep` so far"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class PollingSettings:
     requests_per_minute: float = 400.0
     max_attempts: int = 4
     timeout_seconds: float = 30.0
+    hold: timedelta = timedelta(hours=24)
 
     @classmethod
     def of(cls, configuration: CronofyConfiguration) -> "PollingSettings":
@@ -77,7 +84,11 @@ class PollingSettings:
             requests_per_minute=configuration.requests_per_minute,
             max_attempts=configuration.max_attempts,
             timeout_seconds=configuration.timeout,
+            hold=_checked_hold(configuration.hold),
         )
+        if configuration.personal_data != "keep":
+            # better refused than silently kept
+            raise _bad("personal_data", "'keep': hash and drop are not supported yet", configuration.personal_data)
         if settings.data_center not in DATA_CENTERS:
             raise _bad("data_center", f"one of {', '.join(DATA_CENTERS)}", configuration.data_center)
         for name in ("requests_per_second", "requests_per_minute", "max_attempts", "timeout"):
@@ -93,6 +104,16 @@ class PollingSettings:
 
 def _bad(name: str, expected: str, value: Any) -> ConfigurationError:
     return ConfigurationError(f"{name} in [sources.cronofy] must be {expected}, not {value!r}")
+
+
+def _checked_hold(hold: str) -> timedelta:
+    try:
+        duration = parse_duration(hold)
+    except ValueError:
+        raise _bad("hold", "a duration like 24h", hold) from None
+    if not duration:
+        raise _bad("hold", "greater than 0", hold)
+    return duration
 
 
 def _checked_url(url: str | None) -> str | None:

@@ -1,0 +1,5 @@
+"""`python -m pipelines` is `dlt-cronofy`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,122 @@
+"""The demo: weeks of simulated history through the real load, the real sandbox and a real DuckDB file."""
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sources.cronofy.clock import SystemClock
+from sources.cronofy.settings import PollingSettings
+from sources.cronofy.tokens import read_tokens
+
+from .health import Health, read_health
+from .load import Load, LoadOptions
+from .sandbox import MovableClock, SandboxServer, build_world, serve
+from .warehouse import open_pipeline, refresh_views, sql_client
+
+# A Monday, not today: the same seed gives the same history on any day.
+START = datetime(2026, 1, 5, 6, tzinfo=UTC)
+# what the demo owns in its directory and may replace
+DATABASE, TOKENS, WORKING_FILES = "cronofy.duckdb", "tokens.csv", "pipelines"
+# simulated minutes by which a load is early or late
+JITTER_MINUTES = 40
+# The story of the unseen: Cronofy answers 503 for half a day, and the scheduler is down for two.
+API_TROUBLE_DAY, SCHEDULER_DOWN_DAYS = 16, (24, 26)
+
+
+class DemoClock(SystemClock):
+    """The sandbox's clock, strictly increasing as the real one is."""
+
+    def __init__(self, clock: MovableClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def read(self) -> datetime:
+        """The simulated time."""
+        return self._clock.now()
+
+
+@dataclass
+class DemoResult:
+    """What was played and what it looks like now."""
+
+    loads: int
+    polls: int
+    requests: int
+    days: int
+    database: Path
+    health: Health
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The plan of a demo."""
+
+    days: int
+    accounts: int
+    seed: int
+    loads_per_day: int
+    directory: Path
+
+    @property
+    def loads(self) -> int:
+        """Number of loads it plays."""
+        return len(list(self._schedule()))
+
+    def play(self, on_progress: Callable[[int], None] = lambda _: None) -> DemoResult:
+        """Play all loads; replaces the files of an earlier demo in the same directory."""
+        self._clear()
+        world = build_world(accounts=self.accounts, seed=self.seed, start=START, days=self.days + 1)
+        tokens_file = self.directory / TOKENS
+        world.write_tokens(tokens_file)
+        clock = MovableClock(START, running=True)
+        pipeline = open_pipeline(
+            "duckdb",
+            credentials=str(self.directory / DATABASE),
+            pipelines_dir=self.directory / WORKING_FILES,
+        )
+        polls = requests = loads = 0
+        with serve(world, clock=clock) as server:
+            # no limits on the sandbox, none kept here: weeks are to pass in a minute
+            settings = PollingSettings(
+                base_url=server.base_url, requests_per_second=1e6, requests_per_minute=1e6, max_attempts=2
+            )
+            for at in self._schedule():
+                clock.move_to(at)
+                self._misbehave(server, at)
+                load = Load(
+                    pipeline,
+                    settings,
+                    read_tokens(tokens_file=str(tokens_file)),
+                    LoadOptions(refresh_views=False),
+                    DemoClock(clock),
+                )
+                result = load.run()
+                polls, requests, loads = polls + result.polls, requests + result.requests, loads + 1
+                on_progress(loads)
+        refresh_views(pipeline, settings.hold.total_seconds())
+        with sql_client(pipeline) as client:
+            health = read_health(client)
+        return DemoResult(loads, polls, requests, self.days, self.directory / DATABASE, health)
+
+    def _clear(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.directory / WORKING_FILES, ignore_errors=True)
+        for name in (DATABASE, f"{DATABASE}.wal", TOKENS):
+            (self.directory / name).unlink(missing_ok=True)
+
+    def _schedule(self) -> Iterator[datetime]:
+        """When loads start: regularly, give or take, but for the days the scheduler was down."""
+        dice = random.Random(self.seed)  # noqa: S311 - a story, not a secret
+        step = timedelta(days=1) / self.loads_per_day
+        for number in range(self.days * self.loads_per_day):
+            at = START + number * step + timedelta(minutes=dice.uniform(0, JITTER_MINUTES))
+            if not SCHEDULER_DOWN_DAYS[0] <= (at - START).days < SCHEDULER_DOWN_DAYS[1]:
+                yield at
+
+    def _misbehave(self, server: SandboxServer, at: datetime) -> None:
+        server.faults.clear()
+        if (at - START).days == API_TROUBLE_DAY and at.hour < 12:
+            server.faults.add("status", status=503, probability=0.6)

@@ -1,0 +1,126 @@
+"""Connection health, read from the views: the figures of the summary and of `status`."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dlt.destinations.sql_client import SqlClientBase
+
+from .warehouse import Row, query
+
+Client = SqlClientBase[Any]
+
+
+@dataclass
+class Health:
+    """What the views say as of the newest poll. Times are UTC, durations seconds."""
+
+    as_of: datetime | None
+    since: datetime | None
+    tokens: int
+    accounts: int
+    states: dict[str, int]
+    uptime: float | None
+    coverage: float | None
+    providers: list[Row]
+    open_outages: list[Row]
+    ended: dict[str, int]
+    median_seconds_to_relink: float | None
+    failing_tokens: list[Row]
+    polls: dict[str, int]
+
+
+def read_health(client: Client) -> Health:
+    """Read the figures from the views of an open dataset."""
+    span = _one(client, "SELECT MIN(polled_at) AS since, MAX(polled_at) AS as_of FROM {polls}")
+    totals = _one(
+        client,
+        "SELECT SUM(connected_seconds) AS up, SUM(disconnected_seconds) AS down,"
+        " SUM(unknown_seconds) AS unknown FROM {connectivity_daily}",
+    )
+    return Health(
+        as_of=span["as_of"],
+        since=span["since"],
+        tokens=_one(client, "SELECT COUNT(*) AS n FROM {token_health}")["n"],
+        accounts=_one(client, "SELECT COUNT(*) AS n FROM {account_health}")["n"],
+        states=_profile_states(client),
+        uptime=_share(totals["up"], totals["down"]),
+        coverage=_share((totals["up"] or 0) + (totals["down"] or 0), totals["unknown"]),
+        providers=_rows(client, PROVIDERS),
+        open_outages=_rows(client, OPEN_OUTAGES),
+        ended=_counts(client, "SELECT end_reason AS name, COUNT(*) AS n FROM {outages} GROUP BY end_reason"),
+        median_seconds_to_relink=_one(
+            client,
+            "SELECT MIN(seconds) AS seconds FROM {time_to_relink}"
+            " WHERE provider_service = 'all' AND survival <= 0.5",
+        )["seconds"],
+        failing_tokens=_rows(client, FAILING_TOKENS),
+        polls=_counts(client, "SELECT outcome AS name, COUNT(*) AS n FROM {polls} GROUP BY outcome"),
+    )
+
+
+PROVIDERS = """
+    SELECT d.provider_service,
+           COUNT(DISTINCT d.profile_id) AS profiles,
+           SUM(d.connected_seconds) / NULLIF(SUM(d.connected_seconds + d.disconnected_seconds), 0) AS uptime,
+           (SELECT COUNT(*) FROM {outages} o WHERE o.provider_service = d.provider_service) AS outages,
+           (SELECT COUNT(*) FROM {outages} o
+            WHERE o.provider_service = d.provider_service AND o.ended_at IS NULL) AS open_outages,
+           (SELECT MIN(t.seconds) FROM {time_to_relink} t
+            WHERE t.provider_service = d.provider_service AND t.survival <= 0.5) AS median_seconds_to_relink
+    FROM {connectivity_daily} d
+    WHERE d.provider_service IS NOT NULL
+    GROUP BY d.provider_service
+    ORDER BY uptime
+"""
+
+OPEN_OUTAGES = """
+    SELECT email, name, token_keys, provider_service, profile_type, profile_name,
+           first_seen_at, started_after, last_seen_at, days_down, evidence_age_seconds, relink_url
+    FROM {needs_relink}
+    ORDER BY first_seen_at, account_id, profile_id
+"""
+
+FAILING_TOKENS = """
+    SELECT token_key, account_id, last_outcome, failing_since, last_ok_at, consecutive_failures
+    FROM {token_health}
+    WHERE last_outcome <> 'ok'
+    ORDER BY failing_since, token_key
+"""
+
+
+def _profile_states(client: Client) -> dict[str, int]:
+    row = _one(
+        client,
+        "SELECT SUM(connected) AS connected, SUM(disconnected) AS disconnected, SUM(unknown) AS unknown"
+        " FROM {account_health}",
+    )
+    return {state: int(count or 0) for state, count in row.items()}
+
+
+def _rows(client: Client, sql: str) -> list[Row]:
+    return query(client, sql.format_map(_Qualified(client)))
+
+
+def _one(client: Client, sql: str) -> Row:
+    return _rows(client, sql)[0]
+
+
+def _counts(client: Client, sql: str) -> dict[str, int]:
+    return {row["name"]: row["n"] for row in _rows(client, sql + " ORDER BY n DESC, name")}
+
+
+def _share(part: Any, rest: Any) -> float | None:
+    whole = float(part or 0) + float(rest or 0)
+    return float(part) / whole if whole else None
+
+
+class _Qualified(dict[str, str]):
+    """`{view}` in a query → its qualified name."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self._client = client
+
+    def __missing__(self, name: str) -> str:
+        return str(self._client.make_qualified_table_name(name))

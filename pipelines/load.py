@@ -1,0 +1,232 @@
+"""The scheduled load: plan → poll → load, batch by batch, then the views."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import dlt
+from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.common.configuration.resolve import resolve_configuration
+
+from sources.cronofy import SOURCE_NAME, cronofy_source
+from sources.cronofy.budget import Allowance, RequestBudget
+from sources.cronofy.client import Outcome
+from sources.cronofy.clock import Clock, SystemClock
+from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.knowledge import WarehouseKnowledge
+from sources.cronofy.plan import plan_polls
+from sources.cronofy.polling import Poll, PollTask
+from sources.cronofy.settings import (
+    ACCOUNT,
+    CONFIG_SECTIONS,
+    DEFAULT_ENDPOINTS,
+    CronofyConfiguration,
+    PollingSettings,
+)
+from sources.cronofy.sweep import Rows, Sweep, new_run_id
+from sources.cronofy.tables import PROFILE_CHANGES
+from sources.cronofy.tokens import Token, read_tokens
+
+from .pending import Settled, settle_pending
+from .warehouse import location, refresh_views
+
+logger = logging.getLogger("dlt_cronofy")
+
+# A batch is what a killed run loses at most: about a minute of polling, within these bounds.
+MIN_BATCH_TOKENS, MAX_BATCH_TOKENS = 250, 5000
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What the command line says of one load."""
+
+    every: timedelta = timedelta(hours=1)
+    endpoints: Sequence[str] = DEFAULT_ENDPOINTS
+    max_requests: int | None = None
+    max_duration: timedelta | None = None
+    max_failure_ratio: float = 0.5
+    refresh_views: bool = True
+
+
+@dataclass
+class LoadResult:
+    """What one load did; the keys of `load --json`."""
+
+    run_id: str
+    tokens: int
+    due: int
+    destination: str = ""
+    dataset: str = ""
+    polled_tokens: int = 0
+    failed_tokens: int = 0
+    requests: int = 0
+    polls: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    changes: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    finished_packages: list[str] = field(default_factory=list)
+    quarantined_packages: list[str] = field(default_factory=list)
+    stopped_by: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def failure_ratio(self) -> float:
+        """Share of the polled tokens whose newest evidence could not be read."""
+        return self.failed_tokens / self.polled_tokens if self.polled_tokens else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self) | {"failure_ratio": round(self.failure_ratio, 4)}
+
+
+class Tally:
+    """Counts what the sweeps of one load see and write."""
+
+    def __init__(self, on_progress: Callable[[int], None]) -> None:
+        self._on_progress = on_progress
+        self._seen: dict[str, bool] = {}
+        self.outcomes: Counter[str] = Counter()
+        self.changes: Counter[str] = Counter()
+        self.rows: Counter[str] = Counter()
+
+    def add_poll(self, poll: Poll) -> None:
+        """Count one poll; `/v1/account` is no evidence of a token's health beside another endpoint."""
+        self.outcomes[poll.answer.outcome.value] += 1
+        ok = poll.answer.outcome is Outcome.OK
+        if poll.endpoint != ACCOUNT or poll.token.key not in self._seen:
+            self._seen[poll.token.key] = ok
+        self._on_progress(len(self._seen))
+
+    def add_rows(self, rows: Rows) -> None:
+        """Count the rows one batch writes."""
+        for table, table_rows in rows.items():
+            self.rows[table] += len(table_rows)
+        self.changes.update(row["kind"] for row in rows.get(PROFILE_CHANGES.name, ()))
+
+    @property
+    def polled_tokens(self) -> int:
+        """Tokens with at least one poll."""
+        return len(self._seen)
+
+    @property
+    def failed_tokens(self) -> int:
+        """Tokens whose poll failed."""
+        return sum(not ok for ok in self._seen.values())
+
+
+def read_settings() -> tuple[CronofyConfiguration, PollingSettings]:
+    """The configured section `sources.cronofy`, checked.
+
+    Raises:
+        ConfigurationError: a value is missing, of the wrong type or out of range.
+    """
+    try:
+        configuration = resolve_configuration(CronofyConfiguration(), sections=CONFIG_SECTIONS)
+    except (ConfigurationException, ValueError) as error:
+        message = str(error).strip().splitlines()[0]
+        raise ConfigurationError(f"[{'.'.join(CONFIG_SECTIONS)}] cannot be read: {message}") from None
+    return configuration, PollingSettings.of(configuration)
+
+
+def read_token_store(configuration: CronofyConfiguration, settings: PollingSettings) -> list[Token]:
+    """The configured tokens, each with its data center.
+
+    Raises:
+        ConfigurationError: see `sources.cronofy.tokens.read_tokens`.
+    """
+    tokens = read_tokens(configuration.tokens, configuration.tokens_file)
+    return [replace(token, data_center=token.data_center or settings.data_center) for token in tokens]
+
+
+@dataclass
+class Load:
+    """One load into one pipeline; everything that touches the world is injected."""
+
+    pipeline: dlt.Pipeline
+    settings: PollingSettings
+    tokens: Sequence[Token]
+    options: LoadOptions = field(default_factory=LoadOptions)
+    clock: Clock = field(default_factory=SystemClock)
+    on_plan: Callable[[int], None] = lambda _: None
+    on_progress: Callable[[int], None] = lambda _: None
+
+    def run(self) -> LoadResult:
+        """Plan, poll, load and refresh the views.
+
+        Raises:
+            PipelineStepFailed: dlt could not normalize or load; what was polled stays pending and is
+                loaded first next time.
+        """
+        started = time.monotonic()
+        settled = settle_pending(self.pipeline)
+        if not self.pipeline.schemas:
+            # a fresh working directory: the warehouse says what the schema is
+            self.pipeline.sync_destination()
+        tasks = self._plan()
+        self.on_plan(len(tasks))
+        tally = Tally(self.on_progress)
+        result = LoadResult(new_run_id(self.clock), tokens=len(self.tokens), due=len(tasks))
+        self._sweep(tasks, tally, result)
+        if self.options.refresh_views and self.pipeline.schemas:
+            refresh_views(self.pipeline, self.settings.hold.total_seconds())
+        return self._conclude(result, tally, settled, time.monotonic() - started)
+
+    def _plan(self) -> list[PollTask]:
+        knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
+        return plan_polls(
+            self.tokens, knowledge.evidence(), self.clock.now(), self.options.endpoints, self.options.every
+        )
+
+    def _sweep(self, tasks: Sequence[PollTask], tally: Tally, result: LoadResult) -> None:
+        budget = RequestBudget(
+            self.clock, self.settings.requests_per_second, self.settings.requests_per_minute
+        )
+        allowance = self._allowance()
+        for batch in _batches(tasks, self.settings.requests_per_minute):
+            sweep = Sweep(
+                self.settings,
+                tasks=batch,
+                clock=self.clock,
+                budget=budget,
+                allowance=allowance,
+                run_id=result.run_id,
+                on_poll=tally.add_poll,
+                on_batch=tally.add_rows,
+            )
+            self.pipeline.run(cronofy_source(sweep=sweep, endpoints=self.options.endpoints))
+            result.requests = budget.requests
+            result.stopped_by = allowance.exhausted_by(self.clock.monotonic())
+            if result.stopped_by:
+                break
+
+    def _allowance(self) -> Allowance:
+        if self.options.max_duration is None:
+            return Allowance(self.options.max_requests)
+        deadline = self.clock.monotonic() + self.options.max_duration.total_seconds()
+        return Allowance(self.options.max_requests, deadline)
+
+    def _conclude(self, result: LoadResult, tally: Tally, settled: Settled, seconds: float) -> LoadResult:
+        result.destination = location(self.pipeline)
+        result.dataset = self.pipeline.dataset_name or ""
+        result.polled_tokens = tally.polled_tokens
+        result.failed_tokens = tally.failed_tokens
+        result.polls = tally.outcomes.total()
+        result.outcomes = dict(tally.outcomes.most_common())
+        result.changes = dict(tally.changes.most_common())
+        result.rows = {table: count for table, count in tally.rows.items() if count}
+        result.finished_packages = settled.finished
+        result.quarantined_packages = settled.quarantined
+        result.seconds = round(seconds, 2)
+        if result.due == result.polled_tokens:
+            result.stopped_by = None
+        return result
+
+
+def _batches(tasks: Sequence[PollTask], requests_per_minute: float) -> Iterator[Sequence[PollTask]]:
+    size = int(min(MAX_BATCH_TOKENS, max(MIN_BATCH_TOKENS, requests_per_minute)))
+    for start in range(0, len(tasks), size):
+        yield tasks[start : start + size]

@@ -1,0 +1,141 @@
+"""The names, places and identifiers that the population is drawn from."""
+
+import string
+import unicodedata
+from dataclasses import dataclass
+from random import Random
+
+_PLAIN = str.maketrans({"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "ß": "ss", "'": ""})
+_HEX = "0123456789abcdef"
+_LETTERS = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where people live: their names, their zone and their data center.
+
+    Names that are not in Latin script are written `name|romanized`.
+    """
+
+    data_center: str
+    zones: tuple[str, ...]
+    given: tuple[str, ...]
+    family: tuple[str, ...]
+    weight: int
+    family_first: bool = False
+
+
+REGIONS = (
+    Region(
+        "us",
+        ("America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles"),
+        ("Grace", "Marcus", "Priya", "José", "Hannah", "DeShawn", "Emily", "Mateo", "Olivia", "Ravi"),
+        ("Hopper", "Nguyen", "O'Brien", "García", "Washington", "Patel", "Kowalski", "Lee", "Muñoz", "Reed"),
+        weight=46,
+    ),
+    Region(
+        "uk",
+        ("Europe/London", "Europe/Dublin"),
+        ("Ada", "Siân", "Callum", "Niamh", "Imran", "Beatrice", "Oisín", "Freya"),
+        ("Lovelace", "Davies", "McAllister", "Ó Briain", "Khan", "Ashworth", "Okafor", "Whitfield"),
+        weight=16,
+    ),
+    Region(
+        "de",
+        ("Europe/Berlin", "Europe/Paris", "Europe/Warsaw", "Europe/Copenhagen", "Europe/Athens"),
+        ("Jürgen", "Zoë", "Łukasz", "Søren", "Amélie", "Ἕλενα|elena", "Björn", "François"),
+        ("Müller", "Großmann", "Wiśniewski", "Nørgaard", "Lefèvre", "Παπαδοπούλου|papadopoulou", "Dvořák"),
+        weight=18,
+    ),
+    Region(
+        "sg",
+        ("Asia/Singapore", "Asia/Tokyo", "Asia/Seoul"),
+        ("花子|hanako", "健|ken", "민준|minjun", "秀英|xiuying", "美咲|misaki"),
+        ("田中|tanaka", "鈴木|suzuki", "김|kim", "王|wang", "佐藤|sato"),
+        weight=8,
+        family_first=True,
+    ),
+    Region(
+        "au",
+        ("Australia/Sydney", "Australia/Perth", "Pacific/Auckland"),
+        ("Matilda", "Jarrah", "Lachlan", "Aroha", "Chloe"),
+        ("Nguyễn", "Campbell", "Te Rangi", "Fraser", "Papadakis"),
+        weight=7,
+    ),
+    Region(
+        "ca",
+        ("America/Toronto", "America/Vancouver", "America/Montreal"),
+        ("Élodie", "Liam", "Noémie", "Harjit", "Sophie"),
+        ("Tremblay", "Bouchard", "Singh", "MacDonald", "Côté"),
+        weight=5,
+    ),
+)
+
+EMPLOYERS = (
+    "contoso.example",
+    "northwind.example",
+    "fabrikam.example",
+    "tailspin.example",
+    "wingtip.example",
+    "litware.example",
+    "adatum.example",
+    "proseware.example",
+)
+
+PRIVATE_DOMAINS = {
+    "google": "gmail.example",
+    "icloud": "icloud.example",
+    "outlook_com": "outlook.example",
+    "gsuite": "studio.example",
+    "office365": "consulting.example",
+}
+
+CALENDAR_NAMES = (
+    "Work",
+    "Home",
+    "Team",
+    "Bank Holidays",
+    "Birthdays",
+    "Interviews",
+    "On-call",
+    "Réunions",
+    "家族",
+    "Urlaub 🏖",
+    "Room bookings",
+    "Training",
+)
+
+
+@dataclass(frozen=True)
+class Person:
+    """One user: the name as displayed, its ASCII form for addresses, the zone and the data center."""
+
+    name: str
+    slug: str
+    zoneinfo: str
+    data_center: str
+
+
+def draw_person(rng: Random) -> Person:
+    """Returns a person of a region drawn by weight."""
+    region = rng.choices(REGIONS, [region.weight for region in REGIONS])[0]
+    given, given_slug = _spell(rng.choice(region.given))
+    family, family_slug = _spell(rng.choice(region.family))
+    name = f"{family}{given}" if region.family_first else f"{given} {family}"
+    return Person(name, f"{given_slug}.{family_slug}", rng.choice(region.zones), region.data_center)
+
+
+def draw_id(rng: Random, prefix: str) -> str:
+    """Returns an account id of 28 characters, such as `acc_5700a00eb0ccd07000000000`."""
+    return f"{prefix}_" + "".join(rng.choices(_HEX, k=27 - len(prefix)))
+
+
+def draw_letters(rng: Random, length: int) -> str:
+    """Returns ASCII letters and digits, as tokens and the ids of profiles and calendars are made of."""
+    return "".join(rng.choices(_LETTERS, k=length))
+
+
+def _spell(name: str) -> tuple[str, str]:
+    shown, _, romanized = name.partition("|")
+    decomposed = unicodedata.normalize("NFKD", (romanized or shown).translate(_PLAIN))
+    return shown, "".join(c for c in decomposed if c.isascii() and not c.isspace()).lower()

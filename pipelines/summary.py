@@ -1,0 +1,214 @@
+"""Summaries for the terminal: what a load did, and how the accounts are."""
+
+from datetime import datetime
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.panel import Panel
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from .demo import DemoResult
+from .health import Health
+from .load import LoadResult
+from .warehouse import Row
+
+SECONDS_PER_DAY = 86_400
+SHOWN_OUTAGES, SHOWN_TOKENS = 8, 6
+
+# what an outcome means for the person who has to act
+ADVICE = {
+    "token_rejected": "authorize again",
+    "grant_revoked": "authorize again",
+    "forbidden": "authorize again, with more scope",
+    "plan_required": "the Cronofy plan lacks this",
+    "provider_locked": "provider credentials missing",
+    "rate_limited": "tried again next load",
+    "server_error": "tried again next load",
+    "timeout": "tried again next load",
+    "network_error": "tried again next load",
+    "bad_payload": "not the documented answer",
+    "skipped": "not tried",
+}
+
+QUERIES = """\
+-- who has been down longest, and where do they relink?
+SELECT email, provider_service, round(days_down, 1) AS days, relink_url
+FROM needs_relink ORDER BY days_down DESC LIMIT 5;
+
+-- uptime by provider over the last seven days
+SELECT provider_service, round(100 * sum(connected_seconds)
+       / sum(connected_seconds + disconnected_seconds), 2) AS uptime_percent
+FROM provider_daily
+WHERE day > (SELECT max(day) - 7 FROM provider_daily)
+GROUP BY provider_service ORDER BY uptime_percent;
+
+-- what happened last, profile by profile
+SELECT observed_at, kind, provider_service, profile_name
+FROM profile_changes WHERE kind NOT IN ('first_seen', 'attributes')
+ORDER BY observed_at DESC LIMIT 5;
+"""
+
+
+def print_load(console: Console, result: LoadResult) -> None:
+    """A few lines: what was due, polled, changed and where it went."""
+    if result.finished_packages:
+        console.print(f"Finished {len(result.finished_packages)} package(s) an earlier run had left behind.")
+    for path in result.quarantined_packages:
+        console.print(f"A package that can never be loaded is kept in {path}")
+    console.print(
+        f"Polled {result.polled_tokens} of {_count(result.due, 'due token')} ({result.tokens} in the store)"
+        f" with {_count(result.requests, 'request')} in {result.seconds:.1f} s"
+    )
+    if result.outcomes:
+        console.print(f"  outcomes  {_listed(result.outcomes)}")
+    if result.polls:
+        console.print(f"  changes   {_listed(result.changes) or 'none'}")
+    if result.stopped_by:
+        left = result.due - result.polled_tokens
+        console.print(
+            f"  stopped by --{result.stopped_by.replace('_', '-')}; {_count(left, 'token')} wait for the next run"
+        )
+    console.print(f"Loaded into {result.destination}, dataset {result.dataset} (run {result.run_id})")
+
+
+def print_demo(console: Console, result: DemoResult) -> None:
+    """The health summary after the demo, and what to do next."""
+    console.print(
+        f"Played {result.days} days: {result.loads} loads, {result.requests:,} requests,"
+        f" {result.polls:,} polls recorded."
+    )
+    for part in health_parts(result.health):
+        console.print(part)
+    console.print(f"The history is in {result.database}. Three queries to try:")
+    console.print(
+        f"\n  .venv/bin/python -m duckdb {result.database}\n  USE cronofy.cronofy;\n", highlight=False
+    )
+    console.print(Syntax(QUERIES, "sql", background_color="default", word_wrap=True))
+
+
+def health_parts(health: Health) -> list[RenderableType]:
+    """The health summary, part by part."""
+    if health.as_of is None:
+        return [Text("Nothing was polled yet: run dlt-cronofy load")]
+    parts: list[RenderableType] = ["", _headline(health), _provider_table(health)]
+    if health.open_outages:
+        parts.append(_outage_table(health))
+    if health.failing_tokens:
+        parts.append(_token_table(health))
+    return parts
+
+
+def _headline(health: Health) -> RenderableType:
+    connected, down, unknown = (health.states.get(key, 0) for key in ("connected", "disconnected", "unknown"))
+    total = connected + down + unknown
+    lines = [
+        f"{_count(total, 'profile')} of {_count(health.accounts, 'account')}, as of {_instant(health.as_of)}:"
+        f" [green]{connected} connected[/], [red]{down} disconnected[/], [yellow]{unknown} unknown[/]",
+        f"Uptime {_percent(health.uptime)} since {_instant(health.since)};"
+        f" {_percent(health.coverage)} of that time was observed, the rest is unknown, not down",
+        f"{_count(sum(health.ended.values()), 'outage')}: {health.ended.get('relinked', 0)} relinked,"
+        f" {health.ended.get('removed', 0)} ended by removal, {health.ended.get('open', 0)} still open;"
+        f" half are relinked within {duration(health.median_seconds_to_relink)}",
+    ]
+    return Panel("\n".join(lines), title="Connection health", title_align="left", box=box.ROUNDED)
+
+
+def _provider_table(health: Health) -> Table:
+    table = _table("By provider")
+    table.add_column("provider")
+    for name in ("profiles", "uptime", "outages", "open", "half relinked within"):
+        table.add_column(name, justify="right")
+    for row in health.providers:
+        table.add_row(
+            row["provider_service"],
+            str(row["profiles"]),
+            _percent(row["uptime"]),
+            str(row["outages"]),
+            str(row["open_outages"]),
+            duration(row["median_seconds_to_relink"]),
+        )
+    return table
+
+
+def _outage_table(health: Health) -> Table:
+    shown = health.open_outages[:SHOWN_OUTAGES]
+    table = _table(
+        f"Needs relinking: {_of(len(shown), len(health.open_outages), 'open outage')}, longest first"
+    )
+    table.add_column("ask", overflow="fold")
+    table.add_column("provider")
+    table.add_column("calendar account", overflow="fold")
+    table.add_column("down since")
+    table.add_column("for", justify="right")
+    for row in shown:
+        table.add_row(
+            row["email"] or row["name"] or row["token_keys"],
+            row["provider_service"] or row["profile_type"],
+            row["profile_name"],
+            _down_since(row),
+            duration(float(row["days_down"]) * SECONDS_PER_DAY),
+        )
+    return table
+
+
+def _token_table(health: Health) -> Table:
+    shown = health.failing_tokens[:SHOWN_TOKENS]
+    table = _table(
+        f"Could not be read: {_of(len(shown), len(health.failing_tokens), 'token')}, longest first"
+    )
+    table.add_column("token")
+    table.add_column("last outcome")
+    table.add_column("failing since")
+    table.add_column("last read")
+    table.add_column("what to do")
+    for row in shown:
+        table.add_row(
+            row["token_key"],
+            row["last_outcome"],
+            _instant(row["failing_since"]),
+            _instant(row["last_ok_at"]),
+            ADVICE.get(row["last_outcome"], ""),
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _down_since(row: Row) -> str:
+    # an outage that was open at the first look began at an unknown time before it
+    return ("" if row["started_after"] else "before ") + _instant(row["first_seen_at"])
+
+
+def _of(shown: int, total: int, noun: str) -> str:
+    return _count(total, noun) if shown == total else f"{shown} of {_count(total, noun)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return " · ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _instant(moment: datetime | None) -> str:
+    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def duration(seconds: float | None) -> str:
+    """A duration in the two largest units that matter: `3 d 4 h`, `25 min`."""
+    if seconds is None:
+        return "–"
+    minutes = round(seconds / 60)
+    days, hours = divmod(minutes // 60, 24)
+    if days:
+        return f"{days} d {hours} h" if days < 10 else f"{days} d"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
