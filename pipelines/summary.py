@@ -67,9 +67,8 @@ def print_load(console: Console, result: LoadResult) -> None:
         console.print(f"  changes   {_listed(result.changes) or 'none'}")
     if result.stopped_by:
         left = result.due - result.polled_tokens
-        console.print(
-            f"  stopped by --{result.stopped_by.replace('_', '-')}; {_count(left, 'token')} wait for the next run"
-        )
+        option = result.stopped_by.replace("_", "-")
+        console.print(f"  stopped by --{option}; {_count(left, 'token')} wait for the next run")
     console.print(f"Loaded into {result.destination}, dataset {result.dataset} (run {result.run_id})")
 
 
@@ -102,16 +101,22 @@ def health_parts(health: Health) -> list[RenderableType]:
 
 def _headline(health: Health) -> RenderableType:
     connected, down, unknown = (health.states.get(key, 0) for key in ("connected", "disconnected", "unknown"))
-    total = connected + down + unknown
-    lines = [
-        f"{_count(total, 'profile')} of {_count(health.accounts, 'account')}, as of {_instant(health.as_of)}:"
-        f" [green]{connected} connected[/], [red]{down} disconnected[/], [yellow]{unknown} unknown[/]",
+    profiles = (
+        f"{_count(connected + down + unknown, 'profile')} of {_count(health.accounts, 'account')},"
+        f" as of {_instant(health.as_of)}: [green]{connected} connected[/],"
+        f" [red]{down} disconnected[/], [yellow]{unknown} unknown[/]"
+    )
+    uptime = (
         f"Uptime {_percent(health.uptime)} since {_instant(health.since)};"
-        f" {_percent(health.coverage)} of that time was observed, the rest is unknown, not down",
-        f"{_count(sum(health.ended.values()), 'outage')}: {health.ended.get('relinked', 0)} relinked,"
-        f" {health.ended.get('removed', 0)} ended by removal, {health.ended.get('open', 0)} still open;"
-        f" half are relinked within {duration(health.median_seconds_to_relink)}",
-    ]
+        f" {_percent(health.coverage)} of that time was observed, the rest is unknown, not down"
+    )
+    ended = health.ended
+    outages = (
+        f"{_count(sum(ended.values()), 'outage')}: {ended.get('relinked', 0)} relinked,"
+        f" {ended.get('removed', 0)} ended by removal, {ended.get('open', 0)} still open;"
+        f" half are relinked within {duration(health.median_seconds_to_relink)}"
+    )
+    lines = [profiles, uptime, outages]
     return Panel("\n".join(lines), title="Connection health", title_align="left", box=box.ROUNDED)
 
 

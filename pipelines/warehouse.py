@@ -43,18 +43,17 @@ def open_pipeline(
     _configure_dlt()
     name = destination or configured_destination()
     try:
-        target: Destination[Any, Any] = Destination.from_reference(name)
+        target = Destination.from_reference(name)
     except UnknownDestinationModule:
         raise ConfigurationError(f"--destination {name}: dlt knows no such destination") from None
     if type(target) is dlt.destinations.duckdb:
-        own = {"credentials": credentials} if credentials else {}
-        target = catalog_duckdb(destination_name=target.destination_name, **own)
-    return dlt.pipeline(
-        PIPELINE_NAME,
-        destination=target,
-        dataset_name=dataset or DEFAULT_DATASET,
-        **({"pipelines_dir": str(pipelines_dir)} if pipelines_dir else {}),
+        options: dict[str, Any] = {"credentials": credentials} if credentials else {}
+        target = catalog_duckdb(destination_name=target.destination_name, **options)
+    place: dict[str, Any] = {"pipelines_dir": str(pipelines_dir)} if pipelines_dir else {}
+    pipeline: dlt.Pipeline = dlt.pipeline(
+        PIPELINE_NAME, destination=target, dataset_name=dataset or DEFAULT_DATASET, **place
     )
+    return pipeline
 
 
 def configured_destination() -> str:
