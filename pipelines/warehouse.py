@@ -48,7 +48,8 @@ def open_pipeline(
         raise ConfigurationError(f"--destination {name}: dlt knows no such destination") from None
     if type(target) is dlt.destinations.duckdb:
         options: dict[str, Any] = {"credentials": credentials} if credentials else {}
-        target = catalog_duckdb(destination_name=target.destination_name, **options)
+        own: Destination[Any, Any] = catalog_duckdb(destination_name=target.destination_name, **options)
+        target = own
     place: dict[str, Any] = {"pipelines_dir": str(pipelines_dir)} if pipelines_dir else {}
     pipeline: dlt.Pipeline = dlt.pipeline(
         PIPELINE_NAME, destination=target, dataset_name=dataset or DEFAULT_DATASET, **place
