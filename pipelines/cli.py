@@ -109,7 +109,7 @@ def destination_options(command: Callable[P, T]) -> Callable[P, T]:
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Exit with 1 when more of the polled tokens failed.",
+    help="Exit with 1 when a larger share of the tokens failed.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @destination_options
@@ -153,9 +153,9 @@ def load(
         print_load(result_console(), result)
     if result.failure_ratio > max_failure_ratio:
         logger.error(
-            "%d of %d polled tokens failed, more than --max-failure-ratio %g allows",
+            "%d of %d tokens failed, more than --max-failure-ratio %g allows",
             result.failed_tokens,
-            result.polled_tokens,
+            result.polled_tokens + result.fresh,
             max_failure_ratio,
         )
         sys.exit(LOAD_FAILED)

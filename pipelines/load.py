@@ -59,6 +59,7 @@ class LoadResult:
     run_id: str
     tokens: int
     due: int
+    fresh: int
     destination: str = ""
     dataset: str = ""
     polled_tokens: int = 0
@@ -75,8 +76,13 @@ class LoadResult:
 
     @property
     def failure_ratio(self) -> float:
-        """Share of the polled tokens whose newest evidence could not be read."""
-        return self.failed_tokens / self.polled_tokens if self.polled_tokens else 0.0
+        """Failed tokens as a share of those polled or fresh.
+
+        Fresh tokens, polled successfully less than `every` ago, count: otherwise a run shortly after
+        another, in which only the tokens that always fail are due, would look like an outage.
+        """
+        looked_at = self.polled_tokens + self.fresh
+        return self.failed_tokens / looked_at if looked_at else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -169,7 +175,12 @@ class Load:
         tasks = self._plan()
         self.on_plan(len(tasks))
         tally = Tally(self.on_progress)
-        result = LoadResult(new_run_id(self.clock), tokens=len(self.tokens), due=len(tasks))
+        result = LoadResult(
+            run_id=new_run_id(self.clock),
+            tokens=len(self.tokens),
+            due=len(tasks),
+            fresh=len(self.tokens) - len(tasks),
+        )
         self._sweep(tasks, tally, result)
         if self.options.refresh_views and self.pipeline.schemas:
             refresh_views(self.pipeline, self.settings.hold.total_seconds())

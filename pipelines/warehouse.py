@@ -48,7 +48,10 @@ def open_pipeline(
         raise ConfigurationError(f"--destination {name}: dlt knows no such destination") from None
     if type(target) is dlt.destinations.duckdb:
         options: dict[str, Any] = {"credentials": credentials} if credentials else {}
-        own: Destination[Any, Any] = catalog_duckdb(destination_name=target.destination_name, **options)
+        if target.destination_name != DEFAULT_DESTINATION:
+            # dlt names the file after a destination that is named, else after the pipeline
+            options["destination_name"] = target.destination_name
+        own: Destination[Any, Any] = catalog_duckdb(**options)
         target = own
     place: dict[str, Any] = {"pipelines_dir": str(pipelines_dir)} if pipelines_dir else {}
     pipeline: dlt.Pipeline = dlt.pipeline(
@@ -99,5 +102,6 @@ def location(pipeline: dlt.Pipeline) -> str:
     destination = pipeline.destination
     if isinstance(destination, dlt.destinations.duckdb):
         with sql_client(pipeline) as client:
-            return str(client.credentials.database)
+            path = Path(str(client.credentials.database))
+        return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     return str(destination.destination_name) if destination else DEFAULT_DESTINATION

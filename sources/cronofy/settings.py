@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from dlt.common.configuration import configspec
 from dlt.common.configuration.specs import BaseConfiguration
-from dlt.common.typing import TSecretValue
+from dlt.common.typing import SecretSentinel
 
 from .durations import parse_duration
 from .errors import ConfigurationError
@@ -32,11 +32,15 @@ DEFAULT_ENDPOINTS = (USERINFO, ACCOUNT)
 CONFIG_SECTIONS = ("sources", "cronofy")
 
 
+# A list, so that `dlt init` writes no placeholder for it; secret, so that no trace keeps it.
+SecretList = Annotated[list[Any], SecretSentinel]
+
+
 @configspec
 class CronofyConfiguration(BaseConfiguration):
     """What `.dlt/config.toml`, `.dlt/secrets.toml` or the environment say in section `sources.cronofy`."""
 
-    tokens: TSecretValue | None = None
+    tokens: SecretList | None = None
     """list of {key, access_token, refresh_token, data_center}, or of plain access tokens"""
     tokens_file: str | None = None
     """CSV, JSON Lines or Parquet file with those columns"""
@@ -88,7 +92,9 @@ class PollingSettings:
         )
         if configuration.personal_data != "keep":
             # better refused than silently kept
-            raise _bad("personal_data", "'keep': hash and drop are not supported yet", configuration.personal_data)
+            raise _bad(
+                "personal_data", "'keep': hash and drop are not supported yet", configuration.personal_data
+            )
         if settings.data_center not in DATA_CENTERS:
             raise _bad("data_center", f"one of {', '.join(DATA_CENTERS)}", configuration.data_center)
         for name in ("requests_per_second", "requests_per_minute", "max_attempts", "timeout"):
