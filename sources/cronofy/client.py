@@ -28,7 +28,8 @@ BACKOFF_BASE_SECONDS = 0.5
 BACKOFF_MAX_SECONDS = 20.0
 # an account with thousands of calendars stays below 2 MB
 MAX_BODY_BYTES = 8 * 1024 * 1024
-MAX_IN_FLIGHT = 128
+# more cost throughput (benchmarks/); fewer would let slow answers hold up the rest
+MAX_IN_FLIGHT = 64
 USER_AGENT = "dlt-cronofy"
 
 

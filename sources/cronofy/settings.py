@@ -92,9 +92,8 @@ class PollingSettings:
         )
         if configuration.personal_data != "keep":
             # better refused than silently kept
-            raise _bad(
-                "personal_data", "'keep': hash and drop are not supported yet", configuration.personal_data
-            )
+            supported = "'keep': hash and drop are not supported yet"
+            raise _bad("personal_data", supported, configuration.personal_data)
         if settings.data_center not in DATA_CENTERS:
             raise _bad("data_center", f"one of {', '.join(DATA_CENTERS)}", configuration.data_center)
         for name in ("requests_per_second", "requests_per_minute", "max_attempts", "timeout"):

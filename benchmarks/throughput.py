@@ -1,0 +1,133 @@
+"""Calls a second against a loopback server without limits, relative to a bare aiohttp loop in the same run.
+
+Each contender makes the same userinfo calls; the median of the rounds is shown. The load's figure is the
+whole load: planning, polling, capture, dlt and DuckDB.
+"""
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx
+
+from pipelines.load import Load, LoadOptions
+from pipelines.warehouse import open_pipeline
+from sources.cronofy.budget import RequestBudget
+from sources.cronofy.client import MAX_IN_FLIGHT, CronofyClient, open_http
+from sources.cronofy.clock import SystemClock
+from sources.cronofy.polling import Poller, PollTask
+from sources.cronofy.settings import USERINFO, PollingSettings
+from sources.cronofy.tokens import Secret, Token
+
+from .server import serving
+
+CALLS, LOAD_TOKENS, ROUNDS = 4_000, 10_000, 3
+UNLIMITED = 1e9
+
+
+def measure() -> list[dict[str, Any]]:
+    """One row a contender: calls a second and the ratio to the bare aiohttp loop."""
+    with serving() as (url, _):
+        contenders: dict[str, Callable[[], float]] = {
+            "bare aiohttp loop": lambda: _rate(_aiohttp_loop(url)),
+            "bare httpx loop, stock pool": lambda: _rate(_httpx_loop(url)),
+            "bare httpx loop, this transport": lambda: _rate(_transport_loop(url)),
+            "polling (client, budget, parsing)": lambda: _rate(_polling(url)),
+            "whole load, first sweep": lambda: _load(url, sweeps=1),
+            "whole load, nothing new": lambda: _load(url, sweeps=2),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in contenders}
+        for _round in range(ROUNDS):
+            for name, run in contenders.items():
+                rates[name].append(run())
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    bare = medians["bare aiohttp loop"]
+    return [
+        {"contender": name, "calls/s": round(rate), "ratio to bare aiohttp": rate / bare}
+        for name, rate in medians.items()
+    ]
+
+
+def token(number: int) -> Token:
+    """A token the benchmark server answers."""
+    return Token(f"key_{number}", Secret(f"token-{number}"), None, "us")
+
+
+def settings(url: str) -> PollingSettings:
+    """No rate limits."""
+    return PollingSettings(base_url=url, requests_per_second=UNLIMITED, requests_per_minute=UNLIMITED)
+
+
+def _rate(work: Awaitable[None]) -> float:
+    async def timed() -> float:
+        started = time.perf_counter()
+        await work
+        return CALLS / (time.perf_counter() - started)
+
+    return asyncio.run(timed())
+
+
+async def _fan_out(call: Callable[[int], Awaitable[object]]) -> None:
+    numbers = iter(range(CALLS))
+
+    async def worker() -> None:
+        for number in numbers:
+            await call(number)
+
+    await asyncio.gather(*(worker() for _ in range(MAX_IN_FLIGHT)))
+
+
+def _headers(number: int) -> dict[str, str]:
+    return {"Authorization": f"Bearer token-{number}"}
+
+
+async def _aiohttp_loop(url: str) -> None:
+    connector = aiohttp.TCPConnector(limit=MAX_IN_FLIGHT)
+    async with aiohttp.ClientSession(connector=connector) as session:
+
+        async def call(number: int) -> None:
+            async with session.get(f"{url}/v1/userinfo", headers=_headers(number)) as response:
+                await response.read()
+
+        await _fan_out(call)
+
+
+async def _httpx_loop(url: str) -> None:
+    limits = httpx.Limits(max_connections=MAX_IN_FLIGHT, max_keepalive_connections=MAX_IN_FLIGHT)
+    async with httpx.AsyncClient(limits=limits) as http:
+        await _fan_out(lambda number: http.get(f"{url}/v1/userinfo", headers=_headers(number)))
+
+
+async def _transport_loop(url: str) -> None:
+    async with open_http() as http:
+        await _fan_out(lambda number: http.get(f"{url}/v1/userinfo", headers=_headers(number)))
+
+
+async def _polling(url: str) -> None:
+    clock = SystemClock()
+    budget = RequestBudget(clock, UNLIMITED, UNLIMITED)
+    async with open_http() as http:
+        poller = Poller(CronofyClient(http, settings(url), budget, clock), 1000, lambda _: None)
+        async for _ in poller.poll(PollTask(token(number), (USERINFO,)) for number in range(CALLS)):
+            pass
+
+
+def _load(url: str, sweeps: int) -> float:
+    """Calls a second of the last of that many loads into a new file."""
+    with tempfile.TemporaryDirectory() as directory:
+        pipeline = open_pipeline(
+            "duckdb", credentials=f"{directory}/cronofy.duckdb", pipelines_dir=Path(directory)
+        )
+        tokens = [token(number) for number in range(LOAD_TOKENS)]
+        options = LoadOptions(every=SWEEP_ALWAYS, endpoints=(USERINFO,))
+        for _ in range(sweeps):
+            result = Load(pipeline, settings(url), tokens, options).run()
+        return result.requests / result.seconds
+
+
+SWEEP_ALWAYS = LoadOptions().every * 0
