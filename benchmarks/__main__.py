@@ -27,12 +27,14 @@ def main() -> None:
         for column in rows[0]:
             table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
         for row in rows:
-            table.add_row(
-                *(f"{value:,.2f}" if isinstance(value, float) else f"{value}" for value in row.values())
-            )
+            table.add_row(*(_shown(value) for value in row.values()))
         console.print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2))
+
+
+def _shown(value: object) -> str:
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

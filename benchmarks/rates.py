@@ -1,7 +1,7 @@
-"""The rate limit as a server sees it that takes its time over new connections: our budget beside a library's limiter.
+"""The rate limit as the server sees it, with connections that take a while to set up.
 
-Both may send 40 requests in any second. The server counts arrivals in sliding seconds; every connection
-takes a while to set up, as TLS over a continent does. `peak` above 40 is what an application would see as 429.
+Both limiters may send 40 requests in any second. The server counts arrivals in sliding seconds; every new
+connection takes a quarter of a second, as TLS over a continent does. A peak above 40 is a refusal.
 """
 
 import asyncio
