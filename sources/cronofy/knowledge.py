@@ -6,6 +6,7 @@ compared with its own rows only, so a table that missed a load catches up by its
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.sql_client import SqlClientBase
 
 from .changes import ProfileState, State
 from .payloads import PROFILE_TYPES
@@ -54,6 +56,10 @@ LastSamples = dict[str, datetime]
 class Knowledge(Protocol):
     """What change capture and planning ask of a warehouse."""
 
+    def connected(self) -> AbstractContextManager[None]:
+        """Keep one connection open for the queries of a `with` block, and no longer."""
+        ...
+
     def evidence(self) -> dict[str, Evidence]:
         """By token_key, for every token that was ever polled."""
         ...
@@ -76,8 +82,21 @@ class WarehouseKnowledge:
 
     def __init__(self, pipeline: dlt.Pipeline, schema_name: str) -> None:
         self._dataset: dlt.Dataset | None = None
+        self._client: SqlClientBase[Any] | None = None
         if schema_name in pipeline.schemas:
             self._dataset = pipeline.dataset(schema=pipeline.schemas[schema_name])
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """One connection for several queries; DuckDB locks its file while one is open."""
+        if self._dataset is None or self._client is not None:
+            yield
+            return
+        with self._dataset.sql_client as self._client:
+            try:
+                yield
+            finally:
+                self._client = None
 
     def evidence(self) -> dict[str, Evidence]:
         """By token_key, for every token that was ever polled; one pass over `polls`."""
@@ -167,10 +186,11 @@ class WarehouseKnowledge:
             return
         placeholders = ", ".join(["%s"] * len(values))
         try:
-            with self._dataset.sql_client as client:
-                name = client.make_qualified_table_name(table.name)
+            with self.connected():
+                assert self._client is not None
+                name = self._client.make_qualified_table_name(table.name)
                 text = query.format(table=name, values=placeholders)
-                with client.execute_query(text, *values) as cursor:
+                with self._client.execute_query(text, *values) as cursor:
                     for batch in cursor.iter_arrow(chunk_size=ROWS_PER_FETCH):
                         yield from batch.to_pylist()
         except (DatabaseUndefinedRelation, DestinationUndefinedEntity):

@@ -70,13 +70,19 @@ class Sweep:
         async with open_http() as http:
             client = CronofyClient(http, self.settings, self.budget, self.clock, self.allowance)
             async for polls in Poller(client, BATCH_POLLS, self.on_poll).poll(tasks):
-                await asyncio.to_thread(_recall, knowledge, known, polls, tables)
-                capture = Capture(self.run_id, known, tables)
-                for poll in polls:
-                    capture.add(poll)
-                await asyncio.to_thread(_date_changes, knowledge, capture.rows.get(PROFILE_CHANGES.name, []))
-                self.on_batch(capture.rows)
-                yield capture.rows
+                # in a thread, so that requests under way do not wait for the warehouse
+                rows = await asyncio.to_thread(self._capture, knowledge, known, polls, tables)
+                self.on_batch(rows)
+                yield rows
+
+    def _capture(self, knowledge: Knowledge, known: Known, polls: list[Poll], tables: set[str]) -> Rows:
+        with knowledge.connected():
+            _recall(knowledge, known, polls, tables)
+            capture = Capture(self.run_id, known, tables)
+            for poll in polls:
+                capture.add(poll)
+            _date_changes(knowledge, capture.rows.get(PROFILE_CHANGES.name, []))
+        return capture.rows
 
 
 def _recall(knowledge: Knowledge, known: Known, polls: list[Poll], tables: set[str]) -> None:
