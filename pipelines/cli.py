@@ -280,3 +280,42 @@ def sandbox(**options: Any) -> None:
     from .sandbox_command import serve_sandbox
 
     serve_sandbox(**options)
+
+
+@cli.command()
+@click.argument("sql")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
+@destination_options
+@reports_errors
+def query(sql: str, as_json: bool, destination: str | None, dataset: str | None) -> None:  # noqa: FBT001
+    """Run one SQL query on the tables and views, wherever they are."""
+    from .summary import print_rows
+    from .warehouse import open_pipeline, query_rows, sql_client
+
+    with sql_client(open_pipeline(destination, dataset)) as client:
+        rows = query_rows(client, sql)
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row, default=str))
+    else:
+        print_rows(result_console(), rows)
+
+
+@cli.command()
+@reports_errors
+def check() -> None:
+    """Validate the configuration and the token store, with at most one call per data center.
+
+    Loads nothing. Exit status: 0 all is well, 1 a data center did not accept its token, 2 bad configuration.
+    """
+    from .check import check_calls
+    from .load import read_settings, read_token_store
+
+    configuration, settings = read_settings()
+    tokens = read_token_store(configuration, settings)
+    click.echo(f"{len(tokens)} tokens, each with a key of its own")
+    failed = False
+    for data_center, host, answer in check_calls(settings, tokens):
+        failed = failed or answer.outcome != "ok"
+        click.echo(f"{data_center}: {host} answered {answer.outcome} in {answer.latency_ms} ms")
+    sys.exit(LOAD_FAILED if failed else LOADED)

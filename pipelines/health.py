@@ -6,7 +6,7 @@ from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
-from .warehouse import Row, query
+from .warehouse import Row, query_rows
 
 Client = SqlClientBase[Any]
 
@@ -99,7 +99,7 @@ def _profile_states(client: Client) -> dict[str, int]:
 
 
 def _rows(client: Client, sql: str) -> list[Row]:
-    return query(client, sql.format_map(_Qualified(client)))
+    return query_rows(client, sql.format_map(_Qualified(client)))
 
 
 def _one(client: Client, sql: str) -> Row:

@@ -1,6 +1,7 @@
 """Summaries for the terminal: what a load did, and how the accounts are."""
 
 from datetime import datetime
+from decimal import Decimal
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -15,7 +16,7 @@ from .load import LoadResult
 from .warehouse import Row
 
 SECONDS_PER_DAY = 86_400
-SHOWN_OUTAGES, SHOWN_TOKENS = 8, 6
+SHOWN_OUTAGES, SHOWN_TOKENS = 8, 8
 
 # what an outcome means for the person who has to act
 ADVICE = {
@@ -80,10 +81,10 @@ def print_demo(console: Console, result: DemoResult) -> None:
     )
     for part in health_parts(result.health):
         console.print(part)
-    console.print(f"The history is in {result.database}. Three queries to try:")
-    console.print(
-        f"\n  .venv/bin/python -m duckdb {result.database}\n  USE cronofy.cronofy;\n", highlight=False
-    )
+    console.print(f"The history is in {result.database}. To query it, in any DuckDB client or with")
+    console.print(f"  export DESTINATION__DUCKDB__CREDENTIALS={result.database}")
+    console.print('  .venv/bin/dlt-cronofy query "SELECT …"')
+    console.print("Three queries to try (in a DuckDB client, USE cronofy.cronofy; first):\n")
     console.print(Syntax(QUERIES, "sql", background_color="default", word_wrap=True))
 
 
@@ -177,6 +178,27 @@ def _token_table(health: Health) -> Table:
             ADVICE.get(row["last_outcome"], ""),
         )
     return table
+
+
+def print_rows(console: Console, rows: list[Row]) -> None:
+    """Rows of any query as a plain table."""
+    if not rows:
+        console.print("no rows")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, value in rows[0].items():
+        table.add_column(name, justify="right" if isinstance(value, (int, float, Decimal)) else "left")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return f"{value:g}" if isinstance(value, (float, Decimal)) else str(value)
 
 
 def _table(title: str) -> Table:

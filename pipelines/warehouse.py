@@ -81,7 +81,7 @@ def sql_client(pipeline: dlt.Pipeline) -> Iterator[SqlClientBase[Any]]:
         yield client
 
 
-def query(client: SqlClientBase[Any], sql: str, *parameters: Any) -> list[Row]:
+def query_rows(client: SqlClientBase[Any], sql: str, *parameters: Any) -> list[Row]:
     """Rows of a query as dictionaries."""
     with client.execute_query(sql, *parameters) as cursor:
         names = [column[0] for column in cursor.description]

@@ -92,7 +92,8 @@ class WarehouseKnowledge:
         if self._dataset is None or self._client is not None:
             yield
             return
-        with self._dataset.sql_client as self._client:
+        with self._dataset.sql_client as client:
+            self._client = client
             try:
                 yield
             finally:
