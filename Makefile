@@ -22,7 +22,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup ## weeks of simulated history into DuckDB, then the health summary
-	$(BIN)/dlt-cronofy demo
+	$(BIN)/dlt-cronofy demo $(DEMO_ARGS)
 
 lint: setup ## ruff (lint and format) and mypy --strict
 	$(BIN)/ruff check .

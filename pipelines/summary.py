@@ -187,10 +187,18 @@ def print_rows(console: Console, rows: list[Row]) -> None:
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, value in rows[0].items():
-        table.add_column(name, justify="right" if isinstance(value, (int, float, Decimal)) else "left")
+        numeric = isinstance(value, (int, float, Decimal))
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    console.print(table)
+    if console.measure(table).maximum <= console.width:
+        console.print(table)
+        return
+    # too wide to read side by side: one column a line
+    for number, row in enumerate(rows, start=1):
+        console.print(f"row {number}", style="bold")
+        for name, value in row.items():
+            console.print(f"  {name}: {_cell(value)}", soft_wrap=True)
 
 
 def _cell(value: object) -> str:
@@ -198,7 +206,9 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
-    return f"{value:g}" if isinstance(value, (float, Decimal)) else str(value)
+    if isinstance(value, (float, Decimal)):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)
 
 
 def _table(title: str) -> Table:
