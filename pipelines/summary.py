@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from rich import box
 from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.table import Table
@@ -17,6 +18,7 @@ from .warehouse import Row
 
 SECONDS_PER_DAY = 86_400
 SHOWN_OUTAGES, SHOWN_TOKENS = 8, 8
+WIDEST = 10_000
 
 # what an outcome means for the person who has to act
 ADVICE = {
@@ -191,7 +193,8 @@ def print_rows(console: Console, rows: list[Row]) -> None:
         table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    if console.measure(table).maximum <= console.width:
+    wanted = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    if wanted <= console.width:
         console.print(table)
         return
     # too wide to read side by side: one column a line
