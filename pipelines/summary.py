@@ -194,7 +194,7 @@ def print_rows(console: Console, rows: list[Row]) -> None:
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     wanted = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
-    if wanted <= console.width:
+    if wanted <= console.size.width:
         console.print(table)
         return
     # too wide to read side by side: one column a line

@@ -32,7 +32,8 @@ def plan_polls(
         task_endpoints = tuple(name for name in endpoints if name != ACCOUNT or _account_due(seen, now))
         alone = tuple(endpoints) == (ACCOUNT,)
         if task_endpoints and (alone or seen.last_ok_at is None or now - seen.last_ok_at >= every):
-            order = calling_order(task_endpoints, account_known=seen.account_id is not None)
+            may_ask = seen.account_id is None and _account_due(seen, now)
+            order = calling_order(task_endpoints, ask_account=may_ask)
             due.append((seen, PollTask(token, order, seen.account_id)))
     due.sort(key=lambda pair: (pair[0].last_attempt_at or NEVER, pair[0].last_ok_at or NEVER))
     return [task for _, task in due]

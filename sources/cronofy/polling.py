@@ -113,12 +113,12 @@ def interpret(token: Token, endpoint: str, answer: Answer, account_id: str | Non
     return Poll(token, endpoint, answer, payload.account_id or account_id if payload else account_id, payload)
 
 
-def calling_order(endpoints: tuple[str, ...], *, account_known: bool) -> tuple[str, ...]:
+def calling_order(endpoints: tuple[str, ...], *, ask_account: bool) -> tuple[str, ...]:
     """The calls for one token, in order.
 
-    `/v1/profiles` does not say whose profiles it lists. Until some answer has named the account,
-    `/v1/account` (the smallest body that does) goes before it.
+    `/v1/profiles` does not say whose profiles it lists. Where no answer has named the account yet and it
+    may be asked for, `/v1/account` (the smallest body that does) goes before it.
     """
-    if endpoints == (PROFILES,) and not account_known:
+    if endpoints == (PROFILES,) and ask_account:
         return (ACCOUNT, PROFILES)
     return endpoints
