@@ -194,7 +194,7 @@ def print_rows(console: Console, rows: list[Row]) -> None:
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     wanted = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
-    if wanted <= console.size.width:
+    if wanted <= console.options.max_width:
         console.print(table)
         return
     # too wide to read side by side: one column a line
@@ -210,7 +210,8 @@ def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, (float, Decimal)):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        number = float(value)
+        return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
     return str(value)
 
 
