@@ -197,6 +197,31 @@ def views(destination: str | None, dataset: str | None) -> None:
 
 
 @cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@destination_options
+@reports_errors
+def status(as_json: bool, destination: str | None, dataset: str | None) -> None:  # noqa: FBT001
+    """Show who is disconnected, since when, and what could not be read."""
+    from .health import read_health
+    from .summary import print_status
+    from .warehouse import location, open_pipeline, sql_client
+
+    pipeline = open_pipeline(destination, dataset)
+    with sql_client(pipeline) as client:
+        if not client.has_dataset():
+            raise ConfigurationError(f"{location(pipeline)} holds no data yet; run dlt-cronofy load first")
+        health = read_health(client)
+    if as_json:
+        click.echo(json.dumps(health.as_dict(), default=_as_json, indent=2))
+    else:
+        print_status(result_console(), health)
+
+
+def _as_json(value: Any) -> Any:
+    return value.isoformat() if hasattr(value, "isoformat") else float(value)
+
+
+@cli.command()
 @click.option("--days", type=click.IntRange(2, 365), default=42, show_default=True, help="Simulated days.")
 @click.option(
     "--accounts", type=click.IntRange(1, 5000), default=240, show_default=True, help="Simulated accounts."

@@ -1,6 +1,6 @@
 """Connection health, read from the views: the figures of the summary and of `status`."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -27,11 +27,21 @@ class Health:
     ended: dict[str, int]
     median_seconds_to_relink: float | None
     failing_tokens: list[Row]
+    never_read_tokens: int
+    oldest_evidence_at: datetime | None
     polls: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`: times as ISO 8601, everything else as it is."""
+        return asdict(self)
 
 
 def read_health(client: Client) -> Health:
     """Read the figures from the views of an open dataset."""
+    tokens = _one(
+        client,
+        "SELECT COUNT(*) AS n, COUNT(last_ok_at) AS read_once, MIN(last_ok_at) AS oldest FROM {token_health}",
+    )
     span = _one(client, "SELECT MIN(polled_at) AS since, MAX(polled_at) AS as_of FROM {polls}")
     totals = _one(
         client,
@@ -41,7 +51,7 @@ def read_health(client: Client) -> Health:
     return Health(
         as_of=span["as_of"],
         since=span["since"],
-        tokens=_one(client, "SELECT COUNT(*) AS n FROM {token_health}")["n"],
+        tokens=tokens["n"],
         accounts=_one(client, "SELECT COUNT(*) AS n FROM {account_health}")["n"],
         states=_profile_states(client),
         uptime=_share(totals["up"], totals["down"]),
@@ -55,6 +65,8 @@ def read_health(client: Client) -> Health:
             " WHERE provider_service = 'all' AND survival <= 0.5",
         )["seconds"],
         failing_tokens=_rows(client, FAILING_TOKENS),
+        never_read_tokens=tokens["n"] - tokens["read_once"],
+        oldest_evidence_at=tokens["oldest"],
         polls=_counts(client, "SELECT outcome AS name, COUNT(*) AS n FROM {polls} GROUP BY outcome"),
     )
 

@@ -90,6 +90,12 @@ def print_demo(console: Console, result: DemoResult) -> None:
     console.print(Syntax(QUERIES, "sql", background_color="default", word_wrap=True))
 
 
+def print_status(console: Console, health: Health) -> None:
+    """The health summary by itself."""
+    for part in health_parts(health):
+        console.print(part)
+
+
 def health_parts(health: Health) -> list[RenderableType]:
     """The health summary, part by part."""
     if health.as_of is None:
@@ -119,7 +125,11 @@ def _headline(health: Health) -> RenderableType:
         f" {ended.get('removed', 0)} ended by removal, {ended.get('open', 0)} still open;"
         f" half are relinked within {duration(health.median_seconds_to_relink)}"
     )
-    lines = [profiles, uptime, outages]
+    evidence = (
+        f"Evidence: the oldest is of {_instant(health.oldest_evidence_at)};"
+        f" {_count(health.never_read_tokens, 'token')} could never be read"
+    )
+    lines = [profiles, uptime, outages, evidence]
     return Panel("\n".join(lines), title="Connection health", title_align="left", box=box.ROUNDED)
 
 

@@ -1,0 +1,84 @@
+"""The README: its commands run, and the output it shows is what they print."""
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "DLT_DATA_DIR": str(tmp_path / "dlt"),
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[SandboxServer]:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    world = build_world(accounts=120, seed=7, start=start, days=40)
+    world.write_tokens(tmp_path / "tokens.csv")
+    with serve(world, clock=MovableClock(start + timedelta(days=20), running=True)) as server:
+        yield server
+
+
+def run(command: str, directory: Path, environment: dict[str, str]) -> str:
+    finished = subprocess.run(  # noqa: PLW1510 - the status is asserted
+        ["bash", "-euc", command], cwd=directory, env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+def test_every_block_of_commands_is_run_below() -> None:
+    first_lines = [block.splitlines()[0] for block in COMMANDS]
+    assert first_lines == [
+        "make demo",
+        "export SOURCES__CRONOFY__TOKENS_FILE=tokens.csv",
+        "dlt init cronofy duckdb --location .",
+    ]
+
+
+def test_make_demo_plays_and_sums_up(tmp_path: Path, environment: dict[str, str]) -> None:
+    played = f"DEMO_ARGS='--days 3 --accounts 30 --directory {tmp_path / 'demo'}'"
+    shown = run(f"{COMMANDS[0].strip()} {played}", ROOT, environment)
+    assert "Connection health" in shown
+    assert "SELECT" in shown
+
+
+def test_own_tokens_from_file_to_query(
+    tmp_path: Path, environment: dict[str, str], sandbox: SandboxServer
+) -> None:
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    environment["SOURCES__CRONOFY__BASE_URL"] = sandbox.base_url
+    shown = run(COMMANDS[1], tmp_path, environment)
+    assert re.search(r"us: http://127.0.0.1:\d+ answered ok", shown)
+    assert "Loaded into cronofy.duckdb, dataset cronofy" in shown
+    assert "relink_url" in shown
+    assert (tmp_path / "cronofy.duckdb").exists()
+
+
+def test_dlt_init_copies_the_source(tmp_path: Path, environment: dict[str, str]) -> None:
+    command = COMMANDS[2].strip().replace("--location .", f"--location {shlex.quote(str(ROOT))}")
+    run(command.replace("dlt init", "dlt --non-interactive init"), tmp_path, environment)
+    assert (tmp_path / "cronofy" / "__init__.py").exists()
+    assert (tmp_path / "cronofy_pipeline.py").exists()
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_links_lead_somewhere(path: str) -> None:
+    assert (ROOT / path).exists()
