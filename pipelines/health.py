@@ -87,10 +87,13 @@ PROVIDERS = """
 """
 
 OPEN_OUTAGES = """
-    SELECT email, name, token_keys, provider_service, profile_type, profile_name,
-           first_seen_at, started_after, last_seen_at, days_down, evidence_age_seconds, relink_url
-    FROM {needs_relink}
-    ORDER BY first_seen_at, account_id, profile_id
+    SELECT n.email, n.name, n.token_keys, n.provider_service, n.profile_type, n.profile_name,
+           o.started_after, n.first_seen_at, n.last_seen_at, n.days_down, n.evidence_age_seconds, n.relink_url
+    FROM {needs_relink} n
+    INNER JOIN {outages} o
+        ON n.account_id = o.account_id AND n.profile_type = o.profile_type AND n.profile_id = o.profile_id
+    WHERE o.ended_at IS NULL
+    ORDER BY n.days_down DESC, n.account_id, n.profile_id
 """
 
 FAILING_TOKENS = """

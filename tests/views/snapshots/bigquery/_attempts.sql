@@ -1,0 +1,11 @@
+SELECT
+  poll_id,
+  run_id,
+  token_key,
+  endpoint,
+  outcome,
+  UNIX_MICROS(polled_at) AS polled_us,
+  UNIX_MICROS(polled_at) - MOD(UNIX_MICROS(polled_at), 86400000000) AS day_us
+FROM `my-project`.cronofy.polls
+WHERE
+  NOT polled_at IS NULL

@@ -1,0 +1,3 @@
+SELECT
+  UNIX_MICROS(MAX(polled_at)) AS as_of_us
+FROM main.cronofy.polls

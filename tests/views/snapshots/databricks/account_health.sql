@@ -1,0 +1,66 @@
+WITH accounts AS (
+  SELECT
+    account_id
+  FROM main.cronofy.polls
+  WHERE
+    NOT account_id IS NULL
+  UNION
+  SELECT
+    account_id
+  FROM main.cronofy._state_runs
+), last_samples AS (
+  SELECT
+    account_id,
+    MAX(newest_us) AS newest_us
+  FROM main.cronofy._newest_samples
+  GROUP BY
+    account_id
+), current_states AS (
+  SELECT
+    runs.account_id,
+    CASE
+      WHEN newest_samples.newest_us + 86400000000 > as_of_us
+      THEN runs.state
+      ELSE 'unknown'
+    END AS state
+  FROM main.cronofy._state_runs AS runs
+  INNER JOIN main.cronofy._newest_samples AS newest_samples
+    ON runs.account_id = newest_samples.account_id
+    AND runs.profile_type = newest_samples.profile_type
+  CROSS JOIN main.cronofy._newest_poll
+  WHERE
+    runs.end_us IS NULL AND runs.state <> 'removed'
+), counts AS (
+  SELECT
+    account_id,
+    COUNT(*) AS profiles,
+    SUM(CASE WHEN state = 'connected' THEN 1 ELSE 0 END) AS connected,
+    SUM(CASE WHEN state = 'disconnected' THEN 1 ELSE 0 END) AS disconnected,
+    SUM(CASE WHEN state = 'unknown' THEN 1 ELSE 0 END) AS unknown
+  FROM current_states
+  GROUP BY
+    account_id
+)
+SELECT
+  accounts.account_id,
+  CAST(COALESCE(counts.profiles, 0) AS BIGINT) AS profiles,
+  CAST(COALESCE(counts.connected, 0) AS BIGINT) AS connected,
+  CAST(COALESCE(counts.disconnected, 0) AS BIGINT) AS disconnected,
+  CAST(COALESCE(counts.unknown, 0) AS BIGINT) AS unknown,
+  CASE
+    WHEN counts.profiles IS NULL
+    THEN 'no_profiles'
+    WHEN counts.disconnected = counts.profiles
+    THEN 'down'
+    WHEN counts.disconnected > 0
+    THEN 'degraded'
+    WHEN counts.connected = counts.profiles
+    THEN 'healthy'
+    ELSE 'unknown'
+  END AS verdict,
+  TIMESTAMP_MICROS(last_samples.newest_us) AS last_sample_at
+FROM accounts
+LEFT JOIN counts
+  ON accounts.account_id = counts.account_id
+LEFT JOIN last_samples
+  ON accounts.account_id = last_samples.account_id

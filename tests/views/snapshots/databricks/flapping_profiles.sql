@@ -1,0 +1,144 @@
+WITH changes AS (
+  SELECT
+    account_id,
+    profile_type,
+    profile_id,
+    start_us,
+    ROW_NUMBER() OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY start_us DESC) AS recency
+  FROM main.cronofy._state_runs
+  WHERE
+    NOT previous_state IS NULL
+), suspects AS (
+  SELECT DISTINCT
+    account_id,
+    profile_type
+  FROM changes
+  WHERE
+    recency = 4
+), counted_buckets AS (
+  SELECT
+    buckets.account_id,
+    buckets.profile_type,
+    buckets.first_us,
+    SUM(CASE WHEN buckets.first_us < buckets.last_us THEN 2 ELSE 1 END) OVER (
+      PARTITION BY buckets.account_id, buckets.profile_type
+      ORDER BY buckets.bucket_us DESC
+      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS later_samples
+  FROM main.cronofy._sample_buckets AS buckets
+  INNER JOIN suspects
+    ON buckets.account_id = suspects.account_id
+    AND buckets.profile_type = suspects.profile_type
+), horizons AS (
+  SELECT
+    account_id,
+    profile_type,
+    MIN(first_us) AS horizon_us
+  FROM counted_buckets
+  WHERE
+    later_samples IS NULL OR later_samples < 21
+  GROUP BY
+    account_id,
+    profile_type
+), restless AS (
+  SELECT DISTINCT
+    changes.account_id,
+    changes.profile_type,
+    horizons.horizon_us
+  FROM changes
+  INNER JOIN horizons
+    ON changes.account_id = horizons.account_id
+    AND changes.profile_type = horizons.profile_type
+  WHERE
+    changes.recency = 4 AND changes.start_us >= horizons.horizon_us
+), sampled AS (
+  SELECT
+    restless.account_id,
+    restless.profile_type,
+    samples.sampled_us,
+    DENSE_RANK() OVER (
+      PARTITION BY restless.account_id, restless.profile_type
+      ORDER BY samples.sampled_us DESC
+    ) AS recency
+  FROM restless
+  INNER JOIN main.cronofy._samples AS samples
+    ON restless.account_id = samples.account_id
+    AND restless.horizon_us <= samples.sampled_us
+  WHERE
+    CASE restless.profile_type
+      WHEN 'calendar'
+      THEN samples.calendar
+      ELSE samples.conferencing
+    END = 1
+), recent_samples AS (
+  SELECT DISTINCT
+    account_id,
+    profile_type,
+    sampled_us,
+    recency
+  FROM sampled
+  WHERE
+    recency <= 21
+), flapping AS (
+  SELECT
+    changes.account_id,
+    changes.profile_type,
+    changes.profile_id,
+    COUNT(*) AS state_changes,
+    MAX(changes.start_us) AS last_changed_us
+  FROM changes
+  INNER JOIN recent_samples
+    ON changes.account_id = recent_samples.account_id
+    AND changes.profile_type = recent_samples.profile_type
+    AND changes.start_us = recent_samples.sampled_us
+  WHERE
+    recent_samples.recency <= 20
+  GROUP BY
+    changes.account_id,
+    changes.profile_type,
+    changes.profile_id
+  HAVING
+    COUNT(*) >= 4
+), sample_counts AS (
+  SELECT
+    runs.account_id,
+    runs.profile_type,
+    runs.profile_id,
+    COUNT(*) AS samples
+  FROM main.cronofy._state_runs AS runs
+  INNER JOIN recent_samples
+    ON runs.account_id = recent_samples.account_id
+    AND runs.profile_type = recent_samples.profile_type
+    AND runs.start_us <= recent_samples.sampled_us
+  WHERE
+    runs.previous_state IS NULL
+  GROUP BY
+    runs.account_id,
+    runs.profile_type,
+    runs.profile_id
+)
+SELECT
+  flapping.account_id,
+  flapping.profile_type,
+  flapping.profile_id,
+  names.provider_name,
+  names.provider_service,
+  runs.state,
+  sample_counts.samples,
+  flapping.state_changes,
+  CAST(flapping.state_changes AS DOUBLE) / 20 AS change_ratio,
+  TIMESTAMP_MICROS(flapping.last_changed_us) AS last_changed_at
+FROM flapping
+INNER JOIN sample_counts
+  ON flapping.account_id = sample_counts.account_id
+  AND flapping.profile_type = sample_counts.profile_type
+  AND flapping.profile_id = sample_counts.profile_id
+INNER JOIN main.cronofy._state_runs AS runs
+  ON flapping.account_id = runs.account_id
+  AND flapping.profile_type = runs.profile_type
+  AND flapping.profile_id = runs.profile_id
+  AND runs.end_us IS NULL
+INNER JOIN main.cronofy._profile_names AS names
+  ON flapping.account_id = names.account_id
+  AND flapping.profile_type = names.profile_type
+  AND flapping.profile_id = names.profile_id

@@ -1,0 +1,16 @@
+SELECT
+  intervals.account_id,
+  intervals.profile_type,
+  intervals.profile_id,
+  names.provider_name,
+  names.provider_service,
+  intervals.state,
+  TIMESTAMP_MICROS(intervals.start_us) AS start_at,
+  TIMESTAMP_MICROS(intervals.end_us) AS end_at,
+  intervals.end_us = as_of_us AS is_current
+FROM main.cronofy._intervals AS intervals
+INNER JOIN main.cronofy._profile_names AS names
+  ON intervals.account_id = names.account_id
+  AND intervals.profile_type = names.profile_type
+  AND intervals.profile_id = names.profile_id
+CROSS JOIN main.cronofy._newest_poll

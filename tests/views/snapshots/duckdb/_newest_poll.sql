@@ -1,0 +1,3 @@
+SELECT
+  EPOCH_US(MAX(polled_at)) AS as_of_us
+FROM polls

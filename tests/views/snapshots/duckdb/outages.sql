@@ -1,0 +1,107 @@
+WITH found AS (
+  SELECT
+    account_id,
+    profile_type,
+    profile_id,
+    first_seen_us,
+    broken_us,
+    ended_us,
+    end_reason,
+    newest_us,
+    duration_us
+  FROM _outages
+), instants AS (
+  SELECT
+    account_id,
+    profile_type,
+    broken_us AS instant_us,
+    broken_us - broken_us % 86400000000 AS bucket_us
+  FROM found
+  WHERE
+    NOT broken_us IS NULL
+  UNION
+  SELECT
+    account_id,
+    profile_type,
+    ended_us AS instant_us,
+    ended_us - ended_us % 86400000000 AS bucket_us
+  FROM found
+  WHERE
+    NOT ended_us IS NULL
+), samples_before AS (
+  SELECT
+    instants.account_id,
+    instants.profile_type,
+    instants.instant_us,
+    MAX(samples.sampled_us) AS before_us
+  FROM instants
+  INNER JOIN _samples AS samples
+    ON instants.account_id = samples.account_id
+    AND instants.bucket_us = samples.bucket_us
+  WHERE
+    samples.sampled_us < instants.instant_us
+    AND CASE instants.profile_type
+      WHEN 'calendar'
+      THEN samples.calendar
+      ELSE samples.conferencing
+    END = 1
+  GROUP BY
+    instants.account_id,
+    instants.profile_type,
+    instants.instant_us
+), previous_samples AS (
+  SELECT
+    instants.account_id,
+    instants.profile_type,
+    instants.instant_us,
+    COALESCE(samples_before.before_us, buckets.previous_us) AS before_us
+  FROM instants
+  INNER JOIN _sample_buckets AS buckets
+    ON instants.account_id = buckets.account_id
+    AND instants.profile_type = buckets.profile_type
+    AND instants.bucket_us = buckets.bucket_us
+  LEFT JOIN samples_before
+    ON instants.account_id = samples_before.account_id
+    AND instants.profile_type = samples_before.profile_type
+    AND instants.instant_us = samples_before.instant_us
+), outages AS (
+  SELECT
+    found.account_id,
+    found.profile_type,
+    found.profile_id,
+    before_start.before_us AS started_after_us,
+    found.first_seen_us,
+    COALESCE(before_end.before_us, found.newest_us) AS last_seen_us,
+    found.ended_us,
+    found.end_reason,
+    found.duration_us
+  FROM found
+  LEFT JOIN previous_samples AS before_start
+    ON found.account_id = before_start.account_id
+    AND found.profile_type = before_start.profile_type
+    AND found.broken_us = before_start.instant_us
+  LEFT JOIN previous_samples AS before_end
+    ON found.account_id = before_end.account_id
+    AND found.profile_type = before_end.profile_type
+    AND found.ended_us = before_end.instant_us
+)
+SELECT
+  outages.account_id,
+  outages.profile_type,
+  outages.profile_id,
+  names.provider_name,
+  names.provider_service,
+  MAKE_TIMESTAMPTZ(outages.started_after_us) AS started_after,
+  MAKE_TIMESTAMPTZ(outages.first_seen_us) AS first_seen_at,
+  MAKE_TIMESTAMPTZ(outages.last_seen_us) AS last_seen_at,
+  MAKE_TIMESTAMPTZ(outages.ended_us) AS ended_at,
+  outages.end_reason,
+  CAST(outages.last_seen_us - outages.first_seen_us AS DOUBLE) / 1000000 AS min_seconds,
+  CAST(outages.ended_us - outages.started_after_us AS DOUBLE) / 1000000 AS max_seconds,
+  CAST(outages.duration_us AS DOUBLE) / 1000000 AS seconds,
+  CASE WHEN outages.end_reason = 'open' THEN names.relink_url END AS relink_url
+FROM outages
+INNER JOIN _profile_names AS names
+  ON outages.account_id = names.account_id
+  AND outages.profile_type = names.profile_type
+  AND outages.profile_id = names.profile_id

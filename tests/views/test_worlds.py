@@ -1,0 +1,187 @@
+"""Worlds drawn at random: on both engines the views say what walking time sample by sample says."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.views import oracle
+from tests.views.warehouse import Warehouse, fill, read
+from tests.views.worlds import SERVICES, World, worlds
+
+EXAMPLES = settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+KEY = ("account_id", "profile_type", "profile_id")
+Rows = list[tuple[Any, ...]]
+
+
+@EXAMPLES
+@given(world=worlds())
+def test_views_agree_with_the_oracle(warehouse: Warehouse, world: World) -> None:
+    fill(warehouse, world.tables())
+    assert_views_agree(warehouse, world)
+
+
+def assert_views_agree(warehouse: Warehouse, world: World) -> None:
+    """Compare the views with the oracle's rows, one view after the other."""
+    seen = oracle.sightings(world.samples())
+    assert read(warehouse, "profile_intervals", INTERVAL_COLUMNS) == ordered(expected_intervals(world, seen))
+    assert read(warehouse, "outages", OUTAGE_COLUMNS) == ordered(expected_outages(world, seen))
+    assert read(warehouse, "connectivity_daily", DAILY_COLUMNS) == ordered(expected_days(world, seen))
+    assert read(warehouse, "account_health", ACCOUNT_COLUMNS) == ordered(expected_accounts(world, seen))
+    assert read(warehouse, "flapping_profiles", FLAPPING_COLUMNS) == ordered(expected_flapping(seen))
+    assert_survival(read(warehouse, "time_to_relink", SURVIVAL_COLUMNS), ordered(expected_survival(seen)))
+
+
+def ordered(rows: Iterator[tuple[Any, ...]]) -> Rows:
+    """Rows in the order in which `read` returns them."""
+    return sorted(rows, key=repr)
+
+
+INTERVAL_COLUMNS = (*KEY, "provider_service", "state", "start_at", "end_at", "is_current")
+
+
+def expected_intervals(
+    world: World, seen: dict[oracle.Profile, oracle.Sightings]
+) -> Iterator[tuple[Any, ...]]:
+    for key, sightings in seen.items():
+        for interval in oracle.intervals(sightings, world.as_of):
+            is_current = interval.end_at == world.as_of
+            yield (*key, service(key), interval.state, interval.start_at, interval.end_at, is_current)
+
+
+OUTAGE_COLUMNS = (
+    *KEY,
+    "provider_name",
+    "started_after",
+    "first_seen_at",
+    "last_seen_at",
+    "ended_at",
+    "end_reason",
+    "min_seconds",
+    "max_seconds",
+    "seconds",
+    "relink_url",
+)
+
+
+def expected_outages(world: World, seen: dict[oracle.Profile, oracle.Sightings]) -> Iterator[tuple[Any, ...]]:
+    for key, sightings in seen.items():
+        for outage in oracle.outages(sightings):
+            yield (
+                *key,
+                service(key).upper(),
+                outage.started_after,
+                outage.first_seen_at,
+                outage.last_seen_at,
+                outage.ended_at,
+                outage.end_reason,
+                outage.min_seconds,
+                outage.max_seconds,
+                outage.seconds,
+                newest_relink_url(world, key) if outage.end_reason == "open" else None,
+            )
+
+
+DAILY_COLUMNS = (
+    *KEY,
+    "day",
+    "connected_seconds",
+    "disconnected_seconds",
+    "unknown_seconds",
+    "removed_seconds",
+    "uptime",
+    "coverage",
+)
+
+
+def expected_days(world: World, seen: dict[oracle.Profile, oracle.Sightings]) -> Iterator[tuple[Any, ...]]:
+    for key, sightings in seen.items():
+        for day, us in oracle.daily_seconds(oracle.intervals(sightings, world.as_of)).items():
+            states = ("connected", "disconnected", "unknown", "removed")
+            known, visible = us["connected"] + us["disconnected"], us.total() - us["removed"]
+            uptime = us["connected"] / known if known else None
+            yield (
+                *key,
+                day,
+                *(us[state] / 1e6 for state in states),
+                uptime,
+                known / visible if visible else None,
+            )
+
+
+ACCOUNT_COLUMNS = (
+    "account_id",
+    "profiles",
+    "connected",
+    "disconnected",
+    "unknown",
+    "verdict",
+    "last_sample_at",
+)
+
+
+def expected_accounts(
+    world: World, seen: dict[oracle.Profile, oracle.Sightings]
+) -> Iterator[tuple[Any, ...]]:
+    samples = world.samples()
+    for account_id in {poll.account_id for poll in world.polls if poll.outcome == "ok"}:
+        current = [
+            oracle.state_now(sightings, world.as_of)
+            for key, sightings in seen.items()
+            if key[0] == account_id
+        ]
+        states = [state for state in current if state is not None]
+        counts = (states.count("connected"), states.count("disconnected"), states.count("unknown"))
+        last = max((sample.taken_at for sample in samples if sample.account_id == account_id), default=None)
+        yield (account_id, len(states), *counts, oracle.verdict(states), last)
+
+
+FLAPPING_COLUMNS = (*KEY, "state", "samples", "state_changes", "change_ratio")
+
+
+def expected_flapping(seen: dict[oracle.Profile, oracle.Sightings]) -> Iterator[tuple[Any, ...]]:
+    for key, sightings in seen.items():
+        changes = oracle.changes_in_last_samples(sightings)
+        if changes / 20 >= 0.2:
+            yield (*key, sightings[-1][1], min(len(sightings), 21), changes, changes / 20)
+
+
+SURVIVAL_COLUMNS = ("provider_service", "seconds", "at_risk", "relinked", "survival")
+
+
+def expected_survival(seen: dict[oracle.Profile, oracle.Sightings]) -> Iterator[tuple[Any, ...]]:
+    for group in (*SERVICES, "all"):
+        found = [
+            outage
+            for key, sightings in seen.items()
+            if group in ("all", service(key))
+            for outage in oracle.outages(sightings)
+        ]
+        yield from ((group, *row) for row in oracle.kaplan_meier(found))
+
+
+def assert_survival(actual: Rows, expected: Rows) -> None:
+    assert [row[:-1] for row in actual] == [row[:-1] for row in expected]
+    assert [row[-1] for row in actual] == pytest.approx([row[-1] for row in expected], abs=1e-9)
+
+
+def service(key: oracle.Profile) -> str:
+    return SERVICES["abc".index(key[2])]
+
+
+def newest_relink_url(world: World, key: oracle.Profile) -> str | None:
+    account_id, profile_type, profile_id = key
+    urls = [
+        (sample.taken_at, sample.relink_urls[profile_id])
+        for sample in world.samples()
+        if (sample.account_id, sample.profile_type) == (account_id, profile_type)
+        and profile_id in sample.relink_urls
+    ]
+    return max(urls)[1] if urls else None
