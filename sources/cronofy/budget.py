@@ -28,7 +28,7 @@ class Window:
 
     def __init__(self, calls: float, period_seconds: float) -> None:
         # less than one call a period: one call in a period that is longer in proportion
-        self.limit = max(1, math.floor(calls))
+        self.limit = max(1, math.floor(calls)) if math.isfinite(calls) else math.inf
         self.period_seconds = period_seconds * max(1.0, 1.0 / calls)
         self._in_flight = 0
         self._frees_at: deque[float] = deque()

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import aiohttp
 import httpx
@@ -116,12 +117,18 @@ class CronofyClient:
             return answer
         attempts = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_result(lambda answer: answer.retriable),
-            stop=tenacity.stop_after_attempt(self._settings.max_attempts),
+            stop=lambda state: (
+                state.attempt_number >= self._settings.max_attempts or self._past_deadline(state)
+            ),
             wait=_wait_seconds,
             sleep=self._clock.sleep,
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
         return await attempts(self._again, url, token, [answer])
+
+    def _past_deadline(self, state: tenacity.RetryCallState) -> bool:
+        """Whether the next attempt would come too late to be made."""
+        return self._clock.monotonic() + state.upcoming_sleep >= self.allowance.deadline
 
     async def _again(self, url: str, token: Token, answers: list[Answer]) -> Answer:
         """One attempt for tenacity: the first one returns what is known already."""
@@ -219,10 +226,10 @@ def _status_outcome(status: int) -> Outcome:
 
 def _transport_outcome(error: Exception) -> Outcome:
     # the transport maps aiohttp's "server disconnected" to an httpx timeout; its cause is honest
+    if isinstance(error, httpx.DecodingError):
+        return Outcome.BAD_PAYLOAD
     cause = error.__cause__ or error
     timed_out = isinstance(cause, (TimeoutError, httpx.TimeoutException, aiohttp.ServerTimeoutError))
-    if isinstance(cause, (httpx.DecodingError, UnicodeError)):
-        return Outcome.BAD_PAYLOAD
     return Outcome.TIMEOUT if timed_out else Outcome.NETWORK_ERROR
 
 
@@ -279,6 +286,7 @@ async def open_http(max_in_flight: int = MAX_IN_FLIGHT) -> AsyncIterator[httpx.A
     async with httpx.AsyncClient(
         transport=AiohttpTransport(client=session),
         timeout=httpx.Timeout(None),
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
         headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
         follow_redirects=False,
         trust_env=False,

@@ -83,7 +83,7 @@ def _extra_columns(
 
 def _extras(row: Row, table: Table) -> Iterable[tuple[str, Any]]:
     yield from (row.get(EXTRAS) or {}).items()
-    for name, value in row.items():  # columns carried along from the warehouse
+    for name, value in row.items():  # columns carried along from the warehouse, under their names
         if value is not None and name != EXTRAS and name not in table.schema.names:
             yield name, value
 
@@ -92,57 +92,65 @@ class ColumnNamer:
     """Chooses the column of each field that has none, the same one in every load."""
 
     def __init__(self, table: Table, known: ColumnTypes, normalize: Normalize) -> None:
-        self._own = frozenset(table.schema.names) - API_COLUMNS.get(table.name, frozenset())
-        self._types = {field.name: _dlt_type(field.type) for field in table.schema} | dict(known)
+        self._documented = {field.name: _dlt_type(field.type) for field in table.schema}
+        self._api = API_COLUMNS.get(table.name, frozenset())
+        self._types = self._documented | dict(known)
         self._normalize = normalize
-        documented = set(table.schema.names) | {LOAD_ID}
-        self._room = MAX_EXTRA_COLUMNS - sum(name not in documented for name in known)
+        self._room = MAX_EXTRA_COLUMNS - sum(
+            name not in self._documented and name != LOAD_ID for name in known
+        )
 
     def place(self, extras: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, str, Any]]:
         """Column, dlt type and storable value for each field of one row."""
-        overflow = {}
+        overflow: dict[str, Any] = {}
         taken = set()
         for path, raw in extras:
-            data_type, value = typed(raw)
-            name = self._column(path, data_type)
+            if path == OVERFLOW and isinstance(raw, str):  # carried along: already what it should be
+                overflow.update(orjson.loads(raw))
+                continue
+            label, data_type, value = typed(raw)
+            name = self._column(path, label, data_type)
             if name is None or name in taken:  # no room, or two fields whose names differ in case only
                 overflow[path] = raw
             else:
                 taken.add(name)
                 yield name, data_type, value
         if overflow:
-            yield OVERFLOW, "text", typed(overflow)[1]
+            yield OVERFLOW, "text", typed(overflow)[2]
 
-    def _column(self, path: str, data_type: str) -> str | None:
+    def _column(self, path: str, label: str, data_type: str) -> str | None:
         try:
             name = self._normalize(path)
+            if name in self._api and label != self._documented[name]:
+                name = self._normalize(f"{name}__v_{label}")
+            elif name in self._documented or name.startswith("_dlt") or name == OVERFLOW:
+                name = self._normalize(f"api_{path}")
+            if self._types.get(name, data_type) != data_type:
+                name = self._normalize(f"{name}__v_{label}")
         except ValueError:
             return None
-        if name in self._own or name.startswith("_dlt") or name == OVERFLOW:
-            name = self._normalize(f"api_{path}")
-        if self._types.get(name, data_type) != data_type:
-            name = self._normalize(f"{name}__v_{data_type}")
-        if self._types.get(name, data_type) != data_type:
-            return None
+        return name if name not in self._documented and self._has_room(name, data_type) else None
+
+    def _has_room(self, name: str, data_type: str) -> bool:
         if name not in self._types:
             if self._room <= 0:
-                return None
+                return False
             self._room -= 1
             self._types[name] = data_type
-        return name
+        return self._types[name] == data_type
 
 
-def typed(value: Any) -> tuple[str, Any]:
-    """The dlt type a JSON value is stored as, and the value as stored."""
+def typed(value: Any) -> tuple[str, str, Any]:
+    """The name of a JSON value's type, the dlt type it is stored as, and the value as stored."""
     if isinstance(value, bool):
-        return "bool", value
+        return "bool", "bool", value
     if isinstance(value, int) and value in INT64_RANGE:
-        return "bigint", value
+        return "bigint", "bigint", value
     if isinstance(value, float) and math.isfinite(value):
-        return "double", value
+        return "double", "double", value
     if isinstance(value, str):
-        return "text", clean_text(value)
-    return "text", orjson.dumps(value, default=str).decode()
+        return "text", "text", clean_text(value)
+    return "json", "text", orjson.dumps(value, default=str).decode()
 
 
 def _dlt_type(kind: pa.DataType) -> str:

@@ -35,6 +35,19 @@ class Evidence:
     last_ok_at: datetime | None = None
     last_attempt_at: datetime | None = None
     account_read_at: datetime | None = None
+    named_at: datetime | None = None
+
+    def add(self, row: Row) -> None:
+        """Take in what is known of one endpoint and account: when it was attempted, when it was ok."""
+        attempted_at = row["attempted_at"]
+        if row["endpoint"] == ACCOUNT.name:
+            self.account_read_at = _later(self.account_read_at, attempted_at)
+        else:
+            self.last_ok_at = _later(self.last_ok_at, row["ok_at"])
+            self.last_attempt_at = _later(self.last_attempt_at, attempted_at)
+        # a token may be authorized again, for another account: the newest name counts
+        if row["account_id"] is not None and attempted_at == _later(self.named_at, attempted_at):
+            self.account_id, self.named_at = row["account_id"], attempted_at
 
 
 @dataclass(slots=True)
@@ -104,19 +117,11 @@ class WarehouseKnowledge:
         found: dict[str, Evidence] = defaultdict(Evidence)
         for row in self._rows(
             POLLS,
-            "SELECT token_key, endpoint, MAX(polled_at) AS attempted_at,"
+            "SELECT token_key, endpoint, account_id, MAX(polled_at) AS attempted_at,"
             " MAX(CASE WHEN outcome = 'ok' THEN polled_at END) AS ok_at"
-            " FROM {table} WHERE outcome <> 'skipped' GROUP BY token_key, endpoint",
+            " FROM {table} WHERE outcome <> 'skipped' GROUP BY token_key, endpoint, account_id",
         ):
-            seen = found[row["token_key"]]
-            if row["endpoint"] == ACCOUNT.name:
-                seen.account_read_at = row["attempted_at"]
-            else:
-                seen.last_ok_at = _later(seen.last_ok_at, row["ok_at"])
-                seen.last_attempt_at = _later(seen.last_attempt_at, row["attempted_at"])
-        for table in (ACCOUNT, USERINFO):
-            for row in self._rows(table, "SELECT token_key, account_id FROM {table}"):
-                found[row["token_key"]].account_id = row["account_id"]
+            found[row["token_key"]].add(row)
         return dict(found)
 
     def token_contents(self, token_keys: Sequence[str], tables: set[str]) -> dict[str, TokenContent]:

@@ -139,8 +139,8 @@ def parse_userinfo(document: Fields) -> Payload:
 def parse_account(document: Fields) -> Payload:
     """`GET /v1/account`: the same identity, flatter."""
     account = _object(document.get("account"), "account")
-    source = account if "account_id" in account else {"account_id": document.get("sub")}
-    account_id = _identifier(source, "account_id", "account")
+    named = account if account.get("account_id") is not None else {"account_id": document.get("sub")}
+    account_id = _identifier(named, "account_id", "account")
     record = _record(account, ACCOUNT_TEXTS, (), ignored=("account_id",))
     _add_extras(
         record.extras, {key: value for key, value in document.items() if key not in ("account", "sub")}

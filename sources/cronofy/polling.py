@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
 from .client import MAX_IN_FLIGHT, Answer, CronofyClient, Outcome
@@ -55,23 +54,24 @@ class Poller:
         # is in the order of polled_at, which change capture relies on
         answered: deque[Poll] = deque()
         ready = asyncio.Event()
-        workers = asyncio.gather(
-            *(self._work(remaining, answered, ready) for _ in range(self._max_in_flight))
-        )
-        workers.add_done_callback(lambda _: ready.set())
+        workers = [
+            asyncio.create_task(self._work(remaining, answered, ready)) for _ in range(self._max_in_flight)
+        ]
+        all_done = asyncio.gather(*workers)
+        all_done.add_done_callback(lambda _: ready.set())
         try:
-            while not workers.done():
+            while not all_done.done():
                 await ready.wait()
                 ready.clear()
                 while len(answered) >= self._batch_size:
                     yield [answered.popleft() for _ in range(self._batch_size)]
-            workers.result()  # a fault of ours ends the run, loudly
+            all_done.result()  # a fault of ours ends the run, loudly
             if answered:
                 yield list(answered)
         finally:
-            workers.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await workers
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
 
     async def _work(self, remaining: Iterator[PollTask], answered: deque[Poll], ready: asyncio.Event) -> None:
         for task in remaining:

@@ -131,7 +131,11 @@ def test_a_duckdb_file_answers_under_any_name(tmp_path: Path) -> None:
         for table in views.TABLES:
             connection.register("rows", raw_schema(table).empty_table())
             connection.execute(f"CREATE TABLE {table} AS SELECT * FROM rows")
-        views.create_views(lambda sql: connection.execute(sql) and None, "duckdb", '"made"."cronofy"', 86_400)
+
+        def execute(sql: str) -> None:
+            connection.execute(sql)
+
+        views.create_views(execute, "duckdb", '"made"."cronofy"', 86_400)
     with duckdb.connect(str(file)) as connection:
         assert connection.execute("SELECT count(*) FROM cronofy.cronofy.outages").fetchall() == [(0,)]
     with duckdb.connect() as connection:
