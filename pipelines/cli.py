@@ -63,21 +63,36 @@ def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
         except ConfigurationError as error:
             logger.error("%s", error)
             sys.exit(BAD_CONFIGURATION)
-        except _dlt_errors() as error:
-            from .pending import root_cause
-
-            logger.error("%s: %s", type(error).__name__, str(root_cause(error)).strip().split("\n")[0])
+        except _dlt_error() as error:
             logger.debug("the whole error", exc_info=True)
-            sys.exit(LOAD_FAILED)
+            status, message = _explain(error)
+            logger.error("%s", message)
+            sys.exit(status)
 
     return wrapped
 
 
-def _dlt_errors() -> tuple[type[Exception], ...]:
-    from dlt.common.configuration.exceptions import ConfigurationException
+def _dlt_error() -> type[Exception]:
     from dlt.common.exceptions import DltException
 
-    return (DltException, ConfigurationException)
+    return DltException
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Exit status and one line for an error of dlt's."""
+    from dlt.common.configuration.exceptions import ConfigurationException
+
+    from .pending import error_chain
+
+    chain = error_chain(error)
+    for cause in chain:
+        if isinstance(cause, ConfigurationException):
+            return BAD_CONFIGURATION, f"{_first_line(cause)}; set it in .dlt/secrets.toml or .dlt/config.toml"
+    return LOAD_FAILED, f"{type(error).__name__}: {_first_line(chain[-1])}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]
 
 
 def destination_options(command: Callable[P, T]) -> Callable[P, T]:

@@ -31,7 +31,7 @@ from sources.cronofy.sweep import Rows, Sweep, new_run_id
 from sources.cronofy.tables import PROFILE_CHANGES
 from sources.cronofy.tokens import Token, read_tokens
 
-from .pending import Settled, settle_pending
+from .pending import Settled, error_chain, settle_pending
 from .warehouse import location, refresh_views
 
 logger = logging.getLogger("dlt_cronofy")
@@ -134,8 +134,19 @@ def read_settings() -> tuple[CronofyConfiguration, PollingSettings]:
         configuration = resolve_configuration(CronofyConfiguration(), sections=CONFIG_SECTIONS)
     except (ConfigurationException, ValueError) as error:
         message = str(error).strip().splitlines()[0]
-        raise ConfigurationError(f"[{'.'.join(CONFIG_SECTIONS)}] cannot be read: {message}") from None
+        raise ConfigurationError(
+            f"[{'.'.join(CONFIG_SECTIONS)}] cannot be read: {message}{_place(error)}"
+        ) from None
     return configuration, PollingSettings.of(configuration)
+
+
+def _place(error: BaseException) -> str:
+    """Where a TOML file breaks off, without the text there, which may be a secret."""
+    for cause in error_chain(error):
+        line, column = getattr(cause, "line", None), getattr(cause, "col", None)
+        if isinstance(line, int) and isinstance(column, int):
+            return f" line {line}, column {column}"
+    return ""
 
 
 def read_token_store(configuration: CronofyConfiguration, settings: PollingSettings) -> list[Token]:

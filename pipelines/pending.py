@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import dlt
+import pyarrow as pa
+import pyarrow.parquet
 from dlt.common.destination.exceptions import DestinationTerminalException
 from dlt.load.exceptions import LoadClientJobException, LoadClientJobFailed, LoadClientJobTerminalRetry
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 logger = logging.getLogger("dlt_cronofy")
 
-QUARANTINE = "quarantine"
+# below dlt's working directory of a pipeline
+EXTRACTED, NORMALIZED, QUARANTINE = "normalize/extracted", "load/normalized", "quarantine"
 
 
 @dataclass
@@ -36,10 +39,15 @@ def settle_pending(pipeline: dlt.Pipeline) -> Settled:
     settled = Settled()
     if not pipeline.has_pending_data:
         return settled
+    _drop_normalized_twins(pipeline)
     packages = [*pipeline.list_normalized_load_packages(), *pipeline.list_extracted_load_packages()]
     logger.warning(
         "finishing %d package(s) an earlier run left behind: %s", len(packages), ", ".join(packages)
     )
+    broken = _unreadable_file(pipeline)
+    if broken is not None:
+        _set_aside(pipeline, settled, f"{broken.name} cannot be read")
+        return settled
     try:
         if pipeline.list_extracted_load_packages():
             pipeline.normalize()
@@ -48,31 +56,46 @@ def settle_pending(pipeline: dlt.Pipeline) -> Settled:
     except PipelineStepFailed as error:
         if not is_terminal(error):
             raise
-        settled.quarantined = [str(path) for path in _quarantine(pipeline)]
-        logger.error(
-            "a package of an earlier run can never be loaded (%s); its files are kept in %s. "
-            "What they say is polled again, the polls themselves are in those files only",
-            type(root_cause(error)).__name__,
-            ", ".join(settled.quarantined),
-        )
+        _set_aside(pipeline, settled, type(root_cause(error)).__name__)
     return settled
 
 
-def _quarantine(pipeline: dlt.Pipeline) -> list[Path]:
+def _drop_normalized_twins(pipeline: dlt.Pipeline) -> None:
+    """Remove what is left of extracted packages that were normalized: the kill came before dlt did."""
+    for load_id in pipeline.list_normalized_load_packages():
+        shutil.rmtree(Path(pipeline.working_dir) / EXTRACTED / load_id, ignore_errors=True)
+
+
+def _unreadable_file(pipeline: dlt.Pipeline) -> Path | None:
+    """A file of a normalized package that no warehouse can load; the errors for it differ by warehouse."""
+    for file in sorted((Path(pipeline.working_dir) / NORMALIZED).glob("*/*_jobs/*.parquet")):
+        try:
+            pyarrow.parquet.read_metadata(file)
+        except (pa.ArrowException, OSError):
+            return file
+    return None
+
+
+def _set_aside(pipeline: dlt.Pipeline, settled: Settled, reason: str) -> None:
+    """Copy all pending packages to the quarantine and take them out of dlt's way."""
     working_dir = Path(pipeline.working_dir)
-    copies = []
-    for stage in ("load/normalized", "normalize/extracted"):
+    for stage in (NORMALIZED, EXTRACTED):
         for package in sorted((working_dir / stage).glob("*")):
             target = working_dir / QUARANTINE / package.name
             shutil.copytree(package, target, dirs_exist_ok=True)
-            copies.append(target)
+            settled.quarantined.append(str(target))
     pipeline.abort_packages()
-    return copies
+    logger.error(
+        "a package of an earlier run can never be loaded (%s); its files are kept in %s. "
+        "What they say is polled again, the polls themselves are in those files only",
+        reason,
+        ", ".join(settled.quarantined),
+    )
 
 
 def is_terminal(error: BaseException) -> bool:
     """Whether trying the same package again must end the same way."""
-    chain = list(_causes(error))
+    chain = list(error_chain(error))
     if isinstance(error, PipelineStepFailed) and error.step == "normalize":
         return True
     return any(
@@ -83,10 +106,11 @@ def is_terminal(error: BaseException) -> bool:
 
 def root_cause(error: BaseException) -> BaseException:
     """The first error of a chain."""
-    return list(_causes(error))[-1]
+    return list(error_chain(error))[-1]
 
 
-def _causes(error: BaseException) -> "list[BaseException]":
+def error_chain(error: BaseException) -> list[BaseException]:
+    """The error and what caused it, outermost first."""
     chain: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in chain:

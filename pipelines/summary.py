@@ -59,7 +59,7 @@ def print_load(console: Console, result: LoadResult) -> None:
     if result.finished_packages:
         console.print(f"Finished {len(result.finished_packages)} package(s) an earlier run had left behind.")
     for path in result.quarantined_packages:
-        console.print(f"A package that can never be loaded is kept in {path}")
+        console.print(f"A package that can never be loaded is kept in {path}", markup=False)
     console.print(
         f"Polled {result.polled_tokens} of {_count(result.due, 'due token')} ({result.tokens} in the store)"
         f" with {_count(result.requests, 'request')} in {result.seconds:.1f} s"
@@ -72,7 +72,9 @@ def print_load(console: Console, result: LoadResult) -> None:
         left = result.due - result.polled_tokens
         option = result.stopped_by.replace("_", "-")
         console.print(f"  stopped by --{option}; {_count(left, 'token')} wait for the next run")
-    console.print(f"Loaded into {result.destination}, dataset {result.dataset} (run {result.run_id})")
+    console.print(
+        f"Loaded into {result.destination}, dataset {result.dataset} (run {result.run_id})", markup=False
+    )
 
 
 def print_demo(console: Console, result: DemoResult) -> None:
@@ -83,8 +85,10 @@ def print_demo(console: Console, result: DemoResult) -> None:
     )
     for part in health_parts(result.health):
         console.print(part)
-    console.print(f"The history is in {result.database}. To query it, in any DuckDB client or with")
-    console.print(f"  export DESTINATION__DUCKDB__CREDENTIALS={result.database}")
+    console.print(
+        f"The history is in {result.database}. To query it, in any DuckDB client or with", markup=False
+    )
+    console.print(f"  export DESTINATION__DUCKDB__CREDENTIALS={result.database}", markup=False)
     console.print('  .venv/bin/dlt-cronofy query "SELECT …"')
     console.print("Three queries to try (in a DuckDB client, USE cronofy.cronofy; first):\n")
     console.print(Syntax(QUERIES, "sql", background_color="default", word_wrap=True))
@@ -130,7 +134,9 @@ def _headline(health: Health) -> RenderableType:
         f" {_count(health.never_read_tokens, 'token')} could never be read"
     )
     lines = [profiles, uptime, outages, evidence]
-    return Panel("\n".join(lines), title="Connection health", title_align="left", box=box.ROUNDED)
+    return Panel(
+        Text.from_markup("\n".join(lines)), title="Connection health", title_align="left", box=box.ROUNDED
+    )
 
 
 def _provider_table(health: Health) -> Table:
@@ -139,7 +145,8 @@ def _provider_table(health: Health) -> Table:
     for name in ("profiles", "uptime", "outages", "open", "half relinked within"):
         table.add_column(name, justify="right")
     for row in health.providers:
-        table.add_row(
+        _add_row(
+            table,
             row["provider_service"],
             str(row["profiles"]),
             _percent(row["uptime"]),
@@ -161,7 +168,8 @@ def _outage_table(health: Health) -> Table:
     table.add_column("down since")
     table.add_column("for", justify="right")
     for row in shown:
-        table.add_row(
+        _add_row(
+            table,
             row["email"] or row["name"] or row["token_keys"],
             row["provider_service"] or row["profile_type"],
             row["profile_name"],
@@ -182,7 +190,8 @@ def _token_table(health: Health) -> Table:
     table.add_column("last read")
     table.add_column("what to do")
     for row in shown:
-        table.add_row(
+        _add_row(
+            table,
             row["token_key"],
             row["last_outcome"],
             _instant(row["failing_since"]),
@@ -202,7 +211,7 @@ def print_rows(console: Console, rows: list[Row]) -> None:
         numeric = isinstance(value, (int, float, Decimal))
         table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        _add_row(table, *(_cell(value) for value in row.values()))
     wanted = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
     if wanted <= console.options.max_width:
         console.print(table)
@@ -211,7 +220,12 @@ def print_rows(console: Console, rows: list[Row]) -> None:
     for number, row in enumerate(rows, start=1):
         console.print(f"row {number}", style="bold")
         for name, value in row.items():
-            console.print(f"  {name}: {_cell(value)}", soft_wrap=True)
+            console.print(f"  {name}: {_cell(value)}", soft_wrap=True, markup=False)
+
+
+def _add_row(table: Table, *cells: str | None) -> None:
+    # as text: a name like "[bold]" is a name, not markup
+    table.add_row(*(Text(cell or "") for cell in cells))
 
 
 def _cell(value: object) -> str:

@@ -22,6 +22,7 @@ from .payloads import (
     PROFILE_BOOLEANS,
     PROFILE_TEXTS,
     USERINFO_TEXTS,
+    Fields,
     clean_text,
 )
 from .tables import ACCOUNT, CALENDARS, PROFILES, TEXT, USERINFO, Table
@@ -76,16 +77,19 @@ def _extra_columns(
     namer = ColumnNamer(table, known, normalize)
     columns: dict[str, tuple[str, list[Any]]] = {}
     for index, row in enumerate(rows):
-        for name, data_type, value in namer.place(_extras(row, table)):
+        for name, data_type, value in namer.place(row.get(EXTRAS) or {}, _carried(row, table)):
             columns.setdefault(name, (data_type, [None] * len(rows)))[1][index] = value
     return columns
 
 
-def _extras(row: Row, table: Table) -> Iterable[tuple[str, Any]]:
-    yield from (row.get(EXTRAS) or {}).items()
-    for name, value in row.items():  # columns carried along from the warehouse, under their names
-        if value is not None and name != EXTRAS and name not in table.schema.names:
-            yield name, value
+def _carried(row: Row, table: Table) -> dict[str, Any]:
+    """Columns of a known row that is written again, which have their names already."""
+    documented = table.schema.names
+    return {
+        name: value
+        for name, value in row.items()
+        if value is not None and name != EXTRAS and name not in documented
+    }
 
 
 class ColumnNamer:
@@ -100,25 +104,30 @@ class ColumnNamer:
             name not in self._documented and name != LOAD_ID for name in known
         )
 
-    def place(self, extras: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, str, Any]]:
-        """Column, dlt type and storable value for each field of one row."""
-        overflow: dict[str, Any] = {}
+    def place(self, extras: Fields, carried: Fields) -> Iterable[tuple[str, str, Any]]:
+        """Column, dlt type and storable value for each field of one row.
+
+        Args:
+            extras: fields of an answer, by path.
+            carried: columns of a row that was read from the warehouse, by name.
+        """
+        overflow: Fields = orjson.loads(carried.get(OVERFLOW, "{}"))
         taken = set()
-        for path, raw in extras:
-            if path == OVERFLOW and isinstance(raw, str):  # carried along: already what it should be
-                overflow.update(orjson.loads(raw))
-                continue
-            label, data_type, value = typed(raw)
-            name = self._column(path, label, data_type)
+        named = [(self._column(path, value), path, value) for path, value in extras.items()]
+        named += [
+            (self._known(name, value), name, value) for name, value in carried.items() if name != OVERFLOW
+        ]
+        for name, path, raw in named:
             if name is None or name in taken:  # no room, or two fields whose names differ in case only
                 overflow[path] = raw
             else:
                 taken.add(name)
-                yield name, data_type, value
+                yield name, *typed(raw)[1:]
         if overflow:
-            yield OVERFLOW, "text", typed(overflow)[2]
+            yield OVERFLOW, *typed(overflow)[1:]
 
-    def _column(self, path: str, label: str, data_type: str) -> str | None:
+    def _column(self, path: str, value: Any) -> str | None:
+        label, data_type, _ = typed(value)
         try:
             name = self._normalize(path)
             if name in self._api and label != self._documented[name]:
@@ -129,7 +138,11 @@ class ColumnNamer:
                 name = self._normalize(f"{name}__v_{label}")
         except ValueError:
             return None
-        return name if name not in self._documented and self._has_room(name, data_type) else None
+        usable = name.strip("_") and name not in self._documented
+        return name if usable and self._has_room(name, data_type) else None
+
+    def _known(self, name: str, value: Any) -> str | None:
+        return name if self._types.get(name) == typed(value)[1] else None
 
     def _has_room(self, name: str, data_type: str) -> bool:
         if name not in self._types:

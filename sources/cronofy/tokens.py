@@ -241,6 +241,7 @@ def check_data_center(data_center: str | None, place: str) -> str | None:
         return None
     if data_center.lower() not in DATA_CENTERS:
         raise ConfigurationError(
-            f"{place}: unknown data_center {data_center!r}; use one of {', '.join(DATA_CENTERS)}"
+            # the value is not shown: a token may stand in the wrong column
+            f"{place}: unknown data_center; use one of {', '.join(DATA_CENTERS)}"
         )
     return data_center.lower()

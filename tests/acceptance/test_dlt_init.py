@@ -1,0 +1,95 @@
+"""`dlt init cronofy duckdb --location <clone>` in an empty folder gives a script that runs."""
+
+import os
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from .conftest import Serve
+from .documents import account, disconnected, profile, userinfo
+from .place import query, run
+from .server import Reply, Request, ScriptedServer, says
+
+REPOSITORY = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+DATABASE, DATASET = "cronofy_pipeline.duckdb", "cronofy"
+
+
+@pytest.fixture
+def server(serve: Serve) -> ScriptedServer:
+    def answer(request: Request) -> Reply:
+        sub = f"acc_{request.token}"
+        if request.endpoint == "account":
+            return says(account(sub))
+        return says(userinfo(sub, [profile("pro_1"), disconnected(profile("pro_2"))]))
+
+    return serve(answer)
+
+
+@pytest.fixture
+def environment(tmp_path: Path, server: ScriptedServer) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path / "home"),
+        "DLT_DATA_DIR": str(tmp_path / "data"),
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "SOURCES__CRONOFY__BASE_URL": server.base_url,
+        "SOURCES__CRONOFY__TOKENS": '["one", {"key": "two", "access_token": "two"}]',
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path, environment: dict[str, str]) -> Path:
+    """An empty folder after `dlt init` from a clone, with nobody there to answer a question."""
+    clone, folder = tmp_path / "clone", tmp_path / "folder"
+    shutil.copytree(REPOSITORY / "sources", clone / "sources", ignore=shutil.ignore_patterns("__pycache__"))
+    git = ["git", "-c", "user.name=someone", "-c", "user.email=someone@example.com"]
+    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "clone"]):
+        assert run([*git, *arguments], clone, environment).returncode == 0
+    folder.mkdir()
+    init = ["init", "cronofy", "duckdb", "--location", str(clone)]
+    done = run([str(BIN / "dlt"), "--non-interactive", *init], folder, environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_script_runs(folder: Path, environment: dict[str, str], server: ScriptedServer) -> None:
+    present = {path.name for path in folder.iterdir()}
+    assert present >= {".dlt", "cronofy", "cronofy_pipeline.py", "requirements.txt"}
+    assert (folder / "cronofy" / "README.md").read_text(encoding="utf-8").strip()
+    # the source stands alone: nothing else of this repository may be imported
+    for name in ("sources", "pipelines"):
+        (folder / f"{name}.py").write_text("raise ImportError('not part of the source')\n", encoding="utf-8")
+
+    for polls, calls in ((4, Counter(userinfo=2, account=2)), (6, Counter(userinfo=2))):
+        server.log.clear()
+        done = run([sys.executable, "cronofy_pipeline.py"], folder, environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert server.calls == calls
+        assert read(folder, "SELECT COUNT(*) FROM polls WHERE outcome = 'ok'") == [(polls,)]
+    assert read(folder, "SELECT state, COUNT(*) FROM profiles GROUP BY state ORDER BY state") == [
+        ("connected", 2),
+        ("disconnected", 2),
+    ]
+    assert read(folder, "SELECT kind, COUNT(*) FROM profile_changes GROUP BY kind") == [("first_seen", 4)]
+    assert "two" in {key for (key,) in read(folder, "SELECT token_key FROM userinfo")}
+
+
+def read(folder: Path, sql: str) -> list[tuple[object, ...]]:
+    return query(folder / DATABASE, sql, DATASET)
+
+
+def test_the_requirements_name_what_the_source_imports(folder: Path) -> None:
+    required = (folder / "requirements.txt").read_text(encoding="utf-8").replace("_", "-")
+    imported = {
+        line.split()[1].split(".")[0].replace("_", "-")
+        for path in (folder / "cronofy").glob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith(("import ", "from ")) and not line.startswith("from .")
+    }
+    third_party = imported - {name.replace("_", "-") for name in sys.stdlib_module_names}
+    assert third_party >= {"dlt", "httpx", "pyarrow"}
+    assert {name for name in third_party if name not in required} == set()

@@ -1,0 +1,300 @@
+"""The dlt source end to end: loopback HTTP in, DuckDB out."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pytest
+from dlt.common.schema import Schema
+
+from sources import cronofy
+from sources.cronofy import cronofy_source, endpoints_for
+from sources.cronofy.capture import EXTRAS
+from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.settings import PollingSettings
+from sources.cronofy.sweep import Rows, Sweep
+from sources.cronofy.tables import TABLES
+from tests.cronofy.bodies import account, calendar, conferencing, profile, profiles, service_account, userinfo
+from tests.cronofy.clocks import ManualClock
+from tests.cronofy.server import Server, answer, later, raw
+from tests.cronofy.warehouses import Warehouse
+
+UP = profile("pro_1", profile_calendars=[calendar("cal_1")])
+DOWN = profile("pro_1", connected=False, profile_calendars=[calendar("cal_1")])
+
+
+@pytest.fixture
+def warehouse(workdir: Path, server: Server, clock: ManualClock) -> Warehouse:
+    found = Warehouse(workdir, server, clock)
+    found.serves("k1", userinfo=userinfo(UP), account=account(), profiles=profiles(profile("pro_1")))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("tables", "endpoints"),
+    [
+        (set(TABLES), ("userinfo", "account")),
+        ({"userinfo"}, ("userinfo",)),
+        ({"calendars"}, ("userinfo",)),
+        ({"account"}, ("account",)),
+        ({"profiles"}, ("profiles",)),
+        ({"profile_changes", "polls"}, ("profiles",)),
+        ({"account", "profiles"}, ("account", "profiles")),
+        ({"calendars", "profiles"}, ("userinfo",)),
+        ({"polls"}, ("userinfo",)),
+    ],
+    ids=lambda value: "+".join(sorted(value)),
+)
+def test_the_selected_tables_decide_what_is_called(tables: set[str], endpoints: tuple[str, ...]) -> None:
+    assert endpoints_for(tables) == endpoints
+
+
+def test_a_second_load_writes_only_polls_and_account_waits_a_day(warehouse: Warehouse) -> None:
+    assert warehouse.load() == {"userinfo": 1, "account": 1}
+    assert warehouse.counts() == {
+        "userinfo": 1, "account": 1, "profiles": 1, "calendars": 1, "profile_changes": 1, "polls": 2,
+    }  # fmt: skip
+    before = {name: warehouse.rows(name) for name in TABLES if name != "polls"}
+    warehouse.clock.advance(hours=23)
+    assert warehouse.load() == {"userinfo": 1}
+    assert warehouse.counts("run-2") == {"polls": 1}
+    assert {name: warehouse.rows(name) for name in before} == before
+    warehouse.clock.advance(hours=1, minutes=1)
+    assert warehouse.load() == {"userinfo": 1, "account": 1}
+    assert warehouse.counts("run-3") == {"polls": 2}
+
+
+def test_the_tables_exist_with_their_columns_even_when_empty(warehouse: Warehouse) -> None:
+    warehouse.server.on("userinfo", "at-k1", answer(403))
+    warehouse.server.on("account", "at-k1", answer(403))
+    warehouse.load()
+    assert warehouse.counts() == {"polls": 2}
+    for name, table in TABLES.items():
+        assert {*table.schema.names, "_dlt_load_id"} <= warehouse.columns(name).keys()
+    assert warehouse.columns("polls")["polled_at"] == "TIMESTAMP WITH TIME ZONE"
+    assert (
+        warehouse.query("SELECT outcome, http_status, message FROM polls")
+        == [("forbidden", 403, "HTTP 403")] * 2
+    )
+
+
+def test_unknown_fields_reach_the_warehouse_at_every_level(warehouse: Warehouse) -> None:
+    warehouse.load()
+    warehouse.clock.advance(hours=1)
+    body = userinfo(
+        UP | {"reason": "password", "profile_calendars": [calendar("cal_1", color="red")]},
+        conferencing_profiles=[conferencing(seats=3)],
+        plan={"name": "gold"},
+        email=5,
+    )
+    warehouse.serves("k1", userinfo=body)
+    warehouse.load()
+    assert warehouse.query("SELECT plan, email, email__v_bigint FROM userinfo") == [
+        ('{"name":"gold"}', None, 5)
+    ]
+    assert warehouse.query("SELECT profile_id, reason, seats FROM profiles ORDER BY 1") == [
+        ("pro_1", "password", None),
+        ("pro_z", None, 3),
+    ]
+    assert warehouse.query("SELECT color FROM calendars") == [("red",)]
+    warehouse.clock.advance(hours=1)
+    warehouse.load()
+    assert warehouse.counts("run-3") == {"polls": 1}
+    # a removed row keeps what it had
+    warehouse.serves("k1", userinfo=userinfo())
+    warehouse.load()
+    assert warehouse.query("SELECT state, reason FROM profiles WHERE profile_id = 'pro_1'") == [
+        ("removed", "password")
+    ]
+    assert warehouse.query("SELECT removed_at IS NULL, color FROM calendars") == [(False, "red")]
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [{"plan": "gold"}, {}, {}],
+        [{}, {"plan": "gold"}, {}],
+        [{"plan": "gold"}, {"plan": 3}, {"plan": "silver"}],
+        [{"plan": 3}, {"plan": "gold"}, {}],
+        [{"plan": "gold", "tier": 1}, {"tier": 2, "plan": "silver"}, {"tier": 3}],
+    ],
+    ids=["first only", "in the middle", "another type in between", "two types, then none", "another order"],
+)
+def test_batches_of_one_load_may_have_different_fields(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, batches: list[dict[str, Any]]
+) -> None:
+    monkeypatch.setattr("sources.cronofy.sweep.BATCH_POLLS", 1)
+    warehouse.keys = [f"k{number}" for number in range(len(batches))]
+    for number, (key, fields) in enumerate(zip(warehouse.keys, batches, strict=True)):
+        # batches are in the order of answers
+        body = answer(200, userinfo(UP, sub=f"acc_{number}", **fields))
+        warehouse.server.on("userinfo", f"at-{key}", later(0.01 * number, body))
+    warehouse.load("userinfo", "polls")
+    found = warehouse.query("SELECT COLUMNS('^(plan|tier)') FROM userinfo ORDER BY token_key")
+    assert [{each for each in row if each is not None} for row in found] == [
+        set(fields.values()) for fields in batches
+    ]
+
+
+def test_batches_that_come_faster_than_dlt_writes_them_agree_on_their_columns(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dlt's schema learns of a column when its batch is written, which may be after the next one is made."""
+    fields: list[dict[str, Any]] = [
+        {},
+        {"plan": "gold"},
+        {"plan": 3},
+        {"tier": 1},
+        {"tier": "x", "plan": "y"},
+    ]
+
+    async def batches(*_: object) -> AsyncIterator[Rows]:
+        for number, extras in enumerate(fields):
+            yield {"userinfo": [{"token_key": f"k{number}", EXTRAS: extras}]}
+
+    async def frames() -> list[pa.Table]:
+        sweep = Sweep(PollingSettings(), clock=warehouse.clock)
+        return [tables["userinfo"] async for tables in cronofy._polled(sweep, None)]
+
+    class Selected:
+        selected_resources: ClassVar = {"userinfo": None}
+
+    monkeypatch.setattr(Sweep, "run", batches)
+    monkeypatch.setattr("dlt.current.source", Selected)
+    monkeypatch.setattr("dlt.current.source_schema", lambda: Schema("cronofy"))
+    monkeypatch.setattr("dlt.current.pipeline", warehouse.pipeline)
+    monkeypatch.setattr(cronofy, "load_package_state", lambda: {"load_id": "load-1"})
+    found = asyncio.run(frames())
+    assert len(found) == 1 + len(fields)  # the first has no rows: every table exists from the start
+    types: dict[str, set[str]] = defaultdict(set)
+    for each in found:
+        for column in each.schema:
+            types[column.name].add(str(column.type))
+    assert {name: kinds for name, kinds in types.items() if len(kinds) > 1} == {}
+    assert types["plan"] == {"string"}
+    assert types["plan__v_bigint"] == {"int64"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"email": {"work": "x@y"}}, {"scope": "new at the top"}, {"zoneInfo": "x"}],
+    ids=["a text that became an object", "a name used elsewhere", "a name in another case"],
+)
+def test_no_field_breaks_a_load(warehouse: Warehouse, fields: dict[str, Any]) -> None:
+    warehouse.serves("k1", userinfo=userinfo(UP, **fields))
+    warehouse.load()
+    assert warehouse.counts() == {
+        "userinfo": 1, "account": 1, "profiles": 1, "calendars": 1, "profile_changes": 1, "polls": 2,
+    }  # fmt: skip
+
+
+def test_a_lost_working_directory_changes_nothing(warehouse: Warehouse) -> None:
+    warehouse.serves("k1", userinfo=userinfo(UP | {"reason": "x"}))
+    warehouse.load()
+    warehouse.lose_working_directory()
+    warehouse.clock.advance(hours=1)
+    assert warehouse.load() == {"userinfo": 1}
+    assert warehouse.counts("run-2") == {"polls": 1}
+    warehouse.lose_working_directory()
+    warehouse.serves("k1", userinfo=userinfo(DOWN | {"reason": "y"}))
+    warehouse.clock.advance(hours=1)
+    warehouse.load()
+    assert warehouse.query("SELECT state, reason FROM profiles") == [("disconnected", "y")]
+    assert warehouse.query("SELECT kind, previous_state FROM profile_changes ORDER BY observed_at") == [
+        ("first_seen", None),
+        ("disconnected", "connected"),
+    ]
+
+
+def test_the_profiles_endpoint_fills_the_same_tables_for_one_call_a_token(warehouse: Warehouse) -> None:
+    tables = ("profiles", "profile_changes", "polls")
+    assert warehouse.load(*tables) == {"account": 1, "profiles": 1}
+    assert warehouse.counts() == {"profiles": 1, "profile_changes": 1, "polls": 2}
+    warehouse.clock.advance(hours=1)
+    warehouse.serves("k1", profiles=profiles(profile("pro_1", connected=False)))
+    # the account is known by now, and /v1/account is called once a day at most
+    assert warehouse.load(*tables) == {"profiles": 1}
+    assert warehouse.counts("run-2") == {"profiles": 1, "profile_changes": 1, "polls": 1}
+    assert warehouse.query("SELECT account_id, kind FROM profile_changes ORDER BY observed_at") == [
+        ("acc_1", "first_seen"),
+        ("acc_1", "disconnected"),
+    ]
+
+
+def test_history_goes_on_over_several_loads_of_a_failing_world(warehouse: Warehouse) -> None:
+    warehouse.keys = ["k1", "k2", "k3"]
+    warehouse.serves("k2", userinfo=userinfo(UP, sub="acc_2"), account=account("acc_2"))
+    warehouse.serves("k3", userinfo=service_account(), account=account("ser_1"))
+    warehouse.load()
+    steps = [
+        ("k1", answer(200, userinfo(DOWN))),
+        ("k1", answer(500)),
+        ("k1", raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")),
+        ("k1", answer(200, userinfo())),
+        ("k1", answer(200, b"<html>")),
+        ("k1", answer(200, userinfo(UP))),
+    ]
+    for key, behavior in steps:
+        warehouse.server.on("userinfo", f"at-{key}", behavior)
+        warehouse.clock.advance(hours=1)
+        warehouse.load()
+    assert warehouse.query(
+        "SELECT kind, previous_state, state, hour(observed_at - TIMESTAMPTZ '2025-03-01 12:00:00+00'),"
+        " hour(previous_poll_at - TIMESTAMPTZ '2025-03-01 12:00:00+00')"
+        " FROM profile_changes WHERE account_id = 'acc_1' ORDER BY observed_at"
+    ) == [
+        ("first_seen", None, "connected", 0, None),
+        ("disconnected", "connected", "disconnected", 1, 0),
+        ("removed", "disconnected", "removed", 4, 1),
+        ("reappeared", "removed", "connected", 6, 4),
+    ]
+    assert warehouse.query("SELECT account_id, kind FROM profile_changes WHERE account_id <> 'acc_1'") == [
+        ("acc_2", "first_seen")
+    ]
+    assert warehouse.query(
+        "SELECT outcome FROM polls WHERE token_key = 'k1' AND endpoint = 'userinfo' ORDER BY polled_at"
+    ) == [("ok",), ("ok",), ("server_error",), ("network_error",), ("ok",), ("bad_payload",), ("ok",)]
+    assert warehouse.query("SELECT DISTINCT profiles FROM polls WHERE token_key = 'k3'") == [(None,)]
+
+
+def test_no_token_is_in_the_files_or_tables(warehouse: Warehouse) -> None:
+    warehouse.load()
+    for path in warehouse.directory.rglob("*"):
+        if path.is_file():
+            assert b"at-k1" not in path.read_bytes(), path
+
+
+def test_the_source_configures_itself(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCES__CRONOFY__TOKENS", '[{"key": "k1", "access_token": "at-k1"}]')
+    monkeypatch.setenv("SOURCES__CRONOFY__BASE_URL", warehouse.server.url)
+    warehouse.pipeline().run(cronofy_source())
+    assert warehouse.server.called() == {"userinfo": 1, "account": 1}
+    assert warehouse.query("SELECT DISTINCT token_key, data_center, outcome FROM polls") == [
+        ("k1", "us", "ok")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "no tokens"),
+        ({"tokens": ["t"], "tokens_file": "x.csv"}, "two token stores"),
+        ({"tokens": ["t"], "data_center": "mars"}, "data_center"),
+        ({"tokens": ["t"], "timeout": -1.0}, "timeout"),
+        ({"tokens": ["t"], "endpoints": ["events"]}, "unknown endpoint events"),
+    ],
+)
+def test_what_cannot_be_used_is_said_before_anything_is_called(
+    workdir: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        cronofy_source(**options)
+
+
+def test_endpoints_override_the_selection(warehouse: Warehouse) -> None:
+    source = cronofy_source(tokens=["at-k1"], base_url=warehouse.server.url, endpoints=["account"])
+    warehouse.pipeline().run(source)
+    assert warehouse.server.called() == {"account": 1}

@@ -1,0 +1,90 @@
+"""A DuckDB warehouse that is loaded through dlt from a loopback server."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dlt
+import duckdb
+
+from pipelines.duckdb_destination import catalog_duckdb
+from sources.cronofy import cronofy_source
+from sources.cronofy.knowledge import WarehouseKnowledge
+from sources.cronofy.settings import PollingSettings
+from sources.cronofy.sweep import Sweep
+from tests.cronofy.bodies import token
+from tests.cronofy.clocks import ManualClock
+from tests.cronofy.server import Server, answer
+
+DATASET = "cronofy"
+
+
+@dataclass
+class Warehouse:
+    """Loads and reads one DuckDB file."""
+
+    directory: Path
+    server: Server
+    clock: ManualClock
+    file: str = "cronofy.duckdb"
+    runs: int = 0
+    working_directory: int = 0
+    keys: list[str] = field(default_factory=lambda: ["k1"])
+
+    def pipeline(self) -> dlt.Pipeline:
+        return dlt.pipeline(
+            "cronofy_source_test",
+            destination=catalog_duckdb(credentials=str(self.directory / self.file)),
+            dataset_name=DATASET,
+            pipelines_dir=str(self.directory / f"working-{self.working_directory}"),
+        )
+
+    def lose_working_directory(self) -> None:
+        self.working_directory += 1
+
+    def serves(self, key: str, **bodies: Any) -> None:
+        """What the endpoints say for one token from now on."""
+        for endpoint, body in bodies.items():
+            self.server.on(endpoint, f"at-{key}", answer(200, body))
+
+    def load(self, *tables: str, **options: Any) -> dict[str, int]:
+        """One load of the selected tables; returns the calls it made, by endpoint."""
+        self.runs += 1
+        self.server.arrivals.clear()
+        settings = PollingSettings(base_url=self.server.url, max_attempts=1, timeout_seconds=5.0)
+        sweep = Sweep(
+            settings,
+            [token(key) for key in self.keys],
+            clock=self.clock,
+            run_id=f"run-{self.runs}",
+            **options,
+        )
+        source = cronofy_source(sweep=sweep)
+        pipeline = self.pipeline()
+        pipeline.run(source.with_resources(*tables) if tables else source)
+        assert not pipeline.has_pending_data
+        return self.server.called()
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect(str(self.directory / self.file), read_only=True) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            catalog = Path(self.file).stem
+            connection.execute(f"USE {catalog}.{DATASET}")
+            return connection.execute(sql).fetchall()
+
+    def rows(self, table: str) -> list[tuple[Any, ...]]:
+        """Everything in a table but dlt's bookkeeping."""
+        return self.query(f"SELECT COLUMNS(c -> c NOT LIKE '_dlt%') FROM {table} ORDER BY ALL")
+
+    def counts(self, run_id: str | None = None) -> dict[str, int]:
+        """Rows by table, of one run or of all."""
+        condition = f" WHERE run_id = '{run_id}'" if run_id else ""
+        names = [name for (name,) in self.query("SHOW TABLES") if not name.startswith("_dlt")]
+        found = {name: self.query(f"SELECT count(*) FROM {name}{condition}")[0][0] for name in names}
+        return {name: count for name, count in found.items() if count}
+
+    def columns(self, table: str) -> dict[str, str]:
+        return dict(self.query(f"SELECT column_name, column_type FROM (DESCRIBE {table})"))
+
+    def knowledge(self) -> WarehouseKnowledge:
+        return WarehouseKnowledge(self.pipeline(), "cronofy")

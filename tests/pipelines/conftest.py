@@ -1,0 +1,53 @@
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.acceptance.conftest import Serve, place_for, serve
+from tests.acceptance.documents import Document, account
+from tests.acceptance.place import Place
+from tests.acceptance.server import Reply, Request, ScriptedServer, says
+
+__all__ = ["Answers", "answers", "place", "place_for", "restore_logging", "serve", "server"]
+
+
+class Answers:
+    """A script by access token: a document, or a reply; tokens without either get 401."""
+
+    def __init__(self) -> None:
+        self.by_token: dict[str, Document | Reply] = {}
+
+    def __call__(self, request: Request) -> Reply:
+        answer = self.by_token.get(request.token, Reply(401))
+        if isinstance(answer, Reply):
+            return answer
+        if request.endpoint == "account":
+            return says(account(answer["sub"]))
+        if request.endpoint == "profiles":
+            return says({"profiles": answer["cronofy.data"]["profiles"]})
+        return says(answer)
+
+
+@pytest.fixture
+def answers() -> Answers:
+    return Answers()
+
+
+@pytest.fixture
+def server(serve: Serve, answers: Answers) -> ScriptedServer:
+    return serve(answers)
+
+
+@pytest.fixture
+def place(server: ScriptedServer, place_for: Callable[[ScriptedServer], Place]) -> Place:
+    return place_for(server)
+
+
+@pytest.fixture(autouse=True)
+def restore_logging() -> Iterator[None]:
+    """Commands set the program's logger up; the next test starts with a fresh one."""
+    logger = logging.getLogger("dlt_cronofy")
+    yield
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)

@@ -1,0 +1,318 @@
+"""The command line: exit status, one line on stderr for what a person can mend, results on stdout."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipelines.cli import cli
+from tests.acceptance.documents import profile, userinfo
+from tests.acceptance.place import COMMAND, Place, run
+from tests.acceptance.server import Reply, ScriptedServer
+
+from .conftest import Answers
+
+GOOD = '["one"]'
+
+
+def invoke(place: Place, *arguments: str, **environment: str) -> Result:
+    """Run a command in this process, with the place's configuration in the environment."""
+    return CliRunner().invoke(cli, arguments, env=place.environment(**environment), catch_exceptions=False)
+
+
+@pytest.fixture
+def tokens(place: Place, answers: Answers) -> list[str]:
+    """Four tokens that can be read."""
+    keys = ["one", "two", "three", "four"]
+    answers.by_token = {key: userinfo(f"acc_{key}", [profile("pro_1")]) for key in keys}
+    place.write_tokens(keys)
+    return keys
+
+
+# configuration, and what the one line must say
+BAD_CONFIGURATION: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "no tokens": ({}, ("no tokens", "tokens_file", "[sources.cronofy]")),
+    "two stores": ({"TOKENS": GOOD, "TOKENS_FILE": "tokens.csv"}, ("two token stores", "tokens_file")),
+    "tokens are no list": ({"TOKENS": '{"a": 1}'}, ("tokens", "list")),
+    "empty list": ({"TOKENS": "[]"}, ("tokens", "no tokens")),
+    "duplicate keys": (
+        {"TOKENS": '[{"key": "a", "access_token": "1"}, {"key": "a", "access_token": "2"}]'},
+        ("tokens, entry 2", "'a'", "entry 1"),
+    ),
+    "the same token twice": ({"TOKENS": '["one", "one"]'}, ("tokens, entry 2",)),
+    "entry without a token": ({"TOKENS": '[{"key": "a"}]'}, ("tokens, entry 1", "access_token is missing")),
+    "unknown data center of a token": (
+        {"TOKENS": '[{"access_token": "a", "data_center": "fr"}]'},
+        ("tokens, entry 1", "data_center", "us, au, ca, de, sg, uk"),
+    ),
+    "unknown data center": ({"TOKENS": GOOD, "DATA_CENTER": "eu"}, ("data_center", "us, au, ca, de, sg, uk")),
+    "base_url without a scheme": ({"TOKENS": GOOD, "BASE_URL": "localhost:80"}, ("base_url", "https://host")),
+    "base_url of another scheme": ({"TOKENS": GOOD, "BASE_URL": "ftp://host"}, ("base_url", "https://host")),
+    "base_url with a password": ({"TOKENS": GOOD, "BASE_URL": "http://u:p@host"}, ("base_url", "password")),
+    "attempts are no number": ({"TOKENS": GOOD, "MAX_ATTEMPTS": "many"}, ("max_attempts",)),
+    "no attempts": ({"TOKENS": GOOD, "MAX_ATTEMPTS": "0"}, ("max_attempts", "greater than 0")),
+    "no requests": ({"TOKENS": GOOD, "REQUESTS_PER_MINUTE": "0"}, ("requests_per_minute", "greater than 0")),
+    "rate is not a number": ({"TOKENS": GOOD, "REQUESTS_PER_SECOND": "nan"}, ("requests_per_second",)),
+    "no timeout": ({"TOKENS": GOOD, "TIMEOUT": "-1"}, ("timeout", "greater than 0")),
+    "bad hold": ({"TOKENS": GOOD, "HOLD": "a day"}, ("hold", "24h")),
+    "file is missing": ({"TOKENS_FILE": "nowhere.csv"}, ("nowhere.csv", "does not exist")),
+    "file of another kind": ({"TOKENS_FILE": "tokens.xlsx"}, ("tokens.xlsx", ".csv", ".parquet")),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CONFIGURATION)
+def test_bad_configuration_is_one_line_and_2(case: str, place: Place, server: ScriptedServer) -> None:
+    settings, expected = BAD_CONFIGURATION[case]
+    environment: dict[str, str | None] = {"SOURCES__CRONOFY__TOKENS_FILE": None, **place.environment()}
+    environment["SOURCES__CRONOFY__TOKENS_FILE"] = None
+    environment |= {f"SOURCES__CRONOFY__{name}": value for name, value in settings.items()}
+    result = CliRunner().invoke(cli, ["load"], env=environment, catch_exceptions=False)
+    assert_refused(result, *expected)
+    assert server.log == []
+    assert not place.database.exists()
+
+
+# file name, content, and what the one line must say
+BAD_FILES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "empty": ("tokens.csv", "", ("tokens.csv", "no tokens")),
+    "header only": ("tokens.csv", "key,access_token\n", ("tokens.csv", "no tokens")),
+    "missing column": ("tokens.csv", "key,token\na,1\n", ("tokens.csv, line 1", "access_token")),
+    "missing value": ("tokens.csv", "key,access_token\na,1\nb,\n", ("tokens.csv, line 3", "access_token")),
+    "duplicate key": (
+        "tokens.csv",
+        "key,access_token\na,1\nb,2\na,3\n",
+        ("tokens.csv, line 4", "'a'", "line 2"),
+    ),
+    "unknown data center": (
+        "tokens.csv",
+        "access_token,data_center\n1,us\n2,fr\n",
+        ("tokens.csv, line 3", "data_center"),
+    ),
+    "empty JSON Lines": ("tokens.jsonl", "\n", ("tokens.jsonl", "no tokens")),
+    "broken JSON line": ("tokens.jsonl", '{"access_token": "a"}\n{"acc', ("tokens.jsonl, line 2", "JSON")),
+    "not Parquet": ("tokens.parquet", "PAR?", ("tokens.parquet", "Parquet")),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_token_file_is_one_line_and_2(case: str, place: Place, server: ScriptedServer) -> None:
+    name, content, expected = BAD_FILES[case]
+    (place.directory / name).write_text(content, encoding="utf-8")
+    result = invoke(place, "load", SOURCES__CRONOFY__TOKENS_FILE=name)
+    assert_refused(result, *expected)
+    assert server.log == []
+
+
+BAD_ARGUMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "unknown endpoint": (("--endpoints", "userinfo,events"), ("events", "userinfo, account, profiles")),
+    "no endpoint": (("--endpoints", ""), ("endpoint", "userinfo, account, profiles")),
+    "unknown destination": (("--destination", "nonsense"), ("--destination", "nonsense")),
+    "bad duration": (("--every", "soon"), ("--every", "'soon'")),
+    "negative duration": (("--every", "-1h"), ("--every", "-1h")),
+    "bad max-duration": (("--max-duration", "1y"), ("--max-duration", "1y")),
+    "no requests": (("--max-requests", "0"), ("--max-requests", "0")),
+    "ratio above 1": (("--max-failure-ratio", "1.5"), ("--max-failure-ratio", "1.5")),
+    "unknown option": (("--nonsense",), ("--nonsense",)),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARGUMENTS)
+def test_bad_arguments_are_2(case: str, place: Place, tokens: list[str], server: ScriptedServer) -> None:
+    arguments, expected = BAD_ARGUMENTS[case]
+    result = invoke(place, "load", *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    last = result.stderr.strip().splitlines()[-1]
+    assert [part for part in expected if part not in last] == []
+    assert server.log == []
+
+
+def assert_refused(result: Result, *expected: str) -> None:
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.strip().splitlines()
+    assert [part for part in expected if part not in line] == []
+
+
+BROKEN_TOML: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "value of the wrong type": (
+        "config.toml",
+        "[sources.cronofy]\nmax_attempts = 'x'\n",
+        ("max_attempts", "[sources.cronofy]"),
+    ),
+    "syntax": ("config.toml", "[runtime]\n\n[sources.cronofy\nmax_attempts = 3\n", ("config.toml", "line 3")),
+    "syntax in the secrets": ("secrets.toml", "[sources.cronofy]\ntokens = [\n", ("secrets.toml",)),
+    "credentials that are missing": ("config.toml", "destination_type = 'postgres'\n", ("credentials",)),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_TOML)
+def test_broken_toml_is_one_line_and_2(case: str, place: Place, tokens: list[str]) -> None:
+    name, content, expected = BROKEN_TOML[case]
+    settings = place.directory / ".dlt"
+    settings.mkdir()
+    (settings / name).write_text(content, encoding="utf-8")
+    environment = place.environment()
+    del environment["SOURCES__CRONOFY__MAX_ATTEMPTS"]
+    done = run([str(COMMAND), "load"], place.directory, environment)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    last = done.stderr.strip().splitlines()[-1]
+    assert [part for part in expected if part not in last] == []
+    assert "Traceback" not in done.stderr
+
+
+def test_json_is_all_there_is_on_stdout(place: Place, tokens: list[str]) -> None:
+    done = place.run("-v", "load", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["polled_tokens"] == summary["due"] == summary["tokens"] == 4
+    assert summary["outcomes"] == {"ok": 8}
+    assert summary["changes"] == {"first_seen": 4}
+    assert (place.directory / summary["destination"]) == place.database
+    assert summary["failure_ratio"] == 0
+
+
+def test_python_m_pipelines_is_the_command(place: Place, tokens: list[str], answers: Answers) -> None:
+    """Also: the summary is for people, and logs go to stderr."""
+    del answers.by_token["one"], answers.by_token["two"], answers.by_token["three"]
+    done = run([sys.executable, "-m", "pipelines", "load"], place.directory, place.environment())
+    assert done.returncode == 1
+    assert "Polled 4 of 4 due tokens" in done.stdout
+    assert "token_rejected 3" in done.stdout
+    assert "ERROR" not in done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if "ERROR" in line]
+    assert "3 of 4 tokens failed" in line
+    assert "--max-failure-ratio" in line
+
+    helps = [
+        run(command, place.directory, place.environment()).stdout
+        for command in (
+            [str(COMMAND), "load", "--help"],
+            [sys.executable, "-m", "pipelines", "load", "--help"],
+        )
+    ]
+    assert helps[0] == helps[1]
+    assert "Usage: dlt-cronofy load" in helps[0]
+
+
+def test_the_default_destination_is_cronofy_duckdb(place: Place, tokens: list[str]) -> None:
+    """Without configuration: `cronofy.duckdb` where the command was run, dataset `cronofy`."""
+    environment = place.environment()
+    del environment["DESTINATION__DUCKDB__CREDENTIALS"]
+    done = run([str(COMMAND), "load", "--json"], place.directory, environment)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in place.directory.glob("*.duckdb")] == ["cronofy.duckdb"]
+    place.database_name = "cronofy.duckdb"
+    assert place.counts()["polls"] == 8
+
+
+@pytest.mark.parametrize(
+    ("ratio", "failing", "status"),
+    [("0.5", 2, 0), ("0.5", 3, 1), ("0", 1, 1), ("1", 4, 0)],
+)
+def test_max_failure_ratio(
+    ratio: str, failing: int, status: int, place: Place, tokens: list[str], answers: Answers
+) -> None:
+    for key in tokens[:failing]:
+        answers.by_token[key] = Reply(403)
+    result = invoke(place, "load", "--max-failure-ratio", ratio, "--json")
+    assert result.exit_code == status
+    assert json.loads(result.stdout)["failed_tokens"] == failing
+    assert place.counts()["polls"] == 8
+
+
+def test_every_endpoints_and_max_requests(place: Place, tokens: list[str], server: ScriptedServer) -> None:
+    def calls(*arguments: str) -> Counter[str]:
+        server.log.clear()
+        result = invoke(place, "load", *arguments)
+        assert result.exit_code == 0, result.stderr
+        return server.calls
+
+    assert calls("--max-requests", "3", "--endpoints", "userinfo") == Counter(userinfo=3)
+    assert calls("--endpoints", "userinfo") == Counter(userinfo=1)
+    assert calls("--every", "1h") == Counter()
+    assert calls("--every", "0s", "--endpoints", " UserInfo , account") == Counter(userinfo=4, account=4)
+    assert calls("--every", "0", "--endpoints", "profiles") == Counter(profiles=4)
+
+
+def test_max_duration_stops_and_says_so(place: Place, tokens: list[str], answers: Answers) -> None:
+    answers.by_token = {key: Reply(503, delay=0.5) for key in tokens}
+    result = invoke(
+        place,
+        *("load", "--max-duration", "0.7s", "--json", "--max-failure-ratio", "1"),
+        SOURCES__CRONOFY__REQUESTS_PER_SECOND="1",
+    )
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["stopped_by"] == "max_duration"
+    assert summary["requests"] == summary["polls"] == 1
+    assert summary["seconds"] < 10
+
+
+def test_two_loads_at_once_are_refused(place: Place, tokens: list[str], server: ScriptedServer) -> None:
+    import fasteners
+
+    directory = place.data_dir / "pipelines"
+    directory.mkdir(parents=True)
+    with fasteners.InterProcessLock(directory / ".cronofy.lock"):
+        done = place.run("load")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "another load is running" in done.stderr
+    assert server.log == []
+
+
+@pytest.mark.parametrize("command", ["load", "demo", "sandbox", "views"])
+def test_every_command_has_help(command: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"{command} [OPTIONS]" in result.stdout
+
+
+def test_views_lists_what_it_made(place: Place, tokens: list[str]) -> None:
+    empty = invoke(place, "views")
+    assert empty.exit_code == 2
+    assert "run dlt-cronofy load first" in empty.stderr
+    assert invoke(place, "load").exit_code == 0
+    place.forget()
+    result = invoke(place, "views")
+    assert result.exit_code == 0
+    assert {"outages", "needs_relink", "account_health"} <= set(result.stdout.split())
+    assert place.query("SELECT verdict, COUNT(*) FROM account_health GROUP BY verdict") == [("healthy", 4)]
+
+
+def test_query_prints_rows(place: Place, tokens: list[str]) -> None:
+    assert invoke(place, "load").exit_code == 0
+    sql = "SELECT token_key, profiles, message FROM polls WHERE endpoint = 'userinfo' ORDER BY token_key"
+    result = invoke(place, "query", "--json", sql)
+    assert result.exit_code == 0
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [
+        {"token_key": key, "profiles": 1, "message": None} for key in sorted(tokens)
+    ]
+    assert "token_key" in invoke(place, "query", sql).stdout
+    wrong = invoke(place, "query", "SELECT nothing FROM nowhere")
+    assert wrong.exit_code == 1
+    assert wrong.stdout == ""
+    assert "nowhere" in wrong.stderr
+
+
+@pytest.mark.parametrize(("reply", "status"), [(None, 0), (Reply(401), 1), (Reply(cut="reset"), 1)])
+def test_check_calls_once_and_loads_nothing(
+    reply: Reply | None,
+    status: int,
+    place: Place,
+    tokens: list[str],
+    answers: Answers,
+    server: ScriptedServer,
+) -> None:
+    if reply is not None:
+        answers.by_token = dict.fromkeys(tokens, reply)
+    result = invoke(place, "check")
+    assert result.exit_code == status, result.stderr
+    assert "4 tokens" in result.stdout
+    assert len(server.log) == 1
+    assert not place.database.exists()

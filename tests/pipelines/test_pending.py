@@ -1,0 +1,200 @@
+"""Packages an earlier run left behind: finished first and said so, or set aside and said so."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pytest
+from dlt.common.storages.load_package import PackageStorage
+
+from tests.acceptance.documents import disconnected, profile, userinfo
+from tests.acceptance.place import Place
+from tests.acceptance.server import ScriptedServer
+
+from .conftest import Answers
+
+HOLDS_THE_FILE = (
+    "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+)
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+def killed(*arguments: Any, **keywords: Any) -> None:
+    raise KilledError
+
+
+@pytest.fixture
+def left_behind(
+    place: Place, answers: Answers, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> Place:
+    """One finished load, then one that was killed between normalizing and loading what had changed."""
+    keys = ["one", "two"]
+    answers.by_token = {key: userinfo(f"acc_{key}", [profile("pro_1")]) for key in keys}
+    place.write_tokens(keys)
+    place.clock.offset = timedelta(hours=-2)
+    place.load()
+    place.clock.offset = timedelta(0)
+    answers.by_token["one"] = userinfo("acc_one", [disconnected(profile("pro_1"))])
+    with monkeypatch.context() as patched:
+        patched.setattr(dlt.Pipeline, "load", killed)
+        with pytest.raises(KilledError):
+            place.load()
+    assert len(packages(place)) == 1
+    server.log.clear()
+    return place
+
+
+def packages(place: Place) -> list[Path]:
+    return list((place.working_dir / "load" / "normalized").glob("*"))
+
+
+def changes(place: Place) -> list[tuple[Any, ...]]:
+    return place.query("SELECT token_key, kind FROM profile_changes WHERE kind <> 'first_seen'")
+
+
+def test_a_pending_package_is_finished_first_and_said_so(
+    left_behind: Place, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    (package,) = packages(left_behind)
+    with caplog.at_level(logging.INFO, "dlt_cronofy"):
+        result = left_behind.load(every=timedelta(hours=1))
+    assert result.finished_packages == [package.name]
+    assert package.name in caplog.text
+    assert packages(left_behind) == []
+    # its polls count as evidence: nobody is asked again
+    assert server.log == []
+    assert changes(left_behind) == [("one", "disconnected")]
+    assert left_behind.counts()["polls"] == 6
+
+
+def test_the_command_says_so_too(left_behind: Place) -> None:
+    (package,) = packages(left_behind)
+    done = left_behind.run("load", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["finished_packages"] == [package.name]
+    assert package.name in done.stderr
+
+
+def test_a_kill_between_normalizing_and_cleaning_up_loses_nothing(
+    place: Place, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dlt moves the normalized package into place, then deletes the extracted one file by file."""
+    answers.by_token["one"] = userinfo("acc_one", [profile("pro_1")])
+    place.write_tokens(["one"])
+
+    def delete_half(storage: PackageStorage, load_id: str, *, not_exists_ok: bool = False) -> None:
+        if not_exists_ok:
+            return
+        jobs = sorted(Path(storage.storage.storage_path, load_id, "new_jobs").iterdir())
+        assert len(jobs) > 2
+        for path in jobs[: len(jobs) // 2]:
+            path.unlink()
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PackageStorage, "delete_package", delete_half)
+        with pytest.raises(KilledError):
+            place.load()
+    assert len(packages(place)) == 1
+    result = place.load(every=timedelta(hours=1))
+    assert (len(set(result.finished_packages)), result.quarantined_packages) == (1, [])
+    assert (result.due, place.counts()["polls"]) == (0, 2)
+    assert place.query("SELECT kind FROM profile_changes") == [("first_seen",)]
+
+
+@pytest.fixture
+def corrupted(left_behind: Place) -> Place:
+    """The pending package has a file that no warehouse can read."""
+    (package,) = packages(left_behind)
+    (polls,) = package.glob("new_jobs/polls.*.parquet")
+    polls.write_bytes(b"PAR1 nonsense PAR1")
+    return left_behind
+
+
+def test_a_package_that_can_never_be_loaded_is_set_aside(
+    corrupted: Place, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    (package,) = packages(corrupted)
+    result = corrupted.load(every=timedelta(hours=1))
+    (place,) = result.quarantined_packages
+    assert result.finished_packages == []
+    assert (Path(place).name, Path(place).parent.name) == (package.name, "quarantine")
+    assert list(Path(place).rglob("polls.*.parquet"))
+    assert [record.levelname for record in caplog.records if place in record.getMessage()] == ["ERROR"]
+    # what it said is asked for again
+    assert {request.token for request, _ in server.log} == {"one", "two"}
+    assert changes(corrupted) == [("one", "disconnected")]
+    assert {row["outcome"] for row in corrupted.rows("polls")} == {"ok"}
+
+    again = corrupted.load()
+    assert (again.quarantined_packages, again.finished_packages, again.polled_tokens) == ([], [], 2)
+    assert Path(place).is_dir()
+
+
+def test_the_command_tells_of_the_quarantine(corrupted: Place) -> None:
+    done = corrupted.run("load")
+    assert done.returncode == 0, done.stderr
+    assert "quarantine" in done.stdout
+    assert "quarantine" in done.stderr
+
+
+@pytest.fixture
+def locked(left_behind: Place) -> Iterator["subprocess.Popen[str]"]:
+    """Somebody else has the DuckDB file open."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS_THE_FILE, str(left_behind.database)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_warehouse_out_of_reach_costs_nothing(
+    left_behind: Place, locked: "subprocess.Popen[str]", server: ScriptedServer
+) -> None:
+    """The load fails, the package stays, nobody is polled; when the file is free again it is finished."""
+    (package,) = packages(left_behind)
+    done = left_behind.run("load")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "lock" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert packages(left_behind) == [package]
+    assert server.log == []
+    locked.communicate("")
+    result = left_behind.load(every=timedelta(hours=1))
+    assert result.finished_packages == [package.name]
+    assert result.quarantined_packages == []
+    assert changes(left_behind) == [("one", "disconnected")]
+
+
+def test_a_load_that_fails_keeps_what_it_polled(place: Place, answers: Answers, locked_later: None) -> None:
+    answers.by_token["one"] = userinfo("acc_one", [profile("pro_1")])
+    place.write_tokens(["one"])
+    with pytest.raises(ConnectionError):
+        place.load()
+    assert len(packages(place)) == 1
+
+
+@pytest.fixture
+def locked_later(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The warehouse goes away while polling."""
+
+    def refuse(*arguments: Any, **keywords: Any) -> None:
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dlt.Pipeline, "load", refuse)
+        yield

@@ -1,0 +1,102 @@
+"""Opening the warehouse, asking it, and keeping its views."""
+
+import os
+
+import pytest
+
+from pipelines.views import PUBLIC_VIEWS
+from pipelines.warehouse import location, open_pipeline, query_rows, refresh_views, sql_client
+from sources.cronofy.errors import ConfigurationError
+from tests.acceptance.documents import profile, userinfo
+from tests.acceptance.place import Place
+
+from .conftest import Answers
+
+
+@pytest.fixture
+def loaded(place: Place, answers: Answers) -> Place:
+    answers.by_token["one"] = userinfo("acc_1", [profile("pro_1")])
+    place.write_tokens(["one"])
+    place.load()
+    return place
+
+
+@pytest.mark.parametrize(
+    ("asked", "configured", "expected"),
+    [
+        (None, None, "dlt.destinations.duckdb"),
+        ("duckdb", "postgres", "dlt.destinations.duckdb"),
+        (None, "postgres", "dlt.destinations.postgres"),
+        ("postgres", None, "dlt.destinations.postgres"),
+        (None, "dlt.destinations.duckdb", "dlt.destinations.duckdb"),
+    ],
+)
+def test_the_destination_is_what_was_asked_for_or_configured(
+    asked: str | None, configured: str | None, expected: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if configured:
+        monkeypatch.setenv("DESTINATION_TYPE", configured)
+    pipeline = open_pipeline(asked, pipelines_dir=place.data_dir)
+    assert pipeline.destination is not None
+    assert pipeline.destination.destination_type == expected
+    assert pipeline.dataset_name == "cronofy"
+
+
+def test_an_unknown_destination_is_named(place: Place) -> None:
+    with pytest.raises(ConfigurationError, match="--destination nowhere"):
+        open_pipeline("nowhere", pipelines_dir=place.data_dir)
+
+
+def test_a_dataset_of_another_name(loaded: Place) -> None:
+    result = loaded.run("load", "--dataset", "elsewhere")
+    assert result.returncode == 0, result.stderr
+    assert "dataset elsewhere" in result.stdout
+    assert loaded.query("SELECT COUNT(*) FROM elsewhere.polls") == loaded.query(
+        "SELECT COUNT(*) FROM cronofy.polls"
+    )
+    assert loaded.query("SELECT COUNT(*) FROM elsewhere.account_health") == [(1,)]
+
+
+def test_queries_answer_with_dictionaries(loaded: Place) -> None:
+    pipeline = open_pipeline(
+        "duckdb", credentials=str(loaded.database), pipelines_dir=loaded.data_dir / "pipelines"
+    )
+    with sql_client(pipeline) as client:
+        rows = query_rows(client, "SELECT token_key, endpoint FROM polls WHERE endpoint = %s", "userinfo")
+    assert rows == [{"token_key": "one", "endpoint": "userinfo"}]
+
+
+def test_views_are_made_anew_as_often_as_asked(loaded: Place) -> None:
+    pipeline = open_pipeline(
+        "duckdb", credentials=str(loaded.database), pipelines_dir=loaded.data_dir / "pipelines"
+    )
+    for hold_seconds in (3600.0, 7200.0):
+        made = refresh_views(pipeline, hold_seconds)
+        assert set(made) >= set(PUBLIC_VIEWS)
+    for view in PUBLIC_VIEWS:
+        assert loaded.query(f"SELECT COUNT(*) >= 0 FROM {view}") == [(True,)]
+
+
+def test_the_location_is_a_file_and_never_credentials(loaded: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = open_pipeline(
+        "duckdb", credentials=str(loaded.database), pipelines_dir=loaded.data_dir / "pipelines"
+    )
+    assert loaded.directory / location(pipeline) == loaded.database
+    monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", "postgresql://someone:password@host/database")
+    elsewhere = open_pipeline("postgres", pipelines_dir=loaded.data_dir / "elsewhere")
+    assert location(elsewhere) == "postgres"
+
+
+def test_telemetry_is_off_unless_configured(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUNTIME__DLTHUB_TELEMETRY", raising=False)
+    open_pipeline(pipelines_dir=place.data_dir)
+    assert os.environ["RUNTIME__DLTHUB_TELEMETRY"] == "false"
+    monkeypatch.setenv("RUNTIME__DLTHUB_TELEMETRY", "true")
+    open_pipeline(pipelines_dir=place.data_dir)
+    assert os.environ["RUNTIME__DLTHUB_TELEMETRY"] == "true"
+
+
+def test_loaded_packages_are_not_kept_on_disk(loaded: Place) -> None:
+    """They hold what people's tables hold."""
+    assert (loaded.working_dir / "load" / "loaded").is_dir()
+    assert list(loaded.data_dir.rglob("*.parquet")) == []
