@@ -10,7 +10,7 @@ from dlt.common.schema.typing import TMergeDispositionDict
 from dlt.common.storages.load_package import load_package_state
 from dlt.extract import DltResource
 
-from .frames import to_arrow
+from .frames import dlt_type, to_arrow
 from .knowledge import WarehouseKnowledge
 from .settings import (
     ACCOUNT,
@@ -94,16 +94,20 @@ async def _polled(sweep: Sweep, endpoints: tuple[str, ...] | None) -> AsyncItera
     tables = set(dlt.current.source().selected_resources) & TABLES.keys()
     load_id = load_package_state()["load_id"]
 
+    # dlt's schema learns of a column when a batch is written, which may be after the next one is framed
+    known: dict[str, dict[str, str]] = {}
+
     def frame(rows: Rows) -> dict[str, pa.Table]:
         frames = {}
         for name, table_rows in rows.items():
-            columns = schema.tables[name]["columns"] if name in schema.tables else {}
-            known = {column: str(hints.get("data_type")) for column, hints in columns.items()}
-            frames[name] = to_arrow(TABLES[name], table_rows, load_id, known, schema.naming.normalize_path)
+            columns = known.setdefault(name, _column_types(schema.tables.get(name)))
+            framed = to_arrow(TABLES[name], table_rows, load_id, columns, schema.naming.normalize_path)
+            known[name] = {field.name: dlt_type(field.type) for field in framed.schema} | columns
+            frames[name] = framed
         return frames
 
     # every table exists from the first load on, rows or not, so that views and queries can rely on it
-    yield frame({name: [] for name in tables if not _has_columns(schema.tables.get(name))})
+    yield frame({name: [] for name in tables if not _column_types(schema.tables.get(name))})
     knowledge = WarehouseKnowledge(dlt.current.pipeline(), schema.name)
     async for rows in sweep.run(knowledge, endpoints or endpoints_for(tables), tables):
         yield frame({name: table_rows for name, table_rows in rows.items() if table_rows})
@@ -121,8 +125,9 @@ def endpoints_for(tables: set[str]) -> tuple[str, ...]:
     return tuple(endpoints) or (USERINFO,)
 
 
-def _has_columns(table: Any) -> bool:
-    return bool(table) and any("data_type" in column for column in table["columns"].values())
+def _column_types(table: Any) -> dict[str, str]:
+    columns = table["columns"] if table else {}
+    return {name: str(hints["data_type"]) for name, hints in columns.items() if "data_type" in hints}
 
 
 def _table_resource(polled: DltResource, table: Table) -> DltResource:

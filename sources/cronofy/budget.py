@@ -104,7 +104,7 @@ class RequestBudget:
         now = self._clock.monotonic()
         if retry_after is not None:
             pause = retry_after.total_seconds()
-        elif sent_at < self._pause_began:
+        elif sent_at < self._pause_began and now < self._paused_until:
             return
         else:
             self._refusals += 1

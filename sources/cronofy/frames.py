@@ -96,7 +96,7 @@ class ColumnNamer:
     """Chooses the column of each field that has none, the same one in every load."""
 
     def __init__(self, table: Table, known: ColumnTypes, normalize: Normalize) -> None:
-        self._documented = {field.name: _dlt_type(field.type) for field in table.schema}
+        self._documented = {field.name: dlt_type(field.type) for field in table.schema}
         self._api = API_COLUMNS.get(table.name, frozenset())
         self._types = self._documented | dict(known)
         self._normalize = normalize
@@ -166,7 +166,8 @@ def typed(value: Any) -> tuple[str, str, Any]:
     return "json", "text", orjson.dumps(value, default=str).decode()
 
 
-def _dlt_type(kind: pa.DataType) -> str:
+def dlt_type(kind: pa.DataType) -> str:
+    """The dlt data type of an Arrow type that occurs here."""
     for name, arrow_type in ARROW_TYPES.items():
         if kind == arrow_type:
             return name

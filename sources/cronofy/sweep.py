@@ -96,8 +96,6 @@ def _recall(knowledge: Knowledge, known: Known, polls: list[Poll], tables: set[s
     known.tokens = kept | knowledge.token_contents(sorted(keys - kept.keys()), tables)
     if PROFILE_CHANGES.name in tables:
         accounts = sorted(changed_accounts(polls) - known.histories.keys())
-        for account_id in accounts:
-            known.histories[account_id] = {}
         known.histories |= knowledge.account_histories(accounts)
 
 
