@@ -119,4 +119,4 @@ class Demo:
     def _misbehave(self, server: SandboxServer, at: datetime) -> None:
         server.faults.clear()
         if (at - START).days == API_TROUBLE_DAY and at.hour < 12:
-            server.faults.add("status", status=503, probability=0.6)
+            server.faults.add("status", status=503)

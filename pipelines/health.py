@@ -87,7 +87,8 @@ PROVIDERS = """
 """
 
 OPEN_OUTAGES = """
-    SELECT n.email, n.name, n.token_keys, n.provider_service, n.profile_type, n.profile_name,
+    SELECT n.email, n.name, n.token_keys, COALESCE(n.provider_service, n.provider_name) AS provider,
+           n.profile_type, n.profile_name,
            o.started_after, n.first_seen_at, n.last_seen_at, n.days_down, n.evidence_age_seconds, n.relink_url
     FROM {needs_relink} n
     INNER JOIN {outages} o

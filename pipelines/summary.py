@@ -171,7 +171,7 @@ def _outage_table(health: Health) -> Table:
         _add_row(
             table,
             row["email"] or row["name"] or row["token_keys"],
-            row["provider_service"] or row["profile_type"],
+            row["provider"] or row["profile_type"],
             row["profile_name"],
             _down_since(row),
             duration(float(row["days_down"]) * SECONDS_PER_DAY),
