@@ -144,7 +144,7 @@ def test_tables_show_the_first_and_count_the_rest() -> None:
         "email": "[bold]ann@example.com",
         "name": None,
         "token_keys": "key1",
-        "provider_service": None,
+        "provider": None,
         "profile_type": "conferencing",
         "profile_name": None,
         "first_seen_at": NOON,
