@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # dlt's telemetry stays off in everything this repository runs
 export RUNTIME__DLTHUB_TELEMETRY := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --only-binary :all:
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo lint format test bench lock clean
@@ -14,10 +17,11 @@ help: ## list the targets
 
 setup: $(VENV)/.installed ## build .venv from the lock file
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: requirements-build.lock requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; run: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements.lock
+	$(INSTALL) -r requirements-build.lock
+	$(INSTALL) --no-build-isolation --no-binary autograd-gamma -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -39,9 +43,9 @@ test: setup ## the whole test suite
 bench: setup ## ratios against a bare loop, peak memory
 	$(BIN)/python -m benchmarks
 
-lock: setup ## resolve pyproject.toml anew into requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet -o requirements.lock $(LOCK_ARGS)
+lock: setup ## resolve pyproject.toml anew into the lock files
+	$(COMPILE) pyproject.toml --group dev -o requirements.lock $(LOCK_ARGS)
+	$(COMPILE) --group build --constraint requirements.lock -o requirements-build.lock
 
 clean: ## remove the environment and what runs left behind
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
