@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format test bench lock clean
+.PHONY: help setup demo lint format test test-lowest bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,11 @@ format: setup ## let ruff rewrite what it can
 test: setup ## the whole test suite
 	$(BIN)/pytest
 
+test-lowest: setup ## the suite with the lowest versions pyproject.toml claims to work with
+	$(BIN)/uv venv --quiet --clear .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable . --group dev
+	.venv-lowest/bin/python -m pytest
+
 bench: setup ## ratios against a bare loop, peak memory
 	$(BIN)/python -m benchmarks
 
@@ -48,4 +53,4 @@ lock: setup ## resolve pyproject.toml anew into the lock files
 	$(COMPILE) --group build --constraint requirements.lock -o requirements-build.lock
 
 clean: ## remove the environment and what runs left behind
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
