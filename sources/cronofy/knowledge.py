@@ -26,6 +26,11 @@ Row = dict[str, Any]
 MAX_PARAMETERS = 1000
 ROWS_PER_FETCH = 10_000
 
+# A package that was killed half-way and then lost with its working directory may have left polls without
+# the changes they showed. dlt lists complete packages only; polls of others are no evidence.
+LOADS = "_dlt_loads"
+COMPLETE = "_dlt_load_id IN (SELECT load_id FROM {loads} WHERE status = 0)"
+
 
 @dataclass(slots=True)
 class Evidence:
@@ -119,7 +124,8 @@ class WarehouseKnowledge:
             POLLS,
             "SELECT token_key, endpoint, account_id, MAX(polled_at) AS attempted_at,"
             " MAX(CASE WHEN outcome = 'ok' THEN polled_at END) AS ok_at"
-            " FROM {table} WHERE outcome <> 'skipped' GROUP BY token_key, endpoint, account_id",
+            " FROM {table} WHERE outcome <> 'skipped' AND {complete}"
+            " GROUP BY token_key, endpoint, account_id",
         ):
             found[row["token_key"]].add(row)
         return dict(found)
@@ -173,7 +179,8 @@ class WarehouseKnowledge:
         newest = (
             "SELECT account_id, MAX(CASE WHEN profiles IS NOT NULL THEN polled_at END) AS calendar,"
             " MAX(CASE WHEN conferencing_profiles IS NOT NULL THEN polled_at END) AS conferencing"
-            " FROM {table} WHERE outcome = 'ok' AND account_id IN ({values}) GROUP BY account_id"
+            " FROM {table} WHERE outcome = 'ok' AND account_id IN ({values}) AND {complete}"
+            " GROUP BY account_id"
         )
         return {
             row["account_id"]: {kind: row[kind] for kind in PROFILE_TYPES if row[kind] is not None}
@@ -194,8 +201,11 @@ class WarehouseKnowledge:
         try:
             with self.connected():
                 assert self._client is not None
-                name = self._client.make_qualified_table_name(table.name)
-                text = query.format(table=name, values=placeholders)
+                text = query.format(
+                    table=self._client.make_qualified_table_name(table.name),
+                    values=placeholders,
+                    complete=COMPLETE.format(loads=self._client.make_qualified_table_name(LOADS)),
+                )
                 with self._client.execute_query(text, *values) as cursor:
                     for batch in cursor.iter_arrow(chunk_size=ROWS_PER_FETCH):
                         yield from batch.to_pylist()
