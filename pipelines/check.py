@@ -1,7 +1,7 @@
 """Checking: does each data center accept one of its tokens?"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sources.cronofy.budget import RequestBudget
@@ -9,6 +9,18 @@ from sources.cronofy.client import Answer, CronofyClient, open_http
 from sources.cronofy.clock import SystemClock
 from sources.cronofy.settings import USERINFO, PollingSettings
 from sources.cronofy.tokens import Token
+
+# what to do about an outcome that a person can mend
+ADVICE = {
+    "token_rejected": "the token is not of this data center, expired or revoked; authorize again",
+    "forbidden": "the token lacks a scope; authorize again with more scope",
+    "plan_required": "the Cronofy plan lacks the identity API",
+    "bad_payload": "is base_url right?",
+    "network_error": "is the host right, and within reach?",
+    "timeout": "is the host right, and within reach?",
+    "server_error": "try again later",
+    "rate_limited": "try again later",
+}
 
 Checked = tuple[str, str, Answer]
 
@@ -19,6 +31,17 @@ def check_calls(settings: PollingSettings, tokens: Sequence[Token]) -> list[Chec
     for token in tokens:
         first.setdefault(token.data_center or settings.data_center, token)
     return asyncio.run(_check(settings, first))
+
+
+def check_lines(checked: Sequence[Checked]) -> Iterator[str]:
+    """What the checks found, a line a data center, with what to do about it."""
+    for data_center, host, answer in checked:
+        said = f"answered {answer.outcome.value}" if answer.http_status else "did not answer"
+        why = f" ({answer.message})" if answer.message else ""
+        advice = ADVICE.get(answer.outcome.value)
+        yield f"{data_center}: {host} {said} in {answer.latency_ms} ms{why}" + (
+            f": {advice}" if advice else ""
+        )
 
 
 async def _check(settings: PollingSettings, tokens: dict[str, Token]) -> list[Checked]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from .console import progress, result_console, set_up_logging
 logger = logging.getLogger("dlt_cronofy")
 
 LOADED, LOAD_FAILED, BAD_CONFIGURATION = 0, 1, 2
+
+DUCKDB_LOCKED = re.compile(r'Could not set lock on file "([^"]+)": Conflicting lock is held in .*?(PID \d+)')
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,6 +66,9 @@ def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
         except ConfigurationError as error:
             logger.error("%s", error)
             sys.exit(BAD_CONFIGURATION)
+        except OSError as error:
+            logger.error("%s: %s", error.filename or "cannot go on", error.strerror or error)
+            sys.exit(LOAD_FAILED)
         except _dlt_error() as error:
             logger.debug("the whole error", exc_info=True)
             status, message = _explain(error)
@@ -88,7 +94,15 @@ def _explain(error: Exception) -> tuple[int, str]:
     for cause in chain:
         if isinstance(cause, ConfigurationException):
             return BAD_CONFIGURATION, f"{_first_line(cause)}; set it in .dlt/secrets.toml or .dlt/config.toml"
-    return LOAD_FAILED, f"{type(error).__name__}: {_first_line(chain[-1])}"
+    message = _first_line(chain[-1])
+    if locked := DUCKDB_LOCKED.search(message):
+        return (
+            LOAD_FAILED,
+            f"{locked[1]} is open in another process ({locked[2]}); close it there and try again",
+        )
+    if "Ambiguous reference" in message:
+        message = "write the table's name alone, without the dataset before it"
+    return LOAD_FAILED, message
 
 
 def _first_line(error: BaseException) -> str:
@@ -200,13 +214,12 @@ def one_at_a_time(pipelines_dir: Path) -> Iterator[None]:
 def views(destination: str | None, dataset: str | None) -> None:
     """Create or replace the SQL views on the destination."""
     from .load import read_settings
-    from .warehouse import location, open_pipeline, refresh_views
+    from .warehouse import loaded_dataset, open_pipeline, refresh_views
 
     _, settings = read_settings()
     pipeline = open_pipeline(destination, dataset)
-    pipeline.sync_destination()
-    if not pipeline.schemas:
-        raise ConfigurationError(f"{location(pipeline)} holds no tables yet; run dlt-cronofy load first")
+    with loaded_dataset(pipeline):
+        pass
     for name in refresh_views(pipeline, settings.hold.total_seconds()):
         click.echo(name)
 
@@ -219,12 +232,9 @@ def status(as_json: bool, destination: str | None, dataset: str | None) -> None:
     """Show who is disconnected, since when, and what could not be read."""
     from .health import read_health
     from .summary import print_status
-    from .warehouse import location, open_pipeline, sql_client
+    from .warehouse import loaded_dataset, open_pipeline
 
-    pipeline = open_pipeline(destination, dataset)
-    with sql_client(pipeline) as client:
-        if not client.has_dataset():
-            raise ConfigurationError(f"{location(pipeline)} holds no data yet; run dlt-cronofy load first")
+    with loaded_dataset(open_pipeline(destination, dataset)) as client:
         health = read_health(client)
     if as_json:
         click.echo(json.dumps(health.as_dict(), default=_as_json, indent=2))
@@ -279,7 +289,7 @@ def demo(days: int, accounts: int, seed: int, loads_per_day: int, directory: Pat
 @click.option(
     "--accounts",
     type=click.IntRange(1, 1_000_000),
-    default=200,
+    default=150,
     show_default=True,
     help="Simulated accounts.",
 )
@@ -322,17 +332,19 @@ def sandbox(**options: Any) -> None:
     serve_sandbox(**options)
 
 
-@cli.command()
+# a query may begin with a comment, which begins like an option
+@cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("sql")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
 @destination_options
 @reports_errors
 def query(sql: str, as_json: bool, destination: str | None, dataset: str | None) -> None:  # noqa: FBT001
-    """Run one SQL query on the tables and views, wherever they are."""
+    """Run one SQL query on the tables and views, wherever they are. It may read, nothing else."""
     from .summary import print_rows
-    from .warehouse import open_pipeline, query_rows, sql_client
+    from .warehouse import check_query, loaded_dataset, open_pipeline, query_rows
 
-    with sql_client(open_pipeline(destination, dataset)) as client:
+    with loaded_dataset(open_pipeline(destination, dataset)) as client:
+        check_query(client, sql)
         rows = query_rows(client, sql)
     if as_json:
         for row in rows:
@@ -348,14 +360,13 @@ def check() -> None:
 
     Loads nothing. Exit status: 0 all is well, 1 a data center did not accept its token, 2 bad configuration.
     """
-    from .check import check_calls
+    from .check import check_calls, check_lines
     from .load import read_settings, read_token_store
 
     configuration, settings = read_settings()
     tokens = read_token_store(configuration, settings)
-    click.echo(f"{len(tokens)} tokens, each with a key of its own")
-    failed = False
-    for data_center, host, answer in check_calls(settings, tokens):
-        failed = failed or answer.outcome != "ok"
-        click.echo(f"{data_center}: {host} answered {answer.outcome} in {answer.latency_ms} ms")
-    sys.exit(LOAD_FAILED if failed else LOADED)
+    click.echo(f"{len(tokens)} token{'' if len(tokens) == 1 else 's'}, each with a key of its own")
+    checked = check_calls(settings, tokens)
+    for line in check_lines(checked):
+        click.echo(line)
+    sys.exit(LOADED if all(answer.outcome == "ok" for _, _, answer in checked) else LOAD_FAILED)

@@ -1,19 +1,31 @@
 """The terminal: results on stdout, logs and progress on stderr."""
 
 import logging
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 logger = logging.getLogger("dlt_cronofy")
 
+PROGRAM = "dlt-cronofy"
 LOG_EVERY_SECONDS = 10.0
 # a width for tables that are piped: wide enough not to break rows
 PIPED_WIDTH = 120
+
+
+def program() -> str:
+    """How this program was called, so that a command we print can be run."""
+    called = Path(sys.argv[0])
+    if called.name != PROGRAM or shutil.which(PROGRAM) == str(called):
+        return PROGRAM
+    return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
 
 
 def result_console() -> Console:

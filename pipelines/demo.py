@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sources.cronofy.clock import SystemClock
+from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import read_tokens
 
@@ -19,6 +20,7 @@ from .warehouse import open_pipeline, refresh_views, sql_client
 # A Monday, not today: the same seed gives the same history on any day.
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)
 # what the demo owns in its directory and may replace
+MARKER = ".dlt-cronofy-demo"
 DATABASE, TOKENS, WORKING_FILES = "cronofy.duckdb", "tokens.csv", "pipelines"
 # simulated minutes by which a load is early or late
 JITTER_MINUTES = 40
@@ -103,6 +105,12 @@ class Demo:
 
     def _clear(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
+        marker = self.directory / MARKER
+        if any(self.directory.iterdir()) and not marker.exists():
+            raise ConfigurationError(
+                f"--directory {self.directory}: holds files that are not a demo's; name another one"
+            )
+        marker.touch()
         shutil.rmtree(self.directory / WORKING_FILES, ignore_errors=True)
         for name in (DATABASE, f"{DATABASE}.wal", TOKENS):
             (self.directory / name).unlink(missing_ok=True)

@@ -62,7 +62,7 @@ def read_health(client: Client) -> Health:
         median_seconds_to_relink=_one(
             client,
             "SELECT MIN(seconds) AS seconds FROM {time_to_relink}"
-            " WHERE provider_service = 'all' AND survival <= 0.5",
+            " WHERE provider_service = 'all' AND survival < 0.5000001",
         )["seconds"],
         failing_tokens=_rows(client, FAILING_TOKENS),
         never_read_tokens=tokens["n"] - tokens["read_once"],
@@ -71,19 +71,29 @@ def read_health(client: Client) -> Health:
     )
 
 
+# Conferencing profiles have a provider_name only. The median is null where fewer than half were relinked.
 PROVIDERS = """
-    SELECT d.provider_service,
-           COUNT(DISTINCT d.profile_id) AS profiles,
-           SUM(d.connected_seconds) / NULLIF(SUM(d.connected_seconds + d.disconnected_seconds), 0) AS uptime,
-           (SELECT COUNT(*) FROM {outages} o WHERE o.provider_service = d.provider_service) AS outages,
-           (SELECT COUNT(*) FROM {outages} o
-            WHERE o.provider_service = d.provider_service AND o.ended_at IS NULL) AS open_outages,
-           (SELECT MIN(t.seconds) FROM {time_to_relink} t
-            WHERE t.provider_service = d.provider_service AND t.survival <= 0.5) AS median_seconds_to_relink
-    FROM {connectivity_daily} d
-    WHERE d.provider_service IS NOT NULL
-    GROUP BY d.provider_service
-    ORDER BY uptime
+    SELECT days.provider, days.profiles, days.uptime, COALESCE(ends.outages, 0) AS outages,
+           COALESCE(ends.open_outages, 0) AS open_outages, halves.seconds AS median_seconds_to_relink
+    FROM (
+        SELECT COALESCE(provider_service, provider_name) AS provider, COUNT(DISTINCT profile_id) AS profiles,
+               SUM(connected_seconds) / NULLIF(SUM(connected_seconds + disconnected_seconds), 0) AS uptime
+        FROM {connectivity_daily}
+        GROUP BY COALESCE(provider_service, provider_name)
+    ) days
+    LEFT JOIN (
+        SELECT COALESCE(provider_service, provider_name) AS provider, COUNT(*) AS outages,
+               SUM(CASE WHEN ended_at IS NULL THEN 1 ELSE 0 END) AS open_outages
+        FROM {outages}
+        GROUP BY COALESCE(provider_service, provider_name)
+    ) ends ON days.provider = ends.provider
+    LEFT JOIN (
+        SELECT provider_service, MIN(seconds) AS seconds
+        FROM {time_to_relink}
+        WHERE survival < 0.5000001
+        GROUP BY provider_service
+    ) halves ON days.provider = halves.provider_service
+    ORDER BY days.uptime, days.provider
 """
 
 OPEN_OUTAGES = """
@@ -94,7 +104,7 @@ OPEN_OUTAGES = """
     INNER JOIN {outages} o
         ON n.account_id = o.account_id AND n.profile_type = o.profile_type AND n.profile_id = o.profile_id
     WHERE o.ended_at IS NULL
-    ORDER BY n.days_down DESC, n.account_id, n.profile_id
+    ORDER BY ROUND(CAST(n.days_down AS DECIMAL(18, 6)), 2) DESC, n.email, n.profile_id
 """
 
 FAILING_TOKENS = """

@@ -14,10 +14,11 @@ from dlt.common.configuration.resolve import resolve_configuration
 
 from sources.cronofy import SOURCE_NAME, cronofy_source
 from sources.cronofy.budget import Allowance, RequestBudget
+from sources.cronofy.capture import poll_row
 from sources.cronofy.client import Outcome
 from sources.cronofy.clock import Clock, SystemClock
 from sources.cronofy.errors import ConfigurationError
-from sources.cronofy.knowledge import WarehouseKnowledge
+from sources.cronofy.knowledge import Row, WarehouseKnowledge
 from sources.cronofy.plan import plan_polls
 from sources.cronofy.polling import Poll, PollTask
 from sources.cronofy.settings import (
@@ -27,8 +28,8 @@ from sources.cronofy.settings import (
     CronofyConfiguration,
     PollingSettings,
 )
-from sources.cronofy.sweep import Rows, Sweep, new_run_id
-from sources.cronofy.tables import PROFILE_CHANGES
+from sources.cronofy.sweep import RecordedPolls, Rows, Sweep, new_run_id
+from sources.cronofy.tables import POLLS, PROFILE_CHANGES, TABLES
 from sources.cronofy.tokens import Token, read_tokens
 
 from .pending import Settled, error_chain, settle_pending
@@ -37,6 +38,7 @@ from .warehouse import location, refresh_views
 logger = logging.getLogger("dlt_cronofy")
 
 # A batch is what a killed run loses at most: about a minute of polling, within these bounds.
+CONTENT = tuple(name for name in TABLES if name != POLLS.name)
 MIN_BATCH_TOKENS, MAX_BATCH_TOKENS = 250, 5000
 
 
@@ -92,8 +94,10 @@ class LoadResult:
 class Tally:
     """Counts what the sweeps of one load see and write."""
 
-    def __init__(self, on_progress: Callable[[int], None]) -> None:
+    def __init__(self, run_id: str, on_progress: Callable[[int], None]) -> None:
+        self._run_id = run_id
         self._on_progress = on_progress
+        self._poll_rows: list[Row] = []
         self._seen: dict[str, bool] = {}
         self.outcomes: Counter[str] = Counter()
         self.changes: Counter[str] = Counter()
@@ -101,11 +105,18 @@ class Tally:
 
     def add_poll(self, poll: Poll) -> None:
         """Count one poll; `/v1/account` is no evidence of a token's health beside another endpoint."""
+        self._poll_rows.append(poll_row(poll, self._run_id))
         self.outcomes[poll.answer.outcome.value] += 1
         ok = poll.answer.outcome is Outcome.OK
         if poll.endpoint != ACCOUNT or poll.token.key not in self._seen:
             self._seen[poll.token.key] = ok
         self._on_progress(len(self._seen))
+
+    def take_poll_rows(self) -> list[Row]:
+        """The rows of the polls counted since the last call."""
+        rows, self._poll_rows = self._poll_rows, []
+        self.rows[POLLS.name] += len(rows)
+        return rows
 
     def add_rows(self, rows: Rows) -> None:
         """Count the rows one batch writes."""
@@ -185,13 +196,13 @@ class Load:
             self.pipeline.sync_destination()
         tasks = self._plan()
         self.on_plan(len(tasks))
-        tally = Tally(self.on_progress)
         result = LoadResult(
             run_id=new_run_id(self.clock),
             tokens=len(self.tokens),
             due=len(tasks),
             fresh=len(self.tokens) - len(tasks),
         )
+        tally = Tally(result.run_id, self.on_progress)
         self._sweep(tasks, tally, result)
         if self.options.refresh_views and self.pipeline.schemas:
             refresh_views(self.pipeline, self.settings.hold.total_seconds())
@@ -207,6 +218,7 @@ class Load:
         budget = RequestBudget(
             self.clock, self.settings.requests_per_second, self.settings.requests_per_minute
         )
+        budget.remember(self._recent_requests())
         allowance = self._allowance()
         for batch in _batches(tasks, self.settings.requests_per_minute):
             sweep = Sweep(
@@ -219,11 +231,22 @@ class Load:
                 on_poll=tally.add_poll,
                 on_batch=tally.add_rows,
             )
-            self.pipeline.run(cronofy_source(sweep=sweep, endpoints=self.options.endpoints))
+            # polls last: a poll in the warehouse says that all it showed is there too, whenever a kill
+            # comes and whatever becomes of the working directory
+            source = cronofy_source(sweep=sweep, endpoints=self.options.endpoints)
+            self.pipeline.run(source.with_resources(*CONTENT))
+            polls = RecordedPolls(tally.take_poll_rows())
+            self.pipeline.run(cronofy_source(sweep=polls).with_resources(POLLS.name))
             result.requests = budget.requests
             result.stopped_by = allowance.exhausted_by(self.clock.monotonic())
             if result.stopped_by:
                 break
+
+    def _recent_requests(self) -> list[float]:
+        """Ages in seconds of the requests of the last minute: the server still counts them."""
+        now = self.clock.now()
+        sent = WarehouseKnowledge(self.pipeline, SOURCE_NAME).requests_since(now - timedelta(minutes=1))
+        return sorted((now - at).total_seconds() for at in sent)
 
     def _allowance(self) -> Allowance:
         if self.options.max_duration is None:

@@ -7,6 +7,7 @@ import click
 
 from sources.cronofy.errors import ConfigurationError
 
+from .console import program
 from .sandbox import Fault, Faults, Limits, MovableClock, build_world, run_forever
 
 # the world has a past already when the sandbox starts, and goes on for as long again and more
@@ -29,6 +30,8 @@ def serve_sandbox(
     Raises:
         ConfigurationError: a fault, the token file's name or the port cannot be used.
     """
+    if tokens.suffix not in (".csv", ".jsonl", ".parquet"):
+        raise ConfigurationError(f"--tokens {tokens}: must end in .csv, .jsonl or .parquet")
     now = datetime.now(UTC)
     start = (now - timedelta(days=PAST_DAYS)).replace(hour=0, minute=0, second=0, microsecond=0)
     world = build_world(accounts=accounts, seed=seed, start=start, days=PAST_DAYS + FUTURE_DAYS)
@@ -42,7 +45,8 @@ def serve_sandbox(
         click.echo(f"Tokens: {tokens}")
         click.echo("In another terminal:")
         click.echo(f"  export SOURCES__CRONOFY__BASE_URL={base_url} SOURCES__CRONOFY__TOKENS_FILE={tokens}")
-        click.echo("  dlt-cronofy load")
+        click.echo("  export DESTINATION__DUCKDB__CREDENTIALS=sandbox.duckdb")
+        click.echo(f"  {program()} load")
         click.echo("Ctrl-C stops it.")
 
     try:

@@ -7,10 +7,10 @@ from rich import box
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.panel import Panel
-from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from .console import program
 from .demo import DemoResult
 from .health import Health
 from .load import LoadResult
@@ -35,23 +35,21 @@ ADVICE = {
     "skipped": "not tried",
 }
 
-QUERIES = """\
--- who has been down longest, and where do they relink?
-SELECT email, provider_service, round(days_down, 1) AS days, relink_url
-FROM needs_relink ORDER BY days_down DESC LIMIT 5;
-
--- uptime by provider over the last seven days
-SELECT provider_service, round(100 * sum(connected_seconds)
+QUERIES = {
+    "who has been down longest, and where do they relink?": """\
+SELECT email, provider_name, round(days_down, 1) AS days, relink_url
+FROM needs_relink ORDER BY days DESC, email LIMIT 5""",
+    "uptime by provider over the last seven days": """\
+SELECT provider_name, round(100 * sum(connected_seconds)
        / sum(connected_seconds + disconnected_seconds), 2) AS uptime_percent
-FROM provider_daily
-WHERE day > (SELECT max(day) - 7 FROM provider_daily)
-GROUP BY provider_service ORDER BY uptime_percent;
-
--- what happened last, profile by profile
-SELECT observed_at, kind, provider_service, profile_name
+FROM connectivity_daily
+WHERE day > (SELECT max(day) - 7 FROM connectivity_daily)
+GROUP BY provider_name ORDER BY uptime_percent""",
+    "what happened last, profile by profile": """\
+SELECT observed_at, kind, provider_name, profile_name
 FROM profile_changes WHERE kind NOT IN ('first_seen', 'attributes')
-ORDER BY observed_at DESC LIMIT 5;
-"""
+ORDER BY observed_at DESC, profile_id LIMIT 5""",
+}
 
 
 def print_load(console: Console, result: LoadResult) -> None:
@@ -60,6 +58,10 @@ def print_load(console: Console, result: LoadResult) -> None:
         console.print(f"Finished {len(result.finished_packages)} package(s) an earlier run had left behind.")
     for path in result.quarantined_packages:
         console.print(f"A package that can never be loaded is kept in {path}", markup=False)
+    if not result.due:
+        console.print(
+            f"Nothing is due: all {result.tokens} tokens were polled successfully a short while ago"
+        )
     console.print(
         f"Polled {result.polled_tokens} of {_count(result.due, 'due token')} ({result.tokens} in the store)"
         f" with {_count(result.requests, 'request')} in {result.seconds:.1f} s"
@@ -85,13 +87,12 @@ def print_demo(console: Console, result: DemoResult) -> None:
     )
     for part in health_parts(result.health):
         console.print(part)
-    console.print(
-        f"The history is in {result.database}. To query it, in any DuckDB client or with", markup=False
-    )
-    console.print(f"  export DESTINATION__DUCKDB__CREDENTIALS={result.database}", markup=False)
-    console.print('  .venv/bin/dlt-cronofy query "SELECT …"')
-    console.print("Three queries to try (in a DuckDB client, USE cronofy.cronofy; first):\n")
-    console.print(Syntax(QUERIES, "sql", background_color="default", word_wrap=True))
+    console.print(f"The history is in {result.database}. To look around:\n", markup=False)
+    console.print(f"export DESTINATION__DUCKDB__CREDENTIALS={result.database}", markup=False)
+    console.print(f"{program()} status", markup=False)
+    for question, sql in QUERIES.items():
+        console.print(f'\n# {question}\n{program()} query "\n{sql}"', markup=False, soft_wrap=True)
+    console.print("\nIn a DuckDB client say USE cronofy.cronofy; first.")
 
 
 def print_status(console: Console, health: Health) -> None:
@@ -103,7 +104,7 @@ def print_status(console: Console, health: Health) -> None:
 def health_parts(health: Health) -> list[RenderableType]:
     """The health summary, part by part."""
     if health.as_of is None:
-        return [Text("Nothing was polled yet: run dlt-cronofy load")]
+        return [Text(f"Nothing was polled yet: run {program()} load")]
     parts: list[RenderableType] = ["", _headline(health), _provider_table(health)]
     if health.open_outages:
         parts.append(_outage_table(health))
@@ -123,14 +124,14 @@ def _headline(health: Health) -> RenderableType:
         f"Uptime {_percent(health.uptime)} since {_instant(health.since)};"
         f" {_percent(health.coverage)} of that time was observed, the rest is unknown, not down"
     )
-    ended = health.ended
+    ended, median = health.ended, health.median_seconds_to_relink
     outages = (
         f"{_count(sum(ended.values()), 'outage')}: {ended.get('relinked', 0)} relinked,"
-        f" {ended.get('removed', 0)} ended by removal, {ended.get('open', 0)} still open;"
-        f" half are relinked within {duration(health.median_seconds_to_relink)}"
+        f" {ended.get('removed', 0)} ended by removal, {ended.get('open', 0)} still open"
+        + (f"; half are relinked within {duration(median)}" if median is not None else "")
     )
     evidence = (
-        f"Evidence: the oldest is of {_instant(health.oldest_evidence_at)};"
+        f"The oldest reading of a token is of {_instant(health.oldest_evidence_at)};"
         f" {_count(health.never_read_tokens, 'token')} could never be read"
     )
     lines = [profiles, uptime, outages, evidence]
@@ -147,7 +148,7 @@ def _provider_table(health: Health) -> Table:
     for row in health.providers:
         _add_row(
             table,
-            row["provider_service"],
+            row["provider"],
             str(row["profiles"]),
             _percent(row["uptime"]),
             str(row["outages"]),
@@ -162,9 +163,9 @@ def _outage_table(health: Health) -> Table:
     table = _table(
         f"Needs relinking: {_of(len(shown), len(health.open_outages), 'open outage')}, longest first"
     )
-    table.add_column("ask", overflow="fold")
+    table.add_column("ask", overflow="ellipsis", no_wrap=True)
     table.add_column("provider")
-    table.add_column("calendar account", overflow="fold")
+    table.add_column("calendar account, if another", overflow="ellipsis", no_wrap=True)
     table.add_column("down since")
     table.add_column("for", justify="right")
     for row in shown:
@@ -172,7 +173,7 @@ def _outage_table(health: Health) -> Table:
             table,
             row["email"] or row["name"] or row["token_keys"],
             row["provider"] or row["profile_type"],
-            row["profile_name"],
+            "" if row["profile_name"] == row["email"] else row["profile_name"],
             _down_since(row),
             duration(float(row["days_down"]) * SECONDS_PER_DAY),
         )

@@ -1,24 +1,34 @@
 """The warehouse: the dlt pipeline that loads it, and the SQL that reads it."""
 
+import hashlib
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dlt
+import sqlglot
 from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import UnknownDestinationModule
+from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.destinations.sql_client import SqlClientBase
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
 
 from sources.cronofy.errors import ConfigurationError
 
+from .console import program
 from .duckdb_destination import catalog_duckdb
-from .views import VIEWS, create_views
+from .views import PUBLIC_VIEWS, create_views
 
 PIPELINE_NAME = "cronofy"
 DEFAULT_DESTINATION = "duckdb"
 DEFAULT_DATASET = "cronofy"
+
+# where dlt looks for credentials of DuckDB
+DUCKDB_CREDENTIALS = ("destination.duckdb.credentials", "destination.credentials", "credentials")
 
 Row = dict[str, Any]
 
@@ -42,22 +52,60 @@ def open_pipeline(
     """
     _configure_dlt()
     name = destination or configured_destination()
-    try:
-        target = Destination.from_reference(name)
-    except UnknownDestinationModule:
-        raise ConfigurationError(f"--destination {name}: dlt knows no such destination") from None
-    if type(target) is dlt.destinations.duckdb:
-        options: dict[str, Any] = {"credentials": credentials} if credentials else {}
-        if target.destination_name != DEFAULT_DESTINATION:
-            # dlt names the file after a destination that is named, else after the pipeline
-            options["destination_name"] = target.destination_name
-        own: Destination[Any, Any] = catalog_duckdb(**options)
-        target = own
-    place: dict[str, Any] = {"pipelines_dir": str(pipelines_dir)} if pipelines_dir else {}
+    dataset = dataset or DEFAULT_DATASET
+    place = pipelines_dir or _working_place(name, dataset)
     pipeline: dlt.Pipeline = dlt.pipeline(
-        PIPELINE_NAME, destination=target, dataset_name=dataset or DEFAULT_DATASET, **place
+        PIPELINE_NAME,
+        destination=_destination(name, credentials, place),
+        dataset_name=dataset,
+        pipelines_dir=str(place),
     )
     return pipeline
+
+
+def _destination(name: str, credentials: str | None, place: Path) -> Destination[Any, Any]:
+    try:
+        # Two writers that share a staging dataset empty it under each other, and rows get lost without an
+        # error. Each working directory has one of its own.
+        layout = f"%s_staging_{_digest(socket.gethostname(), str(place.absolute()))}"
+        target = Destination.from_reference(name, staging_dataset_name_layout=layout)
+    except UnknownDestinationModule:
+        raise ConfigurationError(f"--destination {name}: dlt knows no such destination") from None
+    assert target is not None
+    if type(target) is dlt.destinations.duckdb:
+        return _duckdb(target.destination_name, credentials)
+    if "delete-insert" not in (target.capabilities().supported_merge_strategies or ()):
+        raise ConfigurationError(f"--destination {name}: cannot merge rows by key, which this load relies on")
+    return target
+
+
+def _duckdb(name: str, credentials: str | None) -> Destination[Any, Any]:
+    options: dict[str, Any] = {}
+    if name != DEFAULT_DESTINATION:
+        # dlt names the file after a destination that is named, else after the pipeline
+        options["destination_name"] = name
+    elif credentials is None and not any(dlt.secrets.get(key) for key in DUCKDB_CREDENTIALS):
+        # dlt would remember the folder of the first run for all later ones
+        credentials = str(Path.cwd() / f"{PIPELINE_NAME}.duckdb")
+    if credentials is not None:
+        options["credentials"] = credentials
+    return catalog_duckdb(**options)
+
+
+def _working_place(destination: str, dataset: str) -> Path:
+    """The folder of dlt's working files: the configured one, else one for each target.
+
+    Pending packages belong to the target they were polled for, so targets do not share a folder.
+    """
+    configured: str | None = dlt.config.get("pipelines_dir")
+    if configured:
+        return Path(configured)
+    folder = str(Path.cwd()) if destination == DEFAULT_DESTINATION else ""
+    return Path(get_dlt_pipelines_dir()) / f"{PIPELINE_NAME}-{_digest(destination, dataset, folder)}"
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=4).hexdigest()
 
 
 def configured_destination() -> str:
@@ -94,14 +142,55 @@ def refresh_views(pipeline: dlt.Pipeline, hold_seconds: float) -> Sequence[str]:
         execute: Callable[[str], Any] = client.execute_sql
         dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
         create_views(execute, dialect, client.fully_qualified_dataset_name(), hold_seconds)
-    return VIEWS
+    return PUBLIC_VIEWS
+
+
+def duckdb_file(pipeline: dlt.Pipeline) -> Path | None:
+    """The DuckDB file of the pipeline, without opening it; None for another warehouse."""
+    if not isinstance(pipeline.destination, dlt.destinations.duckdb):
+        return None
+    credentials = pipeline.sql_client().credentials
+    return Path(str(credentials.database))
 
 
 def location(pipeline: dlt.Pipeline) -> str:
     """Where the data is, for people: the DuckDB file, else the destination's name. Never credentials."""
-    destination = pipeline.destination
-    if isinstance(destination, dlt.destinations.duckdb):
-        with sql_client(pipeline) as client:
-            path = Path(str(client.credentials.database))
+    path = duckdb_file(pipeline)
+    if path is not None:
         return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-    return str(destination.destination_name) if destination else DEFAULT_DESTINATION
+    return str(pipeline.destination.destination_name) if pipeline.destination else DEFAULT_DESTINATION
+
+
+@contextmanager
+def loaded_dataset(pipeline: dlt.Pipeline) -> Iterator[SqlClientBase[Any]]:
+    """An open SQL client on a dataset that holds something.
+
+    Raises:
+        ConfigurationError: nothing was loaded there yet.
+    """
+    nothing = ConfigurationError(f"{location(pipeline)} holds no data yet; run {program()} load first")
+    path = duckdb_file(pipeline)
+    if path is not None and not path.exists():
+        raise nothing  # opening it would create it
+    with sql_client(pipeline) as client:
+        if not client.has_dataset():
+            raise nothing
+        yield client
+
+
+def check_query(client: SqlClientBase[Any], sql: str) -> None:
+    """Make sure that it is one statement and only reads: the history cannot be fetched again.
+
+    Raises:
+        ConfigurationError: it is none, several, or one that writes.
+    """
+    dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
+    try:
+        statements = [statement for statement in sqlglot.parse(sql, dialect=dialect) if statement is not None]
+    except SqlglotError as error:
+        raise ConfigurationError(f"not SQL: {str(error).splitlines()[0]}") from None
+    if len(statements) != 1:
+        raise ConfigurationError(f"{len(statements)} statements given; query runs exactly one")
+    reads = isinstance(statements[0], (exp.Query, exp.Describe, exp.Show, exp.Summarize))
+    if not reads or statements[0].find(exp.DML, exp.Into) is not None:
+        raise ConfigurationError("query only reads; this statement does something else")

@@ -49,7 +49,7 @@ def test_every_block_of_commands_is_run_below() -> None:
     assert first_lines == [
         "make demo",
         "export SOURCES__CRONOFY__TOKENS_FILE=tokens.csv",
-        "dlt init cronofy duckdb --location .",
+        "dlt init cronofy duckdb --location path/to/this/repository",
     ]
 
 
@@ -73,7 +73,7 @@ def test_own_tokens_from_file_to_query(
 
 
 def test_dlt_init_copies_the_source(tmp_path: Path, environment: dict[str, str]) -> None:
-    command = COMMANDS[2].strip().replace("--location .", f"--location {shlex.quote(str(ROOT))}")
+    command = COMMANDS[2].strip().replace("path/to/this/repository", shlex.quote(str(ROOT)))
     run(command.replace("dlt init", "dlt --non-interactive init"), tmp_path, environment)
     assert (tmp_path / "cronofy" / "__init__.py").exists()
     assert (tmp_path / "cronofy_pipeline.py").exists()

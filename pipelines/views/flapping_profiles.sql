@@ -20,24 +20,52 @@ WITH changes AS (
     FROM _state_runs
     WHERE previous_state IS NOT NULL
 ),
-suspects AS (
-    SELECT DISTINCT account_id, profile_type
+fourths AS (
+    SELECT account_id, profile_type, max(start_us) AS fourth_us
     FROM changes
     WHERE recency = 4
+    GROUP BY account_id, profile_type
 ),
--- a stretch with two ends holds two samples at least, so the stretches from horizon_us on hold the last 21
+-- a stretch with two ends holds two samples at least
+buckets AS (
+    SELECT
+        fourths.account_id,
+        fourths.profile_type,
+        fourths.fourth_us,
+        buckets.bucket_us,
+        CASE fourths.profile_type
+            WHEN 'calendar' THEN buckets.first_calendar_us ELSE buckets.first_conferencing_us
+        END AS first_us,
+        CASE fourths.profile_type
+            WHEN 'calendar'
+                THEN CASE WHEN buckets.first_calendar_us < buckets.last_calendar_us THEN 2 ELSE 1 END
+            ELSE CASE WHEN buckets.first_conferencing_us < buckets.last_conferencing_us THEN 2 ELSE 1 END
+        END AS samples
+    FROM fourths
+    INNER JOIN _sample_buckets AS buckets ON fourths.account_id = buckets.account_id
+),
+-- with 20 samples since, the fourth newest change of every profile is too long ago
+suspects AS (
+    SELECT account_id, profile_type
+    FROM buckets
+    WHERE first_us IS NOT NULL
+    GROUP BY account_id, profile_type
+    HAVING sum(CASE WHEN bucket_us > fourth_us THEN samples ELSE 0 END) < 20
+),
+-- the stretches from horizon_us on hold the last 21 samples
 counted_buckets AS (
     SELECT
         buckets.account_id,
         buckets.profile_type,
         buckets.first_us,
-        sum(CASE WHEN buckets.first_us < buckets.last_us THEN 2 ELSE 1 END) OVER (
+        sum(buckets.samples) OVER (
             PARTITION BY buckets.account_id, buckets.profile_type
             ORDER BY buckets.bucket_us DESC
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS later_samples
-    FROM _sample_buckets AS buckets
+    FROM buckets
     INNER JOIN suspects ON buckets.account_id = suspects.account_id AND buckets.profile_type = suspects.profile_type
+    WHERE buckets.first_us IS NOT NULL
 ),
 horizons AS (
     SELECT account_id, profile_type, min(first_us) AS horizon_us
@@ -46,11 +74,11 @@ horizons AS (
     GROUP BY account_id, profile_type
 ),
 restless AS (
-    SELECT DISTINCT changes.account_id, changes.profile_type, horizons.horizon_us
-    FROM changes
+    SELECT fourths.account_id, fourths.profile_type, horizons.horizon_us
+    FROM fourths
     INNER JOIN horizons
-        ON changes.account_id = horizons.account_id AND changes.profile_type = horizons.profile_type
-    WHERE changes.recency = 4 AND changes.start_us >= horizons.horizon_us
+        ON fourths.account_id = horizons.account_id AND fourths.profile_type = horizons.profile_type
+    WHERE fourths.fourth_us >= horizons.horizon_us
 ),
 sampled AS (
     SELECT

@@ -19,9 +19,13 @@ WITH time_windows AS (
     SELECT 'all' AS time_window, 0 AS from_us
     FROM _newest_poll
 ),
+names AS (
+    SELECT account_id, profile_type, profile_id, provider_service
+    FROM _profile_names
+),
 providers AS (
     SELECT DISTINCT provider_service
-    FROM _profile_names
+    FROM names
 ),
 clipped AS (
     SELECT
@@ -58,7 +62,7 @@ provider_times AS (
         CAST(sum(profile_times.disconnected_us) AS DOUBLE) AS disconnected_us,
         CAST(sum(profile_times.unknown_us) AS DOUBLE) AS unknown_us
     FROM profile_times
-    INNER JOIN _profile_names AS names
+    INNER JOIN names
         ON
             profile_times.account_id = names.account_id
             AND profile_times.profile_type = names.profile_type
@@ -69,7 +73,7 @@ provider_outages AS (
     SELECT names.provider_service, time_windows.time_window, count(*) AS outages_started
     FROM _state_runs AS runs
     INNER JOIN time_windows ON runs.start_us >= time_windows.from_us
-    INNER JOIN _profile_names AS names
+    INNER JOIN names
         ON
             runs.account_id = names.account_id
             AND runs.profile_type = names.profile_type

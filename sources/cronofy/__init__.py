@@ -22,7 +22,7 @@ from .settings import (
     PollingSettings,
     check_endpoints,
 )
-from .sweep import Rows, Sweep
+from .sweep import RecordedPolls, Rows, Sweep
 from .tables import TABLES, Table
 from .tokens import read_tokens
 
@@ -40,7 +40,7 @@ def cronofy_source(
     max_attempts: int = dlt.config.value,
     timeout: float = dlt.config.value,
     endpoints: Sequence[str] | None = None,
-    sweep: Sweep | None = None,
+    sweep: Sweep | RecordedPolls | None = None,
 ) -> Sequence[DltResource]:
     """Connection health of Cronofy accounts: current state, change log and every poll.
 
@@ -88,7 +88,9 @@ def cronofy_source(
     return [polled, *(_table_resource(polled, table) for table in TABLES.values())]
 
 
-async def _polled(sweep: Sweep, endpoints: tuple[str, ...] | None) -> AsyncIterator[dict[str, pa.Table]]:
+async def _polled(
+    sweep: Sweep | RecordedPolls, endpoints: tuple[str, ...] | None
+) -> AsyncIterator[dict[str, pa.Table]]:
     """Poll once for all tables; yields Arrow tables by name."""
     schema = dlt.current.source_schema()
     tables = set(dlt.current.source().selected_resources) & TABLES.keys()
@@ -137,10 +139,10 @@ def _table_resource(polled: DltResource, table: Table) -> DltResource:
 
     select: Callable[..., Iterator[pa.Table]] = pick
     columns: dict[str, Any] = {column: {"nullable": False} for column in table.key}
-    if table.strategy == "delete-insert":
+    if "observed_at" in table.schema.names:
         # should one load hold a row twice, the newest one stays
         columns["observed_at"] = {"dedup_sort": "desc"}
-    disposition: TMergeDispositionDict = {"disposition": "merge", "strategy": table.strategy}
+    disposition: TMergeDispositionDict = {"disposition": "merge", "strategy": "delete-insert"}
     # dlt's overloads leave the disposition dictionary out, which its documentation describes
     resource = dlt.transformer(  # type: ignore[call-overload]
         select,

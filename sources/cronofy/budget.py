@@ -8,10 +8,12 @@ only calls that were held at one instant, and there are never more of those than
 `benchmarks/` shows both against a server that counts.
 """
 
+import bisect
+import logging
 import math
 import random
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -21,6 +23,12 @@ from .clock import Clock
 IN_FLIGHT_CHECK_SECONDS = 0.005
 # longest pause after a 429 without Retry-After: the longest window the API counts in
 MAX_PAUSE_SECONDS = 60.0
+# how long a waiting caller may take to notice that its run was told to stop
+LONGEST_SLEEP_SECONDS = 1.0
+# shorter waits are the rhythm of the work, longer ones want a word
+ANNOUNCED_WAIT_SECONDS = 5.0
+
+logger = logging.getLogger("dlt_cronofy")
 
 
 class Window:
@@ -47,6 +55,10 @@ class Window:
         """A call is permitted."""
         self._in_flight += 1
 
+    def remember(self, answered_at: float) -> None:
+        """A call of an earlier run still counts."""
+        bisect.insort(self._frees_at, answered_at + self.period_seconds)
+
     def leave(self, now: float) -> None:
         """The call was answered (or given up): it stays counted for one more period."""
         self._in_flight -= 1
@@ -65,16 +77,26 @@ class RequestBudget:
         self._paused_until = -math.inf
         self._pause_began = -math.inf
         self._refusals = 0
+        self._announced_until = -math.inf
         self.requests = 0
 
+    def remember(self, seconds_ago: Iterable[float]) -> None:
+        """Count requests of an earlier run, given by their age: the server has not forgotten them."""
+        now = self._clock.monotonic()
+        for age in seconds_ago:
+            for window in self._windows:
+                window.remember(now - age)
+
     @asynccontextmanager
-    async def slot(self, deadline: float = math.inf) -> AsyncIterator[float]:
+    async def slot(
+        self, deadline: float = math.inf, given_up: Callable[[], bool] = lambda: False
+    ) -> AsyncIterator[float]:
         """Wait for permission to send one request; yields the monotonic time it was given at.
 
         Raises:
-            TimeoutError: `deadline` (monotonic seconds) passed before a slot was free.
+            TimeoutError: `deadline` (monotonic seconds) passed or the caller gave up before a slot was free.
         """
-        started = await self._permit(deadline)
+        started = await self._permit(deadline, given_up)
         try:
             yield started
         finally:
@@ -82,10 +104,10 @@ class RequestBudget:
             for window in self._windows:
                 window.leave(now)
 
-    async def _permit(self, deadline: float) -> float:
+    async def _permit(self, deadline: float, given_up: Callable[[], bool]) -> float:
         while True:
             now = self._clock.monotonic()
-            if now >= deadline:
+            if now >= deadline or given_up():
                 raise TimeoutError
             wait = max(self._paused_until - now, *(window.wait_seconds(now) for window in self._windows))
             if wait <= 0:
@@ -93,7 +115,16 @@ class RequestBudget:
                     window.enter()
                 self.requests += 1
                 return now
-            await self._clock.sleep(min(wait, deadline - now))
+            self._announce(wait, now)
+            await self._clock.sleep(min(wait, deadline - now, LONGEST_SLEEP_SECONDS))
+
+    def _announce(self, wait: float, now: float) -> None:
+        if wait >= ANNOUNCED_WAIT_SECONDS and now >= self._announced_until:
+            self._announced_until = now + wait
+            reason = (
+                "Cronofy answered 429" if self._paused_until > now else "the allowed requests are used up"
+            )
+            logger.info("waiting %.0f s: %s", wait, reason)
 
     def refused(self, sent_at: float, retry_after: timedelta | None) -> None:
         """A request permitted at `sent_at` was answered 429: everyone waits, not this token alone.
@@ -124,18 +155,30 @@ class Allowance:
     def __init__(self, max_requests: int | None = None, deadline: float = math.inf) -> None:
         self._left: float = math.inf if max_requests is None else max_requests
         self._refused = False
+        self._stopped_by: str | None = None
         self.deadline = deadline
 
     def take(self, requests: int) -> bool:
         """Set that many requests aside, all or none."""
-        if requests > self._left:
+        if self.stopped or requests > self._left:
             self._refused = True
             return False
         self._left -= requests
         return True
 
+    def stop(self, reason: str) -> None:
+        """No further request in this run, for that reason."""
+        self._stopped_by = self._stopped_by or reason
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run was told to stop."""
+        return self._stopped_by is not None
+
     def exhausted_by(self, now: float) -> str | None:
-        """Which of the two ran out, `max_requests` or `max_duration`; None while neither did."""
+        """What ended the run early: `max_requests`, `max_duration` or a reason given to `stop`; else None."""
+        if self._stopped_by:
+            return self._stopped_by
         if now >= self.deadline:
             return "max_duration"
         return "max_requests" if self._refused or self._left <= 0 else None

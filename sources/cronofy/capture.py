@@ -16,8 +16,8 @@ from .payloads import CALENDAR, CONFERENCING, Calendar, Profile, Record
 from .polling import Poll
 from .tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO
 
-# where a row carries the fields that have no column yet; see frames.py
-EXTRAS = "_extras"
+# where a row carries the fields that have no column yet (frames.py); no column can be called that
+EXTRAS = "\x00extras"
 BOOKKEEPING = frozenset({"run_id", "_dlt_load_id", "_dlt_id"})
 
 
@@ -147,6 +147,7 @@ def poll_row(poll: Poll, run_id: str) -> Row:
     samples = poll.payload.samples if poll.payload else {}
     row: Row = {
         "poll_id": row_key(run_id, poll.token.key, poll.endpoint),
+        "run_id": run_id,
         "token_key": poll.token.key,
         "account_id": poll.account_id,
         "endpoint": poll.endpoint,

@@ -5,6 +5,8 @@ Whatever a server sends, or fails to send, becomes an `Answer`; nothing here rai
 
 import asyncio
 import email.utils
+import os
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ MAX_RETRY_AFTER_SECONDS = 60.0
 BACKOFF_BASE_SECONDS = 0.5
 BACKOFF_MAX_SECONDS = 20.0
 # an account with thousands of calendars stays below 2 MB
-MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_BODY_BYTES = 4 * 1024 * 1024
 # more cost throughput (benchmarks/); fewer would let slow answers hold up the rest
 MAX_IN_FLIGHT = 64
 USER_AGENT = "dlt-cronofy"
@@ -147,15 +149,16 @@ class CronofyClient:
 
     async def _attempt(self, url: str, token: Token) -> Answer | None:
         try:
-            async with self._budget.slot(self.allowance.deadline) as sent_at:
+            async with self._budget.slot(self.allowance.deadline, lambda: self.allowance.stopped) as sent_at:
                 answer = await self._send(url, token)
         except TimeoutError:  # only the slot raises it
             self.allowance.give_back(1)
             return None
-        if answer.outcome is Outcome.RATE_LIMITED:
-            self._budget.refused(
-                sent_at, answer.retry_after if answer.retriable else _seconds(MAX_RETRY_AFTER_SECONDS)
-            )
+        if answer.outcome is Outcome.RATE_LIMITED and not answer.retriable:
+            # longer than we wait: whoever is left is polled by the next run
+            self.allowance.stop("retry_after")
+        elif answer.outcome is Outcome.RATE_LIMITED:
+            self._budget.refused(sent_at, answer.retry_after)
         elif answer.http_status is not None:
             self._budget.accepted()
         return answer
@@ -183,7 +186,7 @@ class CronofyClient:
         except _BodyTooLargeError:
             return ended(Outcome.BAD_PAYLOAD, f"body exceeds {MAX_BODY_BYTES} bytes", response.status_code)
         except Exception as error:  # noqa: BLE001 - whatever the transport raises is this token's outcome
-            return ended(_transport_outcome(error), f"{type(error.__cause__ or error).__name__}")
+            return ended(_transport_outcome(error), _transport_message(error))
         status = response.status_code
         outcome = _status_outcome(status)
         answer = ended(outcome, None if outcome is Outcome.OK else f"HTTP {status}", status, body)
@@ -205,14 +208,33 @@ class _BodyTooLargeError(Exception):
 
 
 async def _read_body(response: httpx.Response) -> bytes:
+    """The decoded body, never more of it in memory than may be."""
     chunks = []
     size = 0
-    async for chunk in response.aiter_bytes():
+    # raw: a few bytes may decode into gigabytes, and httpx decodes a chunk as a whole
+    async for chunk in response.aiter_raw():
         size += len(chunk)
         if size > MAX_BODY_BYTES:
             raise _BodyTooLargeError
         chunks.append(chunk)
-    return b"".join(chunks)
+    return _decoded(b"".join(chunks), response.headers.get("content-encoding", "identity").strip().lower())
+
+
+def _decoded(body: bytes, encoding: str) -> bytes:
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise httpx.DecodingError("content encoding is not supported")
+    decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        decoded = decoder.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise httpx.DecodingError("body cannot be decoded") from error
+    if len(decoded) > MAX_BODY_BYTES:
+        raise _BodyTooLargeError
+    if not decoder.eof:
+        raise httpx.DecodingError("body breaks off")
+    return decoded
 
 
 def _status_outcome(status: int) -> Outcome:
@@ -231,6 +253,14 @@ def _transport_outcome(error: Exception) -> Outcome:
     cause = error.__cause__ or error
     timed_out = isinstance(cause, (TimeoutError, httpx.TimeoutException, aiohttp.ServerTimeoutError))
     return Outcome.TIMEOUT if timed_out else Outcome.NETWORK_ERROR
+
+
+def _transport_message(error: Exception) -> str:
+    """The error's class, and what the operating system says of it: our words, nobody else's."""
+    cause = error.__cause__ or error
+    number = getattr(cause, "errno", None)
+    said = f": {os.strerror(number)}" if isinstance(number, int) and number > 0 else ""
+    return f"{type(cause).__name__}{said}"
 
 
 def _retry_after(value: str | None, now: datetime) -> timedelta | None:

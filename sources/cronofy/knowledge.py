@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
@@ -99,15 +100,14 @@ class WarehouseKnowledge:
     """Knowledge read through the dataset of a dlt pipeline, in bounded pieces."""
 
     def __init__(self, pipeline: dlt.Pipeline, schema_name: str) -> None:
-        self._dataset: dlt.Dataset | None = None
+        # whatever the working directory knows or lost: the warehouse itself is asked
+        self._dataset = pipeline.dataset(schema=Schema(schema_name))
         self._client: SqlClientBase[Any] | None = None
-        if schema_name in pipeline.schemas:
-            self._dataset = pipeline.dataset(schema=pipeline.schemas[schema_name])
 
     @contextmanager
     def connected(self) -> Iterator[None]:
         """One connection for several queries; DuckDB locks its file while one is open."""
-        if self._dataset is None or self._client is not None:
+        if self._client is not None:
             yield
             return
         with self._dataset.sql_client as client:
@@ -129,6 +129,15 @@ class WarehouseKnowledge:
         ):
             found[row["token_key"]].add(row)
         return dict(found)
+
+    def requests_since(self, since: datetime) -> list[datetime]:
+        """When requests were answered after that instant; the tries of one poll count as its answer."""
+        recent = "SELECT polled_at, attempts FROM {table} WHERE polled_at > {values}"
+        return [
+            row["polled_at"]
+            for row in self._rows(POLLS, recent, [since])
+            for _ in range(row["attempts"] or 0)
+        ]
 
     def token_contents(self, token_keys: Sequence[str], tables: set[str]) -> dict[str, TokenContent]:
         """The current-state rows of these tokens, from the wanted tables."""
@@ -194,9 +203,7 @@ class WarehouseKnowledge:
         for start in range(0, len(values), MAX_PARAMETERS):
             yield from self._rows(table, query, values[start : start + MAX_PARAMETERS])
 
-    def _rows(self, table: Table, query: str, values: Sequence[str] = ()) -> Iterable[Row]:
-        if self._dataset is None or table.name not in self._dataset.schema.tables:
-            return
+    def _rows(self, table: Table, query: str, values: Sequence[str | datetime] = ()) -> Iterable[Row]:
         placeholders = ", ".join(["%s"] * len(values))
         try:
             with self.connected():
@@ -210,7 +217,7 @@ class WarehouseKnowledge:
                     for batch in cursor.iter_arrow(chunk_size=ROWS_PER_FETCH):
                         yield from batch.to_pylist()
         except (DatabaseUndefinedRelation, DestinationUndefinedEntity):
-            # the schema knows the table, the warehouse does not: nothing was ever loaded
+            # no such table yet: nothing was ever loaded
             return
 
 

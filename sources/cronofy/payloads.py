@@ -166,7 +166,8 @@ def _userinfo_record(document: Fields, data: Fields) -> Record:
         for path in paths:
             value = _at(document, path)
             if isinstance(value, str):
-                columns.setdefault(column, clean_text(value))
+                if value:  # "" says what null says, and not every warehouse tells them apart
+                    columns.setdefault(column, clean_text(value))
             elif value is not None:
                 extras.setdefault(column, value)
             used.add(path)
@@ -235,7 +236,8 @@ def _record(entry: Fields, texts: Iterable[str], booleans: Iterable[str], ignore
         rest.pop(name, None)
     for name in texts:
         if isinstance(value := rest.get(name), str):
-            columns[name] = clean_text(value)
+            if value:  # "" says what null says, and not every warehouse tells them apart
+                columns[name] = clean_text(value)
             del rest[name]
     for name in booleans:
         if isinstance(value := rest.get(name), bool):

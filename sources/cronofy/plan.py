@@ -31,13 +31,24 @@ def plan_polls(
         seen = evidence.get(token.key) or Evidence()
         task_endpoints = tuple(name for name in endpoints if name != ACCOUNT or _account_due(seen, now))
         alone = tuple(endpoints) == (ACCOUNT,)
-        if task_endpoints and (alone or seen.last_ok_at is None or now - seen.last_ok_at >= every):
+        if task_endpoints and (alone or _is_due(seen.last_ok_at, now, every)):
             may_ask = seen.account_id is None and _account_due(seen, now)
             order = calling_order(task_endpoints, ask_account=may_ask)
             due.append((seen, PollTask(token, order, seen.account_id)))
-    due.sort(key=lambda pair: (pair[0].last_attempt_at or NEVER, pair[0].last_ok_at or NEVER))
+    due.sort(key=lambda pair: _seniority(pair[0], alone=tuple(endpoints) == (ACCOUNT,)))
     return [task for _, task in due]
 
 
+def _seniority(seen: Evidence, *, alone: bool) -> tuple[datetime, datetime]:
+    if alone:
+        return (seen.account_read_at or NEVER, NEVER)
+    return (seen.last_attempt_at or NEVER, seen.last_ok_at or NEVER)
+
+
 def _account_due(seen: Evidence, now: datetime) -> bool:
-    return seen.account_read_at is None or now - seen.account_read_at >= ACCOUNT_EVERY
+    return _is_due(seen.account_read_at, now, ACCOUNT_EVERY)
+
+
+def _is_due(last: datetime | None, now: datetime, every: timedelta) -> bool:
+    # evidence from far in the future is a clock that was wrong, not a reason to wait until it is right
+    return last is None or abs(now - last) >= every

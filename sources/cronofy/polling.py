@@ -11,6 +11,9 @@ from .payloads import Payload, parse
 from .settings import ACCOUNT, PROFILES
 from .tokens import Token
 
+# a parsed body takes some ten times its bytes; a batch of large ones is cut short
+MAX_BATCH_BYTES = 16 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class PollTask:
@@ -30,6 +33,7 @@ class Poll:
     answer: Answer
     account_id: str | None
     payload: Payload | None
+    body_bytes: int = 0
 
 
 class Poller:
@@ -44,6 +48,7 @@ class Poller:
     ) -> None:
         self._client = client
         self._on_poll = on_poll
+        self._answered_bytes = 0
         self._batch_size = batch_size
         self._max_in_flight = max_in_flight
 
@@ -63,8 +68,10 @@ class Poller:
             while not all_done.done():
                 await ready.wait()
                 ready.clear()
-                while len(answered) >= self._batch_size:
-                    yield [answered.popleft() for _ in range(self._batch_size)]
+                while self._is_full(answered):
+                    batch = [answered.popleft() for _ in range(min(len(answered), self._batch_size))]
+                    self._answered_bytes -= sum(poll.body_bytes for poll in batch)
+                    yield batch
             all_done.result()  # a fault of ours ends the run, loudly
             if answered:
                 yield list(answered)
@@ -75,28 +82,42 @@ class Poller:
 
     async def _work(self, remaining: Iterator[PollTask], answered: deque[Poll], ready: asyncio.Event) -> None:
         for task in remaining:
-            if not self._client.allowance.take(len(task.endpoints)):
+            affordable = self._affordable(task.endpoints)
+            if not affordable:
                 return
-            while len(answered) >= 2 * self._batch_size:  # noqa: ASYNC110 - the consumer is a generator
+            while self._is_full(answered, batches=2):  # noqa: ASYNC110 - the consumer is a generator
                 await asyncio.sleep(0.01)
-            await self._poll_token(task, answered)
-            if len(answered) >= self._batch_size:
+            await self._poll_token(task, affordable, answered)
+            if self._is_full(answered):
                 ready.set()
 
-    async def _poll_token(self, task: PollTask, answered: deque[Poll]) -> None:
+    def _is_full(self, answered: deque[Poll], batches: int = 1) -> bool:
+        return (
+            len(answered) >= batches * self._batch_size or self._answered_bytes >= batches * MAX_BATCH_BYTES
+        )
+
+    def _affordable(self, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+        """The first of the endpoints, as many as the allowance still pays for; they are paid for."""
+        for count in range(len(endpoints), 0, -1):
+            if self._client.allowance.take(count):
+                return endpoints[:count]
+        return ()
+
+    async def _poll_token(self, task: PollTask, endpoints: tuple[str, ...], answered: deque[Poll]) -> None:
         account_id = task.account_id
-        for position, endpoint in enumerate(task.endpoints):
+        for position, endpoint in enumerate(endpoints):
             answer = await self._client.read(endpoint, task.token)
             if answer is None:  # out of time: nothing was sent, so there is no poll to record
-                self._client.allowance.give_back(len(task.endpoints) - position - 1)
+                self._client.allowance.give_back(len(endpoints) - position - 1)
                 return
             poll = interpret(task.token, endpoint, answer, account_id)
             account_id = poll.account_id
             answered.append(poll)
+            self._answered_bytes += poll.body_bytes
             self._on_poll(poll)
-            if poll.answer.outcome is Outcome.TOKEN_REJECTED:
-                # the credential was refused, not the endpoint: asking elsewhere with it is a wasted call
-                self._client.allowance.give_back(len(task.endpoints) - position - 1)
+            if poll.answer.outcome in (Outcome.TOKEN_REJECTED, Outcome.RATE_LIMITED):
+                # the credential or the application was refused, not the endpoint: another call is wasted
+                self._client.allowance.give_back(len(endpoints) - position - 1)
                 return
 
 
@@ -109,8 +130,9 @@ def interpret(token: Token, endpoint: str, answer: Answer, account_id: str | Non
     except BadPayload as error:
         answer.outcome, answer.message = Outcome.BAD_PAYLOAD, str(error)
         payload = None
-    answer.body = b""
-    return Poll(token, endpoint, answer, payload.account_id or account_id if payload else account_id, payload)
+    size, answer.body = len(answer.body), b""
+    named = payload.account_id if payload else None
+    return Poll(token, endpoint, answer, named or account_id, payload, size)
 
 
 def calling_order(endpoints: tuple[str, ...], *, ask_account: bool) -> tuple[str, ...]:

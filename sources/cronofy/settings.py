@@ -124,8 +124,12 @@ def _checked_hold(hold: str) -> timedelta:
 def _checked_url(url: str | None) -> str | None:
     if not url:
         return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # an IPv6 address or a port that is none
+        usable = False
+    if not usable or parts.query or parts.fragment:
         raise ConfigurationError("base_url in [sources.cronofy] must look like https://host[:port][/path]")
     if parts.username or parts.password:
         raise ConfigurationError("base_url in [sources.cronofy] must not hold a user name or password")

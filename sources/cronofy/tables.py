@@ -4,11 +4,8 @@ Rows reach dlt as Arrow tables built from these schemas. Times are UTC with micr
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import pyarrow as pa
-
-Disposition = Literal["delete-insert", "insert-only"]
 
 TEXT = pa.string()
 BOOL = pa.bool_()
@@ -22,18 +19,21 @@ def _required(name: str, kind: pa.DataType) -> pa.Field:
 
 @dataclass(frozen=True)
 class Table:
-    """One warehouse table: Arrow schema, primary key and dlt merge strategy."""
+    """One warehouse table: Arrow schema and primary key.
+
+    All are merged by their key, the append-only ones too: a killed load is finished by the next one, and
+    then dlt may have copied a file twice. Only `delete-insert` tolerates that; `insert-only` and `upsert`
+    would store or refuse the twins.
+    """
 
     name: str
     schema: pa.Schema
     key: tuple[str, ...]
-    strategy: Disposition
 
 
 USERINFO = Table(
     name="userinfo",
     key=("token_key",),
-    strategy="delete-insert",
     schema=pa.schema(
         [
             _required("token_key", TEXT),
@@ -58,7 +58,6 @@ USERINFO = Table(
 ACCOUNT = Table(
     name="account",
     key=("token_key",),
-    strategy="delete-insert",
     schema=pa.schema(
         [
             _required("token_key", TEXT),
@@ -78,7 +77,6 @@ ACCOUNT = Table(
 PROFILES = Table(
     name="profiles",
     key=("token_key", "profile_type", "profile_id"),
-    strategy="delete-insert",
     schema=pa.schema(
         [
             _required("token_key", TEXT),
@@ -102,7 +100,6 @@ PROFILES = Table(
 CALENDARS = Table(
     name="calendars",
     key=("token_key", "calendar_id"),
-    strategy="delete-insert",
     schema=pa.schema(
         [
             _required("token_key", TEXT),
@@ -127,7 +124,6 @@ CALENDARS = Table(
 PROFILE_CHANGES = Table(
     name="profile_changes",
     key=("change_id",),
-    strategy="insert-only",
     schema=pa.schema(
         [
             _required("change_id", TEXT),
@@ -153,7 +149,6 @@ PROFILE_CHANGES = Table(
 POLLS = Table(
     name="polls",
     key=("poll_id",),
-    strategy="insert-only",
     schema=pa.schema(
         [
             _required("poll_id", TEXT),

@@ -107,6 +107,7 @@ class Place:
             "PATH": os.environ["PATH"],
             "HOME": str(self.directory),
             "DLT_DATA_DIR": str(self.data_dir),
+            "PIPELINES_DIR": str(self.working_dir.parent),
             "RUNTIME__DLTHUB_TELEMETRY": "false",
             "PYTHONWARNINGS": "default",
             "SOURCES__CRONOFY__TOKENS_FILE": str(self.tokens_file),

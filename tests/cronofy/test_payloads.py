@@ -192,21 +192,22 @@ def test_an_empty_list_is_a_sample_and_no_list_is_none(data: Json | None, sample
     assert read({"sub": "acc_1", "cronofy.data": data}).samples == samples
 
 
-@pytest.mark.parametrize("name", ["", "  ", "Ωμέγα 🌍", "a" * 10_000])
+@pytest.mark.parametrize("name", ["  ", "Ωμέγα 🌍", "a" * 10_000])
 def test_names_are_kept_as_they_are(name: str) -> None:
     assert record_of(userinfo(name=name)).columns["name"] == name
 
 
+@pytest.mark.parametrize("nothing", [None, ""])
 @pytest.mark.parametrize("field", ["email", "name", "zoneinfo", "cronofy.type"])
-def test_a_null_field_is_a_missing_field(field: str) -> None:
+def test_a_null_or_empty_field_is_a_missing_field(field: str, nothing: str | None) -> None:
     without = userinfo()
     del without[field]
-    null = record_of(userinfo() | {field: None})
+    null = record_of(userinfo() | {field: nothing})
     assert null == record_of(without)
     assert field.removeprefix("cronofy.") not in null.columns
 
 
-@pytest.mark.parametrize("kind", ["resource", "organizational_unit", "Account", ""])
+@pytest.mark.parametrize("kind", ["resource", "organizational_unit", "Account"])
 def test_kinds_and_states_may_grow(kind: str) -> None:
     body = userinfo(data={"authorization": {"status": kind}}) | {"cronofy.type": kind}
     assert record_of(body).columns["type"] == kind

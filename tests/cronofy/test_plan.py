@@ -35,6 +35,8 @@ def ago(hours: float | None) -> Evidence:
         (30, 1, True),
         (0, 0, True),
         (-0.5, 1, False),  # another machine's clock is ahead
+        (-0.5, 0, True),
+        (-24 * 365, 1, True),  # a clock was wrong once: not a reason to wait for years
     ],
 )
 def test_a_token_is_due_when_its_evidence_is_that_old(hours: float | None, every: float, due: bool) -> None:

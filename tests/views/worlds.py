@@ -1,9 +1,12 @@
 """Worlds drawn at random: what some tokens' polls listed, and the raw rows a load would have made of it."""
 
 import random
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.views import oracle
@@ -132,6 +135,50 @@ def worlds(draw: st.DrawFn, max_polls: int = 45) -> World:
         listings = {"calendar": calendars, "conferencing": conferencing}
         polls.append(Poll(number, now, f"tok_{token}", accounts[token], endpoint, outcome, listings))
     return World(polls, draw(st.integers(0, 2**16)))
+
+
+def examples(count: int) -> settings:
+    """The same examples at every run, however long they take."""
+    return settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+CROWDS, CROWD_SIZE = 10, 20
+
+
+@cache
+def crowds() -> list[World]:
+    """200 drawn worlds in crowds of 20, because a query costs about the same for one world as for many."""
+    drawn: list[World] = []
+
+    @examples(CROWDS * CROWD_SIZE)
+    @given(worlds())
+    def draw(world: World) -> None:
+        drawn.append(world)
+
+    draw()
+    return [_crowd(drawn[first::CROWDS]) for first in range(CROWDS)]
+
+
+def _crowd(members: Sequence[World]) -> World:
+    """Worlds side by side that share nothing but the newest instant: none changes the history of another."""
+    as_of = max(world.as_of for world in members)
+    polls = [
+        replace(
+            poll,
+            polled_at=poll.polled_at + (as_of - world.as_of),
+            token_key=f"{poll.token_key}_of_{number}",
+            account_id=f"{poll.account_id}_of_{number}",
+        )
+        for number, world in enumerate(members)
+        for poll in world.polls
+    ]
+    return World(sorted(polls, key=lambda poll: poll.polled_at), members[0].mixing_seed)
 
 
 def relink_url(poll: Poll, profile_id: str) -> str:

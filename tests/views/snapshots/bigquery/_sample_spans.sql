@@ -1,56 +1,77 @@
-WITH buckets AS (
+WITH neighbours AS (
   SELECT
     account_id,
-    profile_type,
-    first_us,
-    last_us,
-    previous_us
+    first_calendar_us,
+    MAX(last_calendar_us) OVER (
+      PARTITION BY account_id
+      ORDER BY bucket_us
+      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS previous_calendar_us,
+    MAX(last_calendar_us) OVER (PARTITION BY account_id) AS newest_calendar_us,
+    first_conferencing_us,
+    MAX(last_conferencing_us) OVER (
+      PARTITION BY account_id
+      ORDER BY bucket_us
+      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS previous_conferencing_us,
+    MAX(last_conferencing_us) OVER (PARTITION BY account_id) AS newest_conferencing_us
   FROM `my-project`.cronofy._sample_buckets
-), newest_samples AS (
+), edges AS (
+  SELECT
+    *
+  FROM neighbours
+  WHERE
+    previous_calendar_us IS NULL
+    OR first_calendar_us > previous_calendar_us + 86400000000
+    OR previous_conferencing_us IS NULL
+    OR first_conferencing_us > previous_conferencing_us + 86400000000
+), starts AS (
   SELECT
     account_id,
-    profile_type,
-    MAX(last_us) AS newest_us
-  FROM buckets
-  GROUP BY
+    'calendar' AS profile_type,
+    first_calendar_us AS start_us,
+    previous_calendar_us AS previous_us,
+    newest_calendar_us AS newest_us
+  FROM edges
+  WHERE
+    NOT first_calendar_us IS NULL
+    AND (
+      previous_calendar_us IS NULL
+      OR first_calendar_us > previous_calendar_us + 86400000000
+    )
+  UNION ALL
+  SELECT
     account_id,
-    profile_type
+    'conferencing' AS profile_type,
+    first_conferencing_us AS start_us,
+    previous_conferencing_us AS previous_us,
+    newest_conferencing_us AS newest_us
+  FROM edges
+  WHERE
+    NOT first_conferencing_us IS NULL
+    AND (
+      previous_conferencing_us IS NULL
+      OR first_conferencing_us > previous_conferencing_us + 86400000000
+    )
 ), profiled AS (
   SELECT DISTINCT
     account_id,
     profile_type
   FROM `my-project`.cronofy.profile_changes
-), starts AS (
-  SELECT
-    account_id,
-    profile_type,
-    first_us AS start_us,
-    previous_us
-  FROM buckets
-  WHERE
-    previous_us IS NULL OR first_us > previous_us + 86400000000
-), spans AS (
-  SELECT
-    account_id,
-    profile_type,
-    start_us,
-    LEAD(previous_us) OVER (PARTITION BY account_id, profile_type ORDER BY start_us) AS last_us,
-    LEAD(start_us) OVER (PARTITION BY account_id, profile_type ORDER BY start_us) AS following_us
-  FROM starts
 ), held AS (
   SELECT
-    spans.account_id,
-    spans.profile_type,
-    spans.start_us,
-    COALESCE(spans.last_us, newest_samples.newest_us) + 86400000000 AS held_us,
-    spans.following_us
-  FROM spans
+    starts.account_id,
+    starts.profile_type,
+    starts.start_us,
+    COALESCE(
+      LEAD(starts.previous_us) OVER (PARTITION BY starts.account_id, starts.profile_type ORDER BY starts.start_us),
+      starts.newest_us
+    ) + 86400000000 AS held_us,
+    LEAD(starts.start_us) OVER (PARTITION BY starts.account_id, starts.profile_type ORDER BY starts.start_us) AS following_us
+  FROM starts
   INNER JOIN profiled
-    ON spans.account_id = profiled.account_id
-    AND spans.profile_type = profiled.profile_type
-  INNER JOIN newest_samples
-    ON spans.account_id = newest_samples.account_id
-    AND spans.profile_type = newest_samples.profile_type
+    ON starts.account_id = profiled.account_id
+    AND starts.profile_type = profiled.profile_type
 )
 SELECT
   account_id,

@@ -28,42 +28,96 @@ WITH found AS (
   FROM found
   WHERE
     NOT ended_us IS NULL
-), samples_before AS (
+), stretches AS (
   SELECT
-    instants.account_id,
-    instants.profile_type,
-    instants.instant_us,
-    MAX(samples.sampled_us) AS before_us
+    account_id,
+    profile_type,
+    instant_us,
+    bucket_us
   FROM instants
+  UNION ALL
+  SELECT
+    account_id,
+    profile_type,
+    instant_us,
+    bucket_us - 86400000000 AS bucket_us
+  FROM instants
+), near_samples AS (
+  SELECT
+    stretches.account_id,
+    stretches.profile_type,
+    stretches.instant_us,
+    MAX(samples.sampled_us) AS before_us
+  FROM stretches
   INNER JOIN `my-project`.cronofy._samples AS samples
-    ON instants.account_id = samples.account_id
-    AND instants.bucket_us = samples.bucket_us
+    ON stretches.account_id = samples.account_id
+    AND stretches.bucket_us = samples.bucket_us
   WHERE
-    samples.sampled_us < instants.instant_us
-    AND CASE instants.profile_type
+    samples.sampled_us < stretches.instant_us
+    AND CASE stretches.profile_type
       WHEN 'calendar'
       THEN samples.calendar
       ELSE samples.conferencing
     END = 1
   GROUP BY
-    instants.account_id,
-    instants.profile_type,
-    instants.instant_us
-), previous_samples AS (
+    stretches.account_id,
+    stretches.profile_type,
+    stretches.instant_us
+), lonely AS (
   SELECT
     instants.account_id,
     instants.profile_type,
     instants.instant_us,
-    COALESCE(samples_before.before_us, buckets.previous_us) AS before_us
+    instants.bucket_us
   FROM instants
-  INNER JOIN `my-project`.cronofy._sample_buckets AS buckets
-    ON instants.account_id = buckets.account_id
-    AND instants.profile_type = buckets.profile_type
-    AND instants.bucket_us = buckets.bucket_us
-  LEFT JOIN samples_before
-    ON instants.account_id = samples_before.account_id
-    AND instants.profile_type = samples_before.profile_type
-    AND instants.instant_us = samples_before.instant_us
+  LEFT JOIN near_samples
+    ON instants.account_id = near_samples.account_id
+    AND instants.profile_type = near_samples.profile_type
+    AND instants.instant_us = near_samples.instant_us
+  WHERE
+    near_samples.instant_us IS NULL
+), lonely_buckets AS (
+  SELECT
+    account_id,
+    bucket_us,
+    MAX(CASE WHEN calendar = 1 THEN sampled_us END) AS last_calendar_us,
+    MAX(CASE WHEN conferencing = 1 THEN sampled_us END) AS last_conferencing_us
+  FROM `my-project`.cronofy._samples
+  WHERE
+    account_id IN (
+      SELECT
+        account_id
+      FROM lonely
+    )
+  GROUP BY
+    account_id,
+    bucket_us
+), previous_samples AS (
+  SELECT
+    account_id,
+    profile_type,
+    instant_us,
+    before_us
+  FROM near_samples
+  UNION ALL
+  SELECT
+    lonely.account_id,
+    lonely.profile_type,
+    lonely.instant_us,
+    MAX(
+      CASE lonely.profile_type
+        WHEN 'calendar'
+        THEN buckets.last_calendar_us
+        ELSE buckets.last_conferencing_us
+      END
+    ) AS before_us
+  FROM lonely
+  INNER JOIN lonely_buckets AS buckets
+    ON lonely.account_id = buckets.account_id AND lonely.bucket_us > buckets.bucket_us
+  GROUP BY
+    lonely.account_id,
+    lonely.profile_type,
+    lonely.instant_us
 ), outages AS (
   SELECT
     found.account_id,

@@ -8,27 +8,68 @@ WITH changes AS (
   FROM cronofy._state_runs
   WHERE
     NOT previous_state IS NULL
-), suspects AS (
-  SELECT DISTINCT
+), fourths AS (
+  SELECT
     account_id,
-    profile_type
+    profile_type,
+    MAX(start_us) AS fourth_us
   FROM changes
   WHERE
     recency = 4
+  GROUP BY
+    account_id,
+    profile_type
+), buckets AS (
+  SELECT
+    fourths.account_id,
+    fourths.profile_type,
+    fourths.fourth_us,
+    buckets.bucket_us,
+    CASE fourths.profile_type
+      WHEN 'calendar'
+      THEN buckets.first_calendar_us
+      ELSE buckets.first_conferencing_us
+    END AS first_us,
+    CASE fourths.profile_type
+      WHEN 'calendar'
+      THEN CASE WHEN buckets.first_calendar_us < buckets.last_calendar_us THEN 2 ELSE 1 END
+      ELSE CASE
+        WHEN buckets.first_conferencing_us < buckets.last_conferencing_us
+        THEN 2
+        ELSE 1
+      END
+    END AS samples
+  FROM fourths
+  INNER JOIN cronofy._sample_buckets AS buckets
+    ON fourths.account_id = buckets.account_id
+), suspects AS (
+  SELECT
+    account_id,
+    profile_type
+  FROM buckets
+  WHERE
+    NOT first_us IS NULL
+  GROUP BY
+    account_id,
+    profile_type
+  HAVING
+    SUM(CASE WHEN bucket_us > fourth_us THEN samples ELSE 0 END) < 20
 ), counted_buckets AS (
   SELECT
     buckets.account_id,
     buckets.profile_type,
     buckets.first_us,
-    SUM(CASE WHEN buckets.first_us < buckets.last_us THEN 2 ELSE 1 END) OVER (
+    SUM(buckets.samples) OVER (
       PARTITION BY buckets.account_id, buckets.profile_type
       ORDER BY buckets.bucket_us DESC
       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ) AS later_samples
-  FROM cronofy._sample_buckets AS buckets
+  FROM buckets
   INNER JOIN suspects
     ON buckets.account_id = suspects.account_id
     AND buckets.profile_type = suspects.profile_type
+  WHERE
+    NOT buckets.first_us IS NULL
 ), horizons AS (
   SELECT
     account_id,
@@ -41,16 +82,16 @@ WITH changes AS (
     account_id,
     profile_type
 ), restless AS (
-  SELECT DISTINCT
-    changes.account_id,
-    changes.profile_type,
+  SELECT
+    fourths.account_id,
+    fourths.profile_type,
     horizons.horizon_us
-  FROM changes
+  FROM fourths
   INNER JOIN horizons
-    ON changes.account_id = horizons.account_id
-    AND changes.profile_type = horizons.profile_type
+    ON fourths.account_id = horizons.account_id
+    AND fourths.profile_type = horizons.profile_type
   WHERE
-    changes.recency = 4 AND changes.start_us >= horizons.horizon_us
+    fourths.fourth_us >= horizons.horizon_us
 ), sampled AS (
   SELECT
     restless.account_id,

@@ -13,10 +13,17 @@ WITH time_windows AS (
     'all' AS time_window,
     0 AS from_us
   FROM cronofy._newest_poll
+), names AS (
+  SELECT
+    account_id,
+    profile_type,
+    profile_id,
+    provider_service
+  FROM cronofy._profile_names
 ), providers AS (
   SELECT DISTINCT
     provider_service
-  FROM cronofy._profile_names
+  FROM names
 ), clipped AS (
   SELECT
     intervals.account_id,
@@ -58,7 +65,7 @@ WITH time_windows AS (
     CAST(SUM(profile_times.disconnected_us) AS DOUBLE PRECISION) AS disconnected_us,
     CAST(SUM(profile_times.unknown_us) AS DOUBLE PRECISION) AS unknown_us
   FROM profile_times
-  INNER JOIN cronofy._profile_names AS names
+  INNER JOIN names
     ON profile_times.account_id = names.account_id
     AND profile_times.profile_type = names.profile_type
     AND profile_times.profile_id = names.profile_id
@@ -73,7 +80,7 @@ WITH time_windows AS (
   FROM cronofy._state_runs AS runs
   INNER JOIN time_windows
     ON runs.start_us >= time_windows.from_us
-  INNER JOIN cronofy._profile_names AS names
+  INNER JOIN names
     ON runs.account_id = names.account_id
     AND runs.profile_type = names.profile_type
     AND runs.profile_id = names.profile_id
