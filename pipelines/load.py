@@ -191,9 +191,8 @@ class Load:
         """
         started = time.monotonic()
         settled = settle_pending(self.pipeline)
-        if not self.pipeline.schemas:
-            # a fresh working directory: the warehouse says what the schema is
-            self.pipeline.sync_destination()
+        # the warehouse says what the schema is, to a fresh working directory and after another machine
+        self.pipeline.sync_destination()
         tasks = self._plan()
         self.on_plan(len(tasks))
         result = LoadResult(
@@ -231,12 +230,14 @@ class Load:
                 on_poll=tally.add_poll,
                 on_batch=tally.add_rows,
             )
-            # polls last: a poll in the warehouse says that all it showed is there too, whenever a kill
-            # comes and whatever becomes of the working directory
+            # Two packages, loaded in this order: a poll in the warehouse says that all it showed is there
+            # too, whenever a kill comes and whatever becomes of the working directory.
             source = cronofy_source(sweep=sweep, endpoints=self.options.endpoints)
-            self.pipeline.run(source.with_resources(*CONTENT))
+            self.pipeline.extract(source.with_resources(*CONTENT))
             polls = RecordedPolls(tally.take_poll_rows())
-            self.pipeline.run(cronofy_source(sweep=polls).with_resources(POLLS.name))
+            self.pipeline.extract(cronofy_source(sweep=polls).with_resources(POLLS.name))
+            self.pipeline.normalize()
+            self.pipeline.load()
             result.requests = budget.requests
             result.stopped_by = allowance.exhausted_by(self.clock.monotonic())
             if result.stopped_by:

@@ -471,7 +471,7 @@ def test_flapping_profiles(warehouse: Warehouse) -> None:
 
 def test_each_profile_of_an_account_flaps_for_itself(warehouse: Warehouse) -> None:
     calm, nervous = "+" * 22, "-+-+"
-    samples = zip(nervous + calm, calm + nervous, strict=True)
+    samples = zip("+" + nervous + calm, "+" + calm + nervous, strict=True)
     text = "\n".join(f"{number * 30} ann ok a{a} b{b}" for number, (a, b) in enumerate(samples))
     assert select(warehouse, text, "flapping_profiles", "profile_id samples state_changes") == [("b", 21, 4)]
 
