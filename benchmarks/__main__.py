@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from . import memory, rates, throughput
+from . import memory, rates, throughput, views
 
-QUESTIONS = {"throughput": throughput, "rates": rates, "memory": memory}
+QUESTIONS = {"throughput": throughput, "rates": rates, "memory": memory, "views": views}
 
 
 def main() -> None:

@@ -247,7 +247,7 @@ def _as_json(value: Any) -> Any:
 
 
 @cli.command()
-@click.option("--days", type=click.IntRange(2, 365), default=35, show_default=True, help="Simulated days.")
+@click.option("--days", type=click.IntRange(2, 365), default=31, show_default=True, help="Simulated days.")
 @click.option(
     "--accounts", type=click.IntRange(1, 5000), default=240, show_default=True, help="Simulated accounts."
 )

@@ -92,7 +92,8 @@ class Demo:
                     pipeline,
                     settings,
                     read_tokens(tokens_file=str(tokens_file)),
-                    LoadOptions(refresh_views=False),
+                    # nobody else loads into this file, and the views are wanted at the end only
+                    LoadOptions(refresh_views=False, sync=loads == 0),
                     DemoClock(clock),
                 )
                 result = load.run()

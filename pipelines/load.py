@@ -52,6 +52,7 @@ class LoadOptions:
     max_duration: timedelta | None = None
     max_failure_ratio: float = 0.5
     refresh_views: bool = True
+    sync: bool = True
 
 
 @dataclass
@@ -192,7 +193,8 @@ class Load:
         started = time.monotonic()
         settled = settle_pending(self.pipeline)
         # the warehouse says what the schema is, to a fresh working directory and after another machine
-        self.pipeline.sync_destination()
+        if self.options.sync:
+            self.pipeline.sync_destination()
         tasks = self._plan()
         self.on_plan(len(tasks))
         result = LoadResult(

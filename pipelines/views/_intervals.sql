@@ -4,9 +4,15 @@
 -- account_id, profile_type, profile_id, state
 -- start_us, end_us: half-open, never empty
 WITH runs AS (
-    SELECT account_id, profile_type, profile_id, state, previous_state, start_us, coalesce(end_us, as_of_us) AS end_us
+    SELECT
+        account_id,
+        profile_type,
+        profile_id,
+        state,
+        previous_state,
+        start_us,
+        coalesce(end_us, (SELECT as_of_us FROM _newest_poll)) AS end_us
     FROM _state_runs
-    CROSS JOIN _newest_poll
 ),
 spans AS (
     SELECT account_id, profile_type, start_us, end_us, next_start_us

@@ -20,11 +20,13 @@ last_samples AS (
 current_states AS (
     SELECT
         runs.account_id,
-        CASE WHEN newest_samples.newest_us + $hold_us > as_of_us THEN runs.state ELSE 'unknown' END AS state
+        CASE
+            WHEN newest_samples.newest_us + $hold_us > (SELECT as_of_us FROM _newest_poll) THEN runs.state
+            ELSE 'unknown'
+        END AS state
     FROM _state_runs AS runs
     INNER JOIN _newest_samples AS newest_samples
         ON runs.account_id = newest_samples.account_id AND runs.profile_type = newest_samples.profile_type
-    CROSS JOIN _newest_poll
     WHERE runs.end_us IS NULL AND runs.state <> 'removed'
 ),
 counts AS (

@@ -10,14 +10,21 @@
 -- state_changes: steps at which the state changed
 -- change_ratio: state_changes / 20
 -- last_changed_at: newest of these changes
-WITH changes AS (
+WITH runs AS (
     SELECT
         account_id,
         profile_type,
         profile_id,
+        state,
+        previous_state,
         start_us,
+        min(start_us) OVER (PARTITION BY account_id, profile_type, profile_id) AS first_seen_us,
         row_number() OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY start_us DESC) AS recency
     FROM _state_runs
+),
+changes AS (
+    SELECT account_id, profile_type, profile_id, state, start_us, first_seen_us, recency
+    FROM runs
     WHERE previous_state IS NOT NULL
 ),
 fourths AS (
@@ -52,11 +59,11 @@ suspects AS (
     GROUP BY account_id, profile_type
     HAVING sum(CASE WHEN bucket_us > fourth_us THEN samples ELSE 0 END) < 20
 ),
--- the stretches from horizon_us on hold the last 21 samples
 counted_buckets AS (
     SELECT
         buckets.account_id,
         buckets.profile_type,
+        buckets.fourth_us,
         buckets.first_us,
         sum(buckets.samples) OVER (
             PARTITION BY buckets.account_id, buckets.profile_type
@@ -67,18 +74,13 @@ counted_buckets AS (
     INNER JOIN suspects ON buckets.account_id = suspects.account_id AND buckets.profile_type = suspects.profile_type
     WHERE buckets.first_us IS NOT NULL
 ),
-horizons AS (
+-- the stretches from horizon_us on hold the last 21 samples
+restless AS (
     SELECT account_id, profile_type, min(first_us) AS horizon_us
     FROM counted_buckets
     WHERE later_samples IS NULL OR later_samples < 21
-    GROUP BY account_id, profile_type
-),
-restless AS (
-    SELECT fourths.account_id, fourths.profile_type, horizons.horizon_us
-    FROM fourths
-    INNER JOIN horizons
-        ON fourths.account_id = horizons.account_id AND fourths.profile_type = horizons.profile_type
-    WHERE fourths.fourth_us >= horizons.horizon_us
+    GROUP BY account_id, profile_type, fourth_us
+    HAVING min(first_us) <= fourth_us
 ),
 sampled AS (
     SELECT
@@ -103,6 +105,8 @@ flapping AS (
         changes.account_id,
         changes.profile_type,
         changes.profile_id,
+        changes.first_seen_us,
+        max(CASE WHEN changes.recency = 1 THEN changes.state END) AS state,
         count(*) AS state_changes,
         max(changes.start_us) AS last_changed_us
     FROM changes
@@ -112,45 +116,46 @@ flapping AS (
             AND changes.profile_type = recent_samples.profile_type
             AND changes.start_us = recent_samples.sampled_us
     WHERE recent_samples.recency <= 20
-    GROUP BY changes.account_id, changes.profile_type, changes.profile_id
+    GROUP BY changes.account_id, changes.profile_type, changes.profile_id, changes.first_seen_us
     HAVING count(*) >= 4
 ),
-sample_counts AS (
-    SELECT runs.account_id, runs.profile_type, runs.profile_id, count(*) AS samples
-    FROM _state_runs AS runs
+counted AS (
+    SELECT
+        flapping.account_id,
+        flapping.profile_type,
+        flapping.profile_id,
+        flapping.state,
+        flapping.state_changes,
+        flapping.last_changed_us,
+        count(*) AS samples
+    FROM flapping
     INNER JOIN recent_samples
         ON
-            runs.account_id = recent_samples.account_id
-            AND runs.profile_type = recent_samples.profile_type
-            AND runs.start_us <= recent_samples.sampled_us
-    WHERE runs.previous_state IS NULL
-    GROUP BY runs.account_id, runs.profile_type, runs.profile_id
+            flapping.account_id = recent_samples.account_id
+            AND flapping.profile_type = recent_samples.profile_type
+            AND flapping.first_seen_us <= recent_samples.sampled_us
+    GROUP BY
+        flapping.account_id,
+        flapping.profile_type,
+        flapping.profile_id,
+        flapping.state,
+        flapping.state_changes,
+        flapping.last_changed_us
 )
 SELECT
-    flapping.account_id,
-    flapping.profile_type,
-    flapping.profile_id,
+    counted.account_id,
+    counted.profile_type,
+    counted.profile_id,
     names.provider_name,
     names.provider_service,
-    runs.state,
-    sample_counts.samples,
-    flapping.state_changes,
-    CAST(flapping.state_changes AS DOUBLE) / 20 AS change_ratio,
-    make_timestamptz(flapping.last_changed_us) AS last_changed_at
-FROM flapping
-INNER JOIN sample_counts
-    ON
-        flapping.account_id = sample_counts.account_id
-        AND flapping.profile_type = sample_counts.profile_type
-        AND flapping.profile_id = sample_counts.profile_id
-INNER JOIN _state_runs AS runs
-    ON
-        flapping.account_id = runs.account_id
-        AND flapping.profile_type = runs.profile_type
-        AND flapping.profile_id = runs.profile_id
-        AND runs.end_us IS NULL
+    counted.state,
+    counted.samples,
+    counted.state_changes,
+    CAST(counted.state_changes AS DOUBLE) / 20 AS change_ratio,
+    make_timestamptz(counted.last_changed_us) AS last_changed_at
+FROM counted
 INNER JOIN _profile_names AS names
     ON
-        flapping.account_id = names.account_id
-        AND flapping.profile_type = names.profile_type
-        AND flapping.profile_id = names.profile_id
+        counted.account_id = names.account_id
+        AND counted.profile_type = names.profile_type
+        AND counted.profile_id = names.profile_id

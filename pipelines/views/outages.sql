@@ -25,43 +25,57 @@ WITH found AS (
         duration_us
     FROM _outages
 ),
-instants AS (
-    SELECT account_id, profile_type, broken_us AS instant_us, broken_us - broken_us % $hold_us AS bucket_us
+-- both ends of an outage ask for the sample before them
+ends AS (
+    SELECT account_id, profile_type, profile_id, first_seen_us, 'start' AS which_end, broken_us AS instant_us
     FROM found
     WHERE broken_us IS NOT NULL
-    UNION
-    SELECT account_id, profile_type, ended_us AS instant_us, ended_us - ended_us % $hold_us AS bucket_us
+    UNION ALL
+    SELECT account_id, profile_type, profile_id, first_seen_us, 'end' AS which_end, ended_us AS instant_us
     FROM found
     WHERE ended_us IS NOT NULL
 ),
--- nearly always there is an earlier sample in the instant's own stretch of `hold` or in the one before
+-- nearly always there is one in the end's own stretch of `hold` or in the stretch before
 stretches AS (
-    SELECT account_id, profile_type, instant_us, bucket_us
-    FROM instants
+    SELECT *, instant_us - instant_us % $hold_us AS bucket_us
+    FROM ends
     UNION ALL
-    SELECT account_id, profile_type, instant_us, bucket_us - $hold_us AS bucket_us
-    FROM instants
+    SELECT *, instant_us - instant_us % $hold_us - $hold_us AS bucket_us
+    FROM ends
 ),
 near_samples AS (
-    SELECT stretches.account_id, stretches.profile_type, stretches.instant_us, max(samples.sampled_us) AS before_us
+    SELECT
+        stretches.account_id,
+        stretches.profile_type,
+        stretches.profile_id,
+        stretches.first_seen_us,
+        stretches.which_end,
+        max(samples.sampled_us) AS before_us
     FROM stretches
     INNER JOIN _samples AS samples
         ON stretches.account_id = samples.account_id AND stretches.bucket_us = samples.bucket_us
     WHERE
         samples.sampled_us < stretches.instant_us
         AND CASE stretches.profile_type WHEN 'calendar' THEN samples.calendar ELSE samples.conferencing END = 1
-    GROUP BY stretches.account_id, stretches.profile_type, stretches.instant_us
+    GROUP BY
+        stretches.account_id,
+        stretches.profile_type,
+        stretches.profile_id,
+        stretches.first_seen_us,
+        stretches.which_end
 ),
--- what is left came after a gap: only the accounts that had one are worth sorting through
+-- what is left came after a gap: only the accounts that had one are worth looking through
 lonely AS (
-    SELECT instants.account_id, instants.profile_type, instants.instant_us, instants.bucket_us
-    FROM instants
+    SELECT ends.account_id, ends.profile_type, ends.profile_id, ends.first_seen_us, ends.which_end, ends.instant_us
+    FROM ends
     LEFT JOIN near_samples
         ON
-            instants.account_id = near_samples.account_id
-            AND instants.profile_type = near_samples.profile_type
-            AND instants.instant_us = near_samples.instant_us
-    WHERE near_samples.instant_us IS NULL
+            ends.account_id = near_samples.account_id
+            AND ends.profile_type = near_samples.profile_type
+            AND ends.profile_id = near_samples.profile_id
+            AND ends.first_seen_us = near_samples.first_seen_us
+            AND ends.which_end = near_samples.which_end
+    WHERE near_samples.account_id IS NULL
 ),
 lonely_buckets AS (
     SELECT
@@ -73,46 +87,64 @@ lonely_buckets AS (
     WHERE account_id IN (SELECT account_id FROM lonely)
     GROUP BY account_id, bucket_us
 ),
-previous_samples AS (
-    SELECT account_id, profile_type, instant_us, before_us
+samples_before AS (
+    SELECT account_id, profile_type, profile_id, first_seen_us, which_end, before_us
     FROM near_samples
     UNION ALL
     SELECT
         lonely.account_id,
         lonely.profile_type,
-        lonely.instant_us,
-        max(
-            CASE lonely.profile_type
-                WHEN 'calendar' THEN buckets.last_calendar_us ELSE buckets.last_conferencing_us
-            END
-        ) AS before_us
+        lonely.profile_id,
+        lonely.first_seen_us,
+        lonely.which_end,
+        CASE lonely.profile_type
+            WHEN 'calendar' THEN buckets.last_calendar_us ELSE buckets.last_conferencing_us
+        END AS before_us
     FROM lonely
     INNER JOIN lonely_buckets AS buckets
-        ON lonely.account_id = buckets.account_id AND lonely.bucket_us > buckets.bucket_us
-    GROUP BY lonely.account_id, lonely.profile_type, lonely.instant_us
+        ON lonely.account_id = buckets.account_id AND lonely.instant_us > buckets.bucket_us + $hold_us
+),
+-- put together by adding up, not by joining: PostgreSQL expects few rows here and would join in nested loops
+pieces AS (
+    SELECT
+        account_id,
+        profile_type,
+        profile_id,
+        first_seen_us,
+        CAST(NULL AS BIGINT) AS before_start_us,
+        CAST(NULL AS BIGINT) AS before_end_us,
+        ended_us,
+        end_reason,
+        newest_us,
+        duration_us
+    FROM found
+    UNION ALL
+    SELECT
+        account_id,
+        profile_type,
+        profile_id,
+        first_seen_us,
+        CASE which_end WHEN 'start' THEN before_us END AS before_start_us,
+        CASE which_end WHEN 'end' THEN before_us END AS before_end_us,
+        CAST(NULL AS BIGINT) AS ended_us,
+        CAST(NULL AS TEXT) AS end_reason,
+        CAST(NULL AS BIGINT) AS newest_us,
+        CAST(NULL AS BIGINT) AS duration_us
+    FROM samples_before
 ),
 outages AS (
     SELECT
-        found.account_id,
-        found.profile_type,
-        found.profile_id,
-        before_start.before_us AS started_after_us,
-        found.first_seen_us,
-        coalesce(before_end.before_us, found.newest_us) AS last_seen_us,
-        found.ended_us,
-        found.end_reason,
-        found.duration_us
-    FROM found
-    LEFT JOIN previous_samples AS before_start
-        ON
-            found.account_id = before_start.account_id
-            AND found.profile_type = before_start.profile_type
-            AND found.broken_us = before_start.instant_us
-    LEFT JOIN previous_samples AS before_end
-        ON
-            found.account_id = before_end.account_id
-            AND found.profile_type = before_end.profile_type
-            AND found.ended_us = before_end.instant_us
+        account_id,
+        profile_type,
+        profile_id,
+        max(before_start_us) AS started_after_us,
+        first_seen_us,
+        coalesce(max(before_end_us), max(newest_us)) AS last_seen_us,
+        max(ended_us) AS ended_us,
+        max(end_reason) AS end_reason,
+        max(duration_us) AS duration_us
+    FROM pieces
+    GROUP BY account_id, profile_type, profile_id, first_seen_us
 )
 SELECT
     outages.account_id,

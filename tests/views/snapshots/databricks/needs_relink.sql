@@ -92,9 +92,12 @@ SELECT
   TIMESTAMP_MICROS(outages.first_seen_us) AS first_seen_at,
   TIMESTAMP_MICROS(outages.newest_us) AS last_seen_at,
   CAST(outages.duration_us AS DOUBLE) / 86400000000 AS days_down,
-  CAST(as_of_us - outages.newest_us AS DOUBLE) / 1000000 AS evidence_age_seconds
+  CAST((
+    SELECT
+      as_of_us
+    FROM main.cronofy._newest_poll
+  ) - outages.newest_us AS DOUBLE) / 1000000 AS evidence_age_seconds
 FROM open_outages AS outages
-CROSS JOIN main.cronofy._newest_poll
 INNER JOIN main.cronofy._profile_names AS names
   ON outages.account_id = names.account_id
   AND outages.profile_type = names.profile_type

@@ -19,7 +19,11 @@ WITH accounts AS (
   SELECT
     runs.account_id,
     CASE
-      WHEN newest_samples.newest_us + 86400000000 > as_of_us
+      WHEN newest_samples.newest_us + 86400000000 > (
+        SELECT
+          as_of_us
+        FROM _newest_poll
+      )
       THEN runs.state
       ELSE 'unknown'
     END AS state
@@ -27,7 +31,6 @@ WITH accounts AS (
   INNER JOIN _newest_samples AS newest_samples
     ON runs.account_id = newest_samples.account_id
     AND runs.profile_type = newest_samples.profile_type
-  CROSS JOIN _newest_poll
   WHERE
     runs.end_us IS NULL AND runs.state <> 'removed'
 ), counts AS (

@@ -6,9 +6,12 @@ WITH runs AS (
     state,
     previous_state,
     start_us,
-    COALESCE(end_us, as_of_us) AS end_us
+    COALESCE(end_us, (
+      SELECT
+        as_of_us
+      FROM cronofy._newest_poll
+    )) AS end_us
   FROM cronofy._state_runs
-  CROSS JOIN cronofy._newest_poll
 ), spans AS (
   SELECT
     account_id,

@@ -1,11 +1,24 @@
-WITH changes AS (
+WITH runs AS (
   SELECT
     account_id,
     profile_type,
     profile_id,
+    state,
+    previous_state,
     start_us,
+    MIN(start_us) OVER (PARTITION BY account_id, profile_type, profile_id) AS first_seen_us,
     ROW_NUMBER() OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY start_us DESC) AS recency
   FROM cronofy._state_runs
+), changes AS (
+  SELECT
+    account_id,
+    profile_type,
+    profile_id,
+    state,
+    start_us,
+    first_seen_us,
+    recency
+  FROM runs
   WHERE
     NOT previous_state IS NULL
 ), fourths AS (
@@ -58,6 +71,7 @@ WITH changes AS (
   SELECT
     buckets.account_id,
     buckets.profile_type,
+    buckets.fourth_us,
     buckets.first_us,
     SUM(buckets.samples) OVER (
       PARTITION BY buckets.account_id, buckets.profile_type
@@ -70,7 +84,7 @@ WITH changes AS (
     AND buckets.profile_type = suspects.profile_type
   WHERE
     NOT buckets.first_us IS NULL
-), horizons AS (
+), restless AS (
   SELECT
     account_id,
     profile_type,
@@ -80,18 +94,10 @@ WITH changes AS (
     later_samples IS NULL OR later_samples < 21
   GROUP BY
     account_id,
-    profile_type
-), restless AS (
-  SELECT
-    fourths.account_id,
-    fourths.profile_type,
-    horizons.horizon_us
-  FROM fourths
-  INNER JOIN horizons
-    ON fourths.account_id = horizons.account_id
-    AND fourths.profile_type = horizons.profile_type
-  WHERE
-    fourths.fourth_us >= horizons.horizon_us
+    profile_type,
+    fourth_us
+  HAVING
+    MIN(first_us) <= fourth_us
 ), sampled AS (
   SELECT
     restless.account_id,
@@ -125,6 +131,8 @@ WITH changes AS (
     changes.account_id,
     changes.profile_type,
     changes.profile_id,
+    changes.first_seen_us,
+    MAX(CASE WHEN changes.recency = 1 THEN changes.state END) AS state,
     COUNT(*) AS state_changes,
     MAX(changes.start_us) AS last_changed_us
   FROM changes
@@ -137,49 +145,45 @@ WITH changes AS (
   GROUP BY
     changes.account_id,
     changes.profile_type,
-    changes.profile_id
+    changes.profile_id,
+    changes.first_seen_us
   HAVING
     COUNT(*) >= 4
-), sample_counts AS (
+), counted AS (
   SELECT
-    runs.account_id,
-    runs.profile_type,
-    runs.profile_id,
+    flapping.account_id,
+    flapping.profile_type,
+    flapping.profile_id,
+    flapping.state,
+    flapping.state_changes,
+    flapping.last_changed_us,
     COUNT(*) AS samples
-  FROM cronofy._state_runs AS runs
+  FROM flapping
   INNER JOIN recent_samples
-    ON runs.account_id = recent_samples.account_id
-    AND runs.profile_type = recent_samples.profile_type
-    AND runs.start_us <= recent_samples.sampled_us
-  WHERE
-    runs.previous_state IS NULL
+    ON flapping.account_id = recent_samples.account_id
+    AND flapping.profile_type = recent_samples.profile_type
+    AND flapping.first_seen_us <= recent_samples.sampled_us
   GROUP BY
-    runs.account_id,
-    runs.profile_type,
-    runs.profile_id
+    flapping.account_id,
+    flapping.profile_type,
+    flapping.profile_id,
+    flapping.state,
+    flapping.state_changes,
+    flapping.last_changed_us
 )
 SELECT
-  flapping.account_id,
-  flapping.profile_type,
-  flapping.profile_id,
+  counted.account_id,
+  counted.profile_type,
+  counted.profile_id,
   names.provider_name,
   names.provider_service,
-  runs.state,
-  sample_counts.samples,
-  flapping.state_changes,
-  CAST(flapping.state_changes AS DOUBLE PRECISION) / 20 AS change_ratio,
-  CAST('1970-01-01 00:00:00+00' AS TIMESTAMPTZ) + flapping.last_changed_us * INTERVAL '1 MICROSECOND' AS last_changed_at
-FROM flapping
-INNER JOIN sample_counts
-  ON flapping.account_id = sample_counts.account_id
-  AND flapping.profile_type = sample_counts.profile_type
-  AND flapping.profile_id = sample_counts.profile_id
-INNER JOIN cronofy._state_runs AS runs
-  ON flapping.account_id = runs.account_id
-  AND flapping.profile_type = runs.profile_type
-  AND flapping.profile_id = runs.profile_id
-  AND runs.end_us IS NULL
+  counted.state,
+  counted.samples,
+  counted.state_changes,
+  CAST(counted.state_changes AS DOUBLE PRECISION) / 20 AS change_ratio,
+  CAST('1970-01-01 00:00:00+00' AS TIMESTAMPTZ) + counted.last_changed_us * INTERVAL '1 MICROSECOND' AS last_changed_at
+FROM counted
 INNER JOIN cronofy._profile_names AS names
-  ON flapping.account_id = names.account_id
-  AND flapping.profile_type = names.profile_type
-  AND flapping.profile_id = names.profile_id
+  ON counted.account_id = names.account_id
+  AND counted.profile_type = names.profile_type
+  AND counted.profile_id = names.profile_id

@@ -10,43 +10,45 @@ WITH found AS (
     newest_us,
     duration_us
   FROM cronofy._outages
-), instants AS (
+), ends AS (
   SELECT
     account_id,
     profile_type,
-    broken_us AS instant_us,
-    broken_us - broken_us % 86400000000 AS bucket_us
+    profile_id,
+    first_seen_us,
+    'start' AS which_end,
+    broken_us AS instant_us
   FROM found
   WHERE
     NOT broken_us IS NULL
-  UNION
+  UNION ALL
   SELECT
     account_id,
     profile_type,
-    ended_us AS instant_us,
-    ended_us - ended_us % 86400000000 AS bucket_us
+    profile_id,
+    first_seen_us,
+    'end' AS which_end,
+    ended_us AS instant_us
   FROM found
   WHERE
     NOT ended_us IS NULL
 ), stretches AS (
   SELECT
-    account_id,
-    profile_type,
-    instant_us,
-    bucket_us
-  FROM instants
+    *,
+    instant_us - instant_us % 86400000000 AS bucket_us
+  FROM ends
   UNION ALL
   SELECT
-    account_id,
-    profile_type,
-    instant_us,
-    bucket_us - 86400000000 AS bucket_us
-  FROM instants
+    *,
+    instant_us - instant_us % 86400000000 - 86400000000 AS bucket_us
+  FROM ends
 ), near_samples AS (
   SELECT
     stretches.account_id,
     stretches.profile_type,
-    stretches.instant_us,
+    stretches.profile_id,
+    stretches.first_seen_us,
+    stretches.which_end,
     MAX(samples.sampled_us) AS before_us
   FROM stretches
   INNER JOIN cronofy._samples AS samples
@@ -62,20 +64,26 @@ WITH found AS (
   GROUP BY
     stretches.account_id,
     stretches.profile_type,
-    stretches.instant_us
+    stretches.profile_id,
+    stretches.first_seen_us,
+    stretches.which_end
 ), lonely AS (
   SELECT
-    instants.account_id,
-    instants.profile_type,
-    instants.instant_us,
-    instants.bucket_us
-  FROM instants
+    ends.account_id,
+    ends.profile_type,
+    ends.profile_id,
+    ends.first_seen_us,
+    ends.which_end,
+    ends.instant_us
+  FROM ends
   LEFT JOIN near_samples
-    ON instants.account_id = near_samples.account_id
-    AND instants.profile_type = near_samples.profile_type
-    AND instants.instant_us = near_samples.instant_us
+    ON ends.account_id = near_samples.account_id
+    AND ends.profile_type = near_samples.profile_type
+    AND ends.profile_id = near_samples.profile_id
+    AND ends.first_seen_us = near_samples.first_seen_us
+    AND ends.which_end = near_samples.which_end
   WHERE
-    near_samples.instant_us IS NULL
+    near_samples.account_id IS NULL
 ), lonely_buckets AS (
   SELECT
     account_id,
@@ -92,52 +100,74 @@ WITH found AS (
   GROUP BY
     account_id,
     bucket_us
-), previous_samples AS (
+), samples_before AS (
   SELECT
     account_id,
     profile_type,
-    instant_us,
+    profile_id,
+    first_seen_us,
+    which_end,
     before_us
   FROM near_samples
   UNION ALL
   SELECT
     lonely.account_id,
     lonely.profile_type,
-    lonely.instant_us,
-    MAX(
-      CASE lonely.profile_type
-        WHEN 'calendar'
-        THEN buckets.last_calendar_us
-        ELSE buckets.last_conferencing_us
-      END
-    ) AS before_us
+    lonely.profile_id,
+    lonely.first_seen_us,
+    lonely.which_end,
+    CASE lonely.profile_type
+      WHEN 'calendar'
+      THEN buckets.last_calendar_us
+      ELSE buckets.last_conferencing_us
+    END AS before_us
   FROM lonely
   INNER JOIN lonely_buckets AS buckets
-    ON lonely.account_id = buckets.account_id AND lonely.bucket_us > buckets.bucket_us
-  GROUP BY
-    lonely.account_id,
-    lonely.profile_type,
-    lonely.instant_us
+    ON lonely.account_id = buckets.account_id
+    AND lonely.instant_us > buckets.bucket_us + 86400000000
+), pieces AS (
+  SELECT
+    account_id,
+    profile_type,
+    profile_id,
+    first_seen_us,
+    CAST(NULL AS BIGINT) AS before_start_us,
+    CAST(NULL AS BIGINT) AS before_end_us,
+    ended_us,
+    end_reason,
+    newest_us,
+    duration_us
+  FROM found
+  UNION ALL
+  SELECT
+    account_id,
+    profile_type,
+    profile_id,
+    first_seen_us,
+    CASE which_end WHEN 'start' THEN before_us END AS before_start_us,
+    CASE which_end WHEN 'end' THEN before_us END AS before_end_us,
+    CAST(NULL AS BIGINT) AS ended_us,
+    CAST(NULL AS TEXT) AS end_reason,
+    CAST(NULL AS BIGINT) AS newest_us,
+    CAST(NULL AS BIGINT) AS duration_us
+  FROM samples_before
 ), outages AS (
   SELECT
-    found.account_id,
-    found.profile_type,
-    found.profile_id,
-    before_start.before_us AS started_after_us,
-    found.first_seen_us,
-    COALESCE(before_end.before_us, found.newest_us) AS last_seen_us,
-    found.ended_us,
-    found.end_reason,
-    found.duration_us
-  FROM found
-  LEFT JOIN previous_samples AS before_start
-    ON found.account_id = before_start.account_id
-    AND found.profile_type = before_start.profile_type
-    AND found.broken_us = before_start.instant_us
-  LEFT JOIN previous_samples AS before_end
-    ON found.account_id = before_end.account_id
-    AND found.profile_type = before_end.profile_type
-    AND found.ended_us = before_end.instant_us
+    account_id,
+    profile_type,
+    profile_id,
+    MAX(before_start_us) AS started_after_us,
+    first_seen_us,
+    COALESCE(MAX(before_end_us), MAX(newest_us)) AS last_seen_us,
+    MAX(ended_us) AS ended_us,
+    MAX(end_reason) AS end_reason,
+    MAX(duration_us) AS duration_us
+  FROM pieces
+  GROUP BY
+    account_id,
+    profile_type,
+    profile_id,
+    first_seen_us
 )
 SELECT
   outages.account_id,

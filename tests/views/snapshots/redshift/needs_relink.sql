@@ -91,9 +91,12 @@ SELECT
   CAST('1970-01-01 00:00:00+00' AS TIMESTAMP WITH TIME ZONE) + outages.first_seen_us * INTERVAL '1 MICROSECOND' AS first_seen_at,
   CAST('1970-01-01 00:00:00+00' AS TIMESTAMP WITH TIME ZONE) + outages.newest_us * INTERVAL '1 MICROSECOND' AS last_seen_at,
   CAST(outages.duration_us AS DOUBLE PRECISION) / 86400000000 AS days_down,
-  CAST(as_of_us - outages.newest_us AS DOUBLE PRECISION) / 1000000 AS evidence_age_seconds
+  CAST((
+    SELECT
+      as_of_us
+    FROM cronofy._newest_poll
+  ) - outages.newest_us AS DOUBLE PRECISION) / 1000000 AS evidence_age_seconds
 FROM open_outages AS outages
-CROSS JOIN cronofy._newest_poll
 INNER JOIN cronofy._profile_names AS names
   ON outages.account_id = names.account_id
   AND outages.profile_type = names.profile_type

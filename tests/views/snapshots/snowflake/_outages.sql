@@ -3,9 +3,8 @@ WITH runs AS (
     account_id,
     profile_type,
     profile_id,
-    state,
+    CASE WHEN state = 'disconnected' THEN start_us END AS first_seen_us,
     CASE WHEN NOT previous_state IS NULL THEN start_us END AS broken_us,
-    start_us,
     end_us,
     LEAD(state) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY start_us) AS next_state
   FROM analytics.cronofy._state_runs
@@ -14,7 +13,7 @@ SELECT
   runs.account_id,
   runs.profile_type,
   runs.profile_id,
-  runs.start_us AS first_seen_us,
+  runs.first_seen_us,
   runs.broken_us,
   runs.end_us AS ended_us,
   CASE runs.next_state
@@ -25,10 +24,10 @@ SELECT
     ELSE 'open'
   END AS end_reason,
   newest_samples.newest_us,
-  COALESCE(runs.end_us, newest_samples.newest_us) - runs.start_us AS duration_us
+  COALESCE(runs.end_us, newest_samples.newest_us) - runs.first_seen_us AS duration_us
 FROM runs
 INNER JOIN analytics.cronofy._newest_samples AS newest_samples
   ON runs.account_id = newest_samples.account_id
   AND runs.profile_type = newest_samples.profile_type
 WHERE
-  runs.state = 'disconnected'
+  NOT runs.first_seen_us IS NULL

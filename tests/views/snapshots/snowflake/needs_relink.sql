@@ -92,9 +92,12 @@ SELECT
   TO_TIMESTAMP(outages.first_seen_us, 6) AS first_seen_at,
   TO_TIMESTAMP(outages.newest_us, 6) AS last_seen_at,
   CAST(outages.duration_us AS DOUBLE) / 86400000000 AS days_down,
-  CAST(as_of_us - outages.newest_us AS DOUBLE) / 1000000 AS evidence_age_seconds
+  CAST((
+    SELECT
+      as_of_us
+    FROM analytics.cronofy._newest_poll
+  ) - outages.newest_us AS DOUBLE) / 1000000 AS evidence_age_seconds
 FROM open_outages AS outages
-CROSS JOIN analytics.cronofy._newest_poll
 INNER JOIN analytics.cronofy._profile_names AS names
   ON outages.account_id = names.account_id
   AND outages.profile_type = names.profile_type
