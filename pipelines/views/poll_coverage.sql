@@ -23,62 +23,16 @@ WITH counts AS (
     FROM _attempts
     GROUP BY run_id, day_us, outcome
 ),
--- an ok poll is its own evidence; the others mostly have an ok poll on that day or the day before, and those of
--- tokens that have none there are looked for day by day
+-- an ok poll is its own evidence; of the others, the newest ok poll of that day or else of the days before is wanted
 failures AS (
     SELECT DISTINCT run_id, token_key, endpoint, outcome, polled_us, day_us
     FROM _attempts
     WHERE outcome <> 'ok'
 ),
-nearby_days AS (
-    SELECT token_key, endpoint, polled_us, day_us AS ok_day_us
-    FROM failures
-    UNION ALL
-    SELECT token_key, endpoint, polled_us, day_us - 86400000000 AS ok_day_us
-    FROM failures
-),
-nearby AS (
-    SELECT days.token_key, days.endpoint, days.polled_us, max(attempts.polled_us) AS ok_us
-    FROM nearby_days AS days
-    INNER JOIN _attempts AS attempts
-        ON
-            days.token_key = attempts.token_key
-            AND days.endpoint = attempts.endpoint
-            AND days.ok_day_us = attempts.day_us
-            AND days.polled_us >= attempts.polled_us
-    WHERE attempts.outcome = 'ok'
-    GROUP BY days.token_key, days.endpoint, days.polled_us
-),
-aged AS (
-    SELECT
-        failures.run_id,
-        failures.token_key,
-        failures.endpoint,
-        failures.outcome,
-        failures.polled_us,
-        failures.day_us,
-        nearby.ok_us
-    FROM failures
-    LEFT JOIN nearby
-        ON
-            failures.token_key = nearby.token_key
-            AND failures.endpoint = nearby.endpoint
-            AND failures.polled_us = nearby.polled_us
-),
-unread AS (
-    SELECT DISTINCT token_key, endpoint
-    FROM aged
-    WHERE ok_us IS NULL
-),
 token_days AS (
-    SELECT
-        attempts.token_key,
-        attempts.endpoint,
-        attempts.day_us,
-        max(CASE WHEN attempts.outcome = 'ok' THEN attempts.polled_us END) AS ok_us
-    FROM _attempts AS attempts
-    INNER JOIN unread ON attempts.token_key = unread.token_key AND attempts.endpoint = unread.endpoint
-    GROUP BY attempts.token_key, attempts.endpoint, attempts.day_us
+    SELECT token_key, endpoint, day_us, max(CASE WHEN outcome = 'ok' THEN polled_us END) AS ok_us
+    FROM _attempts
+    GROUP BY token_key, endpoint, day_us
 ),
 earlier_days AS (
     SELECT
@@ -90,19 +44,36 @@ earlier_days AS (
         ) AS ok_us
     FROM token_days
 ),
+same_day AS (
+    SELECT failures.token_key, failures.endpoint, failures.polled_us, max(attempts.polled_us) AS ok_us
+    FROM failures
+    INNER JOIN _attempts AS attempts
+        ON
+            failures.token_key = attempts.token_key
+            AND failures.endpoint = attempts.endpoint
+            AND failures.day_us = attempts.day_us
+            AND failures.polled_us >= attempts.polled_us
+    WHERE attempts.outcome = 'ok'
+    GROUP BY failures.token_key, failures.endpoint, failures.polled_us
+),
 ages AS (
     SELECT
-        aged.run_id,
-        aged.day_us,
-        aged.outcome,
-        max(aged.polled_us - coalesce(aged.ok_us, earlier_days.ok_us)) AS age_us
-    FROM aged
-    LEFT JOIN earlier_days
+        failures.run_id,
+        failures.day_us,
+        failures.outcome,
+        max(failures.polled_us - coalesce(same_day.ok_us, earlier_days.ok_us)) AS age_us
+    FROM failures
+    INNER JOIN earlier_days
         ON
-            aged.token_key = earlier_days.token_key
-            AND aged.endpoint = earlier_days.endpoint
-            AND aged.day_us = earlier_days.day_us
-    GROUP BY aged.run_id, aged.day_us, aged.outcome
+            failures.token_key = earlier_days.token_key
+            AND failures.endpoint = earlier_days.endpoint
+            AND failures.day_us = earlier_days.day_us
+    LEFT JOIN same_day
+        ON
+            failures.token_key = same_day.token_key
+            AND failures.endpoint = same_day.endpoint
+            AND failures.polled_us = same_day.polled_us
+    GROUP BY failures.run_id, failures.day_us, failures.outcome
 ),
 outcomes AS (
     SELECT

@@ -22,72 +22,17 @@ WITH counts AS (
   FROM analytics.cronofy._attempts
   WHERE
     outcome <> 'ok'
-), nearby_days AS (
-  SELECT
-    token_key,
-    endpoint,
-    polled_us,
-    day_us AS ok_day_us
-  FROM failures
-  UNION ALL
-  SELECT
-    token_key,
-    endpoint,
-    polled_us,
-    day_us - 86400000000 AS ok_day_us
-  FROM failures
-), nearby AS (
-  SELECT
-    days.token_key,
-    days.endpoint,
-    days.polled_us,
-    MAX(attempts.polled_us) AS ok_us
-  FROM nearby_days AS days
-  INNER JOIN analytics.cronofy._attempts AS attempts
-    ON days.token_key = attempts.token_key
-    AND days.endpoint = attempts.endpoint
-    AND days.ok_day_us = attempts.day_us
-    AND days.polled_us >= attempts.polled_us
-  WHERE
-    attempts.outcome = 'ok'
-  GROUP BY
-    days.token_key,
-    days.endpoint,
-    days.polled_us
-), aged AS (
-  SELECT
-    failures.run_id,
-    failures.token_key,
-    failures.endpoint,
-    failures.outcome,
-    failures.polled_us,
-    failures.day_us,
-    nearby.ok_us
-  FROM failures
-  LEFT JOIN nearby
-    ON failures.token_key = nearby.token_key
-    AND failures.endpoint = nearby.endpoint
-    AND failures.polled_us = nearby.polled_us
-), unread AS (
-  SELECT DISTINCT
-    token_key,
-    endpoint
-  FROM aged
-  WHERE
-    ok_us IS NULL
 ), token_days AS (
   SELECT
-    attempts.token_key,
-    attempts.endpoint,
-    attempts.day_us,
-    MAX(CASE WHEN attempts.outcome = 'ok' THEN attempts.polled_us END) AS ok_us
-  FROM analytics.cronofy._attempts AS attempts
-  INNER JOIN unread
-    ON attempts.token_key = unread.token_key AND attempts.endpoint = unread.endpoint
+    token_key,
+    endpoint,
+    day_us,
+    MAX(CASE WHEN outcome = 'ok' THEN polled_us END) AS ok_us
+  FROM analytics.cronofy._attempts
   GROUP BY
-    attempts.token_key,
-    attempts.endpoint,
-    attempts.day_us
+    token_key,
+    endpoint,
+    day_us
 ), earlier_days AS (
   SELECT
     token_key,
@@ -99,21 +44,43 @@ WITH counts AS (
       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ) AS ok_us
   FROM token_days
+), same_day AS (
+  SELECT
+    failures.token_key,
+    failures.endpoint,
+    failures.polled_us,
+    MAX(attempts.polled_us) AS ok_us
+  FROM failures
+  INNER JOIN analytics.cronofy._attempts AS attempts
+    ON failures.token_key = attempts.token_key
+    AND failures.endpoint = attempts.endpoint
+    AND failures.day_us = attempts.day_us
+    AND failures.polled_us >= attempts.polled_us
+  WHERE
+    attempts.outcome = 'ok'
+  GROUP BY
+    failures.token_key,
+    failures.endpoint,
+    failures.polled_us
 ), ages AS (
   SELECT
-    aged.run_id,
-    aged.day_us,
-    aged.outcome,
-    MAX(aged.polled_us - COALESCE(aged.ok_us, earlier_days.ok_us)) AS age_us
-  FROM aged
-  LEFT JOIN earlier_days
-    ON aged.token_key = earlier_days.token_key
-    AND aged.endpoint = earlier_days.endpoint
-    AND aged.day_us = earlier_days.day_us
+    failures.run_id,
+    failures.day_us,
+    failures.outcome,
+    MAX(failures.polled_us - COALESCE(same_day.ok_us, earlier_days.ok_us)) AS age_us
+  FROM failures
+  INNER JOIN earlier_days
+    ON failures.token_key = earlier_days.token_key
+    AND failures.endpoint = earlier_days.endpoint
+    AND failures.day_us = earlier_days.day_us
+  LEFT JOIN same_day
+    ON failures.token_key = same_day.token_key
+    AND failures.endpoint = same_day.endpoint
+    AND failures.polled_us = same_day.polled_us
   GROUP BY
-    aged.run_id,
-    aged.day_us,
-    aged.outcome
+    failures.run_id,
+    failures.day_us,
+    failures.outcome
 ), outcomes AS (
   SELECT
     counts.run_id,
