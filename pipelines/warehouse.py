@@ -1,7 +1,6 @@
 """The warehouse: the dlt pipeline that loads it, and the SQL that reads it."""
 
 import hashlib
-import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import sqlglot
 from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.common.pipeline import get_dlt_pipelines_dir
+from dlt.common.runtime import anon_tracker
 from dlt.destinations.sql_client import SqlClientBase
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
@@ -116,7 +116,9 @@ def configured_destination() -> str:
 
 def _configure_dlt() -> None:
     """Defaults of ours for dlt, which its own configuration overrides."""
-    os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+    if getattr(anon_tracker, "_ANON_TRACKER_ENDPOINT", None) is None:
+        # telemetry is off, and yet dlt 1.31 writes an id for it into the home of the machine
+        anon_tracker.get_anonymous_id = lambda: ""
     if dlt.config.get("load.delete_completed_jobs") is None:
         # loaded packages hold what people's tables hold; they are not kept on disk
         dlt.config["load.delete_completed_jobs"] = True
