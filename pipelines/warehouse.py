@@ -1,6 +1,7 @@
 """The warehouse: the dlt pipeline that loads it, and the SQL that reads it."""
 
 import hashlib
+import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -116,7 +117,8 @@ def configured_destination() -> str:
 
 def _configure_dlt() -> None:
     """Defaults of ours for dlt, which its own configuration overrides."""
-    if getattr(anon_tracker, "_ANON_TRACKER_ENDPOINT", None) is None:
+    os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+    if os.environ["RUNTIME__DLTHUB_TELEMETRY"].lower() in ("false", "0", "no"):
         # telemetry is off, and yet dlt 1.31 writes an id for it into the home of the machine
         anon_tracker.get_anonymous_id = lambda: ""
     if dlt.config.get("load.delete_completed_jobs") is None:
