@@ -4,7 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -30,7 +30,7 @@ from sources.cronofy.settings import (
 )
 from sources.cronofy.sweep import RecordedPolls, Rows, Sweep, new_run_id
 from sources.cronofy.tables import POLLS, PROFILE_CHANGES, TABLES
-from sources.cronofy.tokens import Token, read_tokens
+from sources.cronofy.tokens import Token, in_data_centers, read_tokens
 
 from .pending import Settled, error_chain, settle_pending
 from .warehouse import location, refresh_views
@@ -168,7 +168,7 @@ def read_token_store(configuration: CronofyConfiguration, settings: PollingSetti
         ConfigurationError: see `sources.cronofy.tokens.read_tokens`.
     """
     tokens = read_tokens(configuration.tokens, configuration.tokens_file)
-    return [replace(token, data_center=token.data_center or settings.data_center) for token in tokens]
+    return in_data_centers(tokens, settings.data_center)
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Loads who is connected through Cronofy, and keeps the history that Cronofy's identity API does not have."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import dlt
@@ -24,7 +23,7 @@ from .settings import (
 )
 from .sweep import RecordedPolls, Rows, Sweep
 from .tables import TABLES, Table
-from .tokens import read_tokens
+from .tokens import in_data_centers, read_tokens
 
 SOURCE_NAME = "cronofy"
 
@@ -81,7 +80,7 @@ def cronofy_source(
         found = read_tokens(tokens, tokens_file)
         sweep = Sweep(
             settings,
-            tokens=[replace(token, data_center=token.data_center or settings.data_center) for token in found],
+            tokens=in_data_centers(found, settings.data_center),
         )
     wanted = check_endpoints(endpoints) if endpoints is not None else None
     polled = dlt.resource(_polled, name="polled", selected=False)(sweep, wanted)

@@ -6,7 +6,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -94,6 +94,11 @@ def read_tokens(tokens: Any = None, tokens_file: str | None = None) -> list[Toke
         "no tokens: set tokens in .dlt/secrets.toml or tokens_file in .dlt/config.toml,"
         " section [sources.cronofy]"
     )
+
+
+def in_data_centers(tokens: Iterable[Token], default: str) -> list[Token]:
+    """The tokens, each with a data center: its own, else the default."""
+    return [replace(token, data_center=token.data_center or default) for token in tokens]
 
 
 def _configured_rows(tokens: Any) -> Iterable[Any]:
