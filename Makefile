@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format test test-lowest bench lock clean
+.PHONY: help setup demo lint format test test-lowest campaign audit bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,12 +45,18 @@ test-lowest: setup ## the suite with the lowest versions pyproject.toml claims t
 	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable . --group dev
 	.venv-lowest/bin/python -m pytest
 
+audit: setup ## known vulnerabilities of what the lock file pins (asks a vulnerability service)
+	$(PYTHON) -m venv --clear .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-audit.lock
+	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+
 bench: setup ## ratios against a bare loop, peak memory
 	$(BIN)/python -m benchmarks
 
 lock: setup ## resolve pyproject.toml anew into the lock files
 	$(COMPILE) pyproject.toml --group dev -o requirements.lock $(LOCK_ARGS)
 	$(COMPILE) --group build --constraint requirements.lock -o requirements-build.lock
+	$(COMPILE) --group audit -o requirements-audit.lock
 
 clean: ## remove the environment and what runs left behind
-	rm -rf $(VENV) .venv-lowest demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .venv-audit demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,8 +21,9 @@ from sources.cronofy.budget import RequestBudget
 from sources.cronofy.client import MAX_IN_FLIGHT, CronofyClient, open_http
 from sources.cronofy.clock import SystemClock
 from sources.cronofy.polling import Poller, PollTask
+from sources.cronofy.secret import Secret
 from sources.cronofy.settings import USERINFO, PollingSettings
-from sources.cronofy.tokens import Secret, Token
+from sources.cronofy.tokens import Token
 
 from .server import serving
 

@@ -7,6 +7,7 @@ import dlt
 import pyarrow as pa
 from dlt.common.schema.typing import TMergeDispositionDict
 from dlt.common.storages.load_package import load_package_state
+from dlt.common.typing import TSecretStrValue
 from dlt.extract import DltResource
 
 from .frames import dlt_type, to_arrow
@@ -32,12 +33,19 @@ SOURCE_NAME = "cronofy"
 def cronofy_source(
     tokens: Any = None,
     tokens_file: str | None = None,
+    tokens_query: str | None = None,
+    tokens_database: TSecretStrValue | None = None,
+    tokens_update: str | None = None,
+    client_id: str | None = None,
+    client_secret: TSecretStrValue | None = None,
     data_center: str = dlt.config.value,
     base_url: str | None = None,
     requests_per_second: float = dlt.config.value,
     requests_per_minute: float = dlt.config.value,
     max_attempts: int = dlt.config.value,
     timeout: float = dlt.config.value,
+    personal_data: str = dlt.config.value,
+    personal_data_key: TSecretStrValue | None = None,
     endpoints: Sequence[str] | None = None,
     sweep: Sweep | RecordedPolls | None = None,
 ) -> Sequence[DltResource]:
@@ -52,12 +60,19 @@ def cronofy_source(
         tokens: {key, access_token, refresh_token, data_center} or plain access tokens; an iterable or a
             callable that returns one.
         tokens_file: CSV, JSON Lines or Parquet file with those columns.
+        tokens_query: SQL query over the application's own token table, with those columns.
+        tokens_database: SQLAlchemy URL of the database that it runs in.
+        tokens_update: SQL that writes a refreshed token back, where it cannot be derived from the query.
+        client_id: of the Cronofy application; with client_secret, expired tokens are refreshed.
+        client_secret: of the Cronofy application.
         data_center: us, au, ca, de, sg or uk, for tokens that name none.
         base_url: overrides the data center's host.
         requests_per_second: never exceeded.
         requests_per_minute: never exceeded.
         max_attempts: tries of one request.
         timeout: seconds one try may take.
+        personal_data: what becomes of e-mail, names and relink URLs: keep, hash or drop.
+        personal_data_key: the key that hash needs.
         endpoints: overrides what `with_resources` would call: `userinfo`, `account`, `profiles`.
         sweep: a prepared sweep instead of tokens and settings; used by the scheduled load.
 
@@ -74,6 +89,10 @@ def cronofy_source(
                 "requests_per_minute": requests_per_minute,
                 "max_attempts": max_attempts,
                 "timeout": timeout,
+                "client_id": client_id,
+                "client_secret": client_secret,
+                "personal_data": personal_data,
+                "personal_data_key": personal_data_key,
             }
         )
         settings = PollingSettings.of(configuration)

@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 from dlt.common.configuration import configspec
 from dlt.common.configuration.specs import BaseConfiguration
-from dlt.common.typing import SecretSentinel
+from dlt.common.typing import SecretSentinel, TSecretStrValue
 
 from .durations import parse_duration
 from .errors import ConfigurationError
+from .secret import Secret
 
 # The US host carries no suffix: there is no api-us (docs, and cronofy-node's host table).
 DATA_CENTERS: dict[str, str] = {
@@ -44,6 +45,16 @@ class CronofyConfiguration(BaseConfiguration):
     """list of {key, access_token, refresh_token, data_center}, or of plain access tokens"""
     tokens_file: str | None = None
     """CSV, JSON Lines or Parquet file with those columns"""
+    tokens_query: str | None = None
+    """SQL query over the application's own token table, with those columns"""
+    tokens_database: TSecretStrValue | None = None
+    """SQLAlchemy URL of the database that `tokens_query` runs in"""
+    tokens_update: str | None = None
+    """SQL statement that writes a refreshed token back, where it cannot be derived from `tokens_query`"""
+    client_id: str | None = None
+    """of the Cronofy application; with `client_secret`, expired access tokens are refreshed"""
+    client_secret: TSecretStrValue | None = None
+    """of the Cronofy application"""
     data_center: str = "us"
     """us, au, ca, de, sg or uk; a token's own value wins"""
     base_url: str | None = None
@@ -59,7 +70,17 @@ class CronofyConfiguration(BaseConfiguration):
     hold: str = "24h"
     """how long one sample of a profile is trusted"""
     personal_data: str = "keep"
-    """what becomes of e-mail, name, profile_name, calendar_name and relink URL; only `keep` so far"""
+    """what becomes of e-mail, name, profile_name, calendar_name and relink URL: `keep`, `hash` or `drop`"""
+    personal_data_key: TSecretStrValue | None = None
+    """the key that `hash` needs"""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCredentials:
+    """What a Cronofy application presents to refresh its users' tokens."""
+
+    client_id: str
+    client_secret: Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +94,7 @@ class PollingSettings:
     max_attempts: int = 4
     timeout_seconds: float = 30.0
     hold: timedelta = timedelta(hours=24)
+    client: ClientCredentials | None = None
 
     @classmethod
     def of(cls, configuration: CronofyConfiguration) -> "PollingSettings":
@@ -89,6 +111,7 @@ class PollingSettings:
             max_attempts=configuration.max_attempts,
             timeout_seconds=configuration.timeout,
             hold=_checked_hold(configuration.hold),
+            client=_checked_client(configuration.client_id, configuration.client_secret),
         )
         if configuration.personal_data != "keep":
             # better refused than silently kept
@@ -109,6 +132,15 @@ class PollingSettings:
 
 def _bad(name: str, expected: str, value: Any) -> ConfigurationError:
     return ConfigurationError(f"{name} in [sources.cronofy] must be {expected}, not {value!r}")
+
+
+def _checked_client(client_id: str | None, client_secret: str | None) -> ClientCredentials | None:
+    if not client_id and not client_secret:
+        return None
+    if not client_id or not client_secret:
+        missing = "client_secret" if client_id else "client_id"
+        raise ConfigurationError(f"{missing} in [sources.cronofy] is missing: refreshing needs both")
+    return ClientCredentials(client_id, Secret(client_secret))
 
 
 def _checked_hold(hold: str) -> timedelta:

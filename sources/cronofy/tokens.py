@@ -7,14 +7,16 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet
 
 from .errors import ConfigurationError
+from .secret import Secret
 from .settings import DATA_CENTERS
 
 COLUMNS = ("key", "access_token", "refresh_token", "data_center")
@@ -22,44 +24,19 @@ COLUMNS = ("key", "access_token", "refresh_token", "data_center")
 HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 
-class Secret:
-    """A string that does not show itself: not in repr, str, format, a traceback with locals or a pickle."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The value itself, for the one place that sends or stores it."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return repr(self)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a Secret is not pickled: pass the token key and read the store again")
-
-
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One authorization of one end user for one Cronofy application."""
+    """One authorization of one end user for one Cronofy application.
+
+    Attributes:
+        expires_at: when the access token expires, UTC; None where nobody said.
+    """
 
     key: str
     access_token: Secret
     refresh_token: Secret | None = None
     data_center: str | None = None
+    expires_at: datetime | None = None
 
 
 TokenRow = Mapping[str, Any] | str | Token

@@ -7,7 +7,8 @@ import orjson
 
 from sources.cronofy.client import Answer, Outcome
 from sources.cronofy.polling import Poll, interpret
-from sources.cronofy.tokens import Secret, Token
+from sources.cronofy.secret import Secret
+from sources.cronofy.tokens import Token
 from tests.cronofy.clocks import START
 
 Json = dict[str, Any]

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sources.cronofy.errors import ConfigurationError
-from sources.cronofy.tokens import Secret, Token, read_tokens, token_key
+from sources.cronofy.secret import Secret
+from sources.cronofy.tokens import Token, read_tokens, token_key
 
 SECRET = "hunter2-is-secret"
 
