@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from . import memory, rates, throughput, views
+from . import memory, outages, rates, throughput, views
 
-QUESTIONS = {"throughput": throughput, "rates": rates, "memory": memory, "views": views}
+QUESTIONS = {"throughput": throughput, "outages": outages, "rates": rates, "memory": memory, "views": views}
 
 
 def main() -> None:

@@ -69,21 +69,25 @@ class Answering(asyncio.Protocol):
             head, self._pending = self._pending[:end], self._pending[end + 4 :]
             at = head.lower().find(b"authorization: bearer ") + 22
             token = head[at:].split(b"\r\n", 1)[0]
-            body = json.dumps(userinfo(int(token.rsplit(b"-", 1)[1]))).encode()
-            self._transport.write(HEAD % len(body) + body)
+            self._transport.write(self.answer(token))
             self._answered.value += 1
 
+    def answer(self, token: bytes) -> bytes:
+        """What is sent; nothing for a request that is left hanging."""
+        body = json.dumps(userinfo(int(token.rsplit(b"-", 1)[1]))).encode()
+        return HEAD % len(body) + body
 
-def _serve(bound: socket.socket, answered: "Synchronized[int]") -> None:
+
+def _serve(bound: socket.socket, answered: "Synchronized[int]", protocol: type[Answering]) -> None:
     async def run() -> None:
-        server = await asyncio.get_running_loop().create_server(lambda: Answering(answered), sock=bound)
+        server = await asyncio.get_running_loop().create_server(lambda: protocol(answered), sock=bound)
         await server.serve_forever()
 
     asyncio.run(run())
 
 
 @contextmanager
-def serving() -> Iterator[tuple[str, "Synchronized[int]"]]:
+def serving(protocol: type[Answering] = Answering) -> Iterator[tuple[str, "Synchronized[int]"]]:
     """The base URL of a running server, and the number of requests it has answered."""
     context = multiprocessing.get_context("fork")
     answered: Synchronized[int] = context.Value("q", 0)
@@ -91,7 +95,7 @@ def serving() -> Iterator[tuple[str, "Synchronized[int]"]]:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind(("127.0.0.1", 0))
     bound.listen(1024)
-    process = context.Process(target=_serve, args=(bound, answered), daemon=True)
+    process = context.Process(target=_serve, args=(bound, answered, protocol), daemon=True)
     process.start()
     try:
         yield f"http://127.0.0.1:{bound.getsockname()[1]}", answered

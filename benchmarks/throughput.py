@@ -17,13 +17,16 @@ import httpx
 
 from pipelines.load import Load, LoadOptions
 from pipelines.warehouse import open_pipeline
-from sources.cronofy.budget import RequestBudget
-from sources.cronofy.client import MAX_IN_FLIGHT, CronofyClient, open_http
+from sources.cronofy.client import CronofyClient
 from sources.cronofy.clock import SystemClock
+from sources.cronofy.conduct import Conduct
+from sources.cronofy.exchange import Exchange
+from sources.cronofy.places import MAX_IN_FLIGHT
 from sources.cronofy.polling import Poller, PollTask
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import USERINFO, PollingSettings
 from sources.cronofy.tokens import Token
+from sources.cronofy.transport import open_http
 
 from .server import serving
 
@@ -111,9 +114,11 @@ async def _transport_loop(url: str) -> None:
 
 async def _polling(url: str) -> None:
     clock = SystemClock()
-    budget = RequestBudget(clock, UNLIMITED, UNLIMITED)
+    polling = settings(url)
+    conduct = Conduct.of(polling, clock, [token(0)])
     async with open_http() as http:
-        poller = Poller(CronofyClient(http, settings(url), budget, clock), 1000, lambda _: None)
+        client = CronofyClient(Exchange(http, polling, conduct, clock), polling, clock)
+        poller = Poller(client, conduct, clock, polling.personal_data, 1000, lambda _: None)
         async for _ in poller.poll(PollTask(token(number), (USERINFO,)) for number in range(CALLS)):
             pass
 

@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from sources.cronofy.budget import RequestBudget
-from sources.cronofy.client import Answer, CronofyClient, open_http
+from sources.cronofy.answers import Answer
+from sources.cronofy.client import CronofyClient
 from sources.cronofy.clock import SystemClock
+from sources.cronofy.conduct import Conduct
+from sources.cronofy.exchange import Exchange
 from sources.cronofy.settings import USERINFO, PollingSettings
 from sources.cronofy.tokens import Token
+from sources.cronofy.transport import open_http
 
 # what to do about an outcome that a person can mend
 ADVICE = {
@@ -46,10 +49,11 @@ def check_lines(checked: Sequence[Checked]) -> Iterator[str]:
 
 async def _check(settings: PollingSettings, tokens: dict[str, Token]) -> list[Checked]:
     clock = SystemClock()
-    budget = RequestBudget(clock, settings.requests_per_second, settings.requests_per_minute)
+    # one attempt each: a check says how it is now
+    settings = replace(settings, max_attempts=1)
+    conduct = Conduct.of(settings, clock, tokens.values())
     async with open_http() as http:
-        # one attempt each: a check says how it is now
-        client = CronofyClient(http, replace(settings, max_attempts=1), budget, clock)
+        client = CronofyClient(Exchange(http, settings, conduct, clock), settings, clock)
         checked = []
         for data_center, token in tokens.items():
             answer = await client.read(USERINFO, token)

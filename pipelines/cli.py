@@ -1,10 +1,12 @@
 """The command line: `dlt-cronofy`."""
 
+import errno
 import json
 import logging
+import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
@@ -22,6 +24,17 @@ logger = logging.getLogger("dlt_cronofy")
 
 LOADED, LOAD_FAILED, BAD_CONFIGURATION = 0, 1, 2
 
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
+NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|File too large")
+NAMED_FILE = re.compile(r'file "([^"]+)"')
+GONE = re.compile(
+    r"connection to server .* failed|server closed the connection|terminating connection|could not connect"
+    r"|Connection refused|connection already closed"
+)
+REFUSED = re.compile(r"authentication failed|no password supplied|(role|database) .* does not exist")
+# drivers may quote the URL they were given
+PASSWORD = re.compile(r"://[^/@\s]*@")
 DUCKDB_LOCKED = re.compile(r'Could not set lock on file "([^"]+)": Conflicting lock is held in .*?(PID \d+)')
 
 P = ParamSpec("P")
@@ -66,10 +79,7 @@ def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
         except ConfigurationError as error:
             logger.error("%s", error)
             sys.exit(BAD_CONFIGURATION)
-        except OSError as error:
-            logger.error("%s: %s", error.filename or "cannot go on", error.strerror or error)
-            sys.exit(LOAD_FAILED)
-        except _dlt_error() as error:
+        except _explained_errors() as error:
             logger.debug("the whole error", exc_info=True)
             status, message = _explain(error)
             logger.error("%s", message)
@@ -78,14 +88,16 @@ def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
-def _dlt_error() -> type[Exception]:
+def _explained_errors() -> tuple[type[Exception], ...]:
+    """What the machine and dlt raise, and DuckDB where dlt lets it through."""
+    import duckdb
     from dlt.common.exceptions import DltException
 
-    return DltException
+    return OSError, DltException, duckdb.Error
 
 
 def _explain(error: Exception) -> tuple[int, str]:
-    """Exit status and one line for an error of dlt's."""
+    """Exit status and one line for an error of the machine's, dlt's or the warehouse's."""
     from dlt.common.configuration.exceptions import ConfigurationException
 
     from .pending import error_chain
@@ -94,19 +106,82 @@ def _explain(error: Exception) -> tuple[int, str]:
     for cause in chain:
         if isinstance(cause, ConfigurationException):
             return BAD_CONFIGURATION, f"{_first_line(cause)}; set it in .dlt/secrets.toml or .dlt/config.toml"
+    for cause in reversed(chain):
+        if said := _explain_storage(cause, chain) or _explain_reach(cause):
+            return LOAD_FAILED, f"{said}{_what_is_kept(chain)}"
     message = _first_line(chain[-1])
-    if locked := DUCKDB_LOCKED.search(message):
-        return (
-            LOAD_FAILED,
-            f"{locked[1]} is open in another process ({locked[2]}); close it there and try again",
-        )
     if "Ambiguous reference" in message:
         message = "write the table's name alone, without the dataset before it"
+    elif isinstance(chain[-1], OSError):
+        message = f"{chain[-1].filename or 'cannot go on'}: {chain[-1].strerror or message}"
     return LOAD_FAILED, message
 
 
+def _explain_storage(cause: BaseException, chain: Sequence[BaseException]) -> str | None:
+    """What to do about a disk that cannot be written."""
+    message = _first_line(cause)
+    number = cause.errno if isinstance(cause, OSError) else None
+    place = cause.filename if isinstance(cause, OSError) else None
+    if named := NAMED_FILE.search(message):
+        place = named[1]
+    place = place or _working_dir(chain)
+    if number in DISK_FULL or NO_SPACE.search(message):
+        if place is None or not Path(str(place)).is_absolute():
+            return "a disk is full; free space there and run again"
+        return f"the disk is full; free space where {place} is and run again"
+    if number in NOT_WRITABLE and place is not None:
+        return (
+            f"{place} cannot be written ({os.strerror(number)}); make it writable or configure another place"
+            " (pipelines_dir in .dlt/config.toml), and run again"
+        )
+    return None
+
+
+def _explain_reach(cause: BaseException) -> str | None:
+    """What to do about a warehouse that lets nobody in."""
+    from dlt.destinations.exceptions import DestinationConnectionError
+
+    message = _first_line(cause)
+    if locked := DUCKDB_LOCKED.search(message):
+        return f"{locked[1]} is open in another process ({locked[2]}); close it there and run again"
+    if REFUSED.search(message):
+        return f"the warehouse refuses: {message}; correct its credentials in .dlt/secrets.toml"
+    if GONE.search(message) or isinstance(cause, DestinationConnectionError):
+        return f"the warehouse cannot be reached: {message}; run again when it can"
+    return None
+
+
+def _what_is_kept(chain: Sequence[BaseException]) -> str:
+    """What becomes of the polls of a load that failed."""
+    from dlt.pipeline.exceptions import PipelineStepFailed
+
+    from .pending import EXTRACTED, NORMALIZED
+
+    working_dir = _working_dir(chain)
+    if working_dir is not None:
+        stages = (Path(working_dir) / stage for stage in (EXTRACTED, NORMALIZED))
+        if any(True for stage in stages for _ in stage.glob("*")):
+            return f"; what was polled is kept in {working_dir}"
+    if any(isinstance(cause, PipelineStepFailed) and cause.step == "extract" for cause in chain):
+        return "; what was polled is not kept and is polled again"
+    return ""
+
+
+def _working_dir(chain: Sequence[BaseException]) -> str | None:
+    """Where dlt's working files are, which an error of theirs does not always say."""
+    from dlt.common.configuration.container import Container
+    from dlt.common.pipeline import PipelineContext
+    from dlt.pipeline.exceptions import PipelineStepFailed
+
+    for cause in chain:
+        if isinstance(cause, PipelineStepFailed):
+            return cause.pipeline.working_dir
+    active = Container()[PipelineContext]
+    return active.pipeline().working_dir if active.is_active() else None
+
+
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
+    return PASSWORD.sub("://", str(error).strip().split("\n")[0])
 
 
 def destination_options(command: Callable[P, T]) -> Callable[P, T]:
@@ -159,8 +234,10 @@ def load(
     failed than --max-failure-ratio allows, 2 bad configuration or usage.
     """
     from sources.cronofy.settings import check_endpoints
+    from sources.cronofy.tokens import in_data_centers
 
-    from .load import Load, LoadOptions, read_settings, read_token_store
+    from .load import Load, LoadOptions, configured_store, read_settings
+    from .signals import run_interruptibly
     from .summary import print_load
     from .warehouse import open_pipeline
 
@@ -172,10 +249,12 @@ def load(
         max_failure_ratio=max_failure_ratio,
     )
     configuration, settings = read_settings()
-    tokens = read_token_store(configuration, settings)
+    store = configured_store(configuration)
+    tokens = in_data_centers(store.read(), settings.data_center)
     pipeline = open_pipeline(destination, dataset)
     with one_at_a_time(Path(pipeline.pipelines_dir)), progress("polling", "tokens") as (set_total, set_done):
-        result = Load(pipeline, settings, tokens, options, on_plan=set_total, on_progress=set_done).run()
+        work = Load(pipeline, settings, tokens, options, on_plan=set_total, on_progress=set_done, store=store)
+        result = run_interruptibly(work.run, work.stop)
     if as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     else:
@@ -354,17 +433,70 @@ def query(sql: str, as_json: bool, destination: str | None, dataset: str | None)
 
 
 @cli.command()
+@click.option("--account", metavar="ID", help="The account_id of the person: with all its tokens.")
+@click.option("--token", metavar="KEY", help="One token_key, and its account if that has no other token.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was removed as JSON.")
+@destination_options
+@reports_errors
+def erase(
+    account: str | None,
+    token: str | None,
+    yes: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+    destination: str | None,
+    dataset: str | None,
+) -> None:
+    """Remove one person from every table and from the local working files, and prove it by searching.
+
+    Exit status: 0 removed and nothing found afterwards, 1 in no table, or something is left, 2 bad
+    configuration or usage.
+    """
+    from .erase import Erase
+    from .erase_summary import print_erased
+    from .warehouse import location, open_pipeline
+
+    if not (account or token) or (account and token):
+        raise click.UsageError("say --account ID or --token KEY, one of them")
+    pipeline = open_pipeline(destination, dataset)
+    command = Erase(pipeline, account or None, token or None)
+    _confirm(f"Remove {command.subject} from {location(pipeline)} for good?", yes=yes)
+    with one_at_a_time(Path(pipeline.pipelines_dir)):
+        result = command.run()
+    if as_json:
+        click.echo(json.dumps(result.as_dict(), indent=2))
+    else:
+        print_erased(result_console(), result)
+    if not result.is_known:
+        logger.error("%s is in no table", result.subject)
+    elif not result.is_complete:
+        logger.error("%s: something is left, see above", result.subject)
+    sys.exit(LOADED if result.is_complete else LOAD_FAILED)
+
+
+def _confirm(question: str, *, yes: bool) -> None:
+    """Ask on the terminal; ends the program unless the answer is yes."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigurationError(f"{question} There is no terminal to ask on: add --yes")
+    click.confirm(question, abort=True, err=True)
+
+
+@cli.command()
 @reports_errors
 def check() -> None:
     """Validate the configuration and the token store, with at most one call per data center.
 
     Loads nothing. Exit status: 0 all is well, 1 a data center did not accept its token, 2 bad configuration.
     """
+    from sources.cronofy.tokens import in_data_centers
+
     from .check import check_calls, check_lines
-    from .load import read_settings, read_token_store
+    from .load import configured_store, read_settings
 
     configuration, settings = read_settings()
-    tokens = read_token_store(configuration, settings)
+    tokens = in_data_centers(configured_store(configuration).read(), settings.data_center)
     click.echo(f"{len(tokens)} token{'' if len(tokens) == 1 else 's'}, each with a key of its own")
     checked = check_calls(settings, tokens)
     for line in check_lines(checked):

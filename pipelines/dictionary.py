@@ -88,6 +88,7 @@ COLUMN_MEANINGS = {
     "profiles": "calendar profiles listed; null if the answer has no such list, as for a service account",
     "provider_name": "provider: google, exchange, apple, live_connect, zoom, …",
     "provider_service": "service of it: gsuite, google, office365, …; null for conferencing profiles",
+    "refreshes": "requests for a new access token that were made on the way; null in polls of version 0.1",
     "removed_at": "when it was first missing from the list; null while it is listed",
     "requested_at": "when the last request was sent",
     "run_id": "the load it was polled in",

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dlt
@@ -13,30 +14,36 @@ from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.common.configuration.resolve import resolve_configuration
 
 from sources.cronofy import SOURCE_NAME, cronofy_source
-from sources.cronofy.budget import Allowance, RequestBudget
+from sources.cronofy.answers import Outcome
+from sources.cronofy.budget import Allowance
 from sources.cronofy.capture import poll_row
-from sources.cronofy.client import Outcome
 from sources.cronofy.clock import Clock, SystemClock
+from sources.cronofy.conduct import Conduct
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.knowledge import Row, WarehouseKnowledge
 from sources.cronofy.plan import plan_polls
 from sources.cronofy.polling import Poll, PollTask
+from sources.cronofy.refresh import Refresher, open_refresher
 from sources.cronofy.settings import (
     ACCOUNT,
     CONFIG_SECTIONS,
     DEFAULT_ENDPOINTS,
     CronofyConfiguration,
     PollingSettings,
+    revealed,
 )
+from sources.cronofy.stores import TokenStore, open_store
 from sources.cronofy.sweep import RecordedPolls, Rows, Sweep, new_run_id
 from sources.cronofy.tables import POLLS, PROFILE_CHANGES, TABLES
-from sources.cronofy.tokens import Token, in_data_centers, read_tokens
+from sources.cronofy.tokens import Token
 
 from .pending import Settled, error_chain, settle_pending
 from .warehouse import location, refresh_views
 
 logger = logging.getLogger("dlt_cronofy")
 
+# a container is given 30 s between SIGTERM and SIGKILL; loading what was polled takes some of them
+STOP_GRACE_SECONDS = 5.0
 # A batch is what a killed run loses at most: about a minute of polling, within these bounds.
 CONTENT = tuple(name for name in TABLES if name != POLLS.name)
 MIN_BATCH_TOKENS, MAX_BATCH_TOKENS = 250, 5000
@@ -74,6 +81,7 @@ class LoadResult:
     rows: dict[str, int] = field(default_factory=dict)
     finished_packages: list[str] = field(default_factory=list)
     quarantined_packages: list[str] = field(default_factory=list)
+    lost_refresh_tokens: list[str] = field(default_factory=list)
     stopped_by: str | None = None
     seconds: float = 0.0
 
@@ -161,14 +169,20 @@ def _place(error: BaseException) -> str:
     return ""
 
 
-def read_token_store(configuration: CronofyConfiguration, settings: PollingSettings) -> list[Token]:
-    """The configured tokens, each with its data center.
+def configured_store(configuration: CronofyConfiguration) -> TokenStore:
+    """The configured token store.
 
     Raises:
-        ConfigurationError: see `sources.cronofy.tokens.read_tokens`.
+        ConfigurationError: there is none, or more than one.
     """
-    tokens = read_tokens(configuration.tokens, configuration.tokens_file)
-    return in_data_centers(tokens, settings.data_center)
+    # an empty environment variable sets nothing
+    return open_store(
+        configuration.tokens or None,
+        configuration.tokens_file or None,
+        configuration.tokens_query or None,
+        revealed(configuration.tokens_database),
+        configuration.tokens_update or None,
+    )
 
 
 @dataclass
@@ -182,6 +196,16 @@ class Load:
     clock: Clock = field(default_factory=SystemClock)
     on_plan: Callable[[int], None] = lambda _: None
     on_progress: Callable[[int], None] = lambda _: None
+    store: TokenStore | None = None
+    """where refreshed tokens are written back; without it nothing is refreshed"""
+    allowance: Allowance = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.allowance = Allowance(self.options.max_requests)
+
+    def stop(self, reason: str) -> None:
+        """Send no further request and load what was polled; may be called from another thread."""
+        self.allowance.stop(reason, abandon_at=self.clock.monotonic() + STOP_GRACE_SECONDS)
 
     def run(self) -> LoadResult:
         """Plan, poll, load and refresh the views.
@@ -191,6 +215,8 @@ class Load:
                 loaded first next time.
         """
         started = time.monotonic()
+        # dlt keeps the active pipeline by thread
+        self.pipeline.activate()
         settled = settle_pending(self.pipeline)
         # the warehouse says what the schema is, to a fresh working directory and after another machine
         if self.options.sync:
@@ -216,18 +242,23 @@ class Load:
         )
 
     def _sweep(self, tasks: Sequence[PollTask], tally: Tally, result: LoadResult) -> None:
-        budget = RequestBudget(
-            self.clock, self.settings.requests_per_second, self.settings.requests_per_minute
-        )
-        budget.remember(self._recent_requests())
-        allowance = self._allowance()
+        conduct = self._conduct(tasks)
+        try:
+            self._sweep_batches(tasks, tally, result, conduct)
+        finally:
+            if conduct.refresher is not None:
+                conduct.refresher.finish()
+                result.lost_refresh_tokens = conduct.refresher.lost
+
+    def _sweep_batches(
+        self, tasks: Sequence[PollTask], tally: Tally, result: LoadResult, conduct: Conduct
+    ) -> None:
         for batch in _batches(tasks, self.settings.requests_per_minute):
             sweep = Sweep(
                 self.settings,
                 tasks=batch,
                 clock=self.clock,
-                budget=budget,
-                allowance=allowance,
+                conduct=conduct,
                 run_id=result.run_id,
                 on_poll=tally.add_poll,
                 on_batch=tally.add_rows,
@@ -240,8 +271,8 @@ class Load:
             self.pipeline.extract(cronofy_source(sweep=polls).with_resources(POLLS.name))
             self.pipeline.normalize()
             self.pipeline.load()
-            result.requests = budget.requests
-            result.stopped_by = allowance.exhausted_by(self.clock.monotonic())
+            result.requests = conduct.budget.requests
+            result.stopped_by = self.allowance.exhausted_by(self.clock.monotonic())
             if result.stopped_by:
                 break
 
@@ -251,11 +282,21 @@ class Load:
         sent = WarehouseKnowledge(self.pipeline, SOURCE_NAME).requests_since(now - timedelta(minutes=1))
         return sorted((now - at).total_seconds() for at in sent)
 
-    def _allowance(self) -> Allowance:
-        if self.options.max_duration is None:
-            return Allowance(self.options.max_requests)
-        deadline = self.clock.monotonic() + self.options.max_duration.total_seconds()
-        return Allowance(self.options.max_requests, deadline)
+    def _conduct(self, tasks: Sequence[PollTask]) -> Conduct:
+        if self.options.max_duration is not None:
+            self.allowance.deadline = self.clock.monotonic() + self.options.max_duration.total_seconds()
+        conduct = Conduct.of(
+            self.settings, self.clock, (task.token for task in tasks), self.allowance, self._refresher()
+        )
+        conduct.budget.remember(self._recent_requests())
+        return conduct
+
+    def _refresher(self) -> Refresher | None:
+        if self.store is None:
+            return None
+        return open_refresher(
+            self.settings, self.store, self.tokens, Path(self.pipeline.pipelines_dir), self.clock
+        )
 
     def _conclude(self, result: LoadResult, tally: Tally, settled: Settled, seconds: float) -> LoadResult:
         result.destination = location(self.pipeline)

@@ -10,6 +10,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from sources.cronofy.privacy import PREFIX, PROTECTED
+
 from .console import program
 from .demo import DemoResult
 from .health import Health
@@ -19,6 +21,7 @@ from .warehouse import Row
 SECONDS_PER_DAY = 86_400
 SHOWN_OUTAGES, SHOWN_TOKENS = 8, 8
 WIDEST = 10_000
+SHOWN_DIGEST = len(PREFIX) + 8
 
 # what an outcome means for the person who has to act
 ADVICE = {
@@ -171,9 +174,9 @@ def _outage_table(health: Health) -> Table:
     for row in shown:
         _add_row(
             table,
-            row["email"] or row["name"] or row["token_keys"],
+            _digest_shortened(row["email"] or row["name"]) or row["token_keys"],
             row["provider"] or row["profile_type"],
-            "" if row["profile_name"] == row["email"] else row["profile_name"],
+            "" if row["profile_name"] == row["email"] else _digest_shortened(row["profile_name"]),
             _down_since(row),
             duration(float(row["days_down"]) * SECONDS_PER_DAY),
         )
@@ -222,6 +225,11 @@ def print_rows(console: Console, rows: list[Row]) -> None:
         console.print(f"row {number}", style="bold")
         for name, value in row.items():
             console.print(f"  {name}: {_cell(value)}", soft_wrap=True, markup=False)
+
+
+def _digest_shortened(text: str | None) -> str | None:
+    """A personal text as stored; of a digest enough to find it by."""
+    return f"{text[:SHOWN_DIGEST]}…" if text and PROTECTED.fullmatch(text) else text
 
 
 def _add_row(table: Table, *cells: str | None) -> None:

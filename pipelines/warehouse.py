@@ -1,7 +1,9 @@
 """The warehouse: the dlt pipeline that loads it, and the SQL that reads it."""
 
 import hashlib
+import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +32,9 @@ DEFAULT_DATASET = "cronofy"
 
 # where dlt looks for credentials of DuckDB
 DUCKDB_CREDENTIALS = ("destination.duckdb.credentials", "destination.credentials", "credentials")
+
+# dlt's own words for a job that is tried again, traceback included, and for a package that is not
+FAILED_JOB = re.compile(r"Traceback \(most recent|was not fully loaded|ransient exception in job")
 
 Row = dict[str, Any]
 
@@ -121,9 +126,19 @@ def _configure_dlt() -> None:
     if os.environ["RUNTIME__DLTHUB_TELEMETRY"].lower() in ("false", "0", "no"):
         # telemetry is off, and yet dlt 1.31 writes an id for it into the home of the machine
         anon_tracker.get_anonymous_id = lambda: ""
+    logging.getLogger("dlt").addFilter(_is_worth_a_line)
     if dlt.config.get("load.delete_completed_jobs") is None:
         # loaded packages hold what people's tables hold; they are not kept on disk
         dlt.config["load.delete_completed_jobs"] = True
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    # a load is two packages, extracted one after the other: the schema has moved on by design
+    if "Storage schema was used" in record.getMessage():
+        return False
+    # what fails for good is raised as well, and one line says what to do about it; --verbose shows all
+    failed = record.exc_info is not None or FAILED_JOB.search(record.getMessage()) is not None
+    return not failed or logging.getLogger("dlt_cronofy").isEnabledFor(logging.DEBUG)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import dlt
 import pyarrow as pa
 from dlt.common.schema.typing import TMergeDispositionDict
 from dlt.common.storages.load_package import load_package_state
-from dlt.common.typing import TSecretStrValue
 from dlt.extract import DltResource
 
 from .frames import dlt_type, to_arrow
@@ -20,11 +19,14 @@ from .settings import (
     USERINFO,
     CronofyConfiguration,
     PollingSettings,
+    SecretText,
     check_endpoints,
+    revealed,
 )
+from .stores import OnRefresh, open_store
 from .sweep import RecordedPolls, Rows, Sweep
 from .tables import TABLES, Table
-from .tokens import in_data_centers, read_tokens
+from .tokens import in_data_centers
 
 SOURCE_NAME = "cronofy"
 
@@ -34,10 +36,10 @@ def cronofy_source(
     tokens: Any = None,
     tokens_file: str | None = None,
     tokens_query: str | None = None,
-    tokens_database: TSecretStrValue | None = None,
+    tokens_database: SecretText | str | None = None,
     tokens_update: str | None = None,
     client_id: str | None = None,
-    client_secret: TSecretStrValue | None = None,
+    client_secret: SecretText | str | None = None,
     data_center: str = dlt.config.value,
     base_url: str | None = None,
     requests_per_second: float = dlt.config.value,
@@ -45,8 +47,9 @@ def cronofy_source(
     max_attempts: int = dlt.config.value,
     timeout: float = dlt.config.value,
     personal_data: str = dlt.config.value,
-    personal_data_key: TSecretStrValue | None = None,
+    personal_data_key: SecretText | str | None = None,
     endpoints: Sequence[str] | None = None,
+    on_refresh: OnRefresh | None = None,
     sweep: Sweep | RecordedPolls | None = None,
 ) -> Sequence[DltResource]:
     """Connection health of Cronofy accounts: current state, change log and every poll.
@@ -74,6 +77,7 @@ def cronofy_source(
         personal_data: what becomes of e-mail, names and relink URLs: keep, hash or drop.
         personal_data_key: the key that hash needs.
         endpoints: overrides what `with_resources` would call: `userinfo`, `account`, `profiles`.
+        on_refresh: told of every refreshed token, to write it back to a store of your own.
         sweep: a prepared sweep instead of tokens and settings; used by the scheduled load.
 
     Raises:
@@ -96,11 +100,10 @@ def cronofy_source(
             }
         )
         settings = PollingSettings.of(configuration)
-        found = read_tokens(tokens, tokens_file)
-        sweep = Sweep(
-            settings,
-            tokens=in_data_centers(found, settings.data_center),
+        store = open_store(
+            tokens, tokens_file, tokens_query, revealed(tokens_database), tokens_update, on_refresh
         )
+        sweep = Sweep(settings, tokens=in_data_centers(store.read(), settings.data_center), store=store)
     wanted = check_endpoints(endpoints) if endpoints is not None else None
     polled = dlt.resource(_polled, name="polled", selected=False)(sweep, wanted)
     return [polled, *(_table_resource(polled, table) for table in TABLES.values())]

@@ -157,6 +157,7 @@ class Allowance:
         self._refused = False
         self._stopped_by: str | None = None
         self.deadline = deadline
+        self.abandon_at = math.inf
 
     def take(self, requests: int) -> bool:
         """Set that many requests aside, all or none."""
@@ -166,9 +167,10 @@ class Allowance:
         self._left -= requests
         return True
 
-    def stop(self, reason: str) -> None:
-        """No further request in this run, for that reason."""
+    def stop(self, reason: str, abandon_at: float = math.inf) -> None:
+        """No further request in this run, for that reason; those under way have until `abandon_at`."""
         self._stopped_by = self._stopped_by or reason
+        self.abandon_at = min(self.abandon_at, abandon_at)
 
     @property
     def stopped(self) -> bool:

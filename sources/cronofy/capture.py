@@ -157,6 +157,7 @@ def poll_row(poll: Poll, run_id: str) -> Row:
         "outcome": answer.outcome.value,
         "http_status": answer.http_status,
         "attempts": answer.attempts,
+        "refreshes": answer.refreshes,
         "latency_ms": answer.latency_ms,
         "message": answer.message,
     }

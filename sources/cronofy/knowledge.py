@@ -7,7 +7,7 @@ compared with its own rows only, so a table that missed a load catches up by its
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -18,7 +18,8 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
 from .changes import ProfileState, State
-from .payloads import PROFILE_TYPES
+from .payloads import PROFILE_TEXTS, PROFILE_TYPES
+from .privacy import PersonalData, Protection
 from .tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO, Table
 
 Row = dict[str, Any]
@@ -131,12 +132,13 @@ class WarehouseKnowledge:
         return dict(found)
 
     def requests_since(self, since: datetime) -> list[datetime]:
-        """When requests were answered after that instant; the tries of one poll count as its answer."""
-        recent = "SELECT polled_at, attempts FROM {table} WHERE polled_at > {values}"
+        """When requests were answered after that instant; all requests for one poll count as its answer."""
+        # all columns: one that is new is missing in an older warehouse
+        recent = "SELECT * FROM {table} WHERE polled_at > {values}"
         return [
             row["polled_at"]
             for row in self._rows(POLLS, recent, [since])
-            for _ in range(row["attempts"] or 0)
+            for _ in range((row["attempts"] or 0) + (row.get("refreshes") or 0))
         ]
 
     def token_contents(self, token_keys: Sequence[str], tables: set[str]) -> dict[str, TokenContent]:
@@ -219,6 +221,42 @@ class WarehouseKnowledge:
         except (DatabaseUndefinedRelation, DestinationUndefinedEntity):
             # no such table yet: nothing was ever loaded
             return
+
+
+def protected_content(content: TokenContent, personal_data: PersonalData) -> TokenContent:
+    """The rows of one token as they would have been stored under these settings."""
+    if personal_data.kept:
+        return content
+    single = [row for row in (content.userinfo, content.account) if row is not None]
+    rows = (*single, *content.profiles.values(), *content.calendars.values())
+    protection = Protection(personal_data.protect_stored, rows)
+
+    def protected(table: Table, row: Row) -> Row:
+        return protection.row(row, documented=table.schema.names)
+
+    return TokenContent(
+        content.userinfo and protected(USERINFO, content.userinfo),
+        content.account and protected(ACCOUNT, content.account),
+        {key: protected(PROFILES, row) for key, row in content.profiles.items()},
+        {key: protected(CALENDARS, row) for key, row in content.calendars.items()},
+    )
+
+
+def protected_history(history: AccountHistory, personal_data: PersonalData) -> AccountHistory:
+    """Profile states as they would have been stored under these settings: a new setting is no change."""
+    if personal_data.kept:
+        return history
+    protection = Protection(personal_data.protect_stored)
+
+    def protected(state: ProfileState) -> ProfileState:
+        texts: Row = {name: getattr(state, name) for name in PROFILE_TEXTS}
+        nothing: Row = dict.fromkeys(PROFILE_TEXTS)
+        return replace(state, **(nothing | protection.columns(texts)))
+
+    return {
+        profile_type: {profile_id: protected(state) for profile_id, state in states.items()}
+        for profile_type, states in history.items()
+    }
 
 
 def _later(one: datetime | None, other: datetime | None) -> datetime | None:

@@ -7,13 +7,14 @@ warehouse in a column of its own.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from .errors import BadPayload
+from .privacy import KEEP, PersonalData, Protection
 from .settings import ACCOUNT, PROFILES, USERINFO
 
 CALENDAR, CONFERENCING = "calendar", "conferencing"
@@ -107,8 +108,8 @@ class Payload:
     samples: dict[str, list[Profile]] = field(default_factory=dict)
 
 
-def parse(endpoint: str, body: bytes) -> Payload:
-    """Read the body of an HTTP 200 of that endpoint.
+def parse(endpoint: str, body: bytes, personal_data: PersonalData = KEEP) -> Payload:
+    """Read the body of an HTTP 200 of that endpoint. What is not to be kept is in no record and no hash.
 
     Raises:
         BadPayload: it is not of the documented shape.
@@ -118,9 +119,18 @@ def parse(endpoint: str, body: bytes) -> Payload:
     except orjson.JSONDecodeError:
         raise BadPayload("body is not JSON") from None
     try:
-        return PARSERS[endpoint](_object(document, "body"))
+        return _payload(endpoint, _object(document, "body"), personal_data)
     except (orjson.JSONEncodeError, RecursionError):
         raise BadPayload("body is nested too deeply") from None
+
+
+def _payload(endpoint: str, document: Fields, personal_data: PersonalData) -> Payload:
+    payload = PARSERS[endpoint](document)
+    if not personal_data.kept:
+        _protect(payload, personal_data)
+    for record, parents in _records(payload):
+        record.content_hash = _content_hash(record, parents)
+    return payload
 
 
 def parse_userinfo(document: Fields) -> Payload:
@@ -145,7 +155,7 @@ def parse_account(document: Fields) -> Payload:
     _add_extras(
         record.extras, {key: value for key, value in document.items() if key not in ("account", "sub")}
     )
-    return Payload(account_id, _hashed(record))
+    return Payload(account_id, record)
 
 
 def parse_profiles(document: Fields) -> Payload:
@@ -181,7 +191,7 @@ def _userinfo_record(document: Fields, data: Fields) -> Record:
             _add_extras(extras, unknown, f"cronofy.data__{key}__")
         elif ("cronofy.data", key) not in used and key not in USERINFO_OBJECTS:
             _add_extras(extras, {key: value}, "cronofy.data__")
-    return _hashed(Record(columns, extras))
+    return Record(columns, extras)
 
 
 def _profiles(listed: Json, place: str, profile_type: str) -> list[Profile]:
@@ -206,13 +216,11 @@ def _profile(entry: Json, place: str, profile_type: str) -> Profile:
         profile_type,
         profile_id,
         connected,
-        _hashed(
-            _record(
-                entry,
-                PROFILE_TEXTS,
-                ("profile_connected", *PROFILE_BOOLEANS),
-                ("profile_id", "profile_calendars"),
-            )
+        _record(
+            entry,
+            PROFILE_TEXTS,
+            ("profile_connected", *PROFILE_BOOLEANS),
+            ("profile_id", "profile_calendars"),
         ),
         None if calendars is None else _calendars(calendars, f"{place}.profile_calendars", profile_id),
     )
@@ -223,7 +231,7 @@ def _calendars(listed: Json, place: str, profile_id: str) -> list[Calendar]:
     for index, item in enumerate(_list(listed, place)):
         entry = _object(item, f"{place}[{index}]")
         calendar_id = _identifier(entry, "calendar_id", f"{place}[{index}]")
-        record = _hashed(_record(entry, CALENDAR_TEXTS, CALENDAR_BOOLEANS, ("calendar_id",)), profile_id)
+        record = _record(entry, CALENDAR_TEXTS, CALENDAR_BOOLEANS, ("calendar_id",))
         calendars.setdefault(calendar_id, Calendar(calendar_id, profile_id, record))
     return list(calendars.values())
 
@@ -255,10 +263,29 @@ def _add_extras(extras: Fields, fields: Mapping[str, Json], prefix: str = "") ->
             extras[prefix + key] = value
 
 
-def _hashed(record: Record, *parents: str) -> Record:
+def _records(payload: Payload) -> Iterator[tuple[Record, tuple[str, ...]]]:
+    """All records of an answer, each with the ids of what it belongs to."""
+    if payload.record is not None:
+        yield payload.record, ()
+    for profiles in payload.samples.values():
+        for profile in profiles:
+            yield profile.record, ()
+            for calendar in profile.calendars or ():
+                yield calendar.record, (profile.profile_id,)
+
+
+def _protect(payload: Payload, personal_data: PersonalData) -> None:
+    records = [record for record, _ in _records(payload)]
+    fields = (each for record in records for each in (record.columns, record.extras))
+    protection = Protection(personal_data.protect, fields)
+    for record in records:
+        record.columns = protection.columns(record.columns)
+        record.extras = protection.extras(record.extras)
+
+
+def _content_hash(record: Record, parents: tuple[str, ...]) -> str:
     content = orjson.dumps((record.columns, record.extras, parents), option=orjson.OPT_SORT_KEYS)
-    record.content_hash = hashlib.blake2b(content, digest_size=16).hexdigest()
-    return record
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def clean_text(value: str) -> str:

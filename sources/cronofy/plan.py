@@ -34,7 +34,8 @@ def plan_polls(
         if task_endpoints and (alone or _is_due(seen.last_ok_at, now, every)):
             may_ask = seen.account_id is None and _account_due(seen, now)
             order = calling_order(task_endpoints, ask_account=may_ask)
-            due.append((seen, PollTask(token, order, seen.account_id)))
+            was_well = seen.last_attempt_at == seen.last_ok_at
+            due.append((seen, PollTask(token, order, seen.account_id, was_well)))
     due.sort(key=lambda pair: _seniority(pair[0], alone=tuple(endpoints) == (ACCOUNT,)))
     return [task for _, task in due]
 

@@ -2,12 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .client import MAX_IN_FLIGHT, Answer, CronofyClient, Outcome
+from .answers import TROUBLES, Answer, Outcome, skipped
+from .client import CronofyClient
+from .clock import Clock
+from .conduct import Conduct
 from .errors import BadPayload
 from .payloads import Payload, parse
+from .places import MAX_OPEN
+from .privacy import KEEP, PersonalData
 from .settings import ACCOUNT, PROFILES
 from .tokens import Token
 
@@ -17,11 +22,18 @@ MAX_BATCH_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PollTask:
-    """What to read for one token in this run; `account_id` as far as the warehouse knows it."""
+    """What to read for one token in this run.
+
+    Attributes:
+        account_id: as far as the warehouse knows it.
+        was_well: whether its last poll was ok, or there was none: only then does a failure tell anything
+            of the server.
+    """
 
     token: Token
     endpoints: tuple[str, ...]
     account_id: str | None = None
+    was_well: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,91 +54,155 @@ class Poller:
     def __init__(
         self,
         client: CronofyClient,
+        conduct: Conduct,
+        clock: Clock,
+        personal_data: PersonalData,
         batch_size: int,
         on_poll: Callable[[Poll], None],
-        max_in_flight: int = MAX_IN_FLIGHT,
+        max_open: int = MAX_OPEN,
     ) -> None:
         self._client = client
+        self._conduct = conduct
+        self._clock = clock
         self._on_poll = on_poll
-        self._answered_bytes = 0
         self._batch_size = batch_size
-        self._max_in_flight = max_in_flight
+        self._max_open = max_open
+        self._personal_data = personal_data
+        # A poll is appended in the same step of the event loop that stamped its answer: the deque is in the
+        # order of polled_at, which change capture relies on.
+        self._answered: deque[Poll] = deque()
+        self._answered_bytes = 0
+        self._ready = asyncio.Event()
 
     async def poll(self, tasks: Iterable[PollTask]) -> AsyncIterator[list[Poll]]:
         """Batches of polls, ordered by `polled_at` within and across batches."""
         remaining = iter(tasks)
-        # a poll is appended in the same step of the event loop that stamped its answer: the deque
-        # is in the order of polled_at, which change capture relies on
-        answered: deque[Poll] = deque()
-        ready = asyncio.Event()
-        workers = [
-            asyncio.create_task(self._work(remaining, answered, ready)) for _ in range(self._max_in_flight)
-        ]
-        all_done = asyncio.gather(*workers)
-        all_done.add_done_callback(lambda _: ready.set())
+        workers = [asyncio.create_task(self._work(remaining)) for _ in range(self._max_open)]
+        all_done = asyncio.gather(*workers, return_exceptions=True)
+        all_done.add_done_callback(lambda _: self._ready.set())
+        abandoning = asyncio.create_task(self._abandon_late(workers))
         try:
             while not all_done.done():
-                await ready.wait()
-                ready.clear()
-                while self._is_full(answered):
-                    batch = [answered.popleft() for _ in range(min(len(answered), self._batch_size))]
-                    self._answered_bytes -= sum(poll.body_bytes for poll in batch)
-                    yield batch
-            all_done.result()  # a fault of ours ends the run, loudly
-            if answered:
-                yield list(answered)
+                await self._ready.wait()
+                self._ready.clear()
+                while self._is_full():
+                    yield self._take_batch()
+            _raise_fault(all_done.result())
+            if self._answered:
+                yield list(self._answered)
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            for task in (abandoning, *workers):
+                task.cancel()
+            await asyncio.gather(abandoning, *workers, return_exceptions=True)
 
-    async def _work(self, remaining: Iterator[PollTask], answered: deque[Poll], ready: asyncio.Event) -> None:
+    async def _abandon_late(self, workers: Sequence[asyncio.Task[None]]) -> None:
+        """End the requests that are still under way when a run that was told to stop cannot wait longer."""
+        while self._clock.monotonic() < self._conduct.allowance.abandon_at:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        for worker in workers:
+            worker.cancel()
+
+    async def _work(self, remaining: Iterator[PollTask]) -> None:
         for task in remaining:
             affordable = self._affordable(task.endpoints)
             if not affordable:
                 return
-            while self._is_full(answered, batches=2):  # noqa: ASYNC110 - the consumer is a generator
+            while self._is_full(batches=2):  # noqa: ASYNC110 - the consumer is a generator
                 await asyncio.sleep(0.01)
-            await self._poll_token(task, affordable, answered)
-            if self._is_full(answered):
-                ready.set()
+            await self._poll_token(task, affordable)
+            if self._is_full():
+                self._ready.set()
 
-    def _is_full(self, answered: deque[Poll], batches: int = 1) -> bool:
+    def _is_full(self, batches: int = 1) -> bool:
         return (
-            len(answered) >= batches * self._batch_size or self._answered_bytes >= batches * MAX_BATCH_BYTES
+            len(self._answered) >= batches * self._batch_size
+            or self._answered_bytes >= batches * MAX_BATCH_BYTES
         )
+
+    def _take_batch(self) -> list[Poll]:
+        batch = [self._answered.popleft() for _ in range(min(len(self._answered), self._batch_size))]
+        self._answered_bytes -= sum(poll.body_bytes for poll in batch)
+        return batch
 
     def _affordable(self, endpoints: tuple[str, ...]) -> tuple[str, ...]:
         """The first of the endpoints, as many as the allowance still pays for; they are paid for."""
         for count in range(len(endpoints), 0, -1):
-            if self._client.allowance.take(count):
+            if self._conduct.allowance.take(count):
                 return endpoints[:count]
         return ()
 
-    async def _poll_token(self, task: PollTask, endpoints: tuple[str, ...], answered: deque[Poll]) -> None:
+    async def _poll_token(self, task: PollTask, endpoints: tuple[str, ...]) -> None:
         account_id = task.account_id
         for position, endpoint in enumerate(endpoints):
-            answer = await self._client.read(endpoint, task.token)
+            unpolled = endpoints[position:]
+            answer = await self._read(task, endpoint)
             if answer is None:  # out of time: nothing was sent, so there is no poll to record
-                self._client.allowance.give_back(len(endpoints) - position - 1)
+                self._conduct.allowance.give_back(len(unpolled) - 1)
                 return
-            poll = interpret(task.token, endpoint, answer, account_id)
-            account_id = poll.account_id
-            answered.append(poll)
-            self._answered_bytes += poll.body_bytes
-            self._on_poll(poll)
-            if poll.answer.outcome in (Outcome.TOKEN_REJECTED, Outcome.RATE_LIMITED):
+            account_id = self._record(task, endpoint, answer, account_id)
+            if answer.outcome in (Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED):
                 # the credential or the application was refused, not the endpoint: another call is wasted
-                self._client.allowance.give_back(len(endpoints) - position - 1)
+                self._conduct.allowance.give_back(len(unpolled) - 1)
+                return
+            retries = self._conduct.retries(task.token.data_center)
+            if answer.outcome in TROUBLES and len(unpolled) > 1 and not retries.take():
+                # so is one to a server that seems to be down
+                self._skip(task, unpolled[1:], "the call before it failed", account_id)
                 return
 
+    async def _read(self, task: PollTask, endpoint: str) -> Answer | None:
+        """One poll, unless the data center or the endpoint is known to be of no use now."""
+        breakers, allowance = self._conduct.breakers, self._conduct.allowance
+        data_center = task.token.data_center or ""
+        gate, circuit = breakers.gate(data_center, endpoint), breakers.circuit(data_center)
+        if gate.is_shut:
+            allowance.give_back(1)
+            return skipped(self._clock.now(), "not called: the plan lacks the endpoint")
+        permit = await circuit.admit(telling=task.was_well, given_up=lambda: allowance.stopped)
+        if permit is None:
+            allowance.give_back(1)
+            return skipped(self._clock.now(), "not called: the data center does not answer")
+        answer = None
+        try:
+            answer = await self._client.read(endpoint, task.token)
+        finally:
+            circuit.record(permit, answer)
+            gate.record(answer)
+        return answer
 
-def interpret(token: Token, endpoint: str, answer: Answer, account_id: str | None) -> Poll:
+    def _skip(self, task: PollTask, endpoints: Iterable[str], message: str, account_id: str | None) -> None:
+        for endpoint in endpoints:
+            self._conduct.allowance.give_back(1)
+            self._record(task, endpoint, skipped(self._clock.now(), message), account_id)
+
+    def _record(self, task: PollTask, endpoint: str, answer: Answer, account_id: str | None) -> str | None:
+        """Add one poll to the answered ones; returns the account as far as it is known now."""
+        poll = interpret(task.token, endpoint, answer, account_id, self._personal_data)
+        self._answered.append(poll)
+        self._answered_bytes += poll.body_bytes
+        self._on_poll(poll)
+        return poll.account_id
+
+
+def _raise_fault(ends: Iterable[BaseException | None]) -> None:
+    """A fault of ours ends the run, loudly; a request that was abandoned does not."""
+    for end in ends:
+        if end is not None and not isinstance(end, asyncio.CancelledError):
+            raise end
+
+
+def interpret(
+    token: Token,
+    endpoint: str,
+    answer: Answer,
+    account_id: str | None,
+    personal_data: PersonalData = KEEP,
+) -> Poll:
     """Read the body of a 200; what is not of the documented shape becomes bad_payload."""
     if answer.outcome is not Outcome.OK:
         return Poll(token, endpoint, answer, account_id, None)
     try:
-        payload = parse(endpoint, answer.body)
+        payload = parse(endpoint, answer.body, personal_data)
     except BadPayload as error:
         answer.outcome, answer.message = Outcome.BAD_PAYLOAD, str(error)
         payload = None

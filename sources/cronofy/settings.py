@@ -7,11 +7,12 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from dlt.common.configuration import configspec
-from dlt.common.configuration.specs import BaseConfiguration
+from dlt.common.configuration.specs import BaseConfiguration, CredentialsConfiguration
 from dlt.common.typing import SecretSentinel, TSecretStrValue
 
 from .durations import parse_duration
 from .errors import ConfigurationError
+from .privacy import KEEP, PersonalData
 from .secret import Secret
 
 # The US host carries no suffix: there is no api-us (docs, and cronofy-node's host table).
@@ -38,6 +39,32 @@ SecretList = Annotated[list[Any], SecretSentinel]
 
 
 @configspec
+class SecretText(CredentialsConfiguration):
+    """An optional secret that is one text.
+
+    `dlt init` writes a placeholder for a secret that is plain text, even where it is optional, and a
+    placeholder is no client secret. For credentials without required fields it writes none.
+    """
+
+    text: TSecretStrValue | None = None
+
+    def parse_native_representation(self, native_value: Any) -> None:
+        """Take the text as it is configured."""
+        if not isinstance(native_value, str):
+            raise TypeError("not text")
+        self.text = native_value
+
+    def to_native_representation(self) -> str:
+        """Never the text itself: dlt shows native representations."""
+        return repr(Secret(""))
+
+
+def revealed(secret: SecretText | str | None) -> str | None:
+    """The text of an optional secret, however it was given; None where it was not."""
+    return (secret.text if isinstance(secret, SecretText) else secret) or None
+
+
+@configspec
 class CronofyConfiguration(BaseConfiguration):
     """What `.dlt/config.toml`, `.dlt/secrets.toml` or the environment say in section `sources.cronofy`."""
 
@@ -47,13 +74,13 @@ class CronofyConfiguration(BaseConfiguration):
     """CSV, JSON Lines or Parquet file with those columns"""
     tokens_query: str | None = None
     """SQL query over the application's own token table, with those columns"""
-    tokens_database: TSecretStrValue | None = None
+    tokens_database: SecretText | None = None
     """SQLAlchemy URL of the database that `tokens_query` runs in"""
     tokens_update: str | None = None
     """SQL statement that writes a refreshed token back, where it cannot be derived from `tokens_query`"""
     client_id: str | None = None
     """of the Cronofy application; with `client_secret`, expired access tokens are refreshed"""
-    client_secret: TSecretStrValue | None = None
+    client_secret: SecretText | None = None
     """of the Cronofy application"""
     data_center: str = "us"
     """us, au, ca, de, sg or uk; a token's own value wins"""
@@ -71,7 +98,7 @@ class CronofyConfiguration(BaseConfiguration):
     """how long one sample of a profile is trusted"""
     personal_data: str = "keep"
     """what becomes of e-mail, name, profile_name, calendar_name and relink URL: `keep`, `hash` or `drop`"""
-    personal_data_key: TSecretStrValue | None = None
+    personal_data_key: SecretText | None = None
     """the key that `hash` needs"""
 
 
@@ -95,6 +122,7 @@ class PollingSettings:
     timeout_seconds: float = 30.0
     hold: timedelta = timedelta(hours=24)
     client: ClientCredentials | None = None
+    personal_data: PersonalData = KEEP
 
     @classmethod
     def of(cls, configuration: CronofyConfiguration) -> "PollingSettings":
@@ -111,12 +139,11 @@ class PollingSettings:
             max_attempts=configuration.max_attempts,
             timeout_seconds=configuration.timeout,
             hold=_checked_hold(configuration.hold),
-            client=_checked_client(configuration.client_id, configuration.client_secret),
+            client=_checked_client(configuration.client_id, revealed(configuration.client_secret)),
+            personal_data=PersonalData.of(
+                configuration.personal_data, revealed(configuration.personal_data_key)
+            ),
         )
-        if configuration.personal_data != "keep":
-            # better refused than silently kept
-            supported = "'keep': hash and drop are not supported yet"
-            raise _bad("personal_data", supported, configuration.personal_data)
         if settings.data_center not in DATA_CENTERS:
             raise _bad("data_center", f"one of {', '.join(DATA_CENTERS)}", configuration.data_center)
         for name in ("requests_per_second", "requests_per_minute", "max_attempts", "timeout"):

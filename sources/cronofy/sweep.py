@@ -5,17 +5,25 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
-from .budget import Allowance, RequestBudget
+import dlt
+
 from .capture import Capture, Known, changed_accounts
-from .client import CronofyClient, open_http
+from .client import CronofyClient
 from .clock import Clock, SystemClock
-from .knowledge import Knowledge, Row
+from .conduct import Conduct
+from .exchange import Exchange
+from .knowledge import Knowledge, Row, protected_content, protected_history
 from .plan import plan_polls
 from .polling import Poll, Poller, PollTask
+from .privacy import PersonalData
+from .refresh import open_refresher
 from .settings import PollingSettings
+from .stores import TokenStore
 from .tables import POLLS, PROFILE_CHANGES
 from .tokens import Token
+from .transport import open_http
 
 # one batch is captured and handed to dlt at a time
 BATCH_POLLS = 1000
@@ -35,6 +43,8 @@ class Sweep:
     Attributes:
         tokens: polled as far as due; ignored when `tasks` is given.
         tasks: what to poll, already planned.
+        conduct: shared with other sweeps of the same run; one of its own otherwise.
+        store: where refreshed tokens are written back, for a sweep that is a run of its own.
         every: tokens with a successful poll younger than this are not due.
         on_poll: told of every poll as it is answered.
         on_batch: told of the new rows of every batch.
@@ -45,16 +55,11 @@ class Sweep:
     tasks: Sequence[PollTask] | None = None
     every: timedelta = timedelta(0)
     clock: Clock = field(default_factory=SystemClock)
-    budget: RequestBudget | None = None
-    allowance: Allowance = field(default_factory=Allowance)
+    conduct: Conduct | None = None
+    store: TokenStore | None = None
     run_id: str = ""
     on_poll: Callable[[Poll], None] = lambda _: None
     on_batch: Callable[[Rows], None] = lambda _: None
-
-    def __post_init__(self) -> None:
-        self.budget = self.budget or RequestBudget(
-            self.clock, self.settings.requests_per_second, self.settings.requests_per_minute
-        )
 
     async def run(
         self, knowledge: Knowledge, endpoints: Sequence[str], tables: set[str]
@@ -64,23 +69,41 @@ class Sweep:
         if tasks is None:
             evidence = await asyncio.to_thread(knowledge.evidence)
             tasks = plan_polls(self.tokens, evidence, self.clock.now(), endpoints, self.every)
-        assert self.budget is not None
+        conduct = self.conduct or self._own_conduct(tasks)
         # a source may be run again, and is another run then
         run_id = self.run_id or new_run_id(self.clock)
         known = Known()
         async with open_http() as http:
-            client = CronofyClient(http, self.settings, self.budget, self.clock, self.allowance)
-            async for polls in Poller(client, BATCH_POLLS, self.on_poll).poll(tasks):
-                # in a thread, so that requests under way do not wait for the warehouse
-                rows = await asyncio.to_thread(self._capture, run_id, knowledge, known, polls, tables)
-                self.on_batch(rows)
-                yield rows
+            exchange = Exchange(http, self.settings, conduct, self.clock)
+            client = CronofyClient(exchange, self.settings, self.clock, conduct.refresher)
+            poller = Poller(
+                client, conduct, self.clock, self.settings.personal_data, BATCH_POLLS, self.on_poll
+            )
+            try:
+                async for polls in poller.poll(tasks):
+                    # in a thread, so that requests under way do not wait for the warehouse
+                    rows = await asyncio.to_thread(self._capture, run_id, knowledge, known, polls, tables)
+                    self.on_batch(rows)
+                    yield rows
+            finally:
+                if conduct.refresher is not None:
+                    await conduct.refresher.settle()
+                    if conduct is not self.conduct:
+                        conduct.refresher.finish()
+
+    def _own_conduct(self, tasks: Sequence[PollTask]) -> Conduct:
+        """For a sweep that is a run of its own."""
+        conduct = Conduct.of(self.settings, self.clock, (task.token for task in tasks))
+        if self.store is not None:
+            folder = Path(dlt.current.pipeline().pipelines_dir)
+            conduct.refresher = open_refresher(self.settings, self.store, self.tokens, folder, self.clock)
+        return conduct
 
     def _capture(
         self, run_id: str, knowledge: Knowledge, known: Known, polls: list[Poll], tables: set[str]
     ) -> Rows:
         with knowledge.connected():
-            _recall(knowledge, known, polls, tables)
+            _recall(knowledge, known, polls, tables, self.settings.personal_data)
             capture = Capture(run_id, known, tables)
             for poll in polls:
                 capture.add(poll)
@@ -88,18 +111,27 @@ class Sweep:
         return capture.rows
 
 
-def _recall(knowledge: Knowledge, known: Known, polls: list[Poll], tables: set[str]) -> None:
+def _recall(
+    knowledge: Knowledge, known: Known, polls: list[Poll], tables: set[str], personal_data: PersonalData
+) -> None:
     """Read what the warehouse knows of the tokens and accounts of a batch, as far as not known yet.
 
     Accounts stay known for the whole sweep, because several tokens may share one; a token is polled
-    once, so what was known of the last batch's tokens can go.
+    once, so what was known of the last batch's tokens can go. What an earlier load stored may be
+    unprotected; it is compared and written again as if it had been protected.
     """
     keys = {poll.token.key for poll in polls if poll.payload is not None}
     kept = {key: content for key, content in known.tokens.items() if key in keys}
-    known.tokens = kept | knowledge.token_contents(sorted(keys - kept.keys()), tables)
+    contents = knowledge.token_contents(sorted(keys - kept.keys()), tables)
+    known.tokens = kept | {
+        key: protected_content(content, personal_data) for key, content in contents.items()
+    }
     if PROFILE_CHANGES.name in tables:
         accounts = sorted(changed_accounts(polls) - known.histories.keys())
-        known.histories |= knowledge.account_histories(accounts)
+        histories = knowledge.account_histories(accounts)
+        known.histories |= {
+            account: protected_history(history, personal_data) for account, history in histories.items()
+        }
 
 
 def _date_changes(knowledge: Knowledge, changes: list[Row]) -> None:

@@ -162,6 +162,7 @@ POLLS = Table(
             ("outcome", TEXT),
             ("http_status", INT),
             ("attempts", INT),
+            ("refreshes", INT),
             ("latency_ms", INT),
             ("profiles", INT),
             ("disconnected", INT),

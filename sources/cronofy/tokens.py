@@ -10,16 +10,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet
 
 from .errors import ConfigurationError
+from .expiry import parse_expiry
 from .secret import Secret
 from .settings import DATA_CENTERS
 
 COLUMNS = ("key", "access_token", "refresh_token", "data_center")
+# what is read of a row; expires_at may be missing everywhere
+READ_COLUMNS = (*COLUMNS, "expires_at")
 # RFC 6750 b68token and everything else that can stand in a header without breaking it
 HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
@@ -52,8 +56,9 @@ def read_tokens(tokens: Any = None, tokens_file: str | None = None) -> list[Toke
     """Read and check the configured token store, in its order.
 
     Args:
-        tokens: rows with the columns key, access_token, refresh_token, data_center, or plain access
-            tokens; an iterable, a callable that returns one, or the JSON text of a list of them.
+        tokens: rows with the columns key, access_token, refresh_token, data_center and perhaps
+            expires_at, or plain access tokens; an iterable, a callable that returns one, or the JSON text
+            of a list of them.
         tokens_file: path of a CSV, JSON Lines or Parquet file with those columns.
 
     Raises:
@@ -64,9 +69,9 @@ def read_tokens(tokens: Any = None, tokens_file: str | None = None) -> list[Toke
             "two token stores are set: keep either tokens or tokens_file in [sources.cronofy]"
         )
     if tokens is not None:
-        return _collect("tokens", "entry", enumerate(_configured_rows(tokens), start=1))
+        return collect_tokens("tokens", "entry", enumerate(configured_rows(tokens), start=1))
     if tokens_file is not None:
-        return _collect(tokens_file, *_file_rows(Path(tokens_file)))
+        return collect_tokens(tokens_file, *file_rows(Path(tokens_file)))
     raise ConfigurationError(
         "no tokens: set tokens in .dlt/secrets.toml or tokens_file in .dlt/config.toml,"
         " section [sources.cronofy]"
@@ -78,9 +83,14 @@ def in_data_centers(tokens: Iterable[Token], default: str) -> list[Token]:
     return [replace(token, data_center=token.data_center or default) for token in tokens]
 
 
-def _configured_rows(tokens: Any) -> Iterable[Any]:
+def configured_rows(tokens: Any) -> Iterable[Any]:
+    """The rows of the setting `tokens`, unchecked.
+
+    Raises:
+        ConfigurationError: it is not a list of any kind.
+    """
     if callable(tokens):
-        return _configured_rows(tokens())
+        return configured_rows(tokens())
     if isinstance(tokens, str):
         try:
             tokens = json.loads(tokens)
@@ -95,7 +105,12 @@ def _configured_rows(tokens: Any) -> Iterable[Any]:
     return tokens
 
 
-def _file_rows(path: Path) -> tuple[str, Iterator[tuple[int, Any]]]:
+def file_rows(path: Path) -> tuple[str, Iterator[tuple[int, Any]]]:
+    """What a row of the file is called, and the rows with their numbers, unchecked.
+
+    Raises:
+        ConfigurationError: no such file, or none that can be read; also while the rows are read.
+    """
     readers: dict[str, tuple[str, Callable[[Path], Iterator[tuple[int, Any]]]]] = {
         ".csv": ("line", _csv_rows),
         ".jsonl": ("line", _json_lines),
@@ -150,19 +165,29 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
         file = pyarrow.parquet.ParquetFile(path)
         if "access_token" not in file.schema_arrow.names:
             raise ConfigurationError(f"{path}: no column access_token; expected {', '.join(COLUMNS)}")
-        columns = [name for name in COLUMNS if name in file.schema_arrow.names]
+        columns = [name for name in READ_COLUMNS if name in file.schema_arrow.names]
         batches = file.iter_batches(columns=columns)
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
     except (pa.ArrowException, OSError):
         raise ConfigurationError(f"{path}: not a Parquet file") from None
 
 
-def _collect(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> list[Token]:
+def collect_tokens(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> list[Token]:
+    """The tokens of numbered rows, checked.
+
+    Args:
+        store: what messages call the store.
+        unit: what messages call a row.
+        rows: each with its number.
+
+    Raises:
+        ConfigurationError: no rows, a row that cannot be used, or a key twice; names the place.
+    """
     tokens: list[Token] = []
     places: dict[str, int] = {}
     for number, row in rows:
         place = f"{store}, {unit} {number}"
-        token = _token(row, place)
+        token = as_token(row, place)
         if token.key in places:
             raise ConfigurationError(
                 f"{place}: key {token.key!r} was used before, at {unit} {places[token.key]};"
@@ -175,7 +200,12 @@ def _collect(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> list[Tok
     return tokens
 
 
-def _token(row: Any, place: str) -> Token:
+def as_token(row: Any, place: str) -> Token:
+    """The token of one row: a table, a plain access token, or a token already.
+
+    Raises:
+        ConfigurationError: it cannot be used.
+    """
     if isinstance(row, Token):
         return row
     if isinstance(row, str):
@@ -197,7 +227,18 @@ def _token(row: Any, place: str) -> Token:
         access_token=Secret(access_token),
         refresh_token=Secret(refresh_token) if refresh_token else None,
         data_center=check_data_center(_field(row, "data_center", place), place),
+        expires_at=_expiry(row.get("expires_at"), place),
     )
+
+
+def _expiry(value: Any, place: str) -> datetime | None:
+    try:
+        return parse_expiry(value)
+    except ValueError:
+        # the value is not shown: a token may stand in the wrong column
+        raise ConfigurationError(
+            f"{place}: expires_at is no point in time; use ISO 8601 text or seconds since 1970"
+        ) from None
 
 
 def _field(row: Mapping[str, Any], name: str, place: str) -> str | None:
@@ -206,8 +247,8 @@ def _field(row: Mapping[str, Any], name: str, place: str) -> str | None:
         return None
     if isinstance(value, Secret):
         value = value.reveal()
-    if name == "key" and isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # an integer primary key is a common token key
+    if name == "key" and isinstance(value, (int, UUID)) and not isinstance(value, bool):
+        value = str(value)  # a primary key is a common token key
     if not isinstance(value, str):
         raise ConfigurationError(f"{place}: {name} is not text")
     return value.strip() or None

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from sources.cronofy.client import Answer, Outcome
+from sources.cronofy.answers import Answer, Outcome
 from sources.cronofy.polling import Poll, interpret
 from sources.cronofy.secret import Secret
 from sources.cronofy.tokens import Token

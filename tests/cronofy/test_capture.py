@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sources.cronofy.answers import Outcome
 from sources.cronofy.capture import EXTRAS, Capture, Known, changed_accounts, instant_text, row_key
-from sources.cronofy.client import Outcome
 from sources.cronofy.polling import Poll
 from sources.cronofy.tables import TABLES
 from tests.cronofy.bodies import (
@@ -86,8 +86,8 @@ def test_the_first_userinfo_fills_every_table_but_account(world: World) -> None:
     assert polled | {"requested_at": None, "poll_id": None} == {
         "poll_id": None, "run_id": "run-1", "token_key": "k1", "account_id": "acc_1", "endpoint": "userinfo",
         "data_center": "us", "requested_at": None, "polled_at": minute(1), "outcome": "ok",
-        "http_status": 200, "attempts": 1, "latency_ms": 1000, "profiles": 1, "disconnected": 0,
-        "conferencing_profiles": 1, "conferencing_disconnected": 0, "message": None,
+        "http_status": 200, "attempts": 1, "refreshes": 0, "latency_ms": 1000, "profiles": 1,
+        "disconnected": 0, "conferencing_profiles": 1, "conferencing_disconnected": 0, "message": None,
     }  # fmt: skip
 
 

@@ -8,11 +8,15 @@ from email.utils import format_datetime
 
 import pytest
 
-from sources.cronofy import client as client_module
+from sources.cronofy import exchange as exchange_module
+from sources.cronofy.answers import Answer, Outcome
 from sources.cronofy.budget import Allowance, RequestBudget
-from sources.cronofy.client import MAX_BODY_BYTES, Answer, CronofyClient, Outcome, open_http
+from sources.cronofy.client import CronofyClient
+from sources.cronofy.conduct import Conduct
+from sources.cronofy.exchange import Exchange
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import Token
+from sources.cronofy.transport import MAX_BODY_BYTES, open_http
 from tests.cronofy.bodies import token
 from tests.cronofy.clocks import START, ManualClock
 from tests.cronofy.server import (
@@ -58,8 +62,11 @@ class Client:
         """One read per token, one after the other, over one HTTP client."""
 
         async def reads() -> list[Answer | None]:
+            conduct = Conduct.of(self.settings, self.clock, tokens or (TOKEN,), self.allowance)
+            conduct.budget = self.budget
             async with open_http() as http:
-                client = CronofyClient(http, self.settings, self.budget, self.clock, self.allowance)
+                exchange = Exchange(http, self.settings, conduct, self.clock)
+                client = CronofyClient(exchange, self.settings, self.clock)
                 return [await client.read(endpoint, each) for each in tokens or (TOKEN,)]
 
         return asyncio.run(reads())
@@ -262,7 +269,7 @@ def test_waits_grow_within_their_bounds(client: Client, server: Server, clock: M
     client.settings = replace(client.settings, max_attempts=12)
     server.on("userinfo", ACCESS, answer(502))
     client.read_one()
-    base, longest = client_module.BACKOFF_BASE_SECONDS, client_module.BACKOFF_MAX_SECONDS
+    base, longest = exchange_module.BACKOFF_BASE_SECONDS, exchange_module.BACKOFF_MAX_SECONDS
     assert len(clock.sleeps) == 11
     for attempt, wait in enumerate(clock.sleeps):
         assert 0 <= wait <= min(longest, base * 2 ** (attempt + 1))

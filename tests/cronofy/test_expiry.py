@@ -1,0 +1,84 @@
+"""When a token expires: every form that stores write it in, and the same form back."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sources.cronofy.expiry import expiry_like, parse_expiry
+
+MOMENT = datetime(2026, 1, 5, 6, 7, 8, tzinfo=UTC)
+SECONDS = int(MOMENT.timestamp())
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        ("", None),
+        ("  ", None),
+        (float("nan"), None),
+        (pd.NaT, None),
+        (MOMENT, MOMENT),
+        (MOMENT.replace(tzinfo=None), MOMENT),
+        (MOMENT.astimezone(timezone(timedelta(hours=5))), MOMENT),
+        (pd.Timestamp(MOMENT), MOMENT),
+        ("2026-01-05T06:07:08Z", MOMENT),
+        (" 2026-01-05 06:07:08 ", MOMENT),
+        ("2026-01-05T06:07:08.5+00:00", MOMENT + timedelta(seconds=0.5)),
+        ("2026-01-05 11:07:08+05", MOMENT),
+        ("2026-01-05", datetime(2026, 1, 5, tzinfo=UTC)),
+        (SECONDS, MOMENT),
+        (float(SECONDS), MOMENT),
+        (Decimal(SECONDS), MOMENT),
+        (f"{SECONDS}", MOMENT),
+        (f"{SECONDS}.5", MOMENT + timedelta(seconds=0.5)),
+    ],
+)
+def test_a_point_in_time_is_read(value: Any, expected: datetime | None) -> None:
+    assert parse_expiry(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["soon", "1e9", SECONDS * 1000, float("inf"), True, [], b"2026-01-05", "x" * 9]
+)
+def test_nonsense_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="not a point in time"):
+        parse_expiry(value)
+
+
+@pytest.mark.parametrize(
+    ("sample", "expected"),
+    [
+        (None, MOMENT),
+        ("", "2026-01-05T06:07:08Z"),
+        ("2020-01-01T00:00:00Z", "2026-01-05T06:07:08Z"),
+        ("2020-01-01 00:00:00", "2026-01-05 06:07:08"),
+        ("2020-01-01 00:00:00.123456+05:30", "2026-01-05 06:07:08+00:00"),
+        ("2020-01-01T00:00:00-08", "2026-01-05T06:07:08+00:00"),
+        ("2020-01-01", "2026-01-05T06:07:08"),
+        ("1577836800", f"{SECONDS}"),
+        (1577836800, SECONDS),
+        (1577836800.5, float(SECONDS)),
+        (Decimal(1), Decimal(SECONDS)),
+        (datetime(2020, 1, 1), MOMENT.replace(tzinfo=None)),
+        (datetime(2020, 1, 1, tzinfo=UTC), MOMENT),
+    ],
+)
+def test_it_is_written_in_the_form_of_what_stood_there(sample: Any, expected: Any) -> None:
+    written = expiry_like(MOMENT + timedelta(microseconds=5), sample)
+    assert (type(written), written) == (type(expected), expected)
+    assert parse_expiry(written) == MOMENT
+    assert expiry_like(None, sample) is None
+
+
+@given(
+    st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC)),
+    st.sampled_from(["", "2020-01-01 00:00:00", "0", 0, 0.0, Decimal(), None, datetime(2020, 1, 1)]),
+)
+def test_what_is_written_is_read_back(moment: datetime, sample: Any) -> None:
+    assert parse_expiry(expiry_like(moment, sample)) == moment.replace(microsecond=0)

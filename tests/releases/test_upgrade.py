@@ -1,0 +1,86 @@
+"""A warehouse made by a release: the present code goes on with it, as if it had made it itself.
+
+`<version>.duckdb.gz` holds eight loads, four weeks apart in all, of the sandbox's world of 30 accounts
+(seed 5), one of them with failures. It is never made anew: it is what users of that release have.
+"""
+
+import gzip
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipelines.demo import DemoClock
+from pipelines.load import Load, LoadOptions, LoadResult
+from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
+from pipelines.views import PUBLIC_VIEWS
+from pipelines.warehouse import open_pipeline
+from sources.cronofy.settings import PollingSettings
+from sources.cronofy.tables import TABLES
+from sources.cronofy.tokens import read_tokens
+from tests.acceptance.place import Place
+
+FOLDER = Path(__file__).parent
+VERSIONS = sorted(path.name.removesuffix(".duckdb.gz") for path in FOLDER.glob("*.duckdb.gz"))
+START = datetime(2026, 1, 5, 6, tzinfo=UTC)
+# when the last load of the release was, and one of ours
+LAST, NOW = START + timedelta(hours=700), START + timedelta(hours=701)
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[SandboxServer]:
+    world = build_world(accounts=30, seed=5, start=START, days=31)
+    with serve(world, clock=MovableClock(LAST)) as server:
+        yield server
+
+
+@pytest.fixture(params=VERSIONS)
+def place(request: pytest.FixtureRequest, sandbox: SandboxServer, tmp_path: Path) -> Place:
+    """The warehouse of a release and the tokens it was loaded with; its working directory is gone."""
+    place = Place(tmp_path, sandbox.base_url)
+    with gzip.open(FOLDER / f"{request.param}.duckdb.gz") as packed, place.database.open("wb") as file:
+        shutil.copyfileobj(packed, file)
+    sandbox.world.write_tokens(place.tokens_file)
+    return place
+
+
+def load(place: Place, at: datetime) -> LoadResult:
+    settings = PollingSettings(base_url=place.base_url, requests_per_second=1e6, requests_per_minute=1e6)
+    pipeline = open_pipeline(
+        "duckdb", credentials=str(place.database), pipelines_dir=place.data_dir / "pipelines"
+    )
+    tokens = read_tokens(tokens_file=str(place.tokens_file))
+    options = LoadOptions(every=timedelta(minutes=30))
+    return Load(pipeline, settings, tokens, options, DemoClock(MovableClock(at))).run()
+
+
+def test_its_tables_and_rows_are_all_there_after_a_load(place: Place) -> None:
+    before = {table: place.rows(table) for table in TABLES}
+    assert all(before.values())
+    result = load(place, NOW)
+    assert result.outcomes["ok"] >= 30
+    assert result.changes == {}  # nobody's profile changed because of us
+    assert set(result.rows) == {"polls"}
+    for table, rows in before.items():
+        kept = place.rows(table)
+        columns = rows[0].keys()
+        assert columns <= kept[0].keys(), "a column of a release is never dropped"
+        told = sorted(repr({name: row[name] for name in columns}) for row in kept)
+        assert set(map(repr, rows)) <= set(told)
+
+
+def test_what_it_polled_lately_is_not_polled_again(place: Place) -> None:
+    assert load(place, LAST + timedelta(minutes=10)).due <= 2  # only what failed
+
+
+def test_its_views_and_commands_work(place: Place) -> None:
+    warehouse = {"DESTINATION__DUCKDB__CREDENTIALS": str(place.database)}
+    assert set(place.run("views", **warehouse).stdout.split()) == set(PUBLIC_VIEWS)
+    shown = place.run("status", "--json", **warehouse)
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["tokens"] == 33
+    for view in PUBLIC_VIEWS:
+        assert place.query(f"SELECT COUNT(*) FROM {view}")
