@@ -1,6 +1,5 @@
 """The command line: `dlt-cronofy`."""
 
-import errno
 import json
 import logging
 import os
@@ -24,9 +23,6 @@ logger = logging.getLogger("dlt_cronofy")
 
 LOADED, LOAD_FAILED, BAD_CONFIGURATION = 0, 1, 2
 
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
-NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 NAMED_FILE = re.compile(r'file "([^"]+)"')
 GONE = re.compile(
     r"connection to server .* failed|server closed the connection|terminating connection|could not connect"
@@ -113,20 +109,22 @@ def _explain(error: Exception) -> tuple[int, str]:
     if "Ambiguous reference" in message:
         message = "write the table's name alone, without the dataset before it"
     elif isinstance(chain[-1], OSError):
-        message = f"{chain[-1].filename or 'cannot go on'}: {chain[-1].strerror or message}"
+        message = f"{os.fsdecode(chain[-1].filename or 'cannot go on')}: {chain[-1].strerror or message}"
     return LOAD_FAILED, message
 
 
 def _explain_storage(cause: BaseException, chain: Sequence[BaseException]) -> str | None:
     """What to do about a disk that cannot be written."""
+    from .pending import DISK_FULL, NO_SPACE, NOT_WRITABLE
+
     message = _first_line(cause)
     number = cause.errno if isinstance(cause, OSError) else None
-    place = cause.filename if isinstance(cause, OSError) else None
+    place = os.fsdecode(cause.filename) if isinstance(cause, OSError) and cause.filename else None
     if named := NAMED_FILE.search(message):
         place = named[1]
     place = place or _working_dir(chain)
     if number in DISK_FULL or NO_SPACE.search(message):
-        if place is None or not Path(str(place)).is_absolute():
+        if place is None or not Path(place).is_absolute():
             return "a disk is full; free space there and run again"
         return f"the disk is full; free space where {place} is and run again"
     if number in NOT_WRITABLE and place is not None:
@@ -262,8 +260,8 @@ def load(
     if result.failure_ratio > max_failure_ratio:
         logger.error(
             "%d of %d tokens failed, more than --max-failure-ratio %g allows",
-            result.failed_tokens,
-            result.polled_tokens + result.fresh,
+            result.failed_tokens + result.skipped_tokens,
+            result.wanted_tokens,
             max_failure_ratio,
         )
         sys.exit(LOAD_FAILED)

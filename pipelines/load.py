@@ -74,6 +74,7 @@ class LoadResult:
     dataset: str = ""
     polled_tokens: int = 0
     failed_tokens: int = 0
+    skipped_tokens: int = 0
     requests: int = 0
     polls: int = 0
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -87,13 +88,18 @@ class LoadResult:
 
     @property
     def failure_ratio(self) -> float:
-        """Failed tokens as a share of those polled or fresh.
+        """Tokens that failed or were skipped, as a share of those polled, skipped or fresh.
 
         Fresh tokens, polled successfully less than `every` ago, count: otherwise a run shortly after
         another, in which only the tokens that always fail are due, would look like an outage.
         """
-        looked_at = self.polled_tokens + self.fresh
-        return self.failed_tokens / looked_at if looked_at else 0.0
+        unread = self.failed_tokens + self.skipped_tokens
+        return unread / self.wanted_tokens if self.wanted_tokens else 0.0
+
+    @property
+    def wanted_tokens(self) -> int:
+        """Tokens polled, skipped because of an outage, or fresh."""
+        return self.polled_tokens + self.skipped_tokens + self.fresh
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -108,6 +114,7 @@ class Tally:
         self._on_progress = on_progress
         self._poll_rows: list[Row] = []
         self._seen: dict[str, bool] = {}
+        self._skipped: set[str] = set()
         self.outcomes: Counter[str] = Counter()
         self.changes: Counter[str] = Counter()
         self.rows: Counter[str] = Counter()
@@ -117,9 +124,11 @@ class Tally:
         self._poll_rows.append(poll_row(poll, self._run_id))
         self.outcomes[poll.answer.outcome.value] += 1
         ok = poll.answer.outcome is Outcome.OK
-        if poll.endpoint != ACCOUNT or poll.token.key not in self._seen:
+        if poll.answer.outcome is Outcome.SKIPPED:
+            self._skipped.add(poll.token.key)
+        elif poll.endpoint != ACCOUNT or poll.token.key not in self._seen:
             self._seen[poll.token.key] = ok
-        self._on_progress(len(self._seen))
+        self._on_progress(len(self._seen.keys() | self._skipped))
 
     def take_poll_rows(self) -> list[Row]:
         """The rows of the polls counted since the last call."""
@@ -137,6 +146,11 @@ class Tally:
     def polled_tokens(self) -> int:
         """Tokens with at least one poll."""
         return len(self._seen)
+
+    @property
+    def skipped_tokens(self) -> int:
+        """Tokens that were to be polled and were not asked for anything."""
+        return len(self._skipped - self._seen.keys())
 
     @property
     def failed_tokens(self) -> int:
@@ -303,6 +317,7 @@ class Load:
         result.dataset = self.pipeline.dataset_name or ""
         result.polled_tokens = tally.polled_tokens
         result.failed_tokens = tally.failed_tokens
+        result.skipped_tokens = tally.skipped_tokens
         result.polls = tally.outcomes.total()
         result.outcomes = dict(tally.outcomes.most_common())
         result.changes = dict(tally.changes.most_common())
@@ -310,7 +325,7 @@ class Load:
         result.finished_packages = settled.finished
         result.quarantined_packages = settled.quarantined
         result.seconds = round(seconds, 2)
-        if result.due == result.polled_tokens:
+        if result.due == result.polled_tokens + result.skipped_tokens:
             result.stopped_by = None
         return result
 

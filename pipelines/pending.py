@@ -1,6 +1,9 @@
 """Pending packages: what an earlier run had polled and not loaded when it ended."""
 
+import errno
+import json
 import logging
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +12,7 @@ import dlt
 import pyarrow as pa
 import pyarrow.parquet
 from dlt.common.destination.exceptions import DestinationTerminalException
+from dlt.common.schema import Schema
 from dlt.load.exceptions import LoadClientJobException, LoadClientJobFailed, LoadClientJobTerminalRetry
 from dlt.pipeline.exceptions import PipelineStepFailed
 
@@ -16,6 +20,15 @@ logger = logging.getLogger("dlt_cronofy")
 
 # below dlt's working directory of a pipeline
 EXTRACTED, NORMALIZED, QUARANTINE = "normalize/extracted", "load/normalized", "quarantine"
+# dlt writes a file under such a name and then renames it
+UNFINISHED_FILE = re.compile(r"[0-9a-f]{16}")
+HOLDS_UNFINISHED_FILES = ("", "schemas", "normalize", EXTRACTED, "load/new", NORMALIZED, "load/loaded")
+
+# what a machine may refuse now and grant later
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
+PASSING = DISK_FULL | NOT_WRITABLE | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 
 
 @dataclass
@@ -37,9 +50,11 @@ def settle_pending(pipeline: dlt.Pipeline) -> Settled:
         PipelineStepFailed: the destination refused or was out of reach; everything is kept.
     """
     settled = Settled()
+    _drop_halves(Path(pipeline.working_dir))
     if not pipeline.has_pending_data:
         return settled
     _drop_normalized_twins(pipeline)
+    _learn_columns(pipeline)
     packages = [*pipeline.list_normalized_load_packages(), *pipeline.list_extracted_load_packages()]
     logger.warning(
         "finishing %d package(s) an earlier run left behind: %s", len(packages), ", ".join(packages)
@@ -58,6 +73,39 @@ def settle_pending(pipeline: dlt.Pipeline) -> Settled:
             raise
         _set_aside(pipeline, settled, type(root_cause(error)).__name__)
     return settled
+
+
+def _drop_halves(working_dir: Path) -> None:
+    """Remove what a kill or a full disk left half-written; dlt would take a half schema for a schema."""
+    for folder in HOLDS_UNFINISHED_FILES:
+        for path in (working_dir / folder).glob("*"):
+            if UNFINISHED_FILE.fullmatch(path.name) and path.is_file():
+                path.unlink()
+    for path in (working_dir / "normalize").glob("*"):
+        if UNFINISHED_FILE.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _learn_columns(pipeline: dlt.Pipeline) -> None:
+    """Teach dlt's schema the columns of extracted packages.
+
+    dlt saves its schema after the package. If the run ended in between, it would normalize the package by
+    the older schema, and the warehouse would refuse the columns that are new.
+    """
+    for load_id in pipeline.list_extracted_load_packages():
+        file = Path(pipeline.working_dir) / EXTRACTED / load_id / "schema.json"
+        try:
+            extracted = Schema.from_dict(json.loads(file.read_text(encoding="utf-8")), validate_schema=False)
+        except (OSError, ValueError):
+            continue  # half deleted, or not readable: what follows says so
+        if extracted.name not in pipeline.schemas:
+            pipeline.schemas.save_schema(extracted)
+            continue
+        known = pipeline.schemas[extracted.name]
+        for name, table in extracted.tables.items():
+            columns = known.tables[name]["columns"] if name in known.tables else {}
+            if table["columns"].keys() - columns.keys():
+                known.update_table(table)
 
 
 def _drop_normalized_twins(pipeline: dlt.Pipeline) -> None:
@@ -96,12 +144,21 @@ def _set_aside(pipeline: dlt.Pipeline, settled: Settled, reason: str) -> None:
 def is_terminal(error: BaseException) -> bool:
     """Whether trying the same package again must end the same way."""
     chain = list(error_chain(error))
+    if any(_is_passing(cause) for cause in chain):
+        return False
     if isinstance(error, PipelineStepFailed) and error.step == "normalize":
         return True
     return any(
         isinstance(cause, (DestinationTerminalException, LoadClientJobFailed, LoadClientJobTerminalRetry))
         for cause in chain
     )
+
+
+def _is_passing(cause: BaseException) -> bool:
+    """Whether the machine failed, not the package."""
+    if isinstance(cause, OSError) and cause.errno in PASSING:
+        return True
+    return isinstance(cause, MemoryError) or NO_SPACE.search(str(cause)) is not None
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -55,6 +55,13 @@ ORDER BY observed_at DESC, profile_id LIMIT 5""",
 }
 
 
+STOPPED_BY = {
+    "max_requests": "--max-requests",
+    "max_duration": "--max-duration",
+    "retry_after": "Cronofy, which asks for more than a minute (Retry-After)",
+}
+
+
 def print_load(console: Console, result: LoadResult) -> None:
     """A few lines: what was due, polled, changed and where it went."""
     if result.finished_packages:
@@ -74,9 +81,13 @@ def print_load(console: Console, result: LoadResult) -> None:
     if result.polls:
         console.print(f"  changes   {_listed(result.changes) or 'none'}")
     if result.stopped_by:
-        left = result.due - result.polled_tokens
-        option = result.stopped_by.replace("_", "-")
-        console.print(f"  stopped by --{option}; {_count(left, 'token')} wait for the next run")
+        left = result.due - result.polled_tokens - result.skipped_tokens
+        reason = STOPPED_BY.get(result.stopped_by, result.stopped_by)
+        console.print(f"  stopped by {reason}; {_count(left, 'token')} wait for the next run")
+    if result.skipped_tokens:
+        console.print(f"  skipped   {_count(result.skipped_tokens, 'token')}, first in the next run")
+    if result.lost_refresh_tokens:
+        console.print(f"  refresh tokens lost, authorize again: {', '.join(result.lost_refresh_tokens)}")
     console.print(
         f"Loaded into {result.destination}, dataset {result.dataset} (run {result.run_id})", markup=False
     )

@@ -1,6 +1,7 @@
 """Breakers: when a data center is down, or an endpoint is not in the plan, the rest is not even tried."""
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,43 +20,43 @@ PLAN_REFUSALS = 3
 logger = logging.getLogger("dlt_cronofy")
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
-    """Leave to send one request; `probe` when everybody waits for how it ends."""
-
-    telling: bool = True
-    probe: bool = False
-
-
 class CircuitBreaker:
     """One data center: closed while it answers, probed when it does not, then open for the rest of the run.
 
     A poll is *telling* when its token was well last time or was never polled: that a token fails which
-    always fails says nothing of the server.
+    always fails says nothing of the server. Neither does a poll that was sent before the last good answer
+    came: where tokens that hang are the last to end, they end in a row.
     """
 
     def __init__(self, clock: Clock, data_center: str) -> None:
         self._clock = clock
         self._data_center = data_center
         self._failed_in_a_row = 0
+        self._good_at = -math.inf
         self._tripped = False
         self._probing = False
         self._probes = 0
         self._probe_at = 0.0
         self.is_open = False
 
-    async def admit(self, *, telling: bool, given_up: Callable[[], bool]) -> Permit | None:
+    async def admit(
+        self, gate: "PlanGate", *, telling: bool, given_up: Callable[[], bool]
+    ) -> "Permit | None":
         """Wait until a request may be sent; None when none will be in this run."""
         while self._tripped and telling and not self.is_open and not given_up():
             now = self._clock.monotonic()
             if now >= self._probe_at and not self._probing:
                 self._probing = True
-                return Permit(probe=True)
+                return Permit(self, gate, probe=True)
             wait = LOOK_AGAIN_SECONDS if self._probing else self._probe_at - now
             await self._clock.sleep(min(wait, LOOK_AGAIN_SECONDS))
-        return None if self.is_open else Permit(telling)
+        return None if self.is_open else Permit(self, gate, telling)
 
-    def record(self, permit: Permit, answer: Answer | None) -> None:
+    def turns_away(self, permit: "Permit") -> bool:
+        """Whether what was let in before it tripped is to wait as well."""
+        return not permit.probe and (self.is_open or (self._tripped and permit.telling))
+
+    def record(self, permit: "Permit", answer: Answer | None) -> None:
         """How it ended; None where nothing was sent."""
         if permit.probe:
             self._probing = False
@@ -65,7 +66,7 @@ class CircuitBreaker:
             self._recover()
         elif permit.probe:
             self._fail_probe(answer)
-        elif permit.telling and not self._tripped:
+        elif permit.telling and permit.sent_at >= self._good_at and not self._tripped:
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= TRIPS_AFTER:
                 self._trip(answer)
@@ -73,6 +74,7 @@ class CircuitBreaker:
     def _recover(self) -> None:
         if self._tripped and not self.is_open:
             logger.warning("%s answers again", self._data_center)
+        self._good_at = self._clock.monotonic()
         self._failed_in_a_row = self._probes = 0
         self._tripped = self.is_open = False
 
@@ -126,6 +128,36 @@ class PlanGate:
                 self._data_center,
                 self._endpoint,
             )
+
+
+@dataclass(slots=True)
+class Permit:
+    """Leave to send the requests of one poll; looked at again whenever one of them could be sent.
+
+    Polls wait for their turn after they were let in, and what is known of the server may change meanwhile.
+
+    Attributes:
+        probe: everybody waits for how it ends.
+        sent_at: when the first request was sent, in monotonic seconds.
+        is_withdrawn: a request was not sent because of what became known.
+    """
+
+    circuit: CircuitBreaker
+    gate: PlanGate
+    telling: bool = True
+    probe: bool = False
+    sent_at: float = math.inf
+    is_withdrawn: bool = False
+
+    def holds(self) -> bool:
+        """Whether a request may be sent now; once it may not, another permit is needed."""
+        if self.gate.is_shut or self.circuit.turns_away(self):
+            self.is_withdrawn = True
+        return not self.is_withdrawn
+
+    def use(self, sent_at: float) -> None:
+        """A request is sent."""
+        self.sent_at = min(self.sent_at, sent_at)
 
 
 class Breakers:

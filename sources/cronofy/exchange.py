@@ -1,25 +1,22 @@
 """The exchange: a request with bounded attempts, under the budget and within the allowance of its run."""
 
-from collections.abc import Callable
-
 import httpx
 import tenacity
 
 from .answers import RETRIED, Answer, Outcome
+from .breaker import Permit
 from .clock import Clock
 from .conduct import Conduct
 from .places import Places
 from .retries import RetryBudget
 from .settings import PollingSettings
-from .transport import send
+from .transport import BuildRequest, send
 
 # full jitter: each wait is drawn from [0, min(MAX, BASE * 2^attempt)]
 BACKOFF_BASE_SECONDS = 0.5
 BACKOFF_MAX_SECONDS = 20.0
 # what did not answer in all its time is asked once more, not again and again: it holds up a run
 TRIES_AFTER_TIMEOUT = 1
-
-BuildRequest = Callable[[httpx.AsyncClient], httpx.Request]
 
 
 class Exchange:
@@ -40,18 +37,22 @@ class Exchange:
         self._places = Places()
         self.allowance = conduct.allowance
 
-    async def ask(self, data_center: str | None, build: BuildRequest) -> Answer | None:
+    async def ask(
+        self, data_center: str | None, build: BuildRequest, permit: Permit | None = None
+    ) -> Answer | None:
         """Send a request, again where that may help; the caller has taken the first from the allowance.
 
         Args:
             data_center: whose retry budget pays for further attempts.
             build: makes the request anew for each attempt, so that no secret is kept meanwhile.
+            permit: must hold when an attempt could be sent.
 
         Returns:
-            The answer to the last attempt, or None when time ran out before anything was sent.
+            The answer to the last attempt, or None when time ran out, or the permit was withdrawn, before
+            anything was sent.
         """
         retries = self._conduct.retries(data_center)
-        answer = await self._attempt(build, retries)
+        answer = await self._attempt(build, retries, permit)
         if answer is None or not answer.retriable:
             return answer
         attempts = tenacity.AsyncRetrying(
@@ -61,7 +62,7 @@ class Exchange:
             sleep=self._clock.sleep,
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
-        return await attempts(self._again, build, retries, [answer])
+        return await attempts(self._again, build, retries, permit, [answer])
 
     def _is_enough(self, state: tenacity.RetryCallState, retries: RetryBudget) -> bool:
         """Whether the last answer stays as it is; otherwise another attempt is paid for."""
@@ -74,7 +75,9 @@ class Exchange:
         too_late = self._clock.monotonic() + state.upcoming_sleep >= self.allowance.deadline
         return state.attempt_number >= most or too_late or not retries.take()
 
-    async def _again(self, build: BuildRequest, retries: RetryBudget, answers: list[Answer]) -> Answer:
+    async def _again(
+        self, build: BuildRequest, retries: RetryBudget, permit: Permit | None, answers: list[Answer]
+    ) -> Answer:
         """One attempt for tenacity: the first one returns what is known already."""
         last = answers[-1]
         if len(answers) == 1:
@@ -82,16 +85,18 @@ class Exchange:
             return last
         if not self.allowance.take(1):
             return _final(last)
-        answer = await self._attempt(build, retries)
+        answer = await self._attempt(build, retries, permit)
         if answer is None:
             return _final(last)
         answer.attempts = len(answers)
         answers.append(answer)
         return answer
 
-    async def _attempt(self, build: BuildRequest, retries: RetryBudget) -> Answer | None:
+    async def _attempt(
+        self, build: BuildRequest, retries: RetryBudget, permit: Permit | None
+    ) -> Answer | None:
         def given_up() -> bool:
-            return self.allowance.stopped
+            return self.allowance.stopped or not (permit is None or permit.holds())
 
         try:
             async with (
@@ -99,9 +104,9 @@ class Exchange:
                 self._budget.slot(self.allowance.deadline, given_up) as sent_at,
             ):
                 sent()
-                answer = await send(
-                    self._http, build(self._http), self._clock, self._settings.timeout_seconds
-                )
+                if permit is not None:
+                    permit.use(sent_at)
+                answer = await send(self._http, build, self._clock, self._settings.timeout_seconds)
         except TimeoutError:  # only the slot raises it
             self.allowance.give_back(1)
             return None

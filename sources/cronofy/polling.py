@@ -155,20 +155,22 @@ class Poller:
         breakers, allowance = self._conduct.breakers, self._conduct.allowance
         data_center = task.token.data_center or ""
         gate, circuit = breakers.gate(data_center, endpoint), breakers.circuit(data_center)
-        if gate.is_shut:
-            allowance.give_back(1)
-            return skipped(self._clock.now(), "not called: the plan lacks the endpoint")
-        permit = await circuit.admit(telling=task.was_well, given_up=lambda: allowance.stopped)
-        if permit is None:
-            allowance.give_back(1)
-            return skipped(self._clock.now(), "not called: the data center does not answer")
-        answer = None
-        try:
-            answer = await self._client.read(endpoint, task.token)
-        finally:
-            circuit.record(permit, answer)
-            gate.record(answer)
-        return answer
+        while True:
+            if gate.is_shut:
+                allowance.give_back(1)
+                return skipped(self._clock.now(), "not called: the plan lacks the endpoint")
+            permit = await circuit.admit(gate, telling=task.was_well, given_up=lambda: allowance.stopped)
+            if permit is None:
+                allowance.give_back(1)
+                return skipped(self._clock.now(), "not called: the data center does not answer")
+            answer = None
+            try:
+                answer = await self._client.read(endpoint, task.token, permit)
+            finally:
+                circuit.record(permit, answer)
+                gate.record(answer)
+            if answer is not None or not permit.is_withdrawn or not allowance.take(1):
+                return answer
 
     def _skip(self, task: PollTask, endpoints: Iterable[str], message: str, account_id: str | None) -> None:
         for endpoint in endpoints:

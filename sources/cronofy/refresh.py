@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CLIENT_REFUSED = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
 # a token endpoint that failed so often is left alone for the rest of the run
 MAX_FAILURES_IN_A_ROW = 20
+NOT_WRITTEN_BACK = "refreshed, but not written back"
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -71,6 +72,7 @@ class Refresher:
         self._write_back = WriteBack(store)
         self._renewals: dict[Secret, Renewal] = {}
         self._issued: set[Secret] = set()
+        self._unsaved: set[Secret] = set()
         self._running: dict[Secret, asyncio.Task[Refreshed]] = {}
         self._failures_in_a_row = 0
         self._looking = threading.Lock()
@@ -116,6 +118,8 @@ class Refresher:
         if self._given_up:
             return Refreshed(why=self._given_up)
         assert token.refresh_token is not None
+        if token.refresh_token in self._unsaved:
+            return Refreshed(why=NOT_WRITTEN_BACK)
         running = self._running.get(token.refresh_token)
         if running is not None:
             refreshed = replace(await asyncio.shield(running), requests=0)
@@ -224,7 +228,8 @@ class Refresher:
         except StoreError as error:
             # the note stays: the store holds a refresh token that may be used up
             logger.error("%s was refreshed and cannot be written back: %s", key, error)
-            return Refreshed(why="refreshed, but not written back")
+            self._unsaved.add(used)
+            return Refreshed(why=NOT_WRITTEN_BACK)
         self._notes.end(used)
         if saved:
             self._renewals[used] = renewal
@@ -314,7 +319,7 @@ def _renewed(token: Token, renewal: Renewal) -> Token:
 
 def _read_renewal(token: Token, answer: Answer) -> Renewal | None:
     """The new pair of a good answer; None where it is not of the documented shape."""
-    document = _object(answer.body)
+    document = _taken(answer)
     access_token, refresh_token = document.get("access_token"), document.get("refresh_token")
     used = token.refresh_token
     assert used is not None
@@ -337,12 +342,14 @@ def _expiry(answer: Answer, expires_in: Any) -> datetime | None:
 
 def _error_code(answer: Answer) -> str | None:
     """The error of a refusal, as far as it is one that RFC 6749 knows."""
-    code = _object(answer.body).get("error")
+    code = _taken(answer).get("error")
     known = code == "invalid_grant" or code in CLIENT_REFUSED if isinstance(code, str) else False
     return code if known else None
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _taken(answer: Answer) -> dict[str, Any]:
+    """The body as an object; the answer does not keep it, since it holds new tokens in plain."""
+    body, answer.body = answer.body, b""
     try:
         document = orjson.loads(body)
     except ValueError:

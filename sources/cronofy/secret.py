@@ -1,6 +1,6 @@
 """Secret: the one type that tokens, client secrets and keys live in."""
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class Secret:
@@ -10,6 +10,11 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
+
+    @classmethod
+    def of(cls, value: "str | Secret") -> "Secret":
+        """The value as a secret, which it may be already."""
+        return value if isinstance(value, Secret) else cls(value)
 
     def reveal(self) -> str:
         """The value itself, for the one place that sends or stores it."""
@@ -29,5 +34,20 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self._value)
 
+    def __copy__(self) -> "Secret":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Secret":
+        return self
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled: pass the token key and read the store again")
+
+
+class Hidden:
+    """Anything that may hold secrets in plain, in a frame that raises: tracebacks with locals show no part."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+import httpx
 from dlt.common.configuration import configspec
 from dlt.common.configuration.specs import BaseConfiguration, CredentialsConfiguration
 from dlt.common.typing import SecretSentinel, TSecretStrValue
@@ -185,13 +186,17 @@ def _checked_url(url: str | None) -> str | None:
         return None
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # an IPv6 address or a port that is none
+        # as the HTTP client will read it: in lower case and ASCII
+        host = httpx.URL(url).raw_host.decode("ascii").rstrip(".")
+        usable = parts.scheme in ("http", "https") and host and parts.port != 0
+    except (ValueError, httpx.InvalidURL):  # an IPv6 address, a port or a host name that is none
         usable = False
     if not usable or parts.query or parts.fragment:
         raise ConfigurationError("base_url in [sources.cronofy] must look like https://host[:port][/path]")
     if parts.username or parts.password:
         raise ConfigurationError("base_url in [sources.cronofy] must not hold a user name or password")
+    if parts.scheme == "http" and f".{host}".endswith(".cronofy.com"):
+        raise ConfigurationError("base_url in [sources.cronofy] must be https for a host of Cronofy's")
     return url.rstrip("/")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import ConfigurationError
+from .secret import Secret
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
@@ -19,12 +20,13 @@ AT_SIGN = "tokens_database in [sources.cronofy]: write an @ in the password as %
 QUOTED = re.compile(r"""(["'`])(.*?)\1""")
 
 
-def open_engine(database: str) -> "Engine":
+def open_engine(database: str | Secret) -> "Engine":
     """An engine for that URL, which holds no connection open and logs neither parameters nor rows.
 
     Raises:
         ConfigurationError: SQLAlchemy or a driver is missing, or the URL is none.
     """
+    database = Secret.of(database)
     try:
         from sqlalchemy import NullPool, create_engine
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -37,20 +39,20 @@ def open_engine(database: str) -> "Engine":
         logging.getLogger(f"sqlalchemy.{name}.{LOGGING_NAME}").setLevel(logging.WARNING)
     try:
         return create_engine(
-            _url(database),
+            _url(database.reveal()),
             poolclass=NullPool,
             hide_parameters=True,
             logging_name=LOGGING_NAME,
             pool_logging_name=LOGGING_NAME,
         )
-    except ConfigurationError:
-        raise
+    except ConfigurationError as error:
+        raise error.with_traceback(None) from None  # the frame below holds the URL in plain
     except NoSuchModuleError:
         problem = "names a database that SQLAlchemy does not know"
     except ImportError as error:
         problem = f"needs a driver that is not installed: {error.name}"
     except (ArgumentError, TypeError, ValueError):
-        if database.count("@") > 1:
+        if database.reveal().count("@") > 1:
             raise ConfigurationError(AT_SIGN) from None
         problem = "must be a SQLAlchemy URL like postgresql://user:password@host:5432/database"
     raise ConfigurationError(f"tokens_database in [sources.cronofy] {problem}")

@@ -48,7 +48,7 @@ class SqlStore:
     An index on the column of the refresh token makes the update cheap.
     """
 
-    def __init__(self, query: str, database: str, update: str | None = None) -> None:
+    def __init__(self, query: str, database: str | Secret, update: str | None = None) -> None:
         """Nothing is connected to yet.
 
         Raises:
@@ -56,6 +56,7 @@ class SqlStore:
         """
         self.name = "tokens_query"
         self.folder: Path | None = None
+        database = Secret.of(database)
         self._query = query.strip().rstrip(";").rstrip()
         self._engine = open_engine(database)
         self._update = _checked_update(update) if update else None
@@ -128,12 +129,12 @@ class SqlStore:
         except ConfigurationError as error:
             raise StoreError(str(error)) from None
         except SQLAlchemyError as error:
-            secrets = [secret for renewal in renewals for secret in _secrets(renewal)]
-            words = self._said(error, secrets)
+            words = self._said(error, renewals)
             raise StoreError(f"{self._writes_with} cannot be written back: {words}") from None
         return conflicts
 
-    def _said(self, error: Exception, secrets: Sequence[str] = ()) -> str:
+    def _said(self, error: Exception, renewals: Sequence[Renewal] = ()) -> str:
+        secrets = (secret for renewal in renewals for secret in _secrets(renewal))
         return said(error, self._shown, (self._engine.url.password, *secrets))
 
     def _rows(self, result: "CursorResult[Any]") -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any, Protocol, cast
 
 from .errors import ConfigurationError
-from .secret import Secret
+from .secret import Hidden, Secret
 from .tokens import Token, collect_tokens, configured_rows, read_tokens
 
 REREAD_SECONDS = 30.0
@@ -80,7 +80,7 @@ def open_store(
     tokens: Any = None,
     tokens_file: str | None = None,
     tokens_query: str | None = None,
-    tokens_database: str | None = None,
+    tokens_database: str | Secret | None = None,
     tokens_update: str | None = None,
     on_refresh: OnRefresh | None = None,
 ) -> TokenStore:
@@ -97,7 +97,10 @@ def open_store(
     Raises:
         ConfigurationError: no store, two of them, or half of one; says what to set and where.
     """
-    named = {"tokens": tokens, "tokens_file": tokens_file, "tokens_query": tokens_query}
+    if tokens_database is not None:
+        tokens_database = Secret.of(tokens_database) if tokens_database else None
+    tokens = Hidden(tokens)
+    named = {"tokens": tokens.value, "tokens_file": tokens_file, "tokens_query": tokens_query}
     given = [name for name, value in named.items() if value is not None]
     if len(given) > 1:
         raise ConfigurationError(
@@ -105,13 +108,13 @@ def open_store(
             f" keep either {' or '.join(given)} in [sources.cronofy]"
         )
     _check_query(tokens_query, tokens_database, tokens_update)
-    is_store = all(callable(getattr(tokens, method, None)) for method in ("read", "save"))
+    is_store = all(callable(getattr(tokens.value, method, None)) for method in ("read", "save"))
     if on_refresh is not None and (is_store or given in (["tokens_file"], ["tokens_query"])):
         raise ConfigurationError(
             "on_refresh goes with tokens given as a list or a callable: a store is written back to by itself"
         )
     if is_store:
-        return cast("TokenStore", tokens)
+        return cast("TokenStore", tokens.value)
     if tokens_query is not None and tokens_database is not None:
         from .sql_store import SqlStore
 
@@ -120,9 +123,9 @@ def open_store(
         from .file_store import FileStore
 
         return FileStore(tokens_file)
-    if tokens is None:
+    if tokens.value is None:
         read_tokens()  # says that nothing is set
-    return GivenStore(tokens, on_refresh)
+    return GivenStore(tokens.value, on_refresh)
 
 
 def _check_query(query: str | None, database: str | None, update: str | None) -> None:

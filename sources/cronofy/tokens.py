@@ -18,7 +18,7 @@ import pyarrow.parquet
 
 from .errors import ConfigurationError
 from .expiry import parse_expiry
-from .secret import Secret
+from .secret import Hidden, Secret
 from .settings import DATA_CENTERS
 
 COLUMNS = ("key", "access_token", "refresh_token", "data_center")
@@ -64,12 +64,13 @@ def read_tokens(tokens: Any = None, tokens_file: str | None = None) -> list[Toke
     Raises:
         ConfigurationError: no store, two stores, or a row that cannot be used; names the place.
     """
-    if tokens is not None and tokens_file is not None:
+    tokens = Hidden(tokens)
+    if tokens.value is not None and tokens_file is not None:
         raise ConfigurationError(
             "two token stores are set: keep either tokens or tokens_file in [sources.cronofy]"
         )
-    if tokens is not None:
-        return collect_tokens("tokens", "entry", enumerate(configured_rows(tokens), start=1))
+    if tokens.value is not None:
+        return collect_tokens("tokens", "entry", enumerate(configured_rows(tokens.value), start=1))
     if tokens_file is not None:
         return collect_tokens(tokens_file, *file_rows(Path(tokens_file)))
     raise ConfigurationError(
@@ -89,8 +90,14 @@ def configured_rows(tokens: Any) -> Iterable[Any]:
     Raises:
         ConfigurationError: it is not a list of any kind.
     """
-    if callable(tokens):
-        return configured_rows(tokens())
+    try:
+        return _as_rows(tokens() if callable(tokens) else tokens)
+    except ConfigurationError as error:
+        tokens = None
+        raise error.with_traceback(None) from None  # the frames below hold tokens in plain
+
+
+def _as_rows(tokens: Any) -> Iterable[Any]:
     if isinstance(tokens, str):
         try:
             tokens = json.loads(tokens)
@@ -183,6 +190,13 @@ def collect_tokens(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> li
     Raises:
         ConfigurationError: no rows, a row that cannot be used, or a key twice; names the place.
     """
+    try:
+        return _collect(store, unit, rows)
+    except ConfigurationError as error:
+        raise error.with_traceback(None) from None  # the frames below hold rows in plain
+
+
+def _collect(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> list[Token]:
     tokens: list[Token] = []
     places: dict[str, int] = {}
     for number, row in rows:

@@ -7,7 +7,7 @@ import asyncio
 import os
 import ssl
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -17,10 +17,13 @@ from httpx_aiohttp import AiohttpTransport
 
 from .answers import Answer, Outcome, parse_retry_after, status_outcome
 from .clock import Clock
+from .secret import Secret
 
 # an account with thousands of calendars stays below 2 MB
 MAX_BODY_BYTES = 4 * 1024 * 1024
 USER_AGENT = "dlt-cronofy"
+
+BuildRequest = Callable[[httpx.AsyncClient], httpx.Request]
 
 
 @asynccontextmanager
@@ -32,16 +35,17 @@ async def open_http() -> AsyncIterator[httpx.AsyncClient]:
     is never sent twice behind the budget's back. Certificates are verified, and no setting or
     environment variable of HTTP libraries changes that.
     """
+    context = verifying_context()
     session = aiohttp.ClientSession(
         # how many are open at once is decided by whoever sends them
-        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, ssl=verifying_context()),
+        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, ssl=context),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
     )
     # aiohttp resends a GET when a kept-alive connection was closed; the server may have counted it
     session._retry_connection = False  # noqa: SLF001
     async with httpx.AsyncClient(
-        transport=AiohttpTransport(client=session),
+        transport=AiohttpTransport(client=session, verify=context),
         timeout=httpx.Timeout(None),
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
         headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
@@ -52,17 +56,30 @@ async def open_http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 def verifying_context() -> ssl.SSLContext:
-    """TLS with the system's certificates, host names checked."""
+    """TLS with the system's certificates (or those of `SSL_CERT_FILE`), host names checked.
+
+    The keys of its sessions go nowhere: `SSLKEYLOGFILE` would let whoever reads that file read tokens.
+    """
     context = ssl.create_default_context()
     context.check_hostname = True
     context.verify_mode = ssl.CERT_REQUIRED
+    context.keylog_filename = None  # type: ignore[assignment]  # typeshed does not know that None ends it
     return context
 
 
+def with_bearer(request: httpx.Request, token: Secret) -> httpx.Request:
+    """The request, which was built without it, with an access token."""
+    request.headers["Authorization"] = f"Bearer {token.reveal()}"
+    return request
+
+
 async def send(
-    http: httpx.AsyncClient, request: httpx.Request, clock: Clock, timeout_seconds: float
+    http: httpx.AsyncClient, build: BuildRequest, clock: Clock, timeout_seconds: float
 ) -> Answer:
-    """Send one request and read its answer, body included; redirects are not followed."""
+    """Send one request and read its answer, body included; redirects are not followed.
+
+    The frames below this one hold headers and bodies in plain, so no exception leaves with them.
+    """
     requested_at = clock.now()
     started = clock.monotonic()
 
@@ -76,11 +93,13 @@ async def send(
         # httpx times each read; only a deadline over the whole exchange ends a slow drip
         async with asyncio.timeout(timeout_seconds):
             # redirects are never followed: a token goes to the configured host only
-            response = await http.send(request, stream=True, follow_redirects=False)
+            response = await http.send(build(http), stream=True, follow_redirects=False)
             try:
                 body = await _read_body(response)
             finally:
                 await response.aclose()
+    except asyncio.CancelledError as error:
+        raise error.with_traceback(None) from None
     except TimeoutError:
         return ended(Outcome.TIMEOUT, f"no answer within {timeout_seconds:g} s")
     except _BodyTooLargeError:

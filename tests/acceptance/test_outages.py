@@ -99,18 +99,19 @@ def test_a_server_that_fails_everything_is_asked_little_and_each_poll_has_its_ro
     place = place_for(server)
     place.write_tokens(keys(tokens))
 
-    result = load(place, replace(HURRIED, timeout_seconds=0.3), endpoints=BOTH)
+    settings = replace(HURRIED, timeout_seconds=0.3) if trouble == "hangs" else HURRIED
+    result = load(place, settings, endpoints=BOTH)
 
-    assert len(server.log) == result.requests <= 1.1 * tokens
+    assert len(server.log) <= result.requests <= 1.1 * tokens
     rows = Counter((row["token_key"], row["endpoint"]) for row in place.rows("polls"))
     # 429 refuses the application, so the token's next call is not even planned any more
     planned = BOTH[:1] if trouble == "429" else BOTH
     assert rows == Counter((key, endpoint) for key in keys(tokens) for endpoint in planned)
     assert set(outcomes(place)) <= {outcome, "skipped"}
-    assert sum(row["attempts"] for row in place.rows("polls")) == len(server.log)
+    assert sum(row["attempts"] for row in place.rows("polls")) == result.requests
     if tokens == 1000 and trouble != "429":
         # what was under way when it became clear, and the probes
-        assert len(server.log) <= MAX_IN_FLIGHT + 2 * TRIPS_AFTER
+        assert result.requests <= MAX_IN_FLIGHT + 2 * TRIPS_AFTER
 
 
 def test_the_run_after_an_outage_begins_with_what_was_skipped_and_loads_all(

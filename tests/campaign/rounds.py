@@ -75,6 +75,7 @@ class Chronicle:
     def play(self, plan: Round, durations: list[float]) -> None:
         """One round."""
         stage, findings = self.stage, self.findings
+        faults_before = findings.faults
         stage.world.turn()
         killed, kept = [], self.poll_ids
         began = _now()
@@ -102,8 +103,14 @@ class Chronicle:
             every = _now() - began if plan.resumes else timedelta(0)
             recovery, duration = stage.run_here(every)
         findings.recoveries.append(duration)
+        if left := stage.pending():
+            findings.wrong.append(f"packages are pending after a load: {sorted(left)}")
         with stage.read() as reader:
             self._check(plan, kept, killed, recovery, reader)
+        if findings.faults > faults_before:
+            where = f"round {plan.number} ({plan}; killed in {', '.join(a.phase or '-' for a in killed)}): "
+            for lines in (findings.lost, findings.duplicated, findings.wrong):
+                lines[:] = [line if line.startswith("round ") else where + line for line in lines]
         findings.rounds += 1
 
     def check_views(self) -> None:
@@ -127,7 +134,6 @@ class Chronicle:
         self, plan: Round, kept: set[str], killed: list[Attempt], recovery: Attempt, reader: Reader
     ) -> None:
         findings = self.findings
-        faults_before = findings.faults
         tables = {table: reader.rows(table) for table in KEYS}
         poll_ids = {row["poll_id"] for row in tables["polls"]}
         findings.lost += [f"poll {poll_id}" for poll_id in sorted(kept - poll_ids)]
@@ -140,10 +146,6 @@ class Chronicle:
         findings.wrong += _check_samples(new_polls, [*killed, recovery], tables["profile_changes"])
         new_changes = [row for row in tables["profile_changes"] if row["run_id"] not in self.run_ids]
         findings.wrong += _check_previous_polls(new_changes, tables["polls"], complete)
-        if findings.faults > faults_before:
-            where = f"round {plan.number} ({plan}; killed in {', '.join(a.phase or '-' for a in killed)}): "
-            for lines in (findings.lost, findings.duplicated, findings.wrong):
-                lines[:] = [line if line.startswith("round ") else where + line for line in lines]
         self.poll_ids = poll_ids
         self.run_ids = {row["run_id"] for table in tables.values() for row in table}
 

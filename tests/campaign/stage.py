@@ -207,7 +207,7 @@ class Stage:
 
     def _folders(self) -> dict[str, set[str]]:
         return {
-            folder: {each.name for each in (self.place.working_dir / folder).glob("*")}
+            folder: {each.name for each in (self.place.working_dir / folder).glob("*") if each.is_dir()}
             for folder in ("normalize/extracted", "load/new", "load/normalized", "load/loaded")
         }
 

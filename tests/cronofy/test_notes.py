@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from datetime import UTC, datetime
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest

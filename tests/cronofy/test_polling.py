@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from sources.cronofy.answers import Answer, Outcome
+from sources.cronofy.breaker import Permit
 from sources.cronofy.budget import Allowance
 from sources.cronofy.client import CronofyClient
 from sources.cronofy.conduct import Conduct
@@ -35,7 +36,7 @@ class StubClient:
         self._respond = respond or (lambda *_: Outcome.OK)
         self._clock = LoopClock()
 
-    async def read(self, endpoint: str, token: Token) -> Answer | None:
+    async def read(self, endpoint: str, token: Token, permit: Permit | None = None) -> Answer | None:
         if self._clock.monotonic() >= self.allowance.deadline:
             self.allowance.give_back(1)
             return None
