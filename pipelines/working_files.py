@@ -17,11 +17,10 @@ from sources.cronofy.notes import PATTERN as REFRESH_NOTES
 
 from .pending import QUARANTINE
 from .person import Person, Traces
+from .relations import TEXTS_PER_PATTERN
 
 CHUNK_BYTES = 1 << 24
 GZIP_MAGIC = b"\x1f\x8b"
-# one pattern must not outgrow RE2's memory
-TEXTS_PER_PATTERN = 200
 
 # Folders below dlt's working directory with what nobody finishes or needs any more: packages that were loaded
 # and kept, and halves of packages that a kill left. Pending packages are in `normalize/extracted`.

@@ -15,7 +15,7 @@ import orjson
 from .answers import TROUBLES, Answer, Outcome, skipped
 from .clock import Clock
 from .notes import RefreshNotes
-from .secret import Secret
+from .secret import Hidden, Secret
 from .settings import ClientCredentials, PollingSettings
 from .stores import Renewal, StoreError, TokenStore
 from .tokens import HEADER_SAFE, Token
@@ -164,15 +164,15 @@ class Refresher:
         if answer is None:
             self._notes.end(used)
             return Refreshed(answer=self._unpaid())
-        requests = answer.attempts
+        requests, said = answer.attempts, _taken(answer)
         if answer.outcome in TROUBLES:
             return self._failed(answer, requests)
         self._failures_in_a_row = 0
         if answer.outcome is not Outcome.OK:
             interrupted = was_interrupted or requests > 1
-            refused = await self._refused(token, used, answer, interrupted=interrupted)
+            refused = await self._refused(token, used, answer, _error_code(said), interrupted=interrupted)
             return replace(refused, requests=requests)
-        renewal = _read_renewal(token, answer)
+        renewal = _read_renewal(token, answer, said)
         if renewal is None:
             logger.error("the token endpoint's answer for %s is not of the documented shape", token.key)
             return Refreshed(answer=_as(answer, Outcome.BAD_PAYLOAD, "no access token"), requests=requests)
@@ -240,9 +240,10 @@ class Refresher:
             return Refreshed(renewal.token)
         return Refreshed(why="its row is gone from the store")
 
-    async def _refused(self, token: Token, used: Secret, answer: Answer, *, interrupted: bool) -> Refreshed:
+    async def _refused(
+        self, token: Token, used: Secret, answer: Answer, code: str | None, *, interrupted: bool
+    ) -> Refreshed:
         """The token endpoint understood and said no."""
-        code = _error_code(answer)
         if code == "invalid_grant" and await self._adopt(token, used):
             return Refreshed(token)
         self._notes.end(used)
@@ -317,10 +318,9 @@ def _renewed(token: Token, renewal: Renewal) -> Token:
     )
 
 
-def _read_renewal(token: Token, answer: Answer) -> Renewal | None:
+def _read_renewal(token: Token, answer: Answer, said: Hidden) -> Renewal | None:
     """The new pair of a good answer; None where it is not of the documented shape."""
-    document = _taken(answer)
-    access_token, refresh_token = document.get("access_token"), document.get("refresh_token")
+    access_token, refresh_token = said.value.get("access_token"), said.value.get("refresh_token")
     used = token.refresh_token
     assert used is not None
     if not isinstance(access_token, str) or not HEADER_SAFE.fullmatch(access_token):
@@ -330,7 +330,7 @@ def _read_renewal(token: Token, answer: Answer) -> Renewal | None:
         token,
         Secret(access_token),
         Secret(str(refresh_token)) if rotated else used,
-        _expiry(answer, document.get("expires_in")),
+        _expiry(answer, said.value.get("expires_in")),
     )
 
 
@@ -340,18 +340,18 @@ def _expiry(answer: Answer, expires_in: Any) -> datetime | None:
     return answer.requested_at + timedelta(seconds=expires_in) if known and 0 < expires_in < 1e9 else None
 
 
-def _error_code(answer: Answer) -> str | None:
+def _error_code(said: Hidden) -> str | None:
     """The error of a refusal, as far as it is one that RFC 6749 knows."""
-    code = _taken(answer).get("error")
+    code = said.value.get("error")
     known = code == "invalid_grant" or code in CLIENT_REFUSED if isinstance(code, str) else False
     return code if known else None
 
 
-def _taken(answer: Answer) -> dict[str, Any]:
+def _taken(answer: Answer) -> Hidden:
     """The body as an object; the answer does not keep it, since it holds new tokens in plain."""
     body, answer.body = answer.body, b""
     try:
         document = orjson.loads(body)
     except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+        return Hidden({})
+    return Hidden(document if isinstance(document, dict) else {})

@@ -45,7 +45,7 @@ class Secret:
 
 
 class Hidden:
-    """Anything that may hold secrets in plain, in a frame that raises: tracebacks with locals show no part."""
+    """Anything that may hold secrets in plain: a traceback with locals shows no part of it."""
 
     __slots__ = ("value",)
 

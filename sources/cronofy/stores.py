@@ -97,17 +97,20 @@ def open_store(
     Raises:
         ConfigurationError: no store, two of them, or half of one; says what to set and where.
     """
-    if tokens_database is not None:
-        tokens_database = Secret.of(tokens_database) if tokens_database else None
-    tokens = Hidden(tokens)
-    named = {"tokens": tokens.value, "tokens_file": tokens_file, "tokens_query": tokens_query}
-    given = [name for name, value in named.items() if value is not None]
+    tokens, database = Hidden(tokens), Secret.of(tokens_database) if tokens_database else None
+    tokens_database = None
+    missing = {
+        "tokens": tokens.value is None,
+        "tokens_file": tokens_file is None,
+        "tokens_query": tokens_query is None,
+    }
+    given = [name for name, is_missing in missing.items() if not is_missing]
     if len(given) > 1:
         raise ConfigurationError(
             f"{'two' if len(given) == 2 else 'three'} token stores are set:"
             f" keep either {' or '.join(given)} in [sources.cronofy]"
         )
-    _check_query(tokens_query, tokens_database, tokens_update)
+    _check_query(tokens_query, database, tokens_update)
     is_store = all(callable(getattr(tokens.value, method, None)) for method in ("read", "save"))
     if on_refresh is not None and (is_store or given in (["tokens_file"], ["tokens_query"])):
         raise ConfigurationError(
@@ -115,10 +118,10 @@ def open_store(
         )
     if is_store:
         return cast("TokenStore", tokens.value)
-    if tokens_query is not None and tokens_database is not None:
+    if tokens_query is not None and database is not None:
         from .sql_store import SqlStore
 
-        return SqlStore(tokens_query, tokens_database, tokens_update)
+        return SqlStore(tokens_query, database, tokens_update)
     if tokens_file is not None:
         from .file_store import FileStore
 
@@ -128,7 +131,7 @@ def open_store(
     return GivenStore(tokens.value, on_refresh)
 
 
-def _check_query(query: str | None, database: str | None, update: str | None) -> None:
+def _check_query(query: str | None, database: Secret | None, update: str | None) -> None:
     if query is not None and not database:
         raise ConfigurationError(
             "tokens_query needs tokens_database, the SQLAlchemy URL of the database it runs in:"

@@ -73,9 +73,7 @@ def with_bearer(request: httpx.Request, token: Secret) -> httpx.Request:
     return request
 
 
-async def send(
-    http: httpx.AsyncClient, build: BuildRequest, clock: Clock, timeout_seconds: float
-) -> Answer:
+async def send(http: httpx.AsyncClient, build: BuildRequest, clock: Clock, timeout_seconds: float) -> Answer:
     """Send one request and read its answer, body included; redirects are not followed.
 
     The frames below this one hold headers and bodies in plain, so no exception leaves with them.

@@ -16,14 +16,18 @@ from urllib.parse import parse_qs, urlsplit
 
 import duckdb
 import pytest
+from dlt.common.storages.live_schema_storage import LiveSchemaStorage
 
+from pipelines.pending import EXTRACTED
 from tests.campaign.ledger import CONTENT_TABLES, Ledger
 from tests.campaign.rounds import credentials
 from tests.campaign.stage import Attempt, Stage
 from tests.views.server import postgres_server
 
+from .conftest import Serve
+from .documents import profile, userinfo
 from .place import Place
-from .server import Reply, Request, ScriptedServer
+from .server import Reply, Request, ScriptedServer, says
 from .test_killed_loads import (
     assert_keys_are_unique,
     content,
@@ -75,8 +79,10 @@ def undisturbed(yesterday: Place, tmp_path_factory: pytest.TempPathFactory) -> P
 def own_disk(directory: Path) -> Iterator[bool]:
     """A small disk at that folder; False where this machine lets nobody mount one."""
     directory.mkdir(exist_ok=True)
-    options = ["-t", "tmpfs", "-o", "size=32m", "none", str(directory)]
-    mounted = not subprocess.run(["mount", *options], capture_output=True, check=False).returncode
+    mounted = False
+    if mount := shutil.which("mount"):
+        command = [mount, "-t", "tmpfs", "-o", "size=32m", "none", str(directory)]
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     try:
         yield mounted
     finally:
@@ -156,7 +162,7 @@ def test_the_disk_of_the_working_files_is_full(
         kept = f"what was polled is kept in {place.working_dir}"
         assert errors[0].endswith(kept if pending else "what was polled is not kept and is polled again")
         assert pending or instant == "polling"
-        if mounted:
+        if mounted and instant == "normalizing":  # what is normalized first thing next time
             status, errors = finish(place.start("load"))
             assert (status, len(errors)) == (1, 1)
             assert "disk is full" in errors[0]
@@ -176,8 +182,8 @@ def test_the_disk_of_the_duckdb_file_is_full(
         if mounted:
             ballast = fill(place.database.parent)
         else:
-            size = place.database.stat().st_size
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
+            # enough for what dlt notes of a load, too little for DuckDB's log
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1 << 17, 1 << 17))
         process.send_signal(signal.SIGCONT)
         status, errors = finish(process)
         assert (status, len(errors)) == (1, 1)
@@ -302,3 +308,39 @@ def test_postgres_goes_away_while_loading_and_stays_away(
         assert sealed
         assert sealed <= {row["poll_id"] for row in tables["polls"]}
         assert ledger.add([(failing, 1)], after, tables) == []
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("ever_loaded", [True, False])
+def test_a_kill_before_dlt_saves_its_schema_loses_nothing(
+    ever_loaded: bool,
+    serve: Serve,
+    place_for: Callable[[ScriptedServer], Place],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The package has a new column already; what dlt was writing besides is left half-written."""
+    document = userinfo("acc_one", [profile("pro_1")])
+    place = place_for(serve(lambda request: says(document)))
+    place.write_tokens(["one"])
+    options = {"endpoints": ("userinfo",)}
+    if ever_loaded:
+        place.load(**options)
+    document |= {"tomorrow": 7}
+
+    def half_done(storage: LiveSchemaStorage, name: str) -> None:
+        if any((place.working_dir / EXTRACTED).glob("*")):
+            (place.working_dir / "schemas" / "0123456789abcdef").touch()
+            raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LiveSchemaStorage, "commit_live_schema", half_done)
+        with pytest.raises(KilledError):
+            place.load(**options)
+    result = place.load(**options)
+    assert (len(result.finished_packages), result.quarantined_packages) == (1, [])
+    assert place.query("SELECT tomorrow FROM userinfo") == [(7,)]
+    assert place.query("SELECT kind FROM profile_changes") == [("first_seen",)]
+    assert [file.name for file in (place.working_dir / "schemas").iterdir()] == ["cronofy.schema.json"]

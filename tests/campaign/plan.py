@@ -42,5 +42,5 @@ def draw_round(seed: int, destination: str, number: int) -> Round:
         loses_working_directory=dice.random() < 0.12,
         turns=dice.random() < 0.35,
         resumes=dice.random() < 0.35,
-        by_command=dice.random() < 0.1,
+        by_command=dice.random() < 0.2,
     )

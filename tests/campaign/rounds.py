@@ -30,7 +30,8 @@ KEYS = {
     "userinfo": "token_key",
 }
 ACCOUNTS = 60
-FULL_DURATIONS = 5
+# few, because a machine is busy at times
+FULL_DURATIONS = 3
 
 Say = Callable[[str], None]
 

@@ -1,14 +1,24 @@
 """Payloads: every kind of principal, lenient about leaves, strict about structure."""
 
+import copy
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
+from dlt.common.schema import Schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sources.cronofy.answers import Answer, Outcome
+from sources.cronofy.capture import Capture, Known
 from sources.cronofy.errors import BadPayload
-from sources.cronofy.payloads import Payload, Profile, parse
+from sources.cronofy.frames import to_arrow
+from sources.cronofy.payloads import Payload, Profile, clean_text, parse
+from sources.cronofy.polling import interpret
+from sources.cronofy.privacy import PersonalData
+from sources.cronofy.tables import TABLES
 from tests.cronofy.bodies import (
     Json,
     account,
@@ -19,8 +29,10 @@ from tests.cronofy.bodies import (
     profile,
     profiles,
     service_account,
+    token,
     userinfo,
 )
+from tests.cronofy.clocks import START
 
 ENDPOINTS = ("userinfo", "account", "profiles")
 DEEP = b"[" * 600 + b"]" * 600
@@ -584,6 +596,101 @@ def assert_read_or_bad(endpoint: str, body: bytes) -> None:
 
 
 def _json(document: Any) -> bytes:
-    import json
-
     return json.dumps(document).encode()
+
+
+# real answers, each to be spoiled at any depth
+ANSWERS: list[tuple[str, Json]] = [
+    (
+        "userinfo",
+        userinfo(
+            profile("pro_1", profile_calendars=[calendar("cal_1"), calendar("cal_2")]),
+            profile("pro_2", connected=False, profile_calendars=[]),
+            conferencing_profiles=[conferencing("pro_z"), conferencing("pro_y", connected=False)],
+        ),
+    ),
+    ("userinfo", service_account()),
+    ("userinfo", older_service_account()),
+    ("userinfo", application_calendar()),
+    ("account", account(type="account")),
+    ("profiles", profiles(profile("pro_1"), profile("pro_2", connected=False))),
+]
+NESTED = st.sampled_from([100, 253, 254, 300, 1100]).map(lambda depth: "[" * depth + "]" * depth)
+# what JSON may say and Python's documents cannot: numbers beyond all bounds, half a surrogate pair, NUL
+RAW = st.one_of(
+    NESTED, st.sampled_from(["1e999", "9" * 400, "-0", '"\\ud800"', '"a\\u0000b"', "NaN", "\x00"])
+)
+PLACEHOLDER = "replaced-by-what-no-document-holds"
+PERSONAL_DATA = [
+    PersonalData.of("keep", None),
+    PersonalData.of("drop", None),
+    PersonalData.of("hash", "0123456789abcdef" * 2),
+]
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a document: what holds it, and its key there."""
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in keys:
+        yield value, key
+        yield from places(value[key])
+
+
+@st.composite
+def spoiled(draw: st.DrawFn) -> tuple[str, bytes]:
+    """A real answer with something removed, replaced, added or repeated, here and there."""
+    endpoint, answer = draw(st.sampled_from(ANSWERS))
+    holder = {"document": copy.deepcopy(answer)}
+    for _ in range(draw(st.integers(1, 3))):
+        where, key = draw(st.sampled_from(list(places(holder))))
+        action = draw(st.sampled_from(["replace", "remove", "add", "repeat", "raw"]))
+        if action == "remove" and where is not holder:
+            del where[key]
+        elif action == "add" and isinstance(where[key], dict):
+            where[key][draw(KEYS)] = draw(ANY_JSON)
+        elif action == "repeat" and isinstance(where, list):
+            where.append(copy.deepcopy(where[key]))
+        else:
+            where[key] = PLACEHOLDER if action == "raw" else draw(ANY_JSON)
+    body = json.dumps(holder.get("document")).replace(f'"{PLACEHOLDER}"', draw(RAW))
+    return endpoint, body.encode()
+
+
+@settings(deadline=None, max_examples=150)
+@given(spoiled(), st.sampled_from(PERSONAL_DATA))
+def test_a_real_answer_spoiled_anywhere_is_refused_or_stored_as_it_is(
+    answer: tuple[str, bytes], personal_data: PersonalData
+) -> None:
+    endpoint, body = answer
+    assert_read_or_bad(endpoint, body)
+    poll = interpret(token(), endpoint, Answer(Outcome.OK, START, START, 0, 200, body), None, personal_data)
+    assert poll.answer.outcome is (Outcome.BAD_PAYLOAD if poll.payload is None else Outcome.OK)
+    capture = Capture("run", Known(), set(TABLES))
+    capture.add(poll)
+    for name, rows in capture.rows.items():
+        found = to_arrow(TABLES[name], rows, "1", {}, Schema("cronofy").naming.normalize_path)
+        found.validate(full=True)
+        assert found.num_rows == len(rows)
+    assert_flags_are_those_of_the_body(endpoint, body, poll.payload, capture)
+
+
+def assert_flags_are_those_of_the_body(
+    endpoint: str, body: bytes, payload: Payload | None, capture: Capture
+) -> None:
+    """No flag is guessed: each that is stored stands in the body, and one that is none refuses it all."""
+    stored = {
+        (row["profile_type"], row["profile_id"]): row["profile_connected"] for row in capture.rows["profiles"]
+    }
+    if payload is None:
+        assert stored == {}
+        return
+    document = orjson.loads(body)
+    data = (document if endpoint == "profiles" else document.get("cronofy.data")) or {}
+    said: dict[tuple[str, str], bool] = {}
+    if endpoint != "account":
+        for profile_type, name in (("calendar", "profiles"), ("conferencing", "conferencing_profiles")):
+            for entry in (data.get(name) or []) if endpoint == "userinfo" or name == "profiles" else []:
+                key = (profile_type, clean_text(entry["profile_id"]))
+                assert isinstance(entry["profile_connected"], bool)
+                said[key] = said.get(key, True) and entry["profile_connected"]
+    assert stored == said
