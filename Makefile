@@ -45,6 +45,9 @@ test-lowest: setup ## the suite with the lowest versions pyproject.toml claims t
 	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable . --group dev
 	.venv-lowest/bin/python -m pytest
 
+campaign: setup ## kill loads at random instants, some hundred times, and check that nothing is lost
+	$(BIN)/python -m tests.campaign --kills 200 --destination duckdb,postgres $(CAMPAIGN_ARGS)
+
 audit: setup ## known vulnerabilities of what the lock file pins (asks a vulnerability service)
 	$(PYTHON) -m venv --clear .venv-audit
 	.venv-audit/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-audit.lock

@@ -28,6 +28,7 @@ GONE = re.compile(
     r"connection to server .* failed|server closed the connection|terminating connection|could not connect"
     r"|Connection refused|connection already closed"
 )
+DAMAGED = re.compile(r"Corrupt (database|WAL) file|Failure while replaying WAL")
 REFUSED = re.compile(r"authentication failed|no password supplied|(role|database) .* does not exist")
 # drivers may quote the URL they were given
 PASSWORD = re.compile(r"://[^/@\s]*@")
@@ -142,6 +143,8 @@ def _explain_reach(cause: BaseException) -> str | None:
     message = _first_line(cause)
     if locked := DUCKDB_LOCKED.search(message):
         return f"{locked[1]} is open in another process ({locked[2]}); close it there and run again"
+    if DAMAGED.search(message):
+        return f"the DuckDB file is damaged ({message}); put a backup in its place and run again"
     if REFUSED.search(message):
         return f"the warehouse refuses: {message}; correct its credentials in .dlt/secrets.toml"
     if GONE.search(message) or isinstance(cause, DestinationConnectionError):

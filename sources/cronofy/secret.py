@@ -51,3 +51,6 @@ class Hidden:
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("what is hidden is not pickled")

@@ -1,201 +1,175 @@
-"""No token appears in any output, log, trace, exception, dlt table or working file, also when things fail."""
+"""No secret appears in any output, log, trace, exception, dlt table or working file, also when things fail.
+
+`make leaks` plays more scenes of the same kind.
+"""
 
 import base64
-import binascii
 import gzip
+import html
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
-from .conftest import Serve
-from .documents import account, profile, userinfo
-from .place import COMMAND, Place, run
-from .server import Reply, Request, ScriptedServer, says
+from tests.campaign import leak_scenes
+from tests.campaign.canaries import ACCESS, FORMS, RELINK, SECRETS, Search, leaks
+from tests.campaign.leak_failures import FAULTS
+from tests.campaign.leak_stage import LOUD, STORES, Quoting, token_rows
 
-PlaceFor = Callable[[ScriptedServer], Place]
-ACCESS, REFRESH = "canary/ACCESS+token{}==", "canary/REFRESH+token{}=="
-LOUD = {"RUNTIME__LOG_LEVEL": "DEBUG", "PYTHONASYNCIODEBUG": "1"}
+from .place import COMMAND, Place, run
+from .threaded import ThreadedServer
+
 SCRIPT = """
 import dlt
 from sources.cronofy import cronofy_source
 print(dlt.pipeline("plain", destination="duckdb", dataset_name="cronofy").run(cronofy_source()))
 """
-
-
-def traces_of(secret: str) -> list[bytes]:
-    """What a secret looks like when it got out: as it is, escaped, URL-encoded, in base64 or hex."""
-    raw = secret.encode()
-    found = [raw, json.dumps(secret)[1:-1].encode(), quote(secret, safe="").encode(), quote(secret).encode()]
-    found.append(binascii.hexlify(raw))
-    for shift in range(3):  # wherever in a longer text it stood; the edges depend on the neighbours
-        encoded = base64.b64encode(b"\0" * shift + raw)[4:-4]
-        found += [encoded, encoded.replace(b"+", b"-").replace(b"/", b"_")]
-    return found
-
-
-# what all canaries share is what is searched for
-TRACES = [*traces_of("canary/ACCESS+token"), *traces_of("canary/REFRESH+token")]
-
-
-def leaks(content: bytes) -> list[bytes]:
-    return [trace for trace in TRACES if trace in content]
-
-
-def unpacked(path: Path) -> bytes:
-    content = path.read_bytes()
-    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-
-
-def leaking_files(directory: Path, allowed: set[str]) -> dict[str, list[bytes]]:
-    """Files below the directory that hold a canary, but for the stores that may."""
-    files = {path: unpacked(path) for path in directory.rglob("*") if path.is_file()}
-    return {
-        str(path.relative_to(directory)): leaks(content)
-        for path, content in files.items()
-        if path.name not in allowed and leaks(content)
-    }
-
-
-def stored_values(database: Path) -> Iterator[tuple[str, bytes]]:
-    """Every value of every table and view definition; dlt keeps its state compressed."""
-    with closing(duckdb.connect(str(database), read_only=True)) as connection:
-        tables = connection.execute(
-            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
-        ).fetchall()
-        for schema, table in tables:
-            for row in connection.execute(f'SELECT * FROM "{schema}"."{table}"').fetchall():
-                for value in row:
-                    yield table, str(value).encode()
-                    try:
-                        yield table, zlib.decompress(base64.b64decode(str(value)))
-                    except (ValueError, zlib.error):
-                        continue
-
-
-def echo(request: Request) -> dict[str, Reply]:
-    """Servers that quote the token in whatever place they have."""
-    token = request.token
-    quoting = json.dumps({"error": f"bad token {token}"}).encode()
-    header = (
-        ("location", f"/elsewhere?access_token={quote(token)}"),
-        ("www-authenticate", f"Bearer {token}"),
-    )
-    return {
-        "ok": says(userinfo("acc_1", [profile("pro_1")])),
-        "401": Reply(401, quoting, header, reason=f"Bad {token}"),
-        "403": Reply(403, quoting, header),
-        "500": Reply(500, f"<h1>{token}</h1>".encode(), header),
-        "redirect": Reply(302, b"", header),
-        "Retry-After": Reply(503, b"", (("retry-after", token),)),
-        "broken JSON": Reply(200, b'{"token": "' + token.encode()),
-        "wrong shape": Reply(200, json.dumps({"sub": {token: token}, token: 1}).encode()),
-        "a list": Reply(200, json.dumps([token]).encode()),
-        "bad status line": Reply(raw=f"HTTP/1.1 {token} {token}\r\n\r\n".encode()),
-        "bad header": Reply(raw=f"HTTP/1.1 200 OK\r\n{token}\r\nx y: {token}\r\n\r\n".encode()),
-        "bad length": Reply(raw=f"HTTP/1.1 200 OK\r\ncontent-length: {token}\r\n\r\n".encode()),
-        "bad encoding": Reply(200, b"x", (("content-encoding", token),)),
-        "bad charset": Reply(200, b"\xff", (("content-type", f"text/html; charset={token}"),)),
-        "cookie": Reply(401, b"", (("set-cookie", f"token={token}; path=/"),)),
-        "reset": Reply(cut="reset"),
-        "short": Reply(200, quoting, cut="short"),
-    }
-
-
-WAYS = tuple(echo(Request("userinfo", "")))
+ONCE = json.dumps(ACCESS.format(7))[1:-1]
+WRITTEN: dict[str, list[str]] = {
+    "plain": [f"Bearer {ACCESS.format(7)}", repr({"token": ACCESS.format(7)})],
+    "JSON": [ONCE, ONCE.replace("/", "\\/"), repr(json.dumps([ACCESS.format(7)]))],
+    "JSON in JSON": [json.dumps(json.dumps({"token": ACCESS.format(7)}))],
+    "URL": [quote(ACCESS.format(7)), quote(ACCESS.format(7), safe="")],
+    "HTML": [html.escape(ACCESS.format(7))],
+    "hex": [ACCESS.format(7).encode().hex()],
+    "base64": [base64.b64encode(f"{'x' * n}{ACCESS.format(7)}".encode()).decode() for n in range(4)],
+}
 
 
 @pytest.fixture
-def server(serve: Serve) -> ScriptedServer:
-    def answer(request: Request) -> Reply:
-        number = int("".join(filter(str.isdigit, request.token)) or 0)
-        if request.endpoint == "account":
-            return says(account("acc_1"))
-        return echo(request)[WAYS[number % len(WAYS)]]
+def search() -> Search:
+    return Search()
 
-    return serve(answer)
+
+def test_the_search_knows_every_form() -> None:
+    assert tuple(WRITTEN) == FORMS
+    for form, texts in WRITTEN.items():
+        assert [form in {found for _, found in leaks(text.encode())} for text in texts] == [True] * len(texts)
+    assert len(SECRETS) == 8
+    assert leaks(b"Bearer Secret(***)") == set()
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "log.txt": lambda text: text,
+    "rows.gz": gzip.compress,
+    "state.json": lambda text: json.dumps(
+        {"state": base64.b64encode(zlib.compress(text * 9)).decode()}
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_the_search_opens_what_is_packed(name: str, search: Search, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(PACKED[name](f"Bearer {ACCESS.format(7)}".encode()))
+    search.look_below("here", tmp_path, frozenset())
+    assert [key for key, found in search.hits.items() if ("access token", "plain") in found] == [
+        ("here", "working files", name)
+    ]
+    assert f"{search.summary()}".endswith("8 secrets in 7 forms: 1 hits")
+
+
+@pytest.mark.parametrize(("table", "hits"), [("profiles", 0), ("profile_changes", 0), ("polls", 1)])
+def test_relink_urls_have_their_tables(table: str, hits: int, search: Search, tmp_path: Path) -> None:
+    package = tmp_path / "load" / "normalized" / "1" / "new_jobs"
+    package.mkdir(parents=True)
+    pyarrow.parquet.write_table(pa.table({"x": [RELINK.format(1)]}), package / f"{table}.1.0.parquet")
+    with closing(duckdb.connect(str(tmp_path / "warehouse.duckdb"))) as connection:
+        connection.execute(f"CREATE TABLE {table} AS SELECT '{RELINK.format(1)}' AS x")
+    search.look_below("here", tmp_path, frozenset())
+    assert len(search.hits) == 2 * hits
+
+
+def assert_nothing_leaked(search: Search) -> None:
+    assert search.hits == {}
+    assert search.places
+
+
+def test_commands_and_servers_that_quote_secrets(search: Search, tmp_path: Path) -> None:
+    """Access tokens, refresh tokens before and after a refresh, the client secret, relink URLs."""
+    leak_scenes.quoting_servers(search, tmp_path, commands=False)
+    assert_nothing_leaked(search)
+
+
+def test_an_applications_own_table(search: Search, tmp_path: Path) -> None:
+    leak_scenes.own_table(search, tmp_path)
+    assert_nothing_leaked(search)
+
+
+@pytest.mark.parametrize("endpoint", ["userinfo", "token"])
+def test_a_killed_load_and_the_next_one(endpoint: str, search: Search, tmp_path: Path) -> None:
+    leak_scenes.killed(search, tmp_path, endpoint)
+    assert_nothing_leaked(search)
+
+
+FAILURES = (
+    "sources.cronofy.sweep.Capture.add",
+    "sources.cronofy.refresh.Refresher._keep",
+    "dlt.normalize.normalize.w_normalize_files",
+    "destination",
+    "cancelled",
+    "their store: current",
+    "token file: blank in a token.csv",
+    "token file: half a line.jsonl",
+    "database: an @ in the password",
+    "query of bad rows",
+    "update of no column",
+)
+
+
+def test_tracebacks_with_locals(search: Search, tmp_path: Path) -> None:
+    """As the standard library and rich show them, whatever fails."""
+    assert leak_scenes.failing(search, tmp_path, *FAILURES) == set(FAILURES)
+    assert search.sizes["tracebacks", "locals"] > 1_000_000
+    assert_nothing_leaked(search)
+    assert set(FAILURES) & set(FAULTS)
+
+
+def test_nothing_that_holds_a_secret_shows_it(search: Search, tmp_path: Path) -> None:
+    leak_scenes.representations(search, tmp_path)
+    assert_nothing_leaked(search)
 
 
 @pytest.fixture
-def place(server: ScriptedServer, place_for: PlaceFor) -> Place:
-    place = place_for(server)
-    lines = ["key,access_token,refresh_token"]
-    lines += [f"key{n},{ACCESS.format(n)},{REFRESH.format(n)}" for n in range(2 * len(WAYS))]
-    place.tokens_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return place
-
-
-def assert_nothing_leaked(place: Place, *outputs: str) -> None:
-    assert [leaks(output.encode()) for output in outputs] == [[] for _ in outputs]
-    assert leaking_files(place.directory, allowed={"tokens.csv", "secrets.toml"}) == {}
-    for database in place.directory.glob("*.duckdb"):
-        assert {table for table, value in stored_values(database) if leaks(value)} == set()
-
-
-def test_the_search_finds_what_it_looks_for(tmp_path: Path) -> None:
-    secret = ACCESS.format(7)
-    for text in (f"Bearer {secret}", quote(secret), base64.b64encode(f"xy{secret}".encode()).decode()):
-        assert leaks(text.encode())
-        (tmp_path / "log.txt").write_text(text, encoding="utf-8")
-        assert leaking_files(tmp_path, set())
-    assert not leaks(b"Bearer Secret(***)")
-
-
-def test_a_load_of_servers_that_quote_the_token(place: Place, server: ScriptedServer) -> None:
-    done = place.run("-v", "load", "--json", **LOUD)
-    assert done.returncode == 1, done.stderr
-    assert json.loads(done.stdout)["polled_tokens"] == 2 * len(WAYS)
-    assert all(request.token.startswith("canary/ACCESS") for request, _ in server.log)
-    assert "DEBUG" in done.stderr
-    assert (place.working_dir / "trace.pickle").is_file()
-    assert {"_dlt_loads", "_dlt_pipeline_state"} <= {table for table, _ in stored_values(place.database)}
-    assert place.counts()["polls"] > 2 * len(WAYS)
-    assert_nothing_leaked(place, done.stdout, done.stderr)
-
-
-def test_a_killed_load_leaves_no_token_in_the_working_files(place: Place, server: ScriptedServer) -> None:
-    server.script = lambda request: Reply(delay=30)
-    process = place.start("load", **LOUD)
-    while not server.log:
-        assert process.poll() is None, process.communicate()
-    process.kill()
-    outputs = process.communicate(timeout=30)
-    assert any(place.data_dir.rglob("*.json"))
-    assert_nothing_leaked(place, *outputs)
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path, "http://127.0.0.1:1")
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=("loads", "fails"))
-def test_the_plain_source_with_tokens_from_secrets_toml(place: Place, *, fails: bool) -> None:
+def test_the_plain_source_with_tokens_from_secrets_toml(
+    search: Search, tmp_path: Path, *, fails: bool
+) -> None:
     """dlt traces the configuration that sources resolve, secrets among it."""
-    settings = place.directory / ".dlt"
-    settings.mkdir()
-    tokens = [
-        {"key": f"key{n}", "access_token": ACCESS.format(n), "refresh_token": REFRESH.format(n)}
-        for n in (0, 1)
-    ]
-    inline = ", ".join("{" + ", ".join(f'{k} = "{v}"' for k, v in token.items()) + "}" for token in tokens)
-    (settings / "secrets.toml").write_text(
-        f'[sources.cronofy]\ntokens = [{inline}, "{ACCESS.format(2)}"]\n', encoding="utf-8"
-    )
-    environment = place.environment(**LOUD)
-    del environment["SOURCES__CRONOFY__TOKENS_FILE"]
-    if fails:
-        environment["DESTINATION__DUCKDB__CREDENTIALS"] = str(place.directory)
-    done = run([sys.executable, "-c", SCRIPT], place.directory, environment)
+    with ThreadedServer(Quoting()) as server:
+        place = Place(tmp_path, server.base_url)
+        settings = place.directory / ".dlt"
+        settings.mkdir()
+        inline = ", ".join(
+            "{" + ", ".join(f"{name} = {json.dumps(value)}" for name, value in row.items()) + "}"
+            for row in token_rows((0, 1))
+        )
+        (settings / "secrets.toml").write_text(
+            f"[sources.cronofy]\ntokens = [{inline}, {json.dumps(ACCESS.format(2))}]\n", encoding="utf-8"
+        )
+        environment = place.environment(**LOUD)
+        del environment["SOURCES__CRONOFY__TOKENS_FILE"]
+        if fails:
+            environment["DESTINATION__DUCKDB__CREDENTIALS"] = str(place.directory)
+        done = run([sys.executable, "-c", SCRIPT], place.directory, environment)
     assert (done.returncode != 0) is fails, done.stderr
     assert ("Traceback" in done.stderr) is fails
-    trace_files = list(place.data_dir.rglob("trace.pickle"))
-    assert trace_files
-    assert all(
-        b"SOURCES__CRONOFY" in path.read_bytes() or b"cronofy" in path.read_bytes() for path in trace_files
-    )
-    assert_nothing_leaked(place, done.stdout, done.stderr)
+    assert any(b"cronofy" in path.read_bytes() for path in place.data_dir.rglob("trace.pickle"))
+    for output in (done.stdout, done.stderr):
+        search.look("plain source", "outputs", "all", [output.encode()])
+    search.look_below("plain source", tmp_path, STORES)
+    assert_nothing_leaked(search)
 
 
 SECRET = ACCESS.format(1)
@@ -204,18 +178,18 @@ BROKEN_STORES: dict[str, tuple[str, str]] = {
     "token under data_center": ("tokens.csv", f"key,data_center,access_token\none,{SECRET},us\n"),
     "space in a token": ("tokens.csv", f"key,access_token\none,{SECRET} x\n"),
     "the same key twice": ("tokens.csv", f"key,access_token\none,{SECRET}\none,{SECRET}\n"),
-    "half a JSON line": ("tokens.jsonl", f'{{"key": "one", "access_token": "{SECRET}"'),
+    "half a JSON line": ("tokens.jsonl", '{"key": "one", "access_token": ' + json.dumps(SECRET)),
     "a list in a JSON line": ("tokens.jsonl", json.dumps([SECRET])),
     "an object for a token": ("tokens.jsonl", json.dumps({"access_token": {"value": SECRET}})),
     "not Parquet": ("tokens.parquet", SECRET),
-    "half a TOML list": (".dlt/secrets.toml", f'[sources.cronofy]\ntokens = ["{SECRET}",\n'),
-    "a TOML string": (".dlt/secrets.toml", f'[sources.cronofy]\ntokens = "{SECRET}"\n'),
-    "a TOML table": (".dlt/secrets.toml", f'[sources.cronofy.tokens]\none = "{SECRET}"\n'),
+    "half a TOML list": (".dlt/secrets.toml", f"[sources.cronofy]\ntokens = [{json.dumps(SECRET)},\n"),
+    "a TOML string": (".dlt/secrets.toml", f"[sources.cronofy]\ntokens = {json.dumps(SECRET)}\n"),
+    "a TOML table": (".dlt/secrets.toml", f"[sources.cronofy.tokens]\none = {json.dumps(SECRET)}\n"),
 }
 
 
 @pytest.mark.parametrize("case", BROKEN_STORES)
-def test_a_broken_store_is_refused_without_being_quoted(case: str, place: Place) -> None:
+def test_a_broken_store_is_refused_without_being_quoted(case: str, place: Place, search: Search) -> None:
     name, text = BROKEN_STORES[case]
     store = place.directory / name
     store.parent.mkdir(exist_ok=True)
@@ -228,6 +202,6 @@ def test_a_broken_store_is_refused_without_being_quoted(case: str, place: Place)
     done = run([str(COMMAND), "-v", "load"], place.directory, environment)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
-    allowed = {"tokens.csv", store.name}
-    assert leaks(done.stderr.encode()) == []
-    assert leaking_files(place.directory, allowed) == {}
+    search.look("broken store", "stderr", case, [done.stderr.encode()])
+    search.look_below("broken store", place.directory, frozenset({store.name}))
+    assert_nothing_leaked(search)

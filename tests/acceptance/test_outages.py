@@ -1,4 +1,4 @@
-"""Outages, missing plans and signals: little is asked in vain, nothing is lost, and the next load does the rest."""
+"""Outages, missing plans, signals: little is asked in vain, nothing is lost, the next load does the rest."""
 
 import csv
 import json
@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -93,9 +92,14 @@ TROUBLES: dict[str, tuple[Reply, str]] = {
 @pytest.mark.parametrize(
     ("trouble", "tokens"),
     [
-        *(("503", 10), ("hangs", 10)),
-        *(("503", 50), ("resets", 50), ("429", 50)),
-        *((trouble, 1000) for trouble in TROUBLES),
+        ("503", 10),
+        ("429", 10),
+        ("resets", 50),
+        ("hangs", 50),
+        ("503", 1000),
+        ("resets", 1000),
+        ("hangs", 1000),
+        ("429", 1000),
     ],
 )
 def test_a_server_that_fails_everything_is_asked_little_and_each_poll_has_its_row(
@@ -127,11 +131,11 @@ def test_the_run_after_an_outage_begins_with_what_was_skipped_and_loads_all(
     weather = Weather(lambda _: Reply(503))
     server = serve(weather)
     place = place_for(server)
-    place.write_tokens(keys(300))
+    place.write_tokens(keys(250))
     load(place, endpoints=BOTH)
     polls = place.rows("polls")
-    skipped = set(keys(300)) - {row["token_key"] for row in polls if row["attempts"]}
-    assert len(skipped) > 100
+    skipped = set(keys(250)) - {row["token_key"] for row in polls if row["attempts"]}
+    assert len(skipped) > 50
 
     weather.script = good
     server.log.clear()
@@ -139,8 +143,8 @@ def test_the_run_after_an_outage_begins_with_what_was_skipped_and_loads_all(
     load(place, endpoints=("userinfo",), max_requests=len(skipped))
     assert asked(server.log) == skipped
     load(place, endpoints=BOTH)
-    assert loaded(place) == set(keys(300))
-    assert len(place.rows("account")) == 300
+    assert loaded(place) == set(keys(250))
+    assert len(place.rows("account")) == 250
 
 
 def test_the_command_says_once_what_is_wrong_and_exits_with_1(
@@ -152,12 +156,10 @@ def test_the_command_says_once_what_is_wrong_and_exits_with_1(
     found = CliRunner().invoke(cli, ["load", "--json"], env=place.environment(), catch_exceptions=False)
     assert found.exit_code == 1
     lines = [line.split(" ", 2)[2] for line in found.stderr.splitlines() if "polling:" not in line]
-    assert lines[:2] == [
-        "WARNING us: 30 answers in a row failed (server_error); waiting for it to recover",
-        "ERROR us does not recover (server_error): the rest of its tokens is skipped,"
-        " and first in the next run",
-    ]
-    assert [line.startswith("ERROR 100 of 100 tokens") for line in lines[2:]] == [True]
+    tripped, opened, judged = lines
+    assert tripped == "WARNING us: 30 answers in a row failed (server_error); waiting for it to recover"
+    assert opened.startswith("ERROR us does not recover (server_error): the rest of its tokens is skipped")
+    assert judged.startswith("ERROR 100 of 100 tokens")
     summary = json.loads(found.stdout)
     assert set(summary["outcomes"]) == {"server_error", "skipped"}
     assert summary["polls"] == 200
@@ -167,7 +169,7 @@ def test_the_command_says_once_what_is_wrong_and_exits_with_1(
 def test_a_data_center_that_is_down_leaves_the_others_alone(
     trouble: str, serve: Serve, place_for: PlaceFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reply, _ = TROUBLES[trouble]
+    reply, outcome = TROUBLES[trouble]
     down, fine = serve(lambda _: reply), serve(good)
     monkeypatch.setitem(DATA_CENTERS, "us", down.base_url)
     monkeypatch.setitem(DATA_CENTERS, "de", fine.base_url)
@@ -180,9 +182,9 @@ def test_a_data_center_that_is_down_leaves_the_others_alone(
     load(place, replace(HURRIED, timeout_seconds=0.5), endpoints=BOTH)
 
     assert loaded(place) == set(keys(300, "de"))
+    found = Counter((row["data_center"], row["outcome"]) for row in place.rows("polls"))
+    assert found["de", "ok"] == found["us", outcome] + found["us", "skipped"] == 600, found
     assert len(place.rows("account")) == 300
-    by_center = Counter((row["data_center"], row["outcome"] == "ok") for row in place.rows("polls"))
-    assert by_center == {("us", False): 600, ("de", True): 600}
     assert len(down.log) <= 330
     assert asked(down.log) <= set(keys(300, "us"))
     assert asked(fine.log) == set(keys(300, "de"))
@@ -223,10 +225,8 @@ def test_an_endpoint_the_plan_lacks_is_given_up_soon_and_the_other_one_is_loaded
         (missing, "plan_required", 402): server.calls[missing],
         (missing, "skipped", None): 400 - server.calls[missing],
     }
-    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
-        f"us answers 402 to /v1/{missing}: the application's Cronofy plan lacks it; it is not called again"
-        " in this run"
-    ]
+    [error] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert error.startswith(f"us answers 402 to /v1/{missing}: the application's Cronofy plan lacks it")
 
 
 def test_one_tokens_402_stops_nothing(serve: Serve, place_for: PlaceFor) -> None:
@@ -264,7 +264,9 @@ def signalled(
 
 def hanging(request: Request) -> Reply:
     """Good answers after a moment; every fortieth token gets none."""
-    return Reply(delay=FOR_EVER) if request.token.endswith("9") and request.token[-2] in "37" else slow(request)
+    return (
+        Reply(delay=FOR_EVER) if request.token.endswith("9") and request.token[-2] in "37" else slow(request)
+    )
 
 
 def slow(request: Request) -> Reply:

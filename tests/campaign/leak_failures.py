@@ -8,6 +8,7 @@ import asyncio
 import errno
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -232,7 +233,7 @@ def with_locals(error: BaseException) -> Iterator[str]:
         suppress=[dlt, __file__],
     )
     console.print(shown)
-    yield console.export_text()
+    yield re.sub(" {3,}", "  ", console.export_text())
 
 
 def _shown(variable: tuple[str, Any]) -> str:

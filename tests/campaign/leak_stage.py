@@ -5,7 +5,7 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,7 @@ def token_rows(numbers: Iterable[int]) -> list[dict[str, str]]:
 QUOTED, PLAIN = range(3 * len(WAYS)), range(3 * len(WAYS), 3 * len(WAYS) + 10)
 # one that is well, one that is well after a refresh, some whose refresh is refused, and one to relink
 FEW = (0, len(WAYS), *(2 * len(WAYS) + WAYS.index(way) for way in ("401", "400", "broken JSON")), PLAIN[0])
+MIXED = (*FEW, *PLAIN[1:])
 
 
 @dataclass
@@ -148,18 +149,23 @@ class Stage:
             writer.writerows(rows)
 
     def run(
-        self, *arguments: str, status: int | None = 0, shows_relink: bool = False, **environment: str
+        self,
+        *arguments: str,
+        settings: Mapping[str, str] | None = None,
+        status: int | None = 0,
+        shows_relink: bool = False,
     ) -> str:
         """One command with all its logging on; its command line is looked at while it runs.
 
         Args:
+            settings: of the environment, beside the usual ones.
             status: what it must end with.
             shows_relink: its results may hold relink URLs.
 
         Returns:
             What it printed to stdout.
         """
-        process = self.place.start("-v", *arguments, **(LOUD | CLIENT | environment))
+        process = self.place.start("-v", *arguments, **{**LOUD, **CLIENT, **(settings or {})})
         watch = threading.Thread(target=self._watch, args=(process.pid,))
         watch.start()
         out, err = process.communicate(timeout=300)

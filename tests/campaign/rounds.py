@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,6 +33,7 @@ KEYS = {
 ACCOUNTS = 60
 # few, because a machine is busy at times
 FULL_DURATIONS = 3
+REPORT_EVERY = 10
 
 Say = Callable[[str], None]
 
@@ -292,34 +294,46 @@ class Campaign:
     check_views_every: int = 10
     findings: Findings = field(default_factory=Findings)
     postgres_uri: str = ""
+    _warehouses: int = 0
 
     def run(self, kills: int, seconds: float, durations: Sequence[float] = ()) -> Findings:
         """Play; `durations` of undisturbed loads are measured unless given."""
         deadline = time.monotonic() + seconds
         known = list(durations) or self._measured()
-        with self._chronicle("main") as chronicle:
-            number = 0
-            while self.findings.kills < kills and time.monotonic() < deadline:
-                self._round(draw_round(self.seed, self.destination, number), chronicle, known)
-                number += 1
-                if number % 10 == 0:
-                    self._report(known)
-            if chronicle.findings.rounds:
-                chronicle.check_views()
+        numbers = count()
+        while self.findings.kills < kills and time.monotonic() < deadline:
+            # a warehouse in which something was found would show it again and again
+            faults = self.findings.faults
+            with self._chronicle() as chronicle:
+                while (
+                    self.findings.faults == faults
+                    and self.findings.kills < kills
+                    and time.monotonic() < deadline
+                ):
+                    plan = draw_round(self.seed, self.destination, next(numbers))
+                    self._round(plan, chronicle, known)
+                    if (plan.number + 1) % REPORT_EVERY == 0:
+                        self._report(known)
+                if self.findings.faults == faults:
+                    chronicle.check_views()
         return self.findings
 
     def _round(self, plan: Round, chronicle: Chronicle, durations: list[float]) -> None:
-        if plan.first:
-            with self._chronicle(f"first{plan.number}") as beginning:
-                beginning.play(plan, durations)
-                beginning.check_views()
-            return
-        chronicle.play(plan, durations)
-        if (plan.number + 1) % self.check_views_every == 0:
-            chronicle.check_views()
+        with ExitStack() as stack:
+            if plan.first:
+                chronicle = stack.enter_context(self._chronicle())
+            try:
+                chronicle.play(plan, durations)
+                if plan.first or (plan.number + 1) % self.check_views_every == 0:
+                    chronicle.check_views()
+            except Exception as error:  # noqa: BLE001 - a warehouse that cannot be read is a finding
+                said = f"{type(error).__name__}: {error}".replace("\n", " ")
+                self.findings.wrong.append(
+                    f"round {plan.number} ({plan}) in {chronicle.stage.place.directory}: {said[:1000]}"
+                )
 
     def _measured(self) -> list[float]:
-        with self._chronicle("measured") as chronicle:
+        with self._chronicle() as chronicle:
             durations = []
             for _ in range(4):
                 chronicle.stage.world.turn()
@@ -328,7 +342,10 @@ class Campaign:
         return durations[1:]
 
     @contextmanager
-    def _chronicle(self, name: str) -> Iterator[Chronicle]:
+    def _chronicle(self) -> Iterator[Chronicle]:
+        """A warehouse of its own, with a world that begins anew."""
+        self._warehouses += 1
+        name = f"warehouse{self._warehouses}"
         directory = self.directory / name
         directory.mkdir(parents=True)
         world = World(seed=self.seed, accounts=self.accounts)

@@ -27,7 +27,7 @@ from tests.acceptance.place import COMMAND, Place, Row
 from tests.acceptance.server import Reply, Request, ScriptedServer
 from tests.acceptance.world import World
 
-HOLD = timedelta(seconds=4)
+HOLD = timedelta(seconds=30)
 SLOWEST_ANSWER = 0.4
 Log = list[tuple[Request, Reply]]
 
