@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format test test-lowest campaign audit bench lock clean
+.PHONY: help setup demo lint format test test-lowest campaign leaks audit bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ audit: setup ## known vulnerabilities of what the lock file pins (asks a vulnera
 	$(PYTHON) -m venv --clear .venv-audit
 	.venv-audit/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-audit.lock
 	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+
+leaks: setup ## look for secrets in all that loads say, write and leave behind
+	$(BIN)/python -m tests.campaign.leaks
 
 bench: setup ## ratios against a bare loop, peak memory
 	$(BIN)/python -m benchmarks

@@ -156,8 +156,11 @@ def _transport_outcome(error: Exception) -> Outcome:
 
 
 def _transport_message(error: Exception) -> str:
-    """The error's class, and what the operating system says of it: our words, nobody else's."""
+    """The error's class, and what the system or OpenSSL says of it: our words, nobody else's."""
     cause = error.__cause__ or error
+    verification = getattr(cause, "certificate_error", None)
+    if isinstance(verification, ssl.SSLCertVerificationError):
+        return f"{type(cause).__name__}: {verification.verify_message}"
     number = getattr(cause, "errno", None)
     said = f": {os.strerror(number)}" if isinstance(number, int) and number > 0 else ""
     return f"{type(cause).__name__}{said}"

@@ -89,15 +89,21 @@ def unfolded(content: bytes) -> Iterator[bytes]:
             continue
 
 
+def unpacked(path: Path) -> bytes:
+    """The bytes of a file, gzipped or not."""
+    content = path.read_bytes()
+    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+
+
 def file_contents(path: Path) -> Iterator[bytes]:
     """All that a file holds, in whatever it is packed."""
-    content = path.read_bytes()
+    content = unpacked(path)
     if content[:4] == b"PAR1":
         yield content
         with suppress(pa.ArrowException, OSError):  # its writer was killed
             yield str(pyarrow.parquet.read_table(path).to_pydict()).encode()
         return
-    yield from unfolded(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
+    yield from unfolded(content)
 
 
 def stored_values(database: Path) -> Iterator[tuple[str, bytes]]:
