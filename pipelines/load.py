@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from sources.cronofy.capture import poll_row
 from sources.cronofy.clock import Clock, SystemClock
 from sources.cronofy.conduct import Conduct
 from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.feed import Feed
 from sources.cronofy.knowledge import Row, WarehouseKnowledge
 from sources.cronofy.plan import plan_polls
 from sources.cronofy.polling import Poll, PollTask
@@ -33,7 +34,7 @@ from sources.cronofy.settings import (
     revealed,
 )
 from sources.cronofy.stores import TokenStore, open_store
-from sources.cronofy.sweep import RecordedPolls, Rows, Sweep, new_run_id
+from sources.cronofy.sweep import BATCH_POLLS, RecordedPolls, Rows, Sweep, new_run_id
 from sources.cronofy.tables import POLLS, PROFILE_CHANGES, TABLES
 from sources.cronofy.tokens import Token
 
@@ -44,9 +45,9 @@ logger = logging.getLogger("dlt_cronofy")
 
 # a container is given 30 s between SIGTERM and SIGKILL; loading what was polled takes some of them
 STOP_GRACE_SECONDS = 5.0
-# A batch is what a killed run loses at most: about a minute of polling, within these bounds.
 CONTENT = tuple(name for name in TABLES if name != POLLS.name)
-MIN_BATCH_TOKENS, MAX_BATCH_TOKENS = 250, 5000
+# a package and the polls that wait for the next one are what a killed run loses
+MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 10_000
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,6 @@ class Tally:
 
     def add_poll(self, poll: Poll) -> None:
         """Count one poll; `/v1/account` is no evidence of a token's health beside another endpoint."""
-        self._poll_rows.append(poll_row(poll, self._run_id))
         self.outcomes[poll.answer.outcome.value] += 1
         ok = poll.answer.outcome is Outcome.OK
         if poll.answer.outcome is Outcome.SKIPPED:
@@ -130,8 +130,12 @@ class Tally:
             self._seen[poll.token.key] = ok
         self._on_progress(len(self._seen.keys() | self._skipped))
 
+    def add_captured(self, polls: list[Poll]) -> None:
+        """Polls whose content is part of the present package: they go with it."""
+        self._poll_rows += [poll_row(poll, self._run_id) for poll in polls]
+
     def take_poll_rows(self) -> list[Row]:
-        """The rows of the polls counted since the last call."""
+        """The rows of the polls captured since the last call."""
         rows, self._poll_rows = self._poll_rows, []
         self.rows[POLLS.name] += len(rows)
         return rows
@@ -256,39 +260,42 @@ class Load:
         )
 
     def _sweep(self, tasks: Sequence[PollTask], tally: Tally, result: LoadResult) -> None:
+        """Poll all tasks, and load what was polled package by package meanwhile."""
+        if not tasks:
+            return
         conduct = self._conduct(tasks)
+        size = package_polls(self.settings.requests_per_minute)
         try:
-            self._sweep_batches(tasks, tally, result, conduct)
+            with Feed(
+                self.settings, conduct, self.clock, tasks, min(size, BATCH_POLLS), tally.add_poll
+            ) as feed:
+                while feed.has_more():
+                    self._load_package(feed, size, tally, result.run_id)
         finally:
+            result.requests = conduct.budget.requests
+            result.stopped_by = self.allowance.exhausted_by(self.clock.monotonic())
             if conduct.refresher is not None:
                 conduct.refresher.finish()
                 result.lost_refresh_tokens = conduct.refresher.lost
 
-    def _sweep_batches(
-        self, tasks: Sequence[PollTask], tally: Tally, result: LoadResult, conduct: Conduct
-    ) -> None:
-        for batch in _batches(tasks, self.settings.requests_per_minute):
-            sweep = Sweep(
-                self.settings,
-                tasks=batch,
-                clock=self.clock,
-                conduct=conduct,
-                run_id=result.run_id,
-                on_poll=tally.add_poll,
-                on_batch=tally.add_rows,
-            )
-            # Two packages, loaded in this order: a poll in the warehouse says that all it showed is there
-            # too, whenever a kill comes and whatever becomes of the working directory.
-            source = cronofy_source(sweep=sweep, endpoints=self.options.endpoints)
-            self.pipeline.extract(source.with_resources(*CONTENT))
-            polls = RecordedPolls(tally.take_poll_rows())
-            self.pipeline.extract(cronofy_source(sweep=polls).with_resources(POLLS.name))
-            self.pipeline.normalize()
-            self.pipeline.load()
-            result.requests = conduct.budget.requests
-            result.stopped_by = self.allowance.exhausted_by(self.clock.monotonic())
-            if result.stopped_by:
-                break
+    def _load_package(self, feed: Feed, size: int, tally: Tally, run_id: str) -> None:
+        sweep = Sweep(
+            self.settings,
+            clock=self.clock,
+            feed=feed,
+            polls=size,
+            run_id=run_id,
+            on_captured=tally.add_captured,
+            on_batch=tally.add_rows,
+        )
+        # Two packages, loaded in this order: a poll in the warehouse says that all it showed is there
+        # too, whenever a kill comes and whatever becomes of the working directory.
+        source = cronofy_source(sweep=sweep, endpoints=self.options.endpoints)
+        self.pipeline.extract(source.with_resources(*CONTENT))
+        polls = RecordedPolls(tally.take_poll_rows())
+        self.pipeline.extract(cronofy_source(sweep=polls).with_resources(POLLS.name))
+        self.pipeline.normalize()
+        self.pipeline.load()
 
     def _recent_requests(self) -> list[float]:
         """Ages in seconds of the requests of the last minute: the server still counts them."""
@@ -330,7 +337,6 @@ class Load:
         return result
 
 
-def _batches(tasks: Sequence[PollTask], requests_per_minute: float) -> Iterator[Sequence[PollTask]]:
-    size = int(min(MAX_BATCH_TOKENS, max(MIN_BATCH_TOKENS, requests_per_minute)))
-    for start in range(0, len(tasks), size):
-        yield tasks[start : start + size]
+def package_polls(requests_per_minute: float) -> int:
+    """How many polls are loaded together: about a minute of polling, within bounds."""
+    return int(min(MAX_PACKAGE_POLLS, max(MIN_PACKAGE_POLLS, requests_per_minute)))

@@ -15,9 +15,13 @@ from .places import MAX_OPEN
 from .privacy import KEEP, PersonalData
 from .settings import ACCOUNT, PROFILES
 from .tokens import Token
+from .transport import MAX_BODY_BYTES
 
 # a parsed body takes some ten times its bytes; a batch of large ones is cut short
-MAX_BATCH_BYTES = 16 * 1024 * 1024
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+LARGE_BODY_BYTES = 256 * 1024
+# slow polling is loaded by and by
+LONGEST_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +87,14 @@ class Poller:
         abandoning = asyncio.create_task(self._abandon_late(workers))
         try:
             while not all_done.done():
-                await self._ready.wait()
+                is_late = not await _is_set_within(self._ready, LONGEST_WAIT_SECONDS)
                 self._ready.clear()
-                while self._is_full():
+                while self._is_full() or (is_late and self._answered):
+                    is_late = False
                     yield self._take_batch()
             _raise_fault(all_done.result())
-            if self._answered:
-                yield list(self._answered)
+            while self._answered:
+                yield self._take_batch()
         finally:
             for task in (abandoning, *workers):
                 task.cancel()
@@ -116,12 +121,17 @@ class Poller:
     def _is_full(self, batches: int = 1) -> bool:
         return (
             len(self._answered) >= batches * self._batch_size
-            or self._answered_bytes >= batches * MAX_BATCH_BYTES
+            # a body that waits for room always finds the batch before it full
+            or self._answered_bytes >= batches * MAX_BATCH_BYTES - MAX_BODY_BYTES
         )
 
     def _take_batch(self) -> list[Poll]:
-        batch = [self._answered.popleft() for _ in range(min(len(self._answered), self._batch_size))]
-        self._answered_bytes -= sum(poll.body_bytes for poll in batch)
+        batch: list[Poll] = []
+        size = 0
+        while self._answered and len(batch) < self._batch_size and size < MAX_BATCH_BYTES:
+            batch.append(self._answered.popleft())
+            size += batch[-1].body_bytes
+        self._answered_bytes -= size
         return batch
 
     def _affordable(self, endpoints: tuple[str, ...]) -> tuple[str, ...]:
@@ -139,6 +149,8 @@ class Poller:
             if answer is None:  # out of time: nothing was sent, so there is no poll to record
                 self._conduct.allowance.give_back(len(unpolled) - 1)
                 return
+            if len(answer.body) > LARGE_BODY_BYTES:
+                await self._wait_for_room(answer)
             account_id = self._record(task, endpoint, answer, account_id)
             if answer.outcome in (Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED):
                 # the credential or the application was refused, not the endpoint: another call is wasted
@@ -172,6 +184,14 @@ class Poller:
             if answer is not None or not permit.is_withdrawn or not allowance.take(1):
                 return answer
 
+    async def _wait_for_room(self, answer: Answer) -> None:
+        """Leave a large body unread until earlier ones were taken: reading it takes ten times its bytes."""
+        while self._answered_bytes + len(answer.body) > MAX_BATCH_BYTES and self._answered:
+            self._ready.set()
+            await asyncio.sleep(0.01)
+        # the order of the answers is that of polled_at
+        answer.polled_at = self._clock.now()
+
     def _skip(self, task: PollTask, endpoints: Iterable[str], message: str, account_id: str | None) -> None:
         for endpoint in endpoints:
             self._conduct.allowance.give_back(1)
@@ -184,6 +204,14 @@ class Poller:
         self._answered_bytes += poll.body_bytes
         self._on_poll(poll)
         return poll.account_id
+
+
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _raise_fault(ends: Iterable[BaseException | None]) -> None:

@@ -1,6 +1,7 @@
 """A sweep: poll tasks in, Arrow tables out, batch by batch."""
 
 import asyncio
+import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,20 +11,18 @@ from pathlib import Path
 import dlt
 
 from .capture import Capture, Known, changed_accounts
-from .client import CronofyClient
 from .clock import Clock, SystemClock
 from .conduct import Conduct
-from .exchange import Exchange
+from .feed import Feed
 from .knowledge import Knowledge, Row, protected_content, protected_history
 from .plan import plan_polls
-from .polling import Poll, Poller, PollTask
+from .polling import Poll
 from .privacy import PersonalData
 from .refresh import open_refresher
 from .settings import PollingSettings
 from .stores import TokenStore
 from .tables import POLLS, PROFILE_CHANGES
 from .tokens import Token
-from .transport import open_http
 
 # one batch is captured and handed to dlt at a time
 BATCH_POLLS = 1000
@@ -41,63 +40,59 @@ class Sweep:
     """What one pass over tokens needs: all that is injected.
 
     Attributes:
-        tokens: polled as far as due; ignored when `tasks` is given.
-        tasks: what to poll, already planned.
-        conduct: shared with other sweeps of the same run; one of its own otherwise.
-        store: where refreshed tokens are written back, for a sweep that is a run of its own.
+        tokens: polled as far as due; ignored when there is a feed.
         every: tokens with a successful poll younger than this are not due.
-        on_poll: told of every poll as it is answered.
+        store: where refreshed tokens are written back.
+        feed: the polls of a run under way, of which this sweep takes a part; polls of its own otherwise.
+        polls: how many of them it takes, give or take a batch.
+        on_captured: told of the polls of every batch.
         on_batch: told of the new rows of every batch.
     """
 
     settings: PollingSettings
     tokens: Sequence[Token] = ()
-    tasks: Sequence[PollTask] | None = None
     every: timedelta = timedelta(0)
     clock: Clock = field(default_factory=SystemClock)
-    conduct: Conduct | None = None
     store: TokenStore | None = None
+    feed: Feed | None = None
+    polls: float = math.inf
     run_id: str = ""
-    on_poll: Callable[[Poll], None] = lambda _: None
+    on_captured: Callable[[list[Poll]], None] = lambda _: None
     on_batch: Callable[[Rows], None] = lambda _: None
 
     async def run(
         self, knowledge: Knowledge, endpoints: Sequence[str], tables: set[str]
     ) -> AsyncIterator[Rows]:
         """Poll and capture; yields the new rows by table, for the wanted tables."""
-        tasks = self.tasks
-        if tasks is None:
-            evidence = await asyncio.to_thread(knowledge.evidence)
-            tasks = plan_polls(self.tokens, evidence, self.clock.now(), endpoints, self.every)
-        conduct = self.conduct or self._own_conduct(tasks)
-        # a source may be run again, and is another run then
-        run_id = self.run_id or new_run_id(self.clock)
-        known = Known()
-        async with open_http() as http:
-            exchange = Exchange(http, self.settings, conduct, self.clock)
-            client = CronofyClient(exchange, self.settings, self.clock, conduct.refresher)
-            poller = Poller(
-                client, conduct, self.clock, self.settings.personal_data, BATCH_POLLS, self.on_poll
-            )
-            try:
-                async for polls in poller.poll(tasks):
-                    # in a thread, so that requests under way do not wait for the warehouse
-                    rows = await asyncio.to_thread(self._capture, run_id, knowledge, known, polls, tables)
-                    self.on_batch(rows)
-                    yield rows
-            finally:
-                if conduct.refresher is not None:
-                    await conduct.refresher.settle()
-                    if conduct is not self.conduct:
-                        conduct.refresher.finish()
-
-    def _own_conduct(self, tasks: Sequence[PollTask]) -> Conduct:
-        """For a sweep that is a run of its own."""
+        if self.feed is not None:
+            async for rows in self._capture_all(self.feed, knowledge, tables):
+                yield rows
+            return
+        evidence = await asyncio.to_thread(knowledge.evidence)
+        tasks = plan_polls(self.tokens, evidence, self.clock.now(), endpoints, self.every)
         conduct = Conduct.of(self.settings, self.clock, (task.token for task in tasks))
         if self.store is not None:
             folder = Path(dlt.current.pipeline().pipelines_dir)
             conduct.refresher = open_refresher(self.settings, self.store, self.tokens, folder, self.clock)
-        return conduct
+        try:
+            with Feed(self.settings, conduct, self.clock, tasks, BATCH_POLLS) as feed:
+                async for rows in self._capture_all(feed, knowledge, tables):
+                    yield rows
+        finally:
+            if conduct.refresher is not None:
+                conduct.refresher.finish()
+
+    async def _capture_all(self, feed: Feed, knowledge: Knowledge, tables: set[str]) -> AsyncIterator[Rows]:
+        # a source may be run again, and is another run then
+        run_id = self.run_id or new_run_id(self.clock)
+        known = Known()
+        taken = 0
+        while taken < self.polls and (polls := await asyncio.to_thread(feed.take)) is not None:
+            taken += len(polls)
+            rows = await asyncio.to_thread(self._capture, run_id, knowledge, known, polls, tables)
+            self.on_captured(polls)
+            self.on_batch(rows)
+            yield rows
 
     def _capture(
         self, run_id: str, knowledge: Knowledge, known: Known, polls: list[Poll], tables: set[str]

@@ -40,7 +40,7 @@ def main() -> None:
             console.print(f"{destination}: {found}", markup=False)
             continue
         if found.kills < arguments.kills:
-            console.print(f"{destination}: the time was up after {found.kills} of {arguments.kills} kills")
+            console.print(f"{destination}: ended early, after {found.kills} of {arguments.kills} kills")
         for line in [*found.lost, *found.duplicated, *found.wrong][:SHOWN_FAULTS]:
             console.print(f"{destination}: {line}", markup=False)
     sys.exit(any(isinstance(found, str) or found.faults for found in findings.values()))

@@ -288,7 +288,7 @@ def objects(directory: Path) -> dict[str, Any]:
         "Refresher": refresher,
         "WriteBack": WriteBack(stores["FileStore"]),
         "Conduct": conduct,
-        "Sweep": Sweep(settings, [token], conduct=conduct, store=stores["FileStore"]),
+        "Sweep": Sweep(settings, [token], store=stores["FileStore"]),
         "Load": Load(pipeline, settings, [token], store=stores["FileStore"]),
         "CronofyClient": CronofyClient(None, settings, SystemClock(), refresher),  # type: ignore[arg-type]
     }

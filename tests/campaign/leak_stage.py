@@ -173,6 +173,7 @@ class Stage:
         name = " ".join(argument for argument in arguments if not argument.startswith("SELECT"))
         self.said(name, out, err, shows_relink=shows_relink)
         assert status in (None, process.returncode), f"{name} ended with {process.returncode}\n{err}"
+        assert arguments[0] != "load" or status or "|[DEBUG]|" in err, err
         return out
 
     def said(self, name: str, out: str, err: str, *, shows_relink: bool = False) -> None:

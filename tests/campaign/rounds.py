@@ -34,6 +34,8 @@ ACCOUNTS = 60
 # few, because a machine is busy at times
 FULL_DURATIONS = 3
 REPORT_EVERY = 10
+# warehouses with findings; more of them would tell nothing new
+MOST_BROKEN = 10
 
 Say = Callable[[str], None]
 
@@ -44,6 +46,7 @@ class Findings:
 
     phases: Counter[str] = field(default_factory=Counter)
     too_late: int = 0
+    broken: int = 0
     rounds: int = 0
     view_checks: int = 0
     lost_directories: int = 0
@@ -301,7 +304,9 @@ class Campaign:
         deadline = time.monotonic() + seconds
         known = list(durations) or self._measured()
         numbers = count()
-        while self.findings.kills < kills and time.monotonic() < deadline:
+        while (
+            self.findings.kills < kills and time.monotonic() < deadline and self.findings.broken < MOST_BROKEN
+        ):
             # a warehouse in which something was found would show it again and again
             faults = self.findings.faults
             with self._chronicle() as chronicle:
@@ -316,6 +321,8 @@ class Campaign:
                         self._report(known)
                 if self.findings.faults == faults:
                     chronicle.check_views()
+                else:
+                    self.findings.broken += 1
         return self.findings
 
     def _round(self, plan: Round, chronicle: Chronicle, durations: list[float]) -> None:

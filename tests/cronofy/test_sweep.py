@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from sources.cronofy.answers import Outcome
 from sources.cronofy.budget import Allowance
 from sources.cronofy.changes import ProfileState, State
 from sources.cronofy.conduct import Conduct
+from sources.cronofy.feed import Feed
 from sources.cronofy.knowledge import AccountHistory, Evidence, LastSamples, TokenContent
 from sources.cronofy.polling import Poll, PollTask
 from sources.cronofy.settings import PollingSettings
@@ -88,9 +90,8 @@ def test_batches_are_captured_as_they_fill(
     keys = serve_accounts(server, 25)
     polled: list[Poll] = []
     batches: list[Rows] = []
-    sweep = Sweep(
-        settings, [token(key) for key in keys], clock=clock, on_poll=polled.append, on_batch=batches.append
-    )
+    tokens = [token(key) for key in keys]
+    sweep = Sweep(settings, tokens, clock=clock, on_captured=polled.extend, on_batch=batches.append)
     found = run(sweep, known)
     assert [len(rows["polls"]) for rows in found] == [10, 10, 5]
     assert found == batches
@@ -111,13 +112,45 @@ def test_only_due_tokens_are_polled(
     assert sorted(server.asked()) == [f"at-{keys[0]}", f"at-{keys[2]}"]
 
 
-def test_prepared_tasks_are_polled_as_they_are(
+def test_a_part_of_a_feed_is_taken_and_the_rest_left(
     server: Server, clock: ManualClock, known: StubKnowledge, settings: PollingSettings
 ) -> None:
-    [key] = serve_accounts(server, 1)
-    known.seen = {key: Evidence("acc", last_ok_at=START)}
-    sweep = Sweep(settings, tasks=[PollTask(token(key), ("userinfo",))], clock=clock, every=timedelta(days=1))
-    assert [len(rows["polls"]) for rows in run(sweep, known)] == [1]
+    """Several sweeps, one after the other, over the polls of one run."""
+    tokens = [token(key) for key in serve_accounts(server, 25)]
+    conduct = Conduct.of(settings, clock, tokens)
+    tasks = [PollTask(each, ("userinfo",)) for each in tokens]
+    with Feed(settings, conduct, clock, tasks, batch_polls=5) as feed:
+        parts = []
+        while feed.has_more():
+            parts.append(run(Sweep(settings, clock=clock, feed=feed, polls=10), known))
+    assert [[len(rows["polls"]) for rows in part] for part in parts] == [[5, 5], [5, 5], [5]]
+
+
+def test_leaving_a_feed_early_ends_the_polling(
+    server: Server, clock: ManualClock, settings: PollingSettings
+) -> None:
+    tokens = [token(key) for key in serve_accounts(server, 500)]
+    tasks = [PollTask(each, ("userinfo",)) for each in tokens]
+    with Feed(settings, Conduct.of(settings, clock, tokens), clock, tasks, batch_polls=5) as feed:
+        assert len(feed.take() or ()) == 5
+    polled = len(server.arrivals)
+    assert polled < 500
+    time.sleep(0.05)
+    assert len(server.arrivals) == polled
+
+
+def test_a_fault_of_ours_reaches_whoever_takes(
+    server: Server, clock: ManualClock, settings: PollingSettings
+) -> None:
+    def fail(_: Poll) -> None:
+        raise ZeroDivisionError
+
+    tokens = [token(key) for key in serve_accounts(server, 3)]
+    tasks = [PollTask(each, ("userinfo",)) for each in tokens]
+    with Feed(settings, Conduct.of(settings, clock, tokens), clock, tasks, 5, fail) as feed:
+        with pytest.raises(ZeroDivisionError):
+            feed.has_more()
+        assert feed.take() is None
 
 
 @pytest.mark.parametrize(
@@ -176,7 +209,9 @@ def test_a_sweep_spends_no_more_than_its_allowance(
     allowance = Allowance(max_requests=4)
     tokens = [token(key) for key in keys]
     conduct = Conduct.of(settings, clock, tokens, allowance)
-    run(Sweep(settings, tokens, clock=clock, conduct=conduct), known)
+    tasks = [PollTask(each, ("userinfo",)) for each in tokens]
+    with Feed(settings, conduct, clock, tasks, batch_polls=5) as feed:
+        run(Sweep(settings, clock=clock, feed=feed), known)
     assert len(server.arrivals) == 4
     assert allowance.exhausted_by(0) == "max_requests"
 
