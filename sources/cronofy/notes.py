@@ -6,6 +6,7 @@ is on disk before the request is sent, and struck out when the store holds the a
 token's key and a digest of its refresh token, never the token.
 """
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -68,7 +69,10 @@ class RefreshNotes:
         name = digest(refresh_token)
         with self._writing:
             self.earlier.pop(name, None)
-            if self._open.pop(name, None) is not None:
+            if self._open.pop(name, None) is None:
+                return
+            # what cannot be struck out is found settled by the next run: the store has another token then
+            with contextlib.suppress(OSError):
                 self._append({"refresh_token": name})
                 if not self._open:
                     os.ftruncate(self._descriptor, 0)
@@ -88,8 +92,11 @@ class RefreshNotes:
 
     def close(self) -> None:
         """Leave behind what is unsettled, nothing else."""
-        for name, note in self.earlier.items():
-            self._begin(name, note)
+        try:
+            for name, note in self.earlier.items():
+                self._begin(name, note)
+        except OSError:
+            self._left_behind = []  # a disk is full: the earlier notes stay where they are
         for path in self._left_behind:
             path.unlink(missing_ok=True)
             _lock_file(path).unlink(missing_ok=True)

@@ -60,7 +60,7 @@ class PersonalData:
     key: Secret | None = None
 
     @classmethod
-    def of(cls, mode: str, key: str | None) -> "PersonalData":
+    def of(cls, mode: str, key: Secret | None) -> "PersonalData":
         """Check what is configured.
 
         Raises:
@@ -75,12 +75,12 @@ class PersonalData:
             ) from None
         if chosen is not Mode.HASH:
             return cls(chosen)
-        if len(key or "") < MIN_KEY_LENGTH:
+        if key is None or len(key.reveal()) < MIN_KEY_LENGTH:
             raise ConfigurationError(
                 f"personal_data = hash needs personal_data_key, at least {MIN_KEY_LENGTH} characters:"
                 " set it in .dlt/secrets.toml [sources.cronofy] or as SOURCES__CRONOFY__PERSONAL_DATA_KEY"
             )
-        return cls(chosen, Secret(str(key)))
+        return cls(chosen, key)
 
     @property
     def kept(self) -> bool:

@@ -60,6 +60,12 @@ class SecretText(CredentialsConfiguration):
         return repr(Secret(""))
 
 
+def hidden(secret: SecretText | str | None) -> Secret | None:
+    """An optional secret, however it was given, in the type that does not show it."""
+    text = revealed(secret)
+    return Secret(text) if text else None
+
+
 def revealed(secret: SecretText | str | None) -> str | None:
     """The text of an optional secret, however it was given; None where it was not."""
     return (secret.text if isinstance(secret, SecretText) else secret) or None
@@ -140,9 +146,9 @@ class PollingSettings:
             max_attempts=configuration.max_attempts,
             timeout_seconds=configuration.timeout,
             hold=_checked_hold(configuration.hold),
-            client=_checked_client(configuration.client_id, revealed(configuration.client_secret)),
+            client=_checked_client(configuration.client_id, hidden(configuration.client_secret)),
             personal_data=PersonalData.of(
-                configuration.personal_data, revealed(configuration.personal_data_key)
+                configuration.personal_data, hidden(configuration.personal_data_key)
             ),
         )
         if settings.data_center not in DATA_CENTERS:
@@ -162,13 +168,13 @@ def _bad(name: str, expected: str, value: Any) -> ConfigurationError:
     return ConfigurationError(f"{name} in [sources.cronofy] must be {expected}, not {value!r}")
 
 
-def _checked_client(client_id: str | None, client_secret: str | None) -> ClientCredentials | None:
+def _checked_client(client_id: str | None, client_secret: Secret | None) -> ClientCredentials | None:
     if not client_id and not client_secret:
         return None
     if not client_id or not client_secret:
         missing = "client_secret" if client_id else "client_id"
         raise ConfigurationError(f"{missing} in [sources.cronofy] is missing: refreshing needs both")
-    return ClientCredentials(client_id, Secret(client_secret))
+    return ClientCredentials(client_id, client_secret)
 
 
 def _checked_hold(hold: str) -> timedelta:

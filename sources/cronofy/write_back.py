@@ -39,7 +39,7 @@ class WriteBack:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
-                conflicts = await asyncio.to_thread(self._store.save, [renewal for renewal, _ in batch])
+                conflicts = await asyncio.to_thread(self._save, [renewal for renewal, _ in batch])
             except StoreError as error:
                 self.unsaved += [renewal for renewal, _ in batch]
                 for _, saved in batch:
@@ -53,8 +53,16 @@ class WriteBack:
         unsaved, self.unsaved = self.unsaved, []
         if unsaved:
             try:
-                self._store.save(unsaved)
+                self._save(unsaved)
             except StoreError as error:
                 logger.error("%s", error)
                 return unsaved
         return []
+
+    def _save(self, renewals: list[Renewal]) -> list[Renewal]:
+        try:
+            return self._store.save(renewals)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a store may be somebody else's, and its words may quote
+            raise StoreError(f"{self._store.name} cannot be written: {type(error).__name__}") from None

@@ -27,16 +27,12 @@ from tests.campaign.canaries import (
     SECRETS,
     Search,
     leaks,
-    stored_values,
-    unpacked,
 )
 from tests.campaign.leak_failures import FAULTS
 from tests.campaign.leak_stage import LOUD, STORES, Quoting, token_rows
 
 from .place import COMMAND, Place, run
 from .threaded import ThreadedServer
-
-__all__ = ["stored_values", "unpacked"]
 
 SCRIPT = """
 import dlt

@@ -24,6 +24,7 @@ from sources.cronofy.privacy import KEEP, Mode, PersonalData
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import Token
+from tests.campaign.canaries import stored_values, unpacked
 from tests.views.server import postgres_server
 
 from . import documents
@@ -31,7 +32,6 @@ from .conftest import Serve
 from .documents import Document, calendar, disconnected, profile
 from .place import TABLES, Place, Row
 from .server import Reply, Request, ScriptedServer, says
-from .test_no_token_leaves import stored_values, unpacked
 
 PlaceFor = Callable[[ScriptedServer], Place]
 GUIDE = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from random import Random
 
-# tokens of a batch in the rounds whose loads go in several batches
-SMALL_BATCH = 30
+# polls of a package in the rounds whose loads go in several packages
+SMALL_PACKAGE = 40
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,8 @@ class Round:
 
     Attributes:
         kills: one killed load each; the instant as a share of the time an undisturbed load takes.
-        batch_tokens: tokens of a batch in the killed loads, None for the product's own size.
+        package_polls: polls of a package in the killed loads, None for the product's own size, which holds
+            all polls of this world.
         first: the kills hit the first load of a warehouse of its own, which is thrown away afterwards.
         loses_working_directory: dlt's working files are deleted after the last kill.
         turns: the world changes again before the load that is not killed.
@@ -23,7 +24,7 @@ class Round:
 
     number: int
     kills: tuple[float, ...]
-    batch_tokens: int | None = None
+    package_polls: int | None = None
     first: bool = False
     loses_working_directory: bool = False
     turns: bool = False
@@ -34,12 +35,14 @@ class Round:
 def draw_round(seed: int, destination: str, number: int) -> Round:
     """The plan of one round, whatever became of those before it."""
     dice = Random(f"{seed}/{destination}/{number}")
+    package_polls = dice.choice((None, None, SMALL_PACKAGE))
     return Round(
         number,
         kills=tuple(dice.random() for _ in range(dice.choice((1, 1, 1, 1, 2)))),
-        batch_tokens=dice.choice((None, None, SMALL_BATCH)),
+        package_polls=package_polls,
         first=dice.random() < 0.1,
-        loses_working_directory=dice.random() < 0.12,
+        # of several packages nobody could say which polls were in the one that is half loaded
+        loses_working_directory=dice.random() < 0.18 and package_polls is None,
         turns=dice.random() < 0.35,
         resumes=dice.random() < 0.35,
         by_command=dice.random() < 0.2,

@@ -86,11 +86,11 @@ class Chronicle:
         killed, kept = [], self.poll_ids
         began = _now()
         for share in plan.kills:
-            attempt, finished = stage.run_killed(share, median(durations), plan.batch_tokens)
+            attempt, finished = stage.run_killed(share, median(durations), plan.package_polls)
             killed.append(attempt)
             if attempt.phase is None:
                 findings.too_late += 1
-                if plan.batch_tokens is None and finished is not None:
+                if plan.package_polls is None and finished is not None:
                     _remember(durations, finished)
             else:
                 findings.phases[attempt.phase] += 1
@@ -171,6 +171,9 @@ class Chronicle:
                 continue
             owners[0].run_ids.add(row["run_id"])
         for attempt in (*killed, recovery):
+            attempt.arrived = {
+                (row["token_key"], row["endpoint"]) for row in new_polls if row["run_id"] in attempt.run_ids
+            }
             written = Counter(
                 (row["token_key"], row["endpoint"], row["outcome"], row["attempts"])
                 for row in new_polls
@@ -179,7 +182,12 @@ class Chronicle:
             wholes = [_polls(attempt, count) for count in range(len(attempt.batches()) + 1)]
             if attempt is recovery or attempt.phase is None:
                 wholes = wholes[-1:]
-            if written not in wholes or len(attempt.run_ids) > 1:
+            is_whole = written in wholes and (
+                attempt.package_polls is None
+                or written == wholes[-1]
+                or written.total() % attempt.package_polls == 0
+            )
+            if not is_whole or len(attempt.run_ids) > 1:
                 wrong.append(
                     f"polls of {attempt.run_ids or 'a load'}: {written.total()} rows are no whole batches of"
                     f" {wholes[-1].total()}, e.g. {list((wholes[-1] - written) + (written - wholes[-1]))[:2]}"
@@ -221,8 +229,7 @@ def _arrived_batches(attempt: Attempt, new_polls: Sequence[Row]) -> int:
     """How many batches of a killed load have their polls in the warehouse."""
     if attempt.phase is None:
         return len(attempt.batches())
-    tokens = {row["token_key"] for row in new_polls if row["run_id"] in attempt.run_ids}
-    return sum(any(request.token in tokens for request, _ in batch) for batch in attempt.batches())
+    return 1 if attempt.arrived else 0
 
 
 def _duplicates(reader: Reader) -> list[str]:

@@ -30,10 +30,11 @@ from tests.acceptance.world import World
 HOLD = timedelta(seconds=30)
 SLOWEST_ANSWER = 0.4
 Log = list[tuple[Request, Reply]]
+Poll = tuple[str, str]
 
-# what the command would do with batches of another size, which no setting allows
-IN_BATCHES = (
-    "import pipelines.load as load; load.MIN_BATCH_TOKENS = load.MAX_BATCH_TOKENS = {size};"
+# what the command would do with packages of another size, which no setting allows
+IN_PACKAGES = (
+    "import pipelines.load as load; load.MIN_PACKAGE_POLLS = load.MAX_PACKAGE_POLLS = {size};"
     "from pipelines.cli import main; main()"
 )
 
@@ -45,19 +46,24 @@ class Attempt:
     started_at: datetime
     ended_at: datetime
     log: Log
-    batch_tokens: int | None = None
+    package_polls: int | None = None
     phase: str | None = None
     run_ids: set[str] = field(default_factory=set)
     lost_working_directory: bool = False
+    arrived: set[Poll] = field(default_factory=set)
+
+    def polls(self) -> set[Poll]:
+        """Token and endpoint of everything that was asked."""
+        return {(request.token, request.endpoint) for request, _ in self.log}
 
     def batches(self) -> list[Log]:
-        """The answers, batch by batch: a batch is asked for when the one before it is loaded."""
-        order = {token: n for n, token in enumerate(dict.fromkeys(request.token for request, _ in self.log))}
-        size = self.batch_tokens or max(1, len(order))
-        batches: list[Log] = [[] for _ in range(-(-len(order) // size))]
+        """The answers in parts that arrive together: all, or those that came and the rest."""
+        if self.package_polls is None:
+            return [self.log] if self.log else []
+        parts: tuple[Log, Log] = ([], [])
         for request, reply in self.log:
-            batches[order[request.token] // size].append((request, reply))
-        return batches
+            parts[(request.token, request.endpoint) not in self.arrived].append((request, reply))
+        return [part for part in parts if part]
 
 
 class Reader:
@@ -105,13 +111,13 @@ class Stage:
         return self.place.data_dir / "pipelines" / ".cronofy.lock"
 
     def run_killed(
-        self, share: float, duration: float, batch_tokens: int | None
+        self, share: float, duration: float, package_polls: int | None
     ) -> tuple[Attempt, float | None]:
         """The command, killed after that share of the duration; its own duration where it was faster."""
         pending_before = self.pending()
         before = self._folders()
         started_at = datetime.now(UTC)
-        process = self._start(batch_tokens)
+        process = self._start(package_polls)
         began = self._wait_until_it_works(process)
         finished: float | None = None
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -120,7 +126,7 @@ class Stage:
         process.kill()
         process.wait(timeout=30)
         log = self._take_log()
-        attempt = Attempt(started_at, datetime.now(UTC), log, batch_tokens)
+        attempt = Attempt(started_at, datetime.now(UTC), log, package_polls)
         if process.returncode == -signal.SIGKILL:
             attempt.phase = self._phase(attempt, pending_before, before)
             return attempt, None
@@ -222,15 +228,15 @@ class Stage:
             return "normalize"
         if not attempt.log:
             return "plan"
-        size = attempt.batch_tokens or len(self.world.owners)
-        batches = -(-len(self.world.owners) // size)
-        # two packages a batch
-        return "views" if len(new["load/loaded"] - pending_before) == 2 * batches else "poll"
+        polls = len(attempt.polls())
+        packages = -(-polls // (attempt.package_polls or polls))
+        # one for what changed, one for the polls
+        return "views" if len(new["load/loaded"] - pending_before) == 2 * packages else "poll"
 
-    def _start(self, batch_tokens: int | None) -> "subprocess.Popen[bytes]":
+    def _start(self, package_polls: int | None) -> "subprocess.Popen[bytes]":
         command: Sequence[str] = [str(COMMAND)]
-        if batch_tokens is not None:
-            command = [sys.executable, "-c", IN_BATCHES.format(size=batch_tokens)]
+        if package_polls is not None:
+            command = [sys.executable, "-c", IN_PACKAGES.format(size=package_polls)]
         self.lock.unlink(missing_ok=True)
         self.server.log.clear()
         with (self.place.directory / "command.log").open("wb") as output:

@@ -18,6 +18,7 @@ from sources.cronofy.frames import to_arrow
 from sources.cronofy.payloads import Payload, Profile, clean_text, parse
 from sources.cronofy.polling import interpret
 from sources.cronofy.privacy import PersonalData
+from sources.cronofy.secret import Secret
 from sources.cronofy.tables import TABLES
 from tests.cronofy.bodies import (
     Json,
@@ -624,7 +625,7 @@ PLACEHOLDER = "replaced-by-what-no-document-holds"
 PERSONAL_DATA = [
     PersonalData.of("keep", None),
     PersonalData.of("drop", None),
-    PersonalData.of("hash", "0123456789abcdef" * 2),
+    PersonalData.of("hash", Secret("0123456789abcdef" * 2)),
 ]
 
 
