@@ -13,7 +13,7 @@ from typing import Any
 
 from pyrate_limiter import Duration, Limiter, Rate
 
-from sources.cronofy.budget import RequestBudget
+from sources.cronofy.calls.budget import RequestBudget
 from sources.cronofy.clock import SystemClock
 
 LIMIT, REQUESTS, WORKERS = 40, 400, 64

@@ -17,16 +17,16 @@ import httpx
 
 from pipelines.load import Load, LoadOptions
 from pipelines.warehouse import open_pipeline
-from sources.cronofy.client import CronofyClient
+from sources.cronofy.calls.client import CronofyClient
+from sources.cronofy.calls.conduct import Conduct
+from sources.cronofy.calls.exchange import Exchange
+from sources.cronofy.calls.places import MAX_IN_FLIGHT
+from sources.cronofy.calls.polling import Poller, PollTask
+from sources.cronofy.calls.transport import open_http
 from sources.cronofy.clock import SystemClock
-from sources.cronofy.conduct import Conduct
-from sources.cronofy.exchange import Exchange
-from sources.cronofy.places import MAX_IN_FLIGHT
-from sources.cronofy.polling import Poller, PollTask
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import USERINFO, PollingSettings
 from sources.cronofy.tokens import Token
-from sources.cronofy.transport import open_http
 
 from .server import serving
 

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from sources.cronofy.answers import Answer
-from sources.cronofy.client import CronofyClient
+from sources.cronofy.calls.answers import Answer
+from sources.cronofy.calls.client import CronofyClient
+from sources.cronofy.calls.conduct import Conduct
+from sources.cronofy.calls.exchange import Exchange
+from sources.cronofy.calls.transport import open_http
 from sources.cronofy.clock import SystemClock
-from sources.cronofy.conduct import Conduct
-from sources.cronofy.exchange import Exchange
 from sources.cronofy.settings import USERINFO, PollingSettings
 from sources.cronofy.tokens import Token
-from sources.cronofy.transport import open_http
 
 # what to do about an outcome that a person can mend
 ADVICE = {

@@ -14,7 +14,7 @@ import click
 import duckdb
 import pyarrow as pa
 
-from sources.cronofy.frames import LOAD_ID
+from sources.cronofy.history.frames import LOAD_ID
 from sources.cronofy.tables import TABLES, Table
 
 from . import views

@@ -14,17 +14,17 @@ from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.common.configuration.resolve import resolve_configuration
 
 from sources.cronofy import SOURCE_NAME, cronofy_source
-from sources.cronofy.answers import Outcome
-from sources.cronofy.budget import Allowance
-from sources.cronofy.capture import poll_row
+from sources.cronofy.calls.answers import Outcome
+from sources.cronofy.calls.budget import Allowance
+from sources.cronofy.calls.conduct import Conduct
+from sources.cronofy.calls.feed import Feed
+from sources.cronofy.calls.polling import Poll, PollTask
+from sources.cronofy.calls.refresh import Refresher, open_refresher
 from sources.cronofy.clock import Clock, SystemClock
-from sources.cronofy.conduct import Conduct
 from sources.cronofy.errors import ConfigurationError
-from sources.cronofy.feed import Feed
-from sources.cronofy.knowledge import Row, WarehouseKnowledge
+from sources.cronofy.history.capture import poll_row
+from sources.cronofy.history.knowledge import Row, WarehouseKnowledge
 from sources.cronofy.plan import plan_polls
-from sources.cronofy.polling import Poll, PollTask
-from sources.cronofy.refresh import Refresher, open_refresher
 from sources.cronofy.settings import (
     ACCOUNT,
     CONFIG_SECTIONS,

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sources.cronofy.privacy import PREFIX, PROTECTED
+from sources.cronofy.history.privacy import PREFIX, PROTECTED
 
 from .console import program
 from .demo import DemoResult

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sources.cronofy.notes import PATTERN as REFRESH_NOTES
+from sources.cronofy.calls.notes import PATTERN as REFRESH_NOTES
 
 from .pending import QUARANTINE
 from .person import Person, Traces

@@ -9,8 +9,8 @@ from dlt.common.schema.typing import TMergeDispositionDict
 from dlt.common.storages.load_package import load_package_state
 from dlt.extract import DltResource
 
-from .frames import dlt_type, to_arrow
-from .knowledge import WarehouseKnowledge
+from .history.frames import dlt_type, to_arrow
+from .history.knowledge import WarehouseKnowledge
 from .settings import (
     ACCOUNT,
     CONFIG_SECTIONS,

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from .knowledge import Evidence
-from .polling import PollTask, calling_order
+from .calls.polling import PollTask, calling_order
+from .history.knowledge import Evidence
 from .settings import ACCOUNT
 from .tokens import Token
 

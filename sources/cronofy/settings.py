@@ -13,7 +13,7 @@ from dlt.common.typing import SecretSentinel, TSecretStrValue
 
 from .durations import parse_duration
 from .errors import ConfigurationError
-from .privacy import KEEP, PersonalData
+from .history.privacy import KEEP, PersonalData
 from .secret import Secret
 
 # The US host carries no suffix: there is no api-us (docs, and cronofy-node's host table).

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import dlt
 
-from .capture import Capture, Known, changed_accounts
+from .calls.conduct import Conduct
+from .calls.feed import Feed
+from .calls.polling import Poll
+from .calls.refresh import open_refresher
 from .clock import Clock, SystemClock
-from .conduct import Conduct
-from .feed import Feed
-from .knowledge import Knowledge, Row, protected_content, protected_history
+from .history.capture import Capture, Known, changed_accounts
+from .history.knowledge import Knowledge, Row, protected_content, protected_history
+from .history.privacy import PersonalData
 from .plan import plan_polls
-from .polling import Poll
-from .privacy import PersonalData
-from .refresh import open_refresher
 from .settings import PollingSettings
 from .stores import TokenStore
 from .tables import POLLS, PROFILE_CHANGES

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
-from sources.cronofy.breaker import TRIPS_AFTER
+from sources.cronofy.calls.breaker import TRIPS_AFTER
 from sources.cronofy.settings import ENDPOINTS
 from tests.cronofy.server import Behavior, Server, answer, drip, endless, hang, raw, reset_after, serving
 

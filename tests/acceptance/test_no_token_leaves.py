@@ -117,7 +117,7 @@ def test_a_load_killed_in_mid_refresh_and_the_next_one(search: Search, tmp_path:
 
 FAILURES = (
     "sources.cronofy.sweep.Capture.add",
-    "sources.cronofy.refresh.Refresher._keep",
+    "sources.cronofy.calls.refresh.Refresher._keep",
     "dlt.normalize.normalize.w_normalize_files",
     "destination",
     "cancelled",

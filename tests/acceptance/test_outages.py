@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import cli
-from sources.cronofy import breaker
-from sources.cronofy.breaker import TRIPS_AFTER
+from sources.cronofy.calls import breaker
+from sources.cronofy.calls.breaker import TRIPS_AFTER
+from sources.cronofy.calls.places import MAX_IN_FLIGHT
+from sources.cronofy.calls.retries import RETRY_SHARE
 from sources.cronofy.clock import SystemClock
-from sources.cronofy.places import MAX_IN_FLIGHT
-from sources.cronofy.retries import RETRY_SHARE
 from sources.cronofy.settings import DATA_CENTERS
 
 from . import documents

@@ -20,7 +20,7 @@ from pipelines.health import read_health
 from pipelines.load import Load, LoadOptions, LoadResult, read_settings
 from pipelines.summary import health_parts
 from pipelines.warehouse import open_pipeline, sql_client
-from sources.cronofy.privacy import KEEP, Mode, PersonalData
+from sources.cronofy.history.privacy import KEEP, Mode, PersonalData
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import Token

@@ -23,15 +23,15 @@ import rich.console
 import rich.traceback
 
 from sources.cronofy import cronofy_source
+from sources.cronofy.calls.conduct import Conduct
+from sources.cronofy.calls.exchange import Exchange
+from sources.cronofy.calls.transport import open_http
 from sources.cronofy.clock import SystemClock
-from sources.cronofy.conduct import Conduct
-from sources.cronofy.exchange import Exchange
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import ClientCredentials, PollingSettings
 from sources.cronofy.stores import Renewal, open_store
 from sources.cronofy.sweep import Sweep
 from sources.cronofy.tokens import Token, in_data_centers
-from sources.cronofy.transport import open_http
 from tests.campaign.canaries import ACCESS, CLIENT_SECRET, NEW_ACCESS, NEW_REFRESH, PASSWORD, REFRESH
 
 Case = tuple[str, Callable[[], Any]]
@@ -47,20 +47,20 @@ QUOTED_PASSWORD = quote(PASSWORD, safe="")
 # replaced by what fails; some of it is expected to, and becomes the outcome of a poll
 FAULTS = (
     "sources.cronofy.sweep.Capture.add",
-    "sources.cronofy.polling.interpret",
-    "sources.cronofy.polling.Poller._record",
-    "sources.cronofy.transport._read_body",
-    "sources.cronofy.transport.status_outcome",
-    "sources.cronofy.client.CronofyClient._ask",
-    "sources.cronofy.exchange.Exchange._attempt",
-    "sources.cronofy.refresh.Refresher._request",
-    "sources.cronofy.refresh.Refresher._keep",
-    "sources.cronofy.refresh.Refresher._refused",
-    "sources.cronofy.refresh._read_renewal",
-    "sources.cronofy.refresh._as",
-    "sources.cronofy.write_back.WriteBack.save",
-    "sources.cronofy.file_store.FileStore.current",
-    "sources.cronofy.notes.digest",
+    "sources.cronofy.calls.polling.interpret",
+    "sources.cronofy.calls.polling.Poller._record",
+    "sources.cronofy.calls.transport._read_body",
+    "sources.cronofy.calls.transport.status_outcome",
+    "sources.cronofy.calls.client.CronofyClient._ask",
+    "sources.cronofy.calls.exchange.Exchange._attempt",
+    "sources.cronofy.calls.refresh.Refresher._request",
+    "sources.cronofy.calls.refresh.Refresher._keep",
+    "sources.cronofy.calls.refresh.Refresher._refused",
+    "sources.cronofy.calls.refresh._read_renewal",
+    "sources.cronofy.calls.refresh._as",
+    "sources.cronofy.calls.write_back.WriteBack.save",
+    "sources.cronofy.stores.file_store.FileStore.current",
+    "sources.cronofy.calls.notes.digest",
     "httpx.AsyncClient.send",
     "httpx.AsyncClient.build_request",
     "aiohttp.ClientSession._request",

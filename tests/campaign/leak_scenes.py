@@ -22,18 +22,18 @@ import psycopg2  # type: ignore[import-untyped]
 from rich.pretty import pretty_repr
 
 from pipelines.load import Load
-from sources.cronofy.client import CronofyClient
+from sources.cronofy.calls.client import CronofyClient
+from sources.cronofy.calls.conduct import Conduct
+from sources.cronofy.calls.polling import PollTask
+from sources.cronofy.calls.refresh import open_refresher
+from sources.cronofy.calls.write_back import WriteBack
 from sources.cronofy.clock import SystemClock
-from sources.cronofy.conduct import Conduct
-from sources.cronofy.polling import PollTask
-from sources.cronofy.privacy import Mode, PersonalData
-from sources.cronofy.refresh import open_refresher
+from sources.cronofy.history.privacy import Mode, PersonalData
 from sources.cronofy.secret import Hidden, Secret
 from sources.cronofy.settings import ClientCredentials, CronofyConfiguration, PollingSettings, SecretText
 from sources.cronofy.stores import Renewal, open_store
 from sources.cronofy.sweep import Sweep
 from sources.cronofy.tokens import as_token
-from sources.cronofy.write_back import WriteBack
 from tests.acceptance.server import Reply
 from tests.acceptance.threaded import Asked, ThreadedServer
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
-from sources.cronofy.answers import Answer, Outcome
-from sources.cronofy.polling import Poll, interpret
+from sources.cronofy.calls.answers import Answer, Outcome
+from sources.cronofy.calls.polling import Poll, interpret
 from sources.cronofy.secret import Secret
 from sources.cronofy.tokens import Token
 from tests.cronofy.clocks import START

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sources.cronofy.knowledge import Evidence
+from sources.cronofy.history.knowledge import Evidence
 from sources.cronofy.plan import plan_polls
 from tests.cronofy.bodies import token
 from tests.cronofy.clocks import START

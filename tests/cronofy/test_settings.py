@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sources.cronofy.budget import RequestBudget
+from sources.cronofy.calls.budget import RequestBudget
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.settings import DATA_CENTERS, CronofyConfiguration, PollingSettings, check_endpoints
 from tests.cronofy.clocks import ManualClock

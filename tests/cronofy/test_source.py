@@ -12,8 +12,8 @@ from dlt.common.schema import Schema
 
 from sources import cronofy
 from sources.cronofy import cronofy_source, endpoints_for
-from sources.cronofy.capture import EXTRAS
 from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.history.capture import EXTRAS
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.sweep import Rows, Sweep
 from sources.cronofy.tables import TABLES

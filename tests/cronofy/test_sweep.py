@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 import pytest
 
 from sources.cronofy import sweep as sweep_module
-from sources.cronofy.answers import Outcome
-from sources.cronofy.budget import Allowance
-from sources.cronofy.changes import ProfileState, State
-from sources.cronofy.conduct import Conduct
-from sources.cronofy.feed import Feed
-from sources.cronofy.knowledge import AccountHistory, Evidence, LastSamples, TokenContent
-from sources.cronofy.polling import Poll, PollTask
+from sources.cronofy.calls.answers import Outcome
+from sources.cronofy.calls.budget import Allowance
+from sources.cronofy.calls.conduct import Conduct
+from sources.cronofy.calls.feed import Feed
+from sources.cronofy.calls.polling import Poll, PollTask
+from sources.cronofy.history.changes import ProfileState, State
+from sources.cronofy.history.knowledge import AccountHistory, Evidence, LastSamples, TokenContent
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.sweep import Rows, Sweep, new_run_id
 from sources.cronofy.tables import TABLES

@@ -9,7 +9,7 @@ import duckdb
 
 from pipelines.duckdb_destination import catalog_duckdb
 from sources.cronofy import cronofy_source
-from sources.cronofy.knowledge import WarehouseKnowledge
+from sources.cronofy.history.knowledge import WarehouseKnowledge
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.sweep import Sweep
 from tests.cronofy.bodies import token

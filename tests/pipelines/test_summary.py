@@ -10,7 +10,7 @@ from rich.console import Console
 from pipelines.health import Health
 from pipelines.load import LoadResult
 from pipelines.summary import ADVICE, duration, health_parts, print_load
-from sources.cronofy.answers import Outcome
+from sources.cronofy.calls.answers import Outcome
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LOADED: dict[str, Any] = {

@@ -1,0 +1,1 @@
+"""Calls: one read of one endpoint, many of them at once, within limits and with manners."""

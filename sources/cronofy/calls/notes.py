@@ -1,0 +1,151 @@
+"""Notes on refreshes under way: the trace a killed run leaves of a refresh token that may be used up.
+
+A refresh may replace the refresh token. Between the server's answer and the write-back the only copy of
+the new one is in memory; no program can close that gap, but none needs to be silent about it. So a note
+is on disk before the request is sent, and struck out when the store holds the answer. A note names the
+token's key and a digest of its refresh token, never the token.
+"""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import fasteners
+import orjson
+
+from ..secret import Secret
+
+PATTERN = "cronofy-refreshing-*.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A refresh that began at some time, of the token with that key."""
+
+    token_key: str
+    began_at: str
+
+
+def digest(refresh_token: Secret) -> str:
+    """What a note says of a refresh token: enough to recognize it by, too little to use it."""
+    return hashlib.sha256(b"refreshing\0" + refresh_token.reveal().encode()).hexdigest()[:16]
+
+
+class RefreshNotes:
+    """The notes of one run, in a file of its own; reads those that ended runs left behind.
+
+    The file is appended to, so that a kill leaves every earlier line whole. It exists while there is
+    something to say, and its run holds a lock on it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / PATTERN.replace("*", secrets.token_hex(4))
+        self._lock: Any = None
+        self._descriptor = -1
+        self._open: dict[str, Note] = {}
+        self._writing = threading.Lock()
+        self._left_behind: list[Path] = []
+        self.earlier = self._read_earlier()
+
+    def begin(self, token_key: str, refresh_token: Secret, now: datetime) -> None:
+        """Note durably that this refresh token is about to be used.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        with self._writing:
+            self._begin(digest(refresh_token), Note(token_key, now.isoformat(timespec="seconds")))
+
+    def end(self, refresh_token: Secret) -> None:
+        """Strike a note out, an earlier one too: what became of the refresh token is settled."""
+        name = digest(refresh_token)
+        with self._writing:
+            self.earlier.pop(name, None)
+            if self._open.pop(name, None) is None:
+                return
+            # what cannot be struck out is found settled by the next run: the store has another token then
+            with contextlib.suppress(OSError):
+                self._append({"refresh_token": name})
+                if not self._open:
+                    os.ftruncate(self._descriptor, 0)
+
+    def is_unsettled(self, refresh_token: Secret) -> bool:
+        """Whether this refresh token was used and nobody knows what came of it."""
+        if not self.earlier and not self._open:
+            return False
+        name = digest(refresh_token)
+        return name in self.earlier or name in self._open
+
+    def keep_only(self, refresh_tokens: Iterable[Secret]) -> None:
+        """Forget earlier notes on refresh tokens the store does not hold any more: they were replaced."""
+        if self.earlier:
+            held = {digest(refresh_token) for refresh_token in refresh_tokens}
+            self.earlier = {name: note for name, note in self.earlier.items() if name in held}
+
+    def close(self) -> None:
+        """Leave behind what is unsettled, nothing else."""
+        try:
+            for name, note in self.earlier.items():
+                self._begin(name, note)
+        except OSError:
+            self._left_behind = []  # a disk is full: the earlier notes stay where they are
+        for path in self._left_behind:
+            path.unlink(missing_ok=True)
+            _lock_file(path).unlink(missing_ok=True)
+        if self._lock is not None:
+            if not self._open:
+                self._path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._lock.release()
+            self._lock = None
+            _lock_file(self._path).unlink(missing_ok=True)
+
+    def _begin(self, name: str, note: Note) -> None:
+        if self._lock is None:
+            lock = fasteners.InterProcessLock(_lock_file(self._path))
+            lock.acquire()
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._lock = lock
+        self._append({"refresh_token": name, "token_key": note.token_key, "began_at": note.began_at})
+        os.fsync(self._descriptor)
+        self._open[name] = note
+
+    def _append(self, line: dict[str, str]) -> None:
+        os.write(self._descriptor, orjson.dumps(line) + b"\n")
+
+    def _read_earlier(self) -> dict[str, Note]:
+        found: dict[str, Note] = {}
+        for path in sorted(self._folder.glob(PATTERN)):
+            lock = fasteners.InterProcessLock(_lock_file(path))
+            if not lock.acquire(blocking=False):
+                lock.lockfile.close()
+                continue  # its run is under way
+            self._left_behind.append(path)
+            for line in path.read_bytes().splitlines():
+                _take_in(line, found)
+            lock.release()
+        return found
+
+
+def _take_in(line: bytes, notes: dict[str, Note]) -> None:
+    try:
+        said = orjson.loads(line)
+        name = said["refresh_token"]
+    except (ValueError, KeyError, TypeError):
+        return  # the last line of a killed run
+    if "token_key" in said:
+        notes[name] = Note(str(said["token_key"]), str(said.get("began_at")))
+    else:
+        notes.pop(name, None)
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_suffix(".lock")

@@ -1,0 +1,252 @@
+"""Polling: the fan-out that turns poll tasks into a stream of polls in the order of their answers."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ..clock import Clock
+from ..errors import BadPayload
+from ..history.payloads import Payload, parse
+from ..history.privacy import KEEP, PersonalData
+from ..settings import ACCOUNT, PROFILES
+from ..tokens import Token
+from .answers import TROUBLES, Answer, Outcome, skipped
+from .client import CronofyClient
+from .conduct import Conduct
+from .places import MAX_OPEN
+from .transport import MAX_BODY_BYTES
+
+# a parsed body takes some ten times its bytes; a batch of large ones is cut short
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+LARGE_BODY_BYTES = 256 * 1024
+# slow polling is loaded by and by
+LONGEST_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PollTask:
+    """What to read for one token in this run.
+
+    Attributes:
+        account_id: as far as the warehouse knows it.
+        was_well: whether its last poll was ok, or there was none: only then does a failure tell anything
+            of the server.
+    """
+
+    token: Token
+    endpoints: tuple[str, ...]
+    account_id: str | None = None
+    was_well: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """One poll: the answer, what it says (ok polls only) and whose account it was."""
+
+    token: Token
+    endpoint: str
+    answer: Answer
+    account_id: str | None
+    payload: Payload | None
+    body_bytes: int = 0
+
+
+class Poller:
+    """Polls tasks concurrently, with a bounded number of requests and answers in memory."""
+
+    def __init__(
+        self,
+        client: CronofyClient,
+        conduct: Conduct,
+        clock: Clock,
+        personal_data: PersonalData,
+        batch_size: int,
+        on_poll: Callable[[Poll], None],
+        max_open: int = MAX_OPEN,
+    ) -> None:
+        self._client = client
+        self._conduct = conduct
+        self._clock = clock
+        self._on_poll = on_poll
+        self._batch_size = batch_size
+        self._max_open = max_open
+        self._personal_data = personal_data
+        # A poll is appended in the same step of the event loop that stamped its answer: the deque is in the
+        # order of polled_at, which change capture relies on.
+        self._answered: deque[Poll] = deque()
+        self._answered_bytes = 0
+        self._ready = asyncio.Event()
+
+    async def poll(self, tasks: Iterable[PollTask]) -> AsyncIterator[list[Poll]]:
+        """Batches of polls, ordered by `polled_at` within and across batches."""
+        remaining = iter(tasks)
+        workers = [asyncio.create_task(self._work(remaining)) for _ in range(self._max_open)]
+        all_done = asyncio.gather(*workers, return_exceptions=True)
+        all_done.add_done_callback(lambda _: self._ready.set())
+        abandoning = asyncio.create_task(self._abandon_late(workers))
+        try:
+            while not all_done.done():
+                is_late = not await _is_set_within(self._ready, LONGEST_WAIT_SECONDS)
+                self._ready.clear()
+                while self._is_full() or (is_late and self._answered):
+                    is_late = False
+                    yield self._take_batch()
+            _raise_fault(all_done.result())
+            while self._answered:
+                yield self._take_batch()
+        finally:
+            for task in (abandoning, *workers):
+                task.cancel()
+            await asyncio.gather(abandoning, *workers, return_exceptions=True)
+
+    async def _abandon_late(self, workers: Sequence[asyncio.Task[None]]) -> None:
+        """End the requests that are still under way when a run that was told to stop cannot wait longer."""
+        while self._clock.monotonic() < self._conduct.allowance.abandon_at:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        for worker in workers:
+            worker.cancel()
+
+    async def _work(self, remaining: Iterator[PollTask]) -> None:
+        for task in remaining:
+            affordable = self._affordable(task.endpoints)
+            if not affordable:
+                return
+            while self._is_full(batches=2):  # noqa: ASYNC110 - the consumer is a generator
+                await asyncio.sleep(0.01)
+            await self._poll_token(task, affordable)
+            if self._is_full():
+                self._ready.set()
+
+    def _is_full(self, batches: int = 1) -> bool:
+        return (
+            len(self._answered) >= batches * self._batch_size
+            # a body that waits for room always finds the batch before it full
+            or self._answered_bytes >= batches * MAX_BATCH_BYTES - MAX_BODY_BYTES
+        )
+
+    def _take_batch(self) -> list[Poll]:
+        batch: list[Poll] = []
+        size = 0
+        while self._answered and len(batch) < self._batch_size and size < MAX_BATCH_BYTES:
+            batch.append(self._answered.popleft())
+            size += batch[-1].body_bytes
+        self._answered_bytes -= size
+        return batch
+
+    def _affordable(self, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+        """The first of the endpoints, as many as the allowance still pays for; they are paid for."""
+        for count in range(len(endpoints), 0, -1):
+            if self._conduct.allowance.take(count):
+                return endpoints[:count]
+        return ()
+
+    async def _poll_token(self, task: PollTask, endpoints: tuple[str, ...]) -> None:
+        account_id = task.account_id
+        for position, endpoint in enumerate(endpoints):
+            unpolled = endpoints[position:]
+            answer = await self._read(task, endpoint)
+            if answer is None:  # out of time: nothing was sent, so there is no poll to record
+                self._conduct.allowance.give_back(len(unpolled) - 1)
+                return
+            if len(answer.body) > LARGE_BODY_BYTES:
+                await self._wait_for_room(answer)
+            account_id = self._record(task, endpoint, answer, account_id)
+            if answer.outcome in (Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED):
+                # the credential or the application was refused, not the endpoint: another call is wasted
+                self._conduct.allowance.give_back(len(unpolled) - 1)
+                return
+            retries = self._conduct.retries(task.token.data_center)
+            if answer.outcome in TROUBLES and len(unpolled) > 1 and not retries.take():
+                # so is one to a server that seems to be down
+                self._skip(task, unpolled[1:], "the call before it failed", account_id)
+                return
+
+    async def _read(self, task: PollTask, endpoint: str) -> Answer | None:
+        """One poll, unless the data center or the endpoint is known to be of no use now."""
+        breakers, allowance = self._conduct.breakers, self._conduct.allowance
+        data_center = task.token.data_center or ""
+        gate, circuit = breakers.gate(data_center, endpoint), breakers.circuit(data_center)
+        while True:
+            if gate.is_shut:
+                allowance.give_back(1)
+                return skipped(self._clock.now(), "not called: the plan lacks the endpoint")
+            permit = await circuit.admit(gate, telling=task.was_well, given_up=lambda: allowance.stopped)
+            if permit is None:
+                allowance.give_back(1)
+                return skipped(self._clock.now(), "not called: the data center does not answer")
+            answer = None
+            try:
+                answer = await self._client.read(endpoint, task.token, permit)
+            finally:
+                circuit.record(permit, answer)
+                gate.record(answer)
+            if answer is not None or not permit.is_withdrawn or not allowance.take(1):
+                return answer
+
+    async def _wait_for_room(self, answer: Answer) -> None:
+        """Leave a large body unread until earlier ones were taken: reading it takes ten times its bytes."""
+        while self._answered_bytes + len(answer.body) > MAX_BATCH_BYTES and self._answered:
+            self._ready.set()
+            await asyncio.sleep(0.01)
+        # the order of the answers is that of polled_at
+        answer.polled_at = self._clock.now()
+
+    def _skip(self, task: PollTask, endpoints: Iterable[str], message: str, account_id: str | None) -> None:
+        for endpoint in endpoints:
+            self._conduct.allowance.give_back(1)
+            self._record(task, endpoint, skipped(self._clock.now(), message), account_id)
+
+    def _record(self, task: PollTask, endpoint: str, answer: Answer, account_id: str | None) -> str | None:
+        """Add one poll to the answered ones; returns the account as far as it is known now."""
+        poll = interpret(task.token, endpoint, answer, account_id, self._personal_data)
+        self._answered.append(poll)
+        self._answered_bytes += poll.body_bytes
+        self._on_poll(poll)
+        return poll.account_id
+
+
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _raise_fault(ends: Iterable[BaseException | None]) -> None:
+    """A fault of ours ends the run, loudly; a request that was abandoned does not."""
+    for end in ends:
+        if end is not None and not isinstance(end, asyncio.CancelledError):
+            raise end
+
+
+def interpret(
+    token: Token,
+    endpoint: str,
+    answer: Answer,
+    account_id: str | None,
+    personal_data: PersonalData = KEEP,
+) -> Poll:
+    """Read the body of a 200; what is not of the documented shape becomes bad_payload."""
+    if answer.outcome is not Outcome.OK:
+        return Poll(token, endpoint, answer, account_id, None)
+    try:
+        payload = parse(endpoint, answer.body, personal_data)
+    except BadPayload as error:
+        answer.outcome, answer.message = Outcome.BAD_PAYLOAD, str(error)
+        payload = None
+    size, answer.body = len(answer.body), b""
+    named = payload.account_id if payload else None
+    return Poll(token, endpoint, answer, named or account_id, payload, size)
+
+
+def calling_order(endpoints: tuple[str, ...], *, ask_account: bool) -> tuple[str, ...]:
+    """The calls for one token, in order.
+
+    `/v1/profiles` does not say whose profiles it lists. Where no answer has named the account yet and it
+    may be asked for, `/v1/account` (the smallest body that does) goes before it.
+    """
+    if endpoints == (PROFILES,) and ask_account:
+        return (ACCOUNT, PROFILES)
+    return endpoints

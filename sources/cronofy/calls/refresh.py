@@ -1,0 +1,357 @@
+"""Refreshing: expired access tokens are replaced, and the store holds the new pair before it is used."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import orjson
+
+from ..clock import Clock
+from ..secret import Hidden, Secret
+from ..settings import ClientCredentials, PollingSettings
+from ..stores import Renewal, StoreError, TokenStore
+from ..tokens import HEADER_SAFE, Token
+from .answers import TROUBLES, Answer, Outcome, skipped
+from .notes import RefreshNotes
+from .write_back import WriteBack
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+
+# RFC 6749, section 5.2: the application is refused, not the token
+CLIENT_REFUSED = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
+# a token endpoint that failed so often is left alone for the rest of the run
+MAX_FAILURES_IN_A_ROW = 20
+NOT_WRITTEN_BACK = "refreshed, but not written back"
+
+logger = logging.getLogger("dlt_cronofy")
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """How a refresh ended.
+
+    Attributes:
+        token: to call with; None where there is no new one.
+        answer: what becomes of the poll then; None where it stays a rejected token.
+        why: what a rejected token's message says of the refresh.
+        requests: sent to the token endpoint.
+    """
+
+    token: Token | None = None
+    answer: Answer | None = None
+    why: str = ""
+    requests: int = 0
+
+
+class Refresher:
+    """Refreshes the tokens of one store during one run, each refresh token once while it is good.
+
+    What it remembers outlasts the event loops of the batches of a run.
+    """
+
+    def __init__(
+        self,
+        client: ClientCredentials,
+        settings: PollingSettings,
+        store: TokenStore,
+        notes: RefreshNotes,
+        clock: Clock,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._store = store
+        self._notes = notes
+        self._clock = clock
+        self._write_back = WriteBack(store)
+        self._renewals: dict[Secret, Renewal] = {}
+        self._issued: set[Secret] = set()
+        self._unsaved: set[Secret] = set()
+        self._running: dict[Secret, asyncio.Task[Refreshed]] = {}
+        self._failures_in_a_row = 0
+        self._looking = threading.Lock()
+        self._store_is_fine = False
+        self._given_up: str | None = None
+        self.lost: list[str] = []
+
+    def begin(self, tokens: Sequence[Token]) -> None:
+        """Look at what earlier runs left unsettled; called once, with all tokens of the store."""
+        self._notes.keep_only(token.refresh_token for token in tokens if token.refresh_token)
+        if self._notes.earlier:
+            keys = ", ".join(sorted(note.token_key for note in self._notes.earlier.values()))
+            logger.warning("an earlier run ended while it refreshed %s: refreshed before anything else", keys)
+
+    def newest(self, token: Token) -> Token:
+        """The token as it is after what was refreshed in this run."""
+        while token.refresh_token is not None and token.refresh_token in self._renewals:
+            renewal = self._renewals[token.refresh_token]
+            token = _renewed(token, renewal)
+            if renewal.refresh_token == renewal.token.refresh_token:
+                break
+        return token
+
+    def is_due(self, token: Token) -> bool:
+        """Whether the access token is known to be no good: it expired, or an earlier refresh is unsettled."""
+        if token.refresh_token is None or self._given_up:
+            return False
+        expired = token.expires_at is not None and self._clock.now() >= token.expires_at
+        return expired or self._notes.is_unsettled(token.refresh_token)
+
+    def may_help(self, token: Token) -> bool:
+        """Whether a refresh could mend a 401: not without a refresh token, and not what was just issued."""
+        return token.refresh_token is not None and token.access_token not in self._issued
+
+    async def refresh(self, token: Token, exchange: "Exchange") -> Refreshed:
+        """A token that can be called with instead of this one. Tokens that share a grant wait for each other.
+
+        Cancelling the caller does not cancel the refresh: its outcome must reach the store.
+        """
+        newest = self.newest(token)
+        if newest.access_token != token.access_token:
+            return Refreshed(newest)
+        if self._given_up:
+            return Refreshed(why=self._given_up)
+        assert token.refresh_token is not None
+        if token.refresh_token in self._unsaved:
+            return Refreshed(why=NOT_WRITTEN_BACK)
+        running = self._running.get(token.refresh_token)
+        if running is not None:
+            refreshed = replace(await asyncio.shield(running), requests=0)
+        else:
+            task = asyncio.create_task(self._refresh(token, token.refresh_token, exchange))
+            self._running[token.refresh_token] = task
+            refreshed = await asyncio.shield(task)
+        return replace(refreshed, token=self.newest(token)) if refreshed.token else refreshed
+
+    async def settle(self) -> None:
+        """Wait for the refreshes under way: the event loop is about to end."""
+        await asyncio.gather(*self._running.values())
+        self._running.clear()
+
+    def finish(self) -> None:
+        """End the run: a last try to write back, and the loud word on what was lost."""
+        for renewal in self._write_back.try_again():
+            self.lost.append(renewal.token.key)
+            logger.error(
+                "the new refresh token of %s is lost: it could not be written back. Authorize it again",
+                renewal.token.key,
+            )
+        self._notes.close()
+
+    async def _refresh(self, token: Token, used: Secret, exchange: "Exchange") -> Refreshed:
+        try:
+            return await self._refresh_once(token, used, exchange)
+        finally:
+            self._running.pop(used, None)
+
+    async def _refresh_once(self, token: Token, used: Secret, exchange: "Exchange") -> Refreshed:
+        if await self._adopt(token, used):
+            return Refreshed(token)
+        was_interrupted = self._notes.is_unsettled(used)
+        obstacle = await asyncio.to_thread(self._obstacle, token, used)
+        if obstacle is not None:
+            return Refreshed(why=obstacle)
+        if not exchange.allowance.take(1):
+            self._notes.end(used)
+            return Refreshed(answer=self._unpaid())
+        answer = await exchange.ask(token.data_center, lambda http: self._request(http, token, used))
+        if answer is None:
+            self._notes.end(used)
+            return Refreshed(answer=self._unpaid())
+        requests, said = answer.attempts, _taken(answer)
+        if answer.outcome in TROUBLES:
+            return self._failed(answer, requests)
+        self._failures_in_a_row = 0
+        if answer.outcome is not Outcome.OK:
+            interrupted = was_interrupted or requests > 1
+            refused = await self._refused(token, used, answer, _error_code(said), interrupted=interrupted)
+            return replace(refused, requests=requests)
+        renewal = _read_renewal(token, answer, said)
+        if renewal is None:
+            logger.error("the token endpoint's answer for %s is not of the documented shape", token.key)
+            return Refreshed(answer=_as(answer, Outcome.BAD_PAYLOAD, "no access token"), requests=requests)
+        return replace(await self._keep(renewal, used), requests=requests)
+
+    def _obstacle(self, token: Token, used: Secret) -> str | None:
+        """Why this token cannot be refreshed, before anything is used up; None when it was noted down."""
+        with self._looking:
+            if not self._store_is_fine and self._given_up is None:
+                self._note_obstacle(self._store.why_not_saved())
+                self._store_is_fine = self._given_up is None
+        if self._given_up is None:
+            try:
+                self._notes.begin(token.key, used, self._clock.now())
+            except OSError as error:
+                self._note_obstacle(f"{error.filename}: {error.strerror}")
+        return self._given_up
+
+    def _note_obstacle(self, obstacle: str | None) -> None:
+        if obstacle is not None and self._given_up is None:
+            self._given_up = "not refreshed: the token store cannot be written"
+            logger.error("expired tokens are not refreshed: %s", obstacle)
+
+    def _request(self, http: httpx.AsyncClient, token: Token, used: Secret) -> httpx.Request:
+        # docs api/authorization/refresh-token: JSON is the preferred form
+        body = {
+            "client_id": self._client.client_id,
+            "client_secret": self._client.client_secret.reveal(),
+            "grant_type": "refresh_token",
+            "refresh_token": used.reveal(),
+        }
+        return http.build_request(
+            "POST",
+            f"{self._settings.host(token.data_center)}/oauth/token",
+            headers={"Content-Type": "application/json"},
+            content=orjson.dumps(body),
+        )
+
+    async def _adopt(self, token: Token, used: Secret) -> bool:
+        """Take over what somebody else, the application itself or another run, has put into the store."""
+        found = await asyncio.to_thread(self._store.current, token)
+        if found is None or found.refresh_token is None or found.access_token == token.access_token:
+            return False
+        self._renewals[used] = Renewal(token, found.access_token, found.refresh_token, found.expires_at)
+        self._notes.end(used)
+        return True
+
+    async def _keep(self, renewal: Renewal, used: Secret) -> Refreshed:
+        """Write a new pair back; it may be used when the store holds it."""
+        key = renewal.token.key
+        try:
+            saved = await self._write_back.save(renewal)
+        except StoreError as error:
+            # the note stays: the store holds a refresh token that may be used up
+            logger.error("%s was refreshed and cannot be written back: %s", key, error)
+            self._unsaved.add(used)
+            return Refreshed(why=NOT_WRITTEN_BACK)
+        self._notes.end(used)
+        if saved:
+            self._renewals[used] = renewal
+            self._issued.add(renewal.access_token)
+            return Refreshed(renewal.token)
+        logger.error("%s was changed in the store while it was refreshed: the store's value is kept", key)
+        if await self._adopt(renewal.token, used):
+            return Refreshed(renewal.token)
+        return Refreshed(why="its row is gone from the store")
+
+    async def _refused(
+        self, token: Token, used: Secret, answer: Answer, code: str | None, *, interrupted: bool
+    ) -> Refreshed:
+        """The token endpoint understood and said no."""
+        if code == "invalid_grant" and await self._adopt(token, used):
+            return Refreshed(token)
+        self._notes.end(used)
+        if code == "invalid_grant":
+            return Refreshed(answer=self._revoked(token, answer, lost=interrupted))
+        if code in CLIENT_REFUSED:
+            if self._given_up is None:
+                logger.error(
+                    "%s: client_id and client_secret in [sources.cronofy] are not accepted (%s);"
+                    " nothing is refreshed",
+                    token.data_center,
+                    code,
+                )
+            self._given_up = "not refreshed: client_id and client_secret are not accepted"
+            return Refreshed(why=self._given_up)
+        if answer.outcome is Outcome.RATE_LIMITED:
+            return Refreshed(answer=_as(answer, Outcome.RATE_LIMITED, "HTTP 429"))
+        return Refreshed(why=f"refresh: HTTP {answer.http_status}")
+
+    def _revoked(self, token: Token, answer: Answer, *, lost: bool) -> Answer:
+        if not lost:
+            return _as(answer, Outcome.GRANT_REVOKED, "invalid_grant")
+        self.lost.append(token.key)
+        logger.error(
+            "the refresh token of %s is lost: a refresh of it was interrupted, and the answer with a new one"
+            " never reached the store. Authorize it again",
+            token.key,
+        )
+        return _as(answer, Outcome.GRANT_REVOKED, "invalid_grant; lost in an interrupted refresh")
+
+    def _failed(self, answer: Answer, requests: int) -> Refreshed:
+        """No word from the token endpoint: the refresh token may be used up or not, so its note stays."""
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW and self._given_up is None:
+            self._given_up = "not refreshed: the token endpoint fails"
+            logger.error(
+                "the token endpoint failed %d times in a row: nothing more is refreshed in this run",
+                self._failures_in_a_row,
+            )
+        return Refreshed(answer=_as(answer, answer.outcome, answer.message or ""), requests=requests)
+
+    def _unpaid(self) -> Answer:
+        return skipped(self._clock.now(), "expired, and no request left to refresh it with")
+
+
+def open_refresher(
+    settings: PollingSettings, store: TokenStore, tokens: Sequence[Token], folder: Path, clock: Clock
+) -> Refresher | None:
+    """A refresher for one run over all the tokens of a store; None where there is nothing to refresh with.
+
+    `folder` takes the notes on refreshes under way, where the store has no place for them.
+    """
+    if settings.client is None or not any(token.refresh_token for token in tokens):
+        return None
+    place = store.folder or folder
+    refresher = Refresher(settings.client, settings, store, RefreshNotes(place), clock)
+    refresher.begin(tokens)
+    return refresher
+
+
+def _as(answer: Answer, outcome: Outcome, message: str) -> Answer:
+    """A refresh's answer as the poll's: no request of its own, no body."""
+    return replace(answer, outcome=outcome, message=f"refresh: {message}", body=b"", attempts=0)
+
+
+def _renewed(token: Token, renewal: Renewal) -> Token:
+    return replace(
+        token,
+        access_token=renewal.access_token,
+        refresh_token=renewal.refresh_token,
+        expires_at=renewal.expires_at,
+    )
+
+
+def _read_renewal(token: Token, answer: Answer, said: Hidden) -> Renewal | None:
+    """The new pair of a good answer; None where it is not of the documented shape."""
+    access_token, refresh_token = said.value.get("access_token"), said.value.get("refresh_token")
+    used = token.refresh_token
+    assert used is not None
+    if not isinstance(access_token, str) or not HEADER_SAFE.fullmatch(access_token):
+        return None
+    rotated = isinstance(refresh_token, str) and HEADER_SAFE.fullmatch(refresh_token)
+    return Renewal(
+        token,
+        Secret(access_token),
+        Secret(str(refresh_token)) if rotated else used,
+        _expiry(answer, said.value.get("expires_in")),
+    )
+
+
+def _expiry(answer: Answer, expires_in: Any) -> datetime | None:
+    """When the new access token expires, counted from the request: the answer was under way for a while."""
+    known = isinstance(expires_in, (int, float)) and not isinstance(expires_in, bool)
+    return answer.requested_at + timedelta(seconds=expires_in) if known and 0 < expires_in < 1e9 else None
+
+
+def _error_code(said: Hidden) -> str | None:
+    """The error of a refusal, as far as it is one that RFC 6749 knows."""
+    code = said.value.get("error")
+    known = code == "invalid_grant" or code in CLIENT_REFUSED if isinstance(code, str) else False
+    return code if known else None
+
+
+def _taken(answer: Answer) -> Hidden:
+    """The body as an object; the answer does not keep it, since it holds new tokens in plain."""
+    body, answer.body = answer.body, b""
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        return Hidden({})
+    return Hidden(document if isinstance(document, dict) else {})

@@ -1,0 +1,263 @@
+"""Knowledge: what the warehouse knows, read as far as one batch of polls needs it.
+
+The warehouse is the checkpoint. There is no state file and nothing in dlt's state: each table is
+compared with its own rows only, so a table that missed a load catches up by itself.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+import dlt
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.common.schema import Schema
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.sql_client import SqlClientBase
+
+from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO, Table
+from .changes import ProfileState, State
+from .payloads import PROFILE_TEXTS, PROFILE_TYPES
+from .privacy import PersonalData, Protection
+
+Row = dict[str, Any]
+
+# parameters of one IN list; every warehouse dlt reaches takes this many
+MAX_PARAMETERS = 1000
+ROWS_PER_FETCH = 10_000
+
+# A package that was killed half-way and then lost with its working directory may have left polls without
+# the changes they showed. dlt lists complete packages only; polls of others are no evidence.
+LOADS = "_dlt_loads"
+COMPLETE = "_dlt_load_id IN (SELECT load_id FROM {loads} WHERE status = 0)"
+
+
+@dataclass(slots=True)
+class Evidence:
+    """When a token was last polled and what account it belongs to."""
+
+    account_id: str | None = None
+    last_ok_at: datetime | None = None
+    last_attempt_at: datetime | None = None
+    account_read_at: datetime | None = None
+    named_at: datetime | None = None
+
+    def add(self, row: Row) -> None:
+        """Take in what is known of one endpoint and account: when it was attempted, when it was ok."""
+        attempted_at = row["attempted_at"]
+        if row["endpoint"] == ACCOUNT.name:
+            self.account_read_at = _later(self.account_read_at, attempted_at)
+        else:
+            self.last_ok_at = _later(self.last_ok_at, row["ok_at"])
+            self.last_attempt_at = _later(self.last_attempt_at, attempted_at)
+        # a token may be authorized again, for another account: the newest name counts
+        if row["account_id"] is not None and attempted_at == _later(self.named_at, attempted_at):
+            self.account_id, self.named_at = row["account_id"], attempted_at
+
+
+@dataclass(slots=True)
+class TokenContent:
+    """The current-state rows of one token."""
+
+    userinfo: Row | None = None
+    account: Row | None = None
+    profiles: dict[tuple[str, str], Row] = field(default_factory=dict)
+    calendars: dict[str, Row] = field(default_factory=dict)
+
+
+# profile_type → profile_id → last known state
+AccountHistory = dict[str, dict[str, ProfileState]]
+# profile_type → instant of the account's newest sample
+LastSamples = dict[str, datetime]
+
+
+class Knowledge(Protocol):
+    """What change capture and planning ask of a warehouse."""
+
+    def connected(self) -> AbstractContextManager[None]:
+        """Keep one connection open for the queries of a `with` block, and no longer."""
+        ...
+
+    def evidence(self) -> dict[str, Evidence]:
+        """By token_key, for every token that was ever polled."""
+        ...
+
+    def token_contents(self, token_keys: Sequence[str], tables: set[str]) -> dict[str, TokenContent]:
+        """By token_key; tokens without rows are missing."""
+        ...
+
+    def account_histories(self, account_ids: Sequence[str]) -> dict[str, AccountHistory]:
+        """By account_id; accounts without changes are missing."""
+        ...
+
+    def last_samples(self, account_ids: Sequence[str]) -> dict[str, LastSamples]:
+        """By account_id; accounts without samples are missing."""
+        ...
+
+
+class WarehouseKnowledge:
+    """Knowledge read through the dataset of a dlt pipeline, in bounded pieces."""
+
+    def __init__(self, pipeline: dlt.Pipeline, schema_name: str) -> None:
+        # whatever the working directory knows or lost: the warehouse itself is asked
+        self._dataset = pipeline.dataset(schema=Schema(schema_name))
+        self._client: SqlClientBase[Any] | None = None
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """One connection for several queries; DuckDB locks its file while one is open."""
+        if self._client is not None:
+            yield
+            return
+        with self._dataset.sql_client as client:
+            self._client = client
+            try:
+                yield
+            finally:
+                self._client = None
+
+    def evidence(self) -> dict[str, Evidence]:
+        """By token_key, for every token that was ever polled; one pass over `polls`."""
+        found: dict[str, Evidence] = defaultdict(Evidence)
+        for row in self._rows(
+            POLLS,
+            "SELECT token_key, endpoint, account_id, MAX(polled_at) AS attempted_at,"
+            " MAX(CASE WHEN outcome = 'ok' THEN polled_at END) AS ok_at"
+            " FROM {table} WHERE outcome <> 'skipped' AND {complete}"
+            " GROUP BY token_key, endpoint, account_id",
+        ):
+            found[row["token_key"]].add(row)
+        return dict(found)
+
+    def requests_since(self, since: datetime) -> list[datetime]:
+        """When requests were answered after that instant; all requests for one poll count as its answer."""
+        # all columns: one that is new is missing in an older warehouse
+        recent = "SELECT * FROM {table} WHERE polled_at > {values}"
+        return [
+            row["polled_at"]
+            for row in self._rows(POLLS, recent, [since])
+            for _ in range((row["attempts"] or 0) + (row.get("refreshes") or 0))
+        ]
+
+    def token_contents(self, token_keys: Sequence[str], tables: set[str]) -> dict[str, TokenContent]:
+        """The current-state rows of these tokens, from the wanted tables."""
+        contents: dict[str, TokenContent] = defaultdict(TokenContent)
+        if USERINFO.name in tables:
+            for row in self._rows_in(USERINFO, "token_key", token_keys):
+                contents[row["token_key"]].userinfo = row
+        if ACCOUNT.name in tables:
+            for row in self._rows_in(ACCOUNT, "token_key", token_keys):
+                contents[row["token_key"]].account = row
+        if PROFILES.name in tables:
+            for row in self._rows_in(PROFILES, "token_key", token_keys):
+                contents[row["token_key"]].profiles[row["profile_type"], row["profile_id"]] = row
+        if CALENDARS.name in tables:
+            for row in self._rows_in(CALENDARS, "token_key", token_keys):
+                contents[row["token_key"]].calendars[row["calendar_id"]] = row
+        return contents
+
+    def account_histories(self, account_ids: Sequence[str]) -> dict[str, AccountHistory]:
+        """The newest change of every profile of these accounts; at one instant disconnected wins."""
+        histories: dict[str, AccountHistory] = {}
+        newest_first = """
+            SELECT account_id, profile_type, profile_id, state, provider_name, provider_service,
+                   profile_name, profile_initial_sync_required, profile_relink_url
+            FROM (
+                SELECT t.*, ROW_NUMBER() OVER (
+                    PARTITION BY account_id, profile_type, profile_id
+                    ORDER BY observed_at DESC,
+                             CASE state WHEN 'disconnected' THEN 0 WHEN 'connected' THEN 1 ELSE 2 END
+                ) AS newness
+                FROM {table} t WHERE account_id IN ({values})
+            ) ranked WHERE newness = 1
+        """
+        for row in self._rows_in(PROFILE_CHANGES, "account_id", account_ids, newest_first):
+            history = histories.setdefault(row["account_id"], {})
+            history.setdefault(row["profile_type"], {})[row["profile_id"]] = ProfileState(
+                State(row["state"]),
+                row["provider_name"],
+                row["provider_service"],
+                row["profile_name"],
+                row["profile_initial_sync_required"],
+                row["profile_relink_url"],
+            )
+        return histories
+
+    def last_samples(self, account_ids: Sequence[str]) -> dict[str, LastSamples]:
+        """When each profile type of these accounts was last sampled; one pass over `polls`."""
+        newest = (
+            "SELECT account_id, MAX(CASE WHEN profiles IS NOT NULL THEN polled_at END) AS calendar,"
+            " MAX(CASE WHEN conferencing_profiles IS NOT NULL THEN polled_at END) AS conferencing"
+            " FROM {table} WHERE outcome = 'ok' AND account_id IN ({values}) AND {complete}"
+            " GROUP BY account_id"
+        )
+        return {
+            row["account_id"]: {kind: row[kind] for kind in PROFILE_TYPES if row[kind] is not None}
+            for row in self._rows_in(POLLS, "account_id", account_ids, newest)
+        }
+
+    def _rows_in(
+        self, table: Table, column: str, values: Sequence[str], query: str | None = None
+    ) -> Iterator[Row]:
+        query = query or f"SELECT * FROM {{table}} WHERE {column} IN ({{values}})"  # noqa: S608 - our own names
+        for start in range(0, len(values), MAX_PARAMETERS):
+            yield from self._rows(table, query, values[start : start + MAX_PARAMETERS])
+
+    def _rows(self, table: Table, query: str, values: Sequence[str | datetime] = ()) -> Iterable[Row]:
+        placeholders = ", ".join(["%s"] * len(values))
+        try:
+            with self.connected():
+                assert self._client is not None
+                text = query.format(
+                    table=self._client.make_qualified_table_name(table.name),
+                    values=placeholders,
+                    complete=COMPLETE.format(loads=self._client.make_qualified_table_name(LOADS)),
+                )
+                with self._client.execute_query(text, *values) as cursor:
+                    for batch in cursor.iter_arrow(chunk_size=ROWS_PER_FETCH):
+                        yield from batch.to_pylist()
+        except (DatabaseUndefinedRelation, DestinationUndefinedEntity):
+            # no such table yet: nothing was ever loaded
+            return
+
+
+def protected_content(content: TokenContent, personal_data: PersonalData) -> TokenContent:
+    """The rows of one token as they would have been stored under these settings."""
+    if personal_data.kept:
+        return content
+    single = [row for row in (content.userinfo, content.account) if row is not None]
+    rows = (*single, *content.profiles.values(), *content.calendars.values())
+    protection = Protection(personal_data.protect_stored, rows)
+
+    def protected(table: Table, row: Row) -> Row:
+        return protection.row(row, documented=table.schema.names)
+
+    return TokenContent(
+        content.userinfo and protected(USERINFO, content.userinfo),
+        content.account and protected(ACCOUNT, content.account),
+        {key: protected(PROFILES, row) for key, row in content.profiles.items()},
+        {key: protected(CALENDARS, row) for key, row in content.calendars.items()},
+    )
+
+
+def protected_history(history: AccountHistory, personal_data: PersonalData) -> AccountHistory:
+    """Profile states as they would have been stored under these settings: a new setting is no change."""
+    if personal_data.kept:
+        return history
+    protection = Protection(personal_data.protect_stored)
+
+    def protected(state: ProfileState) -> ProfileState:
+        texts: Row = {name: getattr(state, name) for name in PROFILE_TEXTS}
+        nothing: Row = dict.fromkeys(PROFILE_TEXTS)
+        return replace(state, **(nothing | protection.columns(texts)))
+
+    return {
+        profile_type: {profile_id: protected(state) for profile_id, state in states.items()}
+        for profile_type, states in history.items()
+    }
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max((moment for moment in (one, other) if moment is not None), default=None)

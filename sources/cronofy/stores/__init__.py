@@ -1,0 +1,223 @@
+"""Token stores: where tokens come from, and where refreshed ones go back to."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol, cast
+
+from ..errors import ConfigurationError
+from ..secret import Hidden, Secret
+from ..tokens import Token, collect_tokens, configured_rows, read_tokens
+
+REREAD_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """One refresh: the pair of tokens that takes the place of an old one.
+
+    Attributes:
+        token: as it was read from the store; its refresh token is the one that was used.
+        access_token: the new one.
+        refresh_token: the new one; the used one again where it did not rotate.
+        expires_at: when the new access token expires, UTC; None where the answer did not say.
+    """
+
+    token: Token
+    access_token: Secret
+    refresh_token: Secret
+    expires_at: datetime | None = None
+
+
+class StoreError(Exception):
+    """A store cannot be written; the one-line message says which, why and what to do. Quotes no token."""
+
+
+class TokenStore(Protocol):
+    """Where tokens come from, and where refreshed ones go back to. Methods block; they run in threads."""
+
+    name: str
+    """For messages: a path, or the setting the store came from."""
+    folder: Path | None
+    """Where notes on refreshes under way may be kept beside the store; None where it has no place."""
+
+    def read(self) -> list[Token]:
+        """All tokens, checked, in the order of the store.
+
+        Raises:
+            ConfigurationError: the store, or a row of it, cannot be used; names the place.
+        """
+        ...
+
+    def why_not_saved(self) -> str | None:
+        """Why refreshed tokens could not be written back, in words for a person; None when they can."""
+        ...
+
+    def current(self, token: Token) -> Token | None:
+        """The token of that key as it stands in the store now; None where it is gone or cannot be told."""
+        ...
+
+    def save(self, renewals: Sequence[Renewal]) -> list[Renewal]:
+        """Write refreshed tokens back, durably; every row that holds the used refresh token is changed.
+
+        Returns:
+            The renewals whose used refresh token the store does not hold any more: somebody else changed
+            it meanwhile, and the store's own value was left alone.
+
+        Raises:
+            StoreError: nothing was written.
+        """
+        ...
+
+
+OnRefresh = Callable[[Renewal], Any]
+
+
+def open_store(
+    tokens: Any = None,
+    tokens_file: str | None = None,
+    tokens_query: str | None = None,
+    tokens_database: str | Secret | None = None,
+    tokens_update: str | None = None,
+    on_refresh: OnRefresh | None = None,
+) -> TokenStore:
+    """The configured token store; nothing of it is read yet.
+
+    Args:
+        tokens: rows as `read_tokens` takes them, or a store: an object with `read` and `save`.
+        tokens_file: path of a CSV, JSON Lines or Parquet file.
+        tokens_query: SQL query whose columns are those of a token.
+        tokens_database: SQLAlchemy URL of the database that it runs in.
+        tokens_update: SQL that writes one refreshed token back, where it cannot be derived from the query.
+        on_refresh: is given every refreshed token, where `tokens` is no store that can take it back.
+
+    Raises:
+        ConfigurationError: no store, two of them, or half of one; says what to set and where.
+    """
+    tokens, database = Hidden(tokens), Secret.of(tokens_database) if tokens_database else None
+    tokens_database = None
+    missing = {
+        "tokens": tokens.value is None,
+        "tokens_file": tokens_file is None,
+        "tokens_query": tokens_query is None,
+    }
+    given = [name for name, is_missing in missing.items() if not is_missing]
+    if len(given) > 1:
+        raise ConfigurationError(
+            f"{'two' if len(given) == 2 else 'three'} token stores are set:"
+            f" keep either {' or '.join(given)} in [sources.cronofy]"
+        )
+    _check_query(tokens_query, database, tokens_update)
+    is_store = all(callable(getattr(tokens.value, method, None)) for method in ("read", "save"))
+    if on_refresh is not None and (is_store or given in (["tokens_file"], ["tokens_query"])):
+        raise ConfigurationError(
+            "on_refresh goes with tokens given as a list or a callable: a store is written back to by itself"
+        )
+    if is_store:
+        return cast("TokenStore", tokens.value)
+    if tokens_query is not None and database is not None:
+        from .sql_store import SqlStore
+
+        return SqlStore(tokens_query, database, tokens_update)
+    if tokens_file is not None:
+        from .file_store import FileStore
+
+        return FileStore(tokens_file)
+    if tokens.value is None:
+        read_tokens()  # says that nothing is set
+    return GivenStore(tokens.value, on_refresh)
+
+
+def _check_query(query: str | None, database: Secret | None, update: str | None) -> None:
+    if query is not None and not database:
+        raise ConfigurationError(
+            "tokens_query needs tokens_database, the SQLAlchemy URL of the database it runs in:"
+            " set it in .dlt/secrets.toml, section [sources.cronofy]"
+        )
+    for name, value in (("tokens_database", database), ("tokens_update", update)):
+        if query is None and value:
+            raise ConfigurationError(
+                f"{name} needs tokens_query, the SQL that reads the tokens:"
+                " set it in .dlt/config.toml, section [sources.cronofy]"
+            )
+
+
+class GivenStore:
+    """Tokens in the configuration, or given by code; a hook takes the refreshed ones."""
+
+    def __init__(
+        self,
+        tokens: Any,
+        on_refresh: OnRefresh | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = "tokens"
+        self.folder: Path | None = None
+        self._rows = tokens
+        self._on_refresh = on_refresh
+        self._monotonic = monotonic
+        self._lock = Lock()
+        self._known: dict[str, Token] = {}
+        self._known_at: float | None = None
+        self._handed_over: set[Renewal] = set()
+
+    def read(self) -> list[Token]:
+        """All tokens; a callable is called again, and an iterator is used up by the first time."""
+        if not callable(self._rows):
+            # kept, because an iterator gives its rows once
+            self._rows = list(configured_rows(self._rows))
+        return self._collect()
+
+    def why_not_saved(self) -> str | None:
+        """Without a hook there is nowhere to write to."""
+        if self._on_refresh is not None:
+            return None
+        return (
+            "tokens in [sources.cronofy] cannot be written back: use tokens_file, tokens_query or on_refresh"
+        )
+
+    def current(self, token: Token) -> Token | None:
+        """What a callable says, asked anew after half a minute; nothing can be told of a list."""
+        if not callable(self._rows):
+            return None
+        with self._lock:
+            now = self._monotonic()
+            if self._known_at is None or now - self._known_at >= REREAD_SECONDS:
+                self._known_at, self._known = now, {}
+                try:
+                    self._known = {each.key: each for each in self._collect()}
+                except Exception:  # noqa: BLE001 - the callable is somebody else's
+                    return None
+            return self._known.get(token.key)
+
+    def save(self, renewals: Sequence[Renewal]) -> list[Renewal]:
+        """Call the hook once for each renewal, also after one that failed.
+
+        Raises:
+            StoreError: the hook failed, or there is none. What it took is not given to it again when the
+                same renewals are saved again.
+        """
+        if self._on_refresh is None:
+            raise StoreError(self.why_not_saved())
+        failures: list[str] = []
+        for renewal in renewals:
+            if renewal in self._handed_over:
+                continue
+            try:
+                self._on_refresh(renewal)
+            except Exception as error:  # noqa: BLE001 - and its text may quote a token
+                failures.append(type(error).__name__)
+            else:
+                self._handed_over.add(renewal)
+        if failures:
+            raise StoreError(f"on_refresh failed for {len(failures)} of {len(renewals)}: {failures[0]}")
+        self._handed_over.difference_update(renewals)
+        return []
+
+    def _collect(self) -> list[Token]:
+        rows: Iterable[Any] = configured_rows(self._rows)
+        return collect_tokens(self.name, "entry", enumerate(rows, start=1))

@@ -1,0 +1,286 @@
+"""Token files with refreshed tokens in the place of used ones, and everything else as it was."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet
+
+from ..expiry import expiry_like
+from ..tokens import token_key
+from . import Renewal
+
+BOM = b"\xef\xbb\xbf"
+# a cell as the csv module reads it: quotes mean something at its start only
+CELL = re.compile(r'"(?:[^"]|"")*+"[^,\r\n]*|[^",\r\n][^,\r\n]*|')
+JSON_DECODER = json.JSONDecoder()
+JSON_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+class Changes:
+    """What becomes of the rows of a file, renewal by renewal, in their order."""
+
+    def __init__(self, renewals: Sequence[Renewal]) -> None:
+        self._renewals = renewals
+        self._applied: set[int] = set()
+        self._by_used: dict[str, list[tuple[int, Renewal]]] = {}
+        for number, renewal in enumerate(renewals):
+            if renewal.token.refresh_token is not None:
+                used = renewal.token.refresh_token.reveal()
+                self._by_used.setdefault(used, []).append((number, renewal))
+
+    def of(self, refresh_token: Any) -> Renewal | None:
+        """The renewal that a row with this refresh token ends with, or None where there is none."""
+        held = refresh_token.strip() if isinstance(refresh_token, str) else ""
+        if held not in self._by_used:
+            return None
+        last, found = -1, None
+        # a token renewed twice ends with the second, which used what the first one brought
+        while following := next((each for each in self._by_used.get(held, ()) if each[0] > last), None):
+            last, found = following
+            held = found.refresh_token.reveal()
+            self._applied.add(last)
+        return found
+
+    def conflicts(self) -> list[Renewal]:
+        """The renewals that no row was found for."""
+        return [each for number, each in enumerate(self._renewals) if number not in self._applied]
+
+
+def _values(row: Mapping[str, Any], renewal: Renewal, expiry_sample: Any) -> dict[str, Any]:
+    """The new values of a row, without `expires_at` where the row has no such column.
+
+    A row without a key is known by its refresh token, so it is given that name before the token goes.
+    """
+    refresh_token = renewal.refresh_token.reveal()
+    values: dict[str, Any] = {
+        "access_token": renewal.access_token.reveal(),
+        "refresh_token": refresh_token,
+    }
+    used, key = row["refresh_token"].strip(), row.get("key")
+    if used != refresh_token and (key is None or (isinstance(key, str) and not key.strip())):
+        values["key"] = token_key("", used)
+    if "expires_at" in row:
+        values["expires_at"] = expiry_like(renewal.expires_at, expiry_sample)
+    return values
+
+
+def rewrite_csv(content: bytes, changes: Changes) -> bytes:
+    """The CSV file with its changes; records without one stay as they are, byte for byte.
+
+    Raises:
+        ValueError: not UTF-8, or not CSV.
+    """
+    records = _csv_records(content.removeprefix(BOM).decode("utf-8"))
+    first, names = next(records, ("", []))
+    # of two columns of one name the last one is read
+    at = {name.strip(): index for index, name in enumerate(names)}
+    if "refresh_token" not in at or "access_token" not in at:
+        return content
+    rows: list[tuple[str, list[str], Renewal | None]] = []
+    sample = ""
+    for raw, cells in records:
+        sample = sample or _cell(cells, at.get("expires_at"))
+        rows.append((raw, cells, changes.of(_cell(cells, at["refresh_token"]))))
+    lines: list[tuple[str, dict[str, Any]]] = []
+    for raw, cells, renewal in rows:
+        row = {name: _cell(cells, index) for name, index in at.items()} if renewal else {}
+        values = _values(row, renewal, row.get("expires_at") or sample) if renewal else {}
+        lines.append((raw, values))
+    new_column = "key" not in at and any("key" in values for _, values in lines)
+    width = len(names) if new_column else None
+    header = _edited(first, {len(names): "key"}, width) if new_column else first
+    body = "".join(
+        _edited(raw, {at.get(name, len(names)): value or "" for name, value in values.items()}, width)
+        if values or (new_column and raw.strip("\r\n"))
+        else raw
+        for raw, values in lines
+    )
+    return (BOM if content.startswith(BOM) else b"") + (header + body).encode()
+
+
+def _cell(cells: list[str], index: int | None) -> str:
+    return cells[index].strip() if index is not None and index < len(cells) else ""
+
+
+def _csv_records(text: str) -> Iterator[tuple[str, list[str]]]:
+    """The records of a CSV text, each as it is written and as cells."""
+    lines: list[str] = []
+
+    def taken() -> Iterator[str]:
+        for line in io.StringIO(text, newline=""):
+            lines.append(line)
+            yield line
+
+    try:
+        for cells in csv.reader(taken()):
+            yield "".join(lines), cells
+            lines.clear()
+    except csv.Error:
+        raise ValueError("not CSV") from None
+
+
+def _edited(raw: str, edits: Mapping[int, str], new_column: int | None) -> str:
+    """A record with some cells replaced, and perhaps a new column, whose cell is empty without an edit."""
+    body = raw.rstrip("\r\n")
+    written = _csv_cells(body)
+    if not written:
+        cells = next(csv.reader(io.StringIO(raw, newline="")))
+        written = [_csv_cell(cell, quoted='"' in cell) for cell in cells]
+    if new_column is not None:
+        written += [""] * (new_column - len(written))
+        written.insert(new_column, "")
+    written += [""] * (max(edits, default=0) + 1 - len(written))
+    for index, value in edits.items():
+        written[index] = _csv_cell(value, quoted=written[index].startswith('"'))
+    return ",".join(written) + raw[len(body) :]
+
+
+def _csv_cells(body: str) -> list[str]:
+    """The cells of a record as they are written; none where a quote is not closed."""
+    cells, at = [], 0
+    while match := CELL.match(body, at):
+        cells.append(match.group())
+        if match.end() == len(body):
+            return cells
+        if body[match.end()] != ",":
+            break
+        at = match.end() + 1
+    return []
+
+
+def _csv_cell(value: str, *, quoted: bool) -> str:
+    if quoted or any(character in value for character in ',"\r\n'):
+        return '"' + value.replace('"', '""') + '"'
+    return value
+
+
+def rewrite_json_lines(content: bytes, changes: Changes) -> bytes:
+    """The JSON Lines file with its changes; nothing but the changed values is touched.
+
+    A row gets an `expires_at` only where it had one.
+
+    Raises:
+        ValueError: a line is not JSON.
+    """
+    lines = content.removeprefix(BOM).split(b"\n")
+    sample: Any = ""
+    changed: list[tuple[int, dict[str, Any], Renewal]] = []
+    for number, line in enumerate(lines):
+        row = orjson.loads(line) if line.strip() else None
+        if isinstance(row, dict):
+            sample = sample or row.get("expires_at") or ""
+            renewal = changes.of(row.get("refresh_token"))
+            if renewal is not None:
+                changed.append((number, row, renewal))
+    for number, row, renewal in changed:
+        values = _values(row, renewal, row.get("expires_at") or sample)
+        lines[number] = _with_members(lines[number].decode(), values).encode()
+    return (BOM if content.startswith(BOM) else b"") + b"\n".join(lines)
+
+
+def _with_members(text: str, values: Mapping[str, Any]) -> str:
+    """The JSON object with some values replaced or added; every other character stays."""
+    places: dict[str, tuple[int, int]] = {}
+    end = 0
+    for name, start, end in _members(text):
+        places[name] = (start, end)  # of two members of one name the last one is read
+    for name in values.keys() - places.keys():
+        places[name] = (end, end)
+    for name in sorted(values, key=lambda name: places[name], reverse=True):
+        start, stop = places[name]
+        value = json.dumps(values[name], ensure_ascii=False)
+        text = text[:start] + (f',"{name}":{value}' if start == stop else value) + text[stop:]
+    return text
+
+
+def _members(text: str) -> Iterator[tuple[str, int, int]]:
+    """The members of a JSON object: name, start and end of the value."""
+    at = text.index("{") + 1
+    while (at := _after_space(text, at)) < len(text) and text[at] != "}":
+        name, at = JSON_DECODER.raw_decode(text, at)
+        start = _after_space(text, text.index(":", at) + 1)
+        _, end = JSON_DECODER.raw_decode(text, start)
+        yield name, start, end
+        at = _after_space(text, end)
+        at += text[at] == ","
+
+
+def _after_space(text: str, at: int) -> int:
+    match = JSON_SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def rewrite_parquet(content: bytes, changes: Changes) -> bytes:
+    """The Parquet file with its changes; schema, metadata and compression stay.
+
+    Raises:
+        ValueError: not a Parquet file.
+    """
+    try:
+        return _rewrite_parquet(content, changes)
+    except (pa.ArrowException, OSError):
+        raise ValueError("not a Parquet file") from None
+
+
+def _rewrite_parquet(content: bytes, changes: Changes) -> bytes:
+    file = pyarrow.parquet.ParquetFile(pa.BufferReader(content))
+    table = file.read()
+    if not {"access_token", "refresh_token"} <= set(table.column_names):
+        return content
+    known = [name for name in ("key", "refresh_token", "expires_at") if name in table.column_names]
+    rows = table.select(known).to_pylist()
+    sample = next((row["expires_at"] for row in rows if row.get("expires_at") is not None), None)
+    edits: dict[int, dict[str, Any]] = {}
+    for number, row in enumerate(rows):
+        renewal = changes.of(row["refresh_token"])
+        if renewal is not None:
+            edits[number] = _values(row, renewal, row.get("expires_at") or sample)
+    if not edits:
+        return content
+    if "key" not in table.column_names and any("key" in values for values in edits.values()):
+        table = table.append_column("key", pa.nulls(table.num_rows, pa.string()))
+    for name in ("key", "access_token", "refresh_token", "expires_at"):
+        changed = {number: values[name] for number, values in edits.items() if name in values}
+        if changed:
+            table = _with_values(table, name, changed)
+    return _parquet_bytes(table, file.metadata)
+
+
+def _with_values(table: pa.Table, name: str, changed: Mapping[int, Any]) -> pa.Table:
+    field = table.schema.field(name)
+    values = table.column(name).to_pylist()
+    for number, value in changed.items():
+        values[number] = _fitting(value, field.type)
+    return table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+
+
+def _fitting(value: Any, kind: pa.DataType) -> Any:
+    """The value as the column has it; a column without any value yet does not show what belongs there."""
+    if not isinstance(value, datetime) or pa.types.is_timestamp(kind):
+        return value
+    numbers = {pa.types.is_integer: 0, pa.types.is_floating: 0.0, pa.types.is_decimal: Decimal()}
+    return expiry_like(value, next((zero for fits, zero in numbers.items() if fits(kind)), ""))
+
+
+def _parquet_bytes(table: pa.Table, metadata: Any) -> bytes:
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = [groups[0].column(number) for number in range(groups[0].num_columns)] if groups else []
+    sink = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(
+        table,
+        sink,
+        row_group_size=max((group.num_rows for group in groups), default=None),
+        compression={
+            column.path_in_schema: "none" if column.compression == "UNCOMPRESSED" else column.compression
+            for column in columns
+        },
+    )
+    return bytes(sink.getvalue())

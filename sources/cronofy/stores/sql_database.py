@@ -1,0 +1,109 @@
+"""The database of `tokens_query`: an engine that keeps to itself, and errors in a few safe words."""
+
+import logging
+import re
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError
+from ..secret import Secret
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Connection, Engine
+
+LOGGING_NAME = "dlt_cronofy_tokens"
+SHOWN_CHARACTERS = 200
+TELLING_PART = 6  # so many characters of a secret in a message are too many
+AT_SIGN = "tokens_database in [sources.cronofy]: write an @ in the password as %40"
+QUOTED = re.compile(r"""(["'`])(.*?)\1""")
+
+
+def open_engine(database: str | Secret) -> "Engine":
+    """An engine for that URL, which holds no connection open and logs neither parameters nor rows.
+
+    Raises:
+        ConfigurationError: SQLAlchemy or a driver is missing, or the URL is none.
+    """
+    database = Secret.of(database)
+    try:
+        from sqlalchemy import NullPool, create_engine
+        from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+    except ImportError:
+        raise ConfigurationError(
+            "tokens_query needs SQLAlchemy: pip install 'dlt-cronofy[sql]' and the driver of your database"
+        ) from None
+    # SQLAlchemy logs whole rows once somebody turns its loggers to DEBUG
+    for name in ("engine.Engine", "pool.impl.NullPool"):
+        logging.getLogger(f"sqlalchemy.{name}.{LOGGING_NAME}").setLevel(logging.WARNING)
+    try:
+        return create_engine(
+            _url(database.reveal()),
+            poolclass=NullPool,
+            hide_parameters=True,
+            logging_name=LOGGING_NAME,
+            pool_logging_name=LOGGING_NAME,
+        )
+    except ConfigurationError as error:
+        raise error.with_traceback(None) from None  # the frame below holds the URL in plain
+    except NoSuchModuleError:
+        problem = "names a database that SQLAlchemy does not know"
+    except ImportError as error:
+        problem = f"needs a driver that is not installed: {error.name}"
+    except (ArgumentError, TypeError, ValueError):
+        if database.reveal().count("@") > 1:
+            raise ConfigurationError(AT_SIGN) from None
+        problem = "must be a SQLAlchemy URL like postgresql://user:password@host:5432/database"
+    raise ConfigurationError(f"tokens_database in [sources.cronofy] {problem}")
+
+
+def _url(database: str) -> "URL":
+    from sqlalchemy import make_url
+
+    url = make_url(database.strip())
+    if "@" in (url.host or ""):
+        # taken for a part of the host, it would be shown
+        raise ConfigurationError(AT_SIGN)
+    if url.drivername == "postgres":  # what libpq and hosting providers write
+        url = url.set(drivername="postgresql")
+    if url.drivername == "postgresql" and find_spec("psycopg") is None and find_spec("psycopg2") is not None:
+        # SQLAlchemy 2.1 asks for psycopg where 2.0 took psycopg2, which dlt brings
+        url = url.set(drivername="postgresql+psycopg2")
+    return url
+
+
+def connect(engine: "Engine") -> "Connection":
+    """A connection; SQLite would make a missing database instead of saying so.
+
+    Raises:
+        ConfigurationError: there is no such SQLite file.
+        SQLAlchemyError: the database cannot be reached.
+    """
+    file = engine.url.database
+    is_file = engine.dialect.name == "sqlite" and file and not file.startswith((":", "file:"))
+    if file and is_file and not Path(file).is_file():
+        raise ConfigurationError(f"tokens_database: {file} does not exist")
+    return engine.connect()
+
+
+def said(error: Exception, shown: str, secrets: Iterable[str | None]) -> str:
+    """A database's error in one line: what kind, and what the driver says where that is harmless.
+
+    Args:
+        error: SQLAlchemy's.
+        shown: what may be quoted: the driver's other quotations are left out.
+        secrets: whatever a part of appears in the driver's words, they are left out altogether.
+    """
+    from sqlalchemy.exc import OperationalError, ProgrammingError
+
+    kind = type(error).__name__
+    if not isinstance(error, (OperationalError, ProgrammingError)):
+        return kind
+    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
+    line = QUOTED.sub(lambda match: match.group() if match.group(2) in shown else "…", "".join(lines[:1]))
+    line = line[:SHOWN_CHARACTERS]
+    hidden = [secret for secret in secrets if secret]
+    parts = (line[at : at + TELLING_PART] for at in range(len(line) - TELLING_PART + 1))
+    telling = any(secret in line for secret in hidden) or any(part in "\n".join(hidden) for part in parts)
+    return kind if telling or not line else f"{kind} ({line})"

@@ -1,0 +1,484 @@
+"""The token file: replaced as a whole, by one load at a time, and never half."""
+
+import logging
+import os
+import random
+import stat
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.secret import Secret
+from sources.cronofy.stores import Renewal, StoreError, file_store
+from sources.cronofy.stores.file_store import FileStore
+from sources.cronofy.stores.rewriting import rewrite_csv
+from sources.cronofy.tokens import Token, file_rows
+
+ROOT = Path(__file__).parents[2]
+SECRET = "hunter2-is-secret"
+HEADER = "key,access_token,refresh_token\n"
+
+
+def renewed(token: Token, access: str = "AT", refresh: str = "RT") -> Renewal:
+    return Renewal(token, Secret(access), Secret(refresh))
+
+
+def holding(path: Path, text: str = f"{HEADER}k,at,rt\n") -> FileStore:
+    path.write_text(text, encoding="utf-8")
+    return FileStore(str(path))
+
+
+def shown(tokens: list[Token]) -> list[tuple[str, str, str | None]]:
+    return [
+        (each.key, each.access_token.reveal(), each.refresh_token.reveal() if each.refresh_token else None)
+        for each in tokens
+    ]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "tokens.csv"
+
+
+def csv_file(path: Path) -> Path:
+    path = path.with_suffix(".csv")
+    path.write_text(f"note,access_token,refresh_token\nx,at,rt\ny,at2,rt2\n{'z' * 9},at3,\n")
+    return path
+
+
+def json_file(path: Path) -> Path:
+    path = path.with_suffix(".jsonl")
+    path.write_text(
+        '{"access_token":"at","refresh_token":"rt"}\n{"access_token":"at2","refresh_token":"rt2"}\n"at3"'
+    )
+    return path
+
+
+def parquet_file(path: Path) -> Path:
+    path = path.with_suffix(".parquet")
+    columns = {"access_token": ["at", "at2", "at3"], "refresh_token": ["rt", "rt2", None]}
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize("write", [csv_file, json_file, parquet_file])
+def test_refreshed_tokens_are_read_again_under_their_keys(
+    tmp_path: Path, write: Callable[[Path], Path]
+) -> None:
+    store = FileStore(str(write(tmp_path / "tokens")))
+    before = store.read()
+    assert store.why_not_saved() is None
+    assert store.save([renewed(before[0]), renewed(before[1], "AT2", "rt2")]) == []
+    after = store.read()
+    assert shown(after) == [
+        (before[0].key, "AT", "RT"), (before[1].key, "AT2", "rt2"), (before[2].key, "at3", None),
+    ]  # fmt: skip
+    # and once more, now that the refresh token is another one
+    assert store.save([renewed(after[0], "AT+", "RT+")]) == []
+    assert shown(store.read())[0] == (before[0].key, "AT+", "RT+")
+    # who comes late with the first one changes nothing
+    late = renewed(before[0], "LATE", "LATE")
+    assert store.save([late]) == [late]
+    assert "LATE" not in repr(shown(store.read()))
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
+        [Path(store.name).name, Path(store.name).name + ".lock"]
+    )
+
+
+def test_owner_mode_and_links_stay(tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    store = holding(real / "tokens.csv")
+    (real / "tokens.csv").chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(real / "tokens.csv", 1234, 4321)
+    before = (real / "tokens.csv").stat()
+    (tmp_path / "first.csv").symlink_to("second.csv")
+    (tmp_path / "second.csv").symlink_to(real / "tokens.csv")
+    store = FileStore(str(tmp_path / "first.csv"))
+    assert store.folder == real
+    assert store.why_not_saved() is None
+    assert store.save([renewed(store.read()[0])]) == []
+    after = (real / "tokens.csv").stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert after.st_ino != before.st_ino
+    assert (tmp_path / "first.csv").readlink() == Path("second.csv")
+    assert shown(store.read()) == [("k", "AT", "RT")]
+    assert {each.name for each in tmp_path.iterdir()} == {"real", "first.csv", "second.csv"}
+
+
+def test_a_group_that_cannot_be_kept_loses_nothing_to_another(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    store = holding(path)
+    path.chmod(0o664)
+    monkeypatch.setattr(os, "fchown", refuse)
+    store.save([renewed(store.read()[0])])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+def test_the_new_file_is_private_while_it_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = holding(path)
+    modes: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        modes.append(os.fstat(descriptor).st_mode)
+
+    def take_over(descriptor: int, status: os.stat_result) -> None:
+        modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(file_store, "_take_over", take_over)
+    store.save([renewed(store.read()[0])])
+    assert modes[0] == 0o600
+    # the new file, and then its folder
+    assert [stat.S_ISDIR(mode) for mode in modes[1:]] == [False, True]
+
+
+def test_what_a_killed_load_left_is_cleaned_up(path: Path) -> None:
+    store = holding(path)
+    left = path.with_name(".tokens.csv.new-0123456789ab")
+    other = path.with_name(".tokens.csv.news")
+    for each in (left, other):
+        each.write_text("half a fi")
+    assert store.why_not_saved() is None
+    store.save([renewed(store.read()[0])])
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_current_reads_the_file_again_only_when_it_changed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = holding(path)
+    reads = 0
+
+    def counted(path: Path) -> Any:
+        nonlocal reads
+        reads += 1
+        return file_rows(path)
+
+    monkeypatch.setattr(file_store, "file_rows", counted)
+    [token] = store.read()
+    assert store.current(token) == token
+    assert store.current(replace(token, key="gone")) is None
+    assert reads == 1
+    FileStore(str(path)).save([renewed(token)])
+    for _ in range(2):
+        found = store.current(token)
+        assert found is not None
+        assert shown([found]) == [("k", "AT", "RT")]
+    assert reads == 2
+    # what the store itself writes it need not read
+    [now] = store.read()
+    reads = 0
+    assert store.save([renewed(now, "A2", "R2")]) == []
+    found = store.current(token)
+    assert found is not None
+    assert shown([found]) == [("k", "A2", "R2")]
+    assert reads == 0
+    assert shown(store.read()) == shown([found])
+    path.write_text("half a fi")
+    assert store.current(token) is None
+    path.unlink()
+    assert store.current(token) is None
+
+
+def test_many_renewals_cost_one_rewrite(path: Path) -> None:
+    rows = [f"k{n},at{n},rt{n}" for n in range(5000)]
+    store = holding(path, HEADER + "\n".join(rows) + "\n")
+    before = path.stat().st_ino
+    assert store.save([renewed(each, "A" + each.key, "R" + each.key) for each in store.read()]) == []
+    assert path.stat().st_ino != before
+    assert path.read_text() == HEADER + "".join(f"k{n},Ak{n},Rk{n}\n" for n in range(5000))
+
+
+def test_nothing_to_write_leaves_the_file(path: Path) -> None:
+    store = holding(path)
+    before = path.stat()
+    late = renewed(Token("k", Secret("at"), Secret("gone")))
+    assert store.save([]) == []
+    assert store.save([late]) == [late]
+    assert path.stat() == before
+
+
+def test_a_file_written_meanwhile_is_read_once_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = holding(path)
+    [token] = store.read()
+    meanwhile = [f"{HEADER}k,at,rt\nl,new,new\n", f"{HEADER}k,at,rt\nl,newer,newer\nm,m,m\n"]
+
+    def slow(content: bytes, changes: Any) -> bytes:
+        if meanwhile:
+            path.write_text(meanwhile.pop(0))
+        return rewrite_csv(content, changes)
+
+    monkeypatch.setitem(file_store.REWRITERS, ".csv", slow)
+    assert store.save([renewed(token)]) == []
+    assert path.read_text() == f"{HEADER}k,AT,RT\nl,newer,newer\nm,m,m\n"
+
+    def restless(content: bytes, changes: Any) -> bytes:
+        path.write_text(path.read_text() + "n,n,n\n")
+        return rewrite_csv(content, changes)
+
+    path.write_text(f"{HEADER}k,at,rt\n")
+    monkeypatch.setitem(file_store.REWRITERS, ".csv", restless)
+    with pytest.raises(StoreError, match="it changes all the time"):
+        store.save([renewed(token)])
+
+
+def failing(*_: Any) -> Any:
+    raise OSError(28, "No space left on device")
+
+
+def missing(path: Path, _: pytest.MonkeyPatch) -> None:
+    path.unlink()
+
+
+def full(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", failing)
+
+
+def no_new_files(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_store, "_create_beside", failing)
+
+
+def lock_is_a_folder(path: Path, _: pytest.MonkeyPatch) -> None:
+    path.with_name("tokens.csv.lock").mkdir()
+
+
+def not_csv(path: Path, _: pytest.MonkeyPatch) -> None:
+    path.write_bytes(b'access_token,refresh_token\n"' + SECRET.encode() * 20_000)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message", "is_seen_before"),
+    [
+        (missing, "tokens.csv is not writable: there is no such file", True),
+        (full, "tokens.csv cannot be written: No space left on device", False),
+        (no_new_files, "No space left on device", True),
+        (lock_is_a_folder, "Is a directory (tokens.csv.lock)", True),
+        (not_csv, "tokens.csv cannot be written: it is not csv any more", False),
+    ],
+)
+def test_a_file_that_cannot_be_written(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    damage: Any,
+    message: str,
+    is_seen_before: bool,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    store = holding(path, f"{HEADER}k,{SECRET},rt\n")
+    [token] = store.read()
+    damage(path, monkeypatch)
+    content = path.read_bytes() if path.exists() else None
+    why = store.why_not_saved()
+    with pytest.raises(StoreError) as error:
+        store.save([renewed(token, SECRET)])
+    assert message in str(error.value)
+    assert (why is not None) == is_seen_before
+    if why is not None:
+        assert str(path) in why
+        assert "is not writable" in why
+        assert message in why or message == why
+    assert SECRET not in str(error.value) + repr(error.value) + repr(store) + caplog.text
+    assert (path.read_bytes() if path.exists() else None) == content
+    assert not list(path.parent.glob(".tokens.csv.new-*"))
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can become somebody else, and modes do not hold root"
+)
+def test_permission_that_is_missing_is_said() -> None:
+    nobody = 65534
+    with tempfile.TemporaryDirectory() as directory:  # not below a directory that is for root alone
+        for name in ("folder", "file", "fine"):
+            folder = Path(directory) / name
+            folder.mkdir()
+            holding(folder / "tokens.csv")
+            (folder / "tokens.csv.lock").touch()
+            for each in (folder, *folder.iterdir()):
+                os.chown(each, nobody, nobody)
+        Path(directory).chmod(0o755)
+        (Path(directory) / "folder").chmod(0o555)
+        (Path(directory) / "file" / "tokens.csv").chmod(0o444)
+        script = """
+            import os
+            from sources.cronofy.stores.file_store import FileStore
+            os.setgid(65534)
+            os.setuid(65534)
+            for name in ("folder", "file", "fine"):
+                print(FileStore(f"{name}/tokens.csv").why_not_saved())
+        """
+        assert python(script, Path(directory)).stdout.splitlines() == [
+            f"folder/tokens.csv is not writable: Permission denied ({directory}/folder)",
+            "file/tokens.csv is not writable: Permission denied (tokens.csv)",
+            "None",
+        ]
+
+
+def test_a_file_that_is_a_mount_cannot_be_replaced(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "my tokens.csv"
+    store = holding(path)
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"36 35 98:0 /x {str(path).replace(' ', chr(92) + '040')} rw - ext4 /dev/root rw\n")
+    monkeypatch.setattr(file_store, "MOUNTS", mounts)
+    why = store.why_not_saved()
+    assert why is not None
+    assert "is a mount of its own" in why
+    mounts.write_text("36 35 98:0 / / rw - ext4 /dev/root rw\n")
+    assert store.why_not_saved() is None
+
+
+def python(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+# children that save for ever, killed at random moments; forked, so that nothing is imported anew
+KILLED = """
+    import os, random, signal, sys, time
+    from pathlib import Path
+    from sources.cronofy.stores.file_store import FileStore
+    from sources.cronofy.secret import Secret
+    from sources.cronofy.stores import Renewal
+
+    path, rounds, rows = Path("tokens.csv"), 20, 500
+    for _ in range(rounds):
+        before = path.stat().st_ino
+        child = os.fork()
+        if child == 0:
+            store = FileStore("tokens.csv")
+            while True:
+                tokens = store.read()
+                number = int(tokens[0].access_token.reveal()[2:]) + 1
+                store.save([
+                    Renewal(each, Secret(f"at{number}"), Secret(f"rt{number}-{each.key}")) for each in tokens
+                ])
+        while path.stat().st_ino == before:
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.05))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        tokens = FileStore("tokens.csv").read()
+        assert len(tokens) == rows
+        generations = {each.access_token.reveal()[2:] for each in tokens}
+        assert len(generations) == 1, generations
+        (generation,) = generations
+        held = {each.refresh_token.reveal() for each in tokens}
+        assert held == {f"rt{generation}-k{n}" for n in range(rows)}
+    print(generation, len(list(Path().glob(".tokens.csv.new-*"))))
+"""
+
+
+def test_a_killed_load_leaves_one_version_or_the_other(path: Path) -> None:
+    holding(path, HEADER + "".join(f"k{n},at0,rt0-k{n}\n" for n in range(500)))
+    generation, left = map(int, python(KILLED, path.parent).stdout.split())
+    assert generation >= 20
+    assert left <= 1
+
+
+SAVING = """
+    import sys
+    from sources.cronofy.stores.file_store import FileStore
+    from sources.cronofy.secret import Secret
+    from sources.cronofy.stores import Renewal
+
+    store = FileStore("tokens.csv")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for token in [each for each in store.read() if each.key.startswith(sys.argv[1])]:
+        assert store.save([Renewal(token, Secret("A" + token.key), Secret("R" + token.key))]) == []
+"""
+
+
+def test_two_loads_at_once_lose_nothing(path: Path) -> None:
+    keys = [f"{who}{n}" for n in range(25) for who in "ab"]
+    holding(path, HEADER + "".join(f"{key},at,rt-{key}\n" for key in keys))
+    command = [sys.executable, "-c", textwrap.dedent(SAVING)]
+    with ExitStack() as stack:
+        loads = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [*command, who], cwd=path.parent, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                )
+            )
+            for who in "ab"
+        ]  # fmt: skip
+        for load in loads:
+            assert load.stdout is not None
+            assert load.stdout.readline() == "ready\n"
+        for load in loads:
+            assert load.stdin is not None
+            load.stdin.write("go\n")
+            load.stdin.flush()
+        for load in loads:
+            assert load.wait(60) == 0
+    assert path.read_text() == HEADER + "".join(f"{key},A{key},R{key}\n" for key in keys)
+
+
+def test_threads_take_turns(path: Path) -> None:
+    holding(path, HEADER + "".join(f"k{n},at,rt{n}\n" for n in range(40)))
+    tokens = FileStore(str(path)).read()
+    random.Random(1).shuffle(tokens)
+
+    def save(token: Token) -> list[Renewal]:
+        return FileStore(str(path)).save([renewed(token, "A" + token.key, "R" + token.key)])
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(save, tokens)) == [[]] * 40
+    assert path.read_text() == HEADER + "".join(f"k{n},Ak{n},Rk{n}\n" for n in range(40))
+
+
+def test_a_lock_that_is_held_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = holding(path)
+    [token] = store.read()
+    monkeypatch.setattr(file_store, "LOCK_SECONDS", 0.05)
+    script = """
+        import fasteners, sys
+        with fasteners.InterProcessLock("tokens.csv.lock"):
+            print("held", flush=True)
+            sys.stdin.readline()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(
+        command, cwd=path.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(StoreError, match=r"tokens.csv.lock is held by another process"):
+            store.save([renewed(token)])
+        holder.communicate("done\n")
+    assert store.save([renewed(token)]) == []
+
+
+def test_what_is_wrong_with_a_file_is_said_as_ever(path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="tokens_file does not exist"):
+        FileStore(str(path)).read()
+    with pytest.raises(ConfigurationError, match="line 2: expires_at is no point in time"):
+        holding(path, "access_token,expires_at\nat,soon\n").read()

@@ -1,0 +1,180 @@
+"""Which store the settings mean, and the one that only hands refreshed tokens over."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.secret import Secret
+from sources.cronofy.stores import GivenStore, Renewal, StoreError, TokenStore, open_store
+from sources.cronofy.stores.file_store import FileStore
+from sources.cronofy.stores.sql_store import SqlStore
+from sources.cronofy.tokens import Token, read_tokens
+
+SECRET = "hunter2-is-secret"
+EXPIRES = datetime(2026, 1, 5, 6, 7, 8, tzinfo=UTC)
+
+
+def renewal(key: str = "k", used: str = "rt", refresh: str = "rt2", access: str = SECRET) -> Renewal:
+    return Renewal(Token(key, Secret("at"), Secret(used)), Secret(access), Secret(refresh), EXPIRES)
+
+
+class OwnStore:
+    """A store of somebody else's making."""
+
+    name = "mine"
+    folder: Path | None = None
+
+    def read(self) -> list[Token]:
+        return [Token("k", Secret("at"))]
+
+    def why_not_saved(self) -> str | None:
+        return None
+
+    def current(self, token: Token) -> Token | None:
+        return token
+
+    def save(self, renewals: Sequence[Renewal]) -> list[Renewal]:
+        return []
+
+
+SQL = {"tokens_query": "SELECT 1", "tokens_database": "sqlite://"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "name"),
+    [
+        ({"tokens": ["at"]}, GivenStore, "tokens"),
+        ({"tokens": '["at"]'}, GivenStore, "tokens"),
+        ({"tokens": lambda: ["at"], "on_refresh": print}, GivenStore, "tokens"),
+        ({"tokens_file": "t.csv"}, FileStore, "t.csv"),
+        (SQL, SqlStore, "tokens_query"),
+        ({"tokens": OwnStore()}, OwnStore, "mine"),
+    ],
+)
+def test_the_settings_name_a_store(settings: dict[str, Any], kind: type, name: str) -> None:
+    store: TokenStore = open_store(**settings)
+    assert isinstance(store, kind)
+    assert store.name == name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "no tokens: set tokens in .dlt/secrets.toml or tokens_file in .dlt/config.toml"),
+        (
+            {"tokens": [], "tokens_file": "t.csv"},
+            "two token stores are set: keep either tokens or tokens_file in [sources.cronofy]",
+        ),
+        (
+            {"tokens_file": "t.csv", **SQL},
+            "keep either tokens_file or tokens_query in",
+        ),
+        ({"tokens": ["at"], "tokens_file": "t.csv", **SQL}, "three token stores are set"),
+        ({"tokens_query": "SELECT 1"}, "tokens_query needs tokens_database"),
+        ({"tokens_database": f"sqlite://:{SECRET}@"}, "tokens_database needs tokens_query"),
+        ({"tokens": ["at"], "tokens_database": "sqlite://"}, "tokens_database needs tokens_query"),
+        ({"tokens_file": "t.csv", "tokens_update": "UPDATE"}, "tokens_update needs tokens_query"),
+        ({"tokens_file": "t.csv", "on_refresh": print}, "on_refresh goes with tokens given as a list"),
+        ({**SQL, "on_refresh": print}, "on_refresh goes with tokens given as a list"),
+        ({"tokens": OwnStore(), "on_refresh": print}, "on_refresh goes with tokens given as a list"),
+    ],
+)
+def test_settings_that_name_none_say_what_to_set(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        open_store(**settings)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, None), (EXPIRES, EXPIRES), ("2026-01-05 06:07:08", EXPIRES), (1767593228, EXPIRES)],
+)
+def test_a_row_may_say_when_its_token_expires(value: Any, expected: datetime | None) -> None:
+    [token] = read_tokens([{"access_token": "at", "expires_at": value}])
+    assert token.expires_at == expected
+
+
+def test_an_expiry_that_is_none_is_said_with_its_place() -> None:
+    with pytest.raises(ConfigurationError, match="tokens, entry 2: expires_at is no point in time") as error:
+        read_tokens(["at", {"access_token": "at2", "expires_at": SECRET}])
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize("given", [["a", "b"], iter(["a", "b"]), lambda: iter(["a", "b"]), '["a", "b"]'])
+def test_given_tokens_are_read_as_often_as_wanted(given: Any) -> None:
+    store = GivenStore(given)
+    assert store.read() == store.read() == read_tokens(["a", "b"])
+    assert store.folder is None
+
+
+def test_given_tokens_cannot_be_written_back_without_a_hook() -> None:
+    store = GivenStore(["at"])
+    message = store.why_not_saved()
+    assert message is not None
+    assert "cannot be written back: use tokens_file, tokens_query or on_refresh" in message
+    with pytest.raises(StoreError, match="cannot be written back"):
+        store.save([renewal()])
+
+
+def test_a_hook_takes_every_renewal_once() -> None:
+    taken: list[Renewal] = []
+    store = GivenStore(["at"], taken.append)
+    assert store.why_not_saved() is None
+    assert store.save([renewal("a"), renewal("b")]) == []
+    assert store.save([renewal("a", "rt2", "rt3")]) == []
+    assert taken == [renewal("a"), renewal("b"), renewal("a", "rt2", "rt3")]
+
+
+def test_a_failing_hook_is_named_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    taken: list[str] = []
+    broken = {"b"}
+
+    def hook(renewed: Renewal) -> None:
+        if renewed.token.key in broken:
+            raise LookupError(renewed.access_token.reveal())
+        taken.append(renewed.token.key)
+
+    store = GivenStore(["at"], hook)
+    batch = [renewal(key) for key in "abc"]
+    with pytest.raises(StoreError, match=r"on_refresh failed for 1 of 3: LookupError$") as error:
+        store.save(batch)
+    assert error.value.__context__ is None
+    assert SECRET not in caplog.text
+    # the others were handed over, and are not given a second time
+    broken.clear()
+    assert store.save(batch) == []
+    assert taken == ["a", "c", "b"]
+
+
+def test_what_a_list_holds_now_cannot_be_told() -> None:
+    store = GivenStore([{"key": "k", "access_token": "at"}])
+    [token] = store.read()
+    assert store.current(token) is None
+
+
+def test_a_callable_is_asked_again_after_half_a_minute() -> None:
+    now, calls = 0.0, 0
+
+    def rows() -> Iterator[dict[str, str]]:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise OSError(SECRET)
+        yield {"key": "k", "access_token": f"at{calls}"}
+
+    store = GivenStore(rows, monotonic=lambda: now)
+    token, gone = Token("k", Secret("at")), Token("gone", Secret("at"))
+    seen = []
+    for now in (0.0, 29.9, 30.0, 60.0, 61.0, 90.0):  # noqa: B007 - the store looks at it
+        found = store.current(token)
+        seen.append(found and found.access_token.reveal())
+        assert store.current(gone) is None
+    assert seen == ["at1", "at1", "at2", None, None, "at4"]
