@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 logger = logging.getLogger("dlt_cronofy")
 
 PROGRAM = "dlt-cronofy"
+# exit statuses; usage errors are 2 as well
+LOADED, LOAD_FAILED, BAD_CONFIGURATION = 0, 1, 2
 LOG_EVERY_SECONDS = 10.0
 # a width for tables that are piped: wide enough not to break rows
 PIPED_WIDTH = 120

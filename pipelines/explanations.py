@@ -1,0 +1,122 @@
+"""Explanations: what went wrong outside of this program, in one line that says what to do about it."""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .console import BAD_CONFIGURATION, LOAD_FAILED
+
+NAMED_FILE = re.compile(r'file "([^"]+)"')
+GONE = re.compile(
+    r"connection to server .* failed|server closed the connection|terminating connection|could not connect"
+    r"|Connection refused|connection already closed"
+)
+DAMAGED = re.compile(r"Corrupt (database|WAL) file|Failure while replaying WAL")
+REFUSED = re.compile(r"authentication failed|no password supplied|(role|database) .* does not exist")
+# drivers may quote the URL they were given
+PASSWORD = re.compile(r"://[^/@\s]*@")
+DUCKDB_LOCKED = re.compile(r'Could not set lock on file "([^"]+)": Conflicting lock is held in .*?(PID \d+)')
+
+
+def explained_errors() -> tuple[type[Exception], ...]:
+    """What the machine and dlt raise, and the warehouses' drivers where dlt lets it through."""
+    import duckdb
+    from dlt.common.exceptions import DltException
+
+    # only where it was imported by now could it raise
+    psycopg2 = sys.modules.get("psycopg2")
+    return OSError, DltException, duckdb.Error, *((psycopg2.Error,) if psycopg2 else ())
+
+
+def explain(error: Exception) -> tuple[int, str]:
+    """Exit status and one line for an error of the machine's, dlt's or the warehouse's."""
+    from dlt.common.configuration.exceptions import ConfigurationException
+
+    from .pending import error_chain
+
+    chain = error_chain(error)
+    for cause in chain:
+        if isinstance(cause, ConfigurationException):
+            return BAD_CONFIGURATION, f"{_first_line(cause)}; set it in .dlt/secrets.toml or .dlt/config.toml"
+    for cause in reversed(chain):
+        if said := _explain_storage(cause, chain) or _explain_reach(cause):
+            return LOAD_FAILED, f"{said}{_what_is_kept(chain)}"
+    message = _first_line(chain[-1])
+    if "Ambiguous reference" in message:
+        message = "write the table's name alone, without the dataset before it"
+    elif isinstance(chain[-1], OSError):
+        message = f"{os.fsdecode(chain[-1].filename or 'cannot go on')}: {chain[-1].strerror or message}"
+    return LOAD_FAILED, message
+
+
+def _explain_storage(cause: BaseException, chain: Sequence[BaseException]) -> str | None:
+    """What to do about a disk that cannot be written."""
+    from .pending import DISK_FULL, NO_SPACE, NOT_WRITABLE
+
+    message = _first_line(cause)
+    number = cause.errno if isinstance(cause, OSError) else None
+    place = os.fsdecode(cause.filename) if isinstance(cause, OSError) and cause.filename else None
+    if named := NAMED_FILE.search(message):
+        place = named[1]
+    place = place or _working_dir(chain)
+    if number in DISK_FULL or NO_SPACE.search(message):
+        if place is None or not Path(place).is_absolute():
+            return "a disk is full; free space there and run again"
+        return f"the disk is full; free space where {place} is and run again"
+    if number in NOT_WRITABLE and place is not None:
+        return (
+            f"{place} cannot be written ({os.strerror(number)}); make it writable or configure another place"
+            " (pipelines_dir in .dlt/config.toml), and run again"
+        )
+    return None
+
+
+def _explain_reach(cause: BaseException) -> str | None:
+    """What to do about a warehouse that lets nobody in."""
+    from dlt.destinations.exceptions import DestinationConnectionError
+
+    message = _first_line(cause)
+    if locked := DUCKDB_LOCKED.search(message):
+        return f"{locked[1]} is open in another process ({locked[2]}); close it there and run again"
+    if DAMAGED.search(message):
+        return f"the DuckDB file is damaged ({message}); put a backup in its place and run again"
+    if REFUSED.search(message):
+        return f"the warehouse refuses: {message}; correct its credentials in .dlt/secrets.toml"
+    if GONE.search(message) or isinstance(cause, DestinationConnectionError):
+        return f"the warehouse cannot be reached: {message}; run again when it can"
+    return None
+
+
+def _what_is_kept(chain: Sequence[BaseException]) -> str:
+    """What becomes of the polls of a load that failed."""
+    from dlt.pipeline.exceptions import PipelineStepFailed
+
+    from .pending import EXTRACTED, NORMALIZED
+
+    working_dir = _working_dir(chain)
+    if working_dir is not None:
+        stages = (Path(working_dir) / stage for stage in (EXTRACTED, NORMALIZED))
+        if any(True for stage in stages for _ in stage.glob("*")):
+            return f"; what was polled is kept in {working_dir}"
+    if any(isinstance(cause, PipelineStepFailed) and cause.step == "extract" for cause in chain):
+        return "; what was polled is not kept and is polled again"
+    return ""
+
+
+def _working_dir(chain: Sequence[BaseException]) -> str | None:
+    """Where dlt's working files are, which an error of theirs does not always say."""
+    from dlt.common.configuration.container import Container
+    from dlt.common.pipeline import PipelineContext
+    from dlt.pipeline.exceptions import PipelineStepFailed
+
+    for cause in chain:
+        if isinstance(cause, PipelineStepFailed):
+            return cause.pipeline.working_dir
+    active = Container()[PipelineContext]
+    return active.pipeline().working_dir if active.is_active() else None
+
+
+def _first_line(error: BaseException) -> str:
+    return PASSWORD.sub("://", str(error).strip().split("\n")[0])
