@@ -33,6 +33,10 @@ DEFAULT_DATASET = "cronofy"
 # where dlt looks for credentials of DuckDB
 DUCKDB_CREDENTIALS = ("destination.duckdb.credentials", "destination.credentials", "credentials")
 
+# A merge deletes rows and inserts them anew. dlt 1.31 does not know that these warehouses have transactions,
+# and without one a kill between the two takes the rows along.
+MERGES_AT_ONCE = {"supports_transactions": True}
+
 # dlt's own words for a job that is tried again, traceback included, and for a package that is not
 FAILED_JOB = re.compile(r"Traceback \(most recent|was not fully loaded|ransient exception in job")
 
@@ -82,11 +86,13 @@ def _destination(name: str, credentials: str | None, place: Path) -> Destination
         return _duckdb(target.destination_name, credentials)
     if "delete-insert" not in (target.capabilities().supported_merge_strategies or ()):
         raise ConfigurationError(f"--destination {name}: cannot merge rows by key, which this load relies on")
+    if target.capabilities().supports_ddl_transactions:
+        target.caps_params |= MERGES_AT_ONCE
     return target
 
 
 def _duckdb(name: str, credentials: str | None) -> Destination[Any, Any]:
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {**MERGES_AT_ONCE}
     if name != DEFAULT_DESTINATION:
         # dlt names the file after a destination that is named, else after the pipeline
         options["destination_name"] = name

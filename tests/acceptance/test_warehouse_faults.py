@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 import duckdb
 import pytest
 from dlt.common.storages.live_schema_storage import LiveSchemaStorage
+from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
+from dlt.pipeline.exceptions import PipelineStepFailed
 
 from pipelines.pending import EXTRACTED
 from tests.campaign.ledger import CONTENT_TABLES, Ledger
@@ -25,7 +27,7 @@ from tests.campaign.stage import Attempt, Stage
 from tests.views.server import postgres_server
 
 from .conftest import Serve
-from .documents import profile, userinfo
+from .documents import calendar, profile, userinfo
 from .place import Place
 from .server import Reply, Request, ScriptedServer, says
 from .test_killed_loads import (
@@ -345,3 +347,32 @@ def test_a_kill_before_dlt_saves_its_schema_loses_nothing(
     assert place.query("SELECT tomorrow FROM userinfo") == [(7,)]
     assert place.query("SELECT kind FROM profile_changes") == [("first_seen",)]
     assert [file.name for file in (place.working_dir / "schemas").iterdir()] == ["cronofy.schema.json"]
+
+
+def test_a_merge_that_breaks_off_in_the_middle_takes_no_rows(
+    serve: Serve, place_for: Callable[[ScriptedServer], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if the working files are lost as well: the rows are what a removed calendar is known by."""
+    listed = [calendar("cal_1")]
+    place = place_for(serve(lambda request: says(userinfo("acc_one", [profile("pro_1", calendars=listed)]))))
+    place.write_tokens(["one"])
+    place.load(endpoints=("userinfo",))
+    listed.clear()
+
+    execute_all = DuckDbSqlClient.execute_many
+
+    def deleting_only(client: DuckDbSqlClient, statements: Sequence[str]) -> object:
+        if '."calendars" as d WHERE EXISTS' not in statements[0]:
+            return execute_all(client, statements)
+        client.execute_sql(statements[0])
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DuckDbSqlClient, "execute_many", deleting_only)
+        patched.setenv("LOAD__RAISE_ON_MAX_RETRIES", "1")
+        with pytest.raises(PipelineStepFailed, match="gone"):
+            place.load(endpoints=("userinfo",))
+    assert place.query("SELECT calendar_id FROM calendars") == [("cal_1",)]
+    place.forget()
+    place.load(endpoints=("userinfo",))
+    assert place.query("SELECT calendar_id, removed_at IS NULL FROM calendars") == [("cal_1", False)]
