@@ -14,6 +14,8 @@ from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
 from dlt.destinations.impl.duckdb.duck import DuckDbClient
 from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 
+from .checkpoint import PRAGMAS, SETTINGS
+
 
 class CatalogSqlClient(DuckDbSqlClient):
     """Writes `catalog.schema.table` where `schema.table` would be ambiguous."""
@@ -39,11 +41,17 @@ class CatalogClient(DuckDbClient):
         config: DuckDbClientConfiguration,
         capabilities: DestinationCapabilitiesContext,
     ) -> None:
+        _leave_checkpoints_to_us(config.credentials)
         super().__init__(schema, config, capabilities)
         plain = self.sql_client
         self.sql_client = CatalogSqlClient(
             str(plain.dataset_name), str(plain.staging_dataset_name), config.credentials, capabilities
         )
+
+
+def _leave_checkpoints_to_us(credentials: DuckDbCredentials) -> None:
+    credentials.pragmas = list(dict.fromkeys([*(credentials.pragmas or ()), *PRAGMAS]))
+    credentials.global_config = (credentials.global_config or {}) | SETTINGS
 
 
 class catalog_duckdb(duckdb):  # noqa: N801 - destinations are named like functions in dlt

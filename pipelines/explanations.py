@@ -81,7 +81,10 @@ def _explain_reach(cause: BaseException) -> str | None:
     if locked := DUCKDB_LOCKED.search(message):
         return f"{locked[1]} is open in another process ({locked[2]}); close it there and run again"
     if DAMAGED.search(message):
-        return f"the DuckDB file is damaged ({message}); put a backup in its place and run again"
+        return (
+            f"the DuckDB file is damaged ({message}); the next load mends it if a copy is beside it,"
+            " else put a backup in its place"
+        )
     if REFUSED.search(message):
         return f"the warehouse refuses: {message}; correct its credentials in .dlt/secrets.toml"
     if GONE.search(message) or isinstance(cause, DestinationConnectionError):

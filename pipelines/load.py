@@ -38,8 +38,9 @@ from sources.cronofy.sweep import BATCH_POLLS, RecordedPolls, Rows, Sweep, new_r
 from sources.cronofy.tables import POLLS, PROFILE_CHANGES, TABLES
 from sources.cronofy.tokens import Token
 
+from .checkpoint import checkpoint
 from .pending import Settled, error_chain, settle_pending
-from .warehouse import location, refresh_views
+from .warehouse import duckdb_file, location, refresh_views
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -251,6 +252,7 @@ class Load:
         self._sweep(tasks, tally, result)
         if self.options.refresh_views and self.pipeline.schemas:
             refresh_views(self.pipeline, self.settings.hold.total_seconds())
+            self._checkpoint()
         return self._conclude(result, tally, settled, time.monotonic() - started)
 
     def _plan(self) -> list[PollTask]:
@@ -296,6 +298,12 @@ class Load:
         self.pipeline.extract(cronofy_source(sweep=polls).with_resources(POLLS.name))
         self.pipeline.normalize()
         self.pipeline.load()
+        self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        file = duckdb_file(self.pipeline)
+        if file is not None:
+            checkpoint(file)
 
     def _recent_requests(self) -> list[float]:
         """Ages in seconds of the requests of the last minute: the server still counts them."""

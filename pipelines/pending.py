@@ -16,6 +16,9 @@ from dlt.common.schema import Schema
 from dlt.load.exceptions import LoadClientJobException, LoadClientJobFailed, LoadClientJobTerminalRetry
 from dlt.pipeline.exceptions import PipelineStepFailed
 
+from .checkpoint import checkpoint, mend
+from .warehouse import duckdb_file
+
 logger = logging.getLogger("dlt_cronofy")
 
 # below dlt's working directory of a pipeline
@@ -44,11 +47,22 @@ def settle_pending(pipeline: dlt.Pipeline) -> Settled:
 
     dlt loads pending packages before anything else and extracts nothing until they are gone. A package
     that fails for a passing reason stays, and the load fails. One that can never be loaded is copied to
-    the folder `quarantine` of the working directory and taken out of the way, loudly.
+    the folder `quarantine` of the working directory and taken out of the way, loudly. An interrupted
+    checkpoint of a DuckDB file is mended first.
 
     Raises:
         PipelineStepFailed: the destination refused or was out of reach; everything is kept.
     """
+    file = duckdb_file(pipeline)
+    if file is not None:
+        mend(file)
+    settled = _settle_packages(pipeline)
+    if file is not None:
+        checkpoint(file)
+    return settled
+
+
+def _settle_packages(pipeline: dlt.Pipeline) -> Settled:
     settled = Settled()
     _drop_halves(Path(pipeline.working_dir))
     if not pipeline.has_pending_data:
