@@ -1,5 +1,6 @@
 """The demo: weeks of simulated history through the real load, the real sandbox and a real DuckDB file."""
 
+import asyncio
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,15 +30,26 @@ API_TROUBLE_DAY, SCHEDULER_DOWN_DAYS = 16, (24, 26)
 
 
 class DemoClock(SystemClock):
-    """The sandbox's clock, strictly increasing as the real one is."""
+    """The sandbox's clock, strictly increasing as the real one is; waiting takes no time."""
 
     def __init__(self, clock: MovableClock) -> None:
         super().__init__()
         self._clock = clock
+        self._waited_seconds = 0.0
 
     def read(self) -> datetime:
         """The simulated time."""
         return self._clock.now()
+
+    def monotonic(self) -> float:
+        """Seconds, those included that were not really waited."""
+        return super().monotonic() + self._waited_seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """Let the others work, and the time pass; those who wait together wait once."""
+        until = self.monotonic() + seconds
+        await asyncio.sleep(0)
+        self._waited_seconds += max(0.0, until - self.monotonic())
 
 
 @dataclass
