@@ -319,7 +319,7 @@ def test_an_applications_own_table_is_refreshed_in_place(place: Place, sandbox: 
     assert all(still_works(sandbox, refresh) for _, _, refresh, _ in now)
 
 
-KILLS = 4
+KILLS = 2
 
 
 def test_killed_at_any_point_a_run_loses_nothing_in_silence(place: Place, sandbox: SandboxServer) -> None:
