@@ -41,7 +41,8 @@ class Capture:
 
     def add(self, poll: Poll) -> None:
         """Add what one poll shows. Polls come in the order of `polled_at`."""
-        self._write(POLLS.name, poll_row(poll, self._run_id))
+        if POLLS.name in self._tables:
+            self._write(POLLS.name, poll_row(poll, self._run_id))
         if poll.payload is None:
             return
         content = self._known.tokens.setdefault(poll.token.key, TokenContent())

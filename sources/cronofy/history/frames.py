@@ -24,8 +24,8 @@ from .payloads import (
     PROFILE_TEXTS,
     USERINFO_TEXTS,
     Fields,
-    clean_text,
 )
+from .texts import clean_text
 
 LOAD_ID = "_dlt_load_id"
 # a warehouse table has room for some hundreds of columns; a hostile body may have more fields

@@ -16,6 +16,7 @@ import orjson
 from ..errors import BadPayload
 from ..settings import ACCOUNT, PROFILES, USERINFO
 from .privacy import KEEP, PersonalData, Protection
+from .texts import clean_text
 
 CALENDAR, CONFERENCING = "calendar", "conferencing"
 PROFILE_TYPES = (CALENDAR, CONFERENCING)
@@ -286,11 +287,6 @@ def _protect(payload: Payload, personal_data: PersonalData) -> None:
 def _content_hash(record: Record, parents: tuple[str, ...]) -> str:
     content = orjson.dumps((record.columns, record.extras, parents), option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def clean_text(value: str) -> str:
-    """The text with NUL, which PostgreSQL cannot store, as U+FFFD."""
-    return value.replace("\x00", "\ufffd") if "\x00" in value else value
 
 
 def _at(document: Fields, path: tuple[str, ...]) -> Json:

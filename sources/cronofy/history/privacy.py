@@ -20,6 +20,7 @@ import orjson
 
 from ..errors import ConfigurationError
 from ..secret import Secret
+from .texts import clean_text
 
 MIN_KEY_LENGTH = 16
 PREFIX = "hmac:"
@@ -117,7 +118,7 @@ class Protection:
             records: fields that belong together; what is personal in one is looked for in all.
         """
         self._protect = protect
-        self._values = {_clean(text) for fields in records for text in _personal_texts(fields)}
+        self._values = {clean_text(text) for fields in records for text in _personal_texts(fields)}
         self._values = {text for text in self._values if text and not PROTECTED.fullmatch(text)}
         self._longer_values = [text for text in self._values if len(text.encode()) >= MIN_CONTAINED_BYTES]
         self._judged: dict[str, bool] = {}
@@ -164,7 +165,7 @@ class Protection:
 
     def _anything(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._protect(_clean(value)) if self._is_personal(value) else value
+            return self._protect(clean_text(value)) if self._is_personal(value) else value
         if isinstance(value, dict):
             return self._object(value)
         if isinstance(value, list):
@@ -175,7 +176,7 @@ class Protection:
         """Keys may be personal too; without its key a value says nothing, so it is dropped with it."""
         protected = {}
         for key, value in fields.items():
-            name = self._protect(_clean(key)) if self._is_personal_key(key) else key
+            name = self._protect(clean_text(key)) if self._is_personal_key(key) else key
             if name is not None:
                 protected[name] = self._whole(value) if _is_personal_field(key) else self._anything(value)
         return protected
@@ -185,14 +186,14 @@ class Protection:
         if value is None or value == "":
             return value
         if isinstance(value, str):
-            return self._protect(_clean(value))
+            return self._protect(clean_text(value))
         return self._protect(orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode())
 
     def _is_personal(self, text: str) -> bool:
         # an answer may say the same a thousand times
         judged = self._judged.get(text)
         if judged is None:
-            clean = _clean(text)
+            clean = clean_text(text)
             judged = self._judged[text] = bool(
                 clean in self._values
                 or ADDRESS.search(clean)
@@ -226,8 +227,3 @@ def _personal_texts(value: Any, *, personal: bool = False) -> Iterator[str]:
     elif isinstance(value, list):
         for each in value:
             yield from _personal_texts(each, personal=personal)
-
-
-def _clean(text: str) -> str:
-    # as columns store it, so that equal texts stay equal
-    return text.replace("\x00", "\ufffd") if "\x00" in text else text

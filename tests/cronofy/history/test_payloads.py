@@ -16,8 +16,9 @@ from sources.cronofy.calls.polling import interpret
 from sources.cronofy.errors import BadPayload
 from sources.cronofy.history.capture import Capture, Known
 from sources.cronofy.history.frames import to_arrow
-from sources.cronofy.history.payloads import Payload, Profile, clean_text, parse
+from sources.cronofy.history.payloads import Payload, Profile, parse
 from sources.cronofy.history.privacy import PersonalData
+from sources.cronofy.history.texts import clean_text
 from sources.cronofy.secret import Secret
 from sources.cronofy.tables import TABLES
 from tests.cronofy.bodies import (
