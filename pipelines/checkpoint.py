@@ -27,12 +27,12 @@ def checkpoint(file: Path) -> None:
 
     Where there is no room for a copy the log stays, which DuckDB reads as well; the next load tries again.
     """
-    log = _log(file)
+    log = log_of(file)
     if not log.exists():
         return
     copy = _copy(file)
     try:
-        _copy_durably(log, _log(copy))
+        _copy_durably(log, log_of(copy))
         _copy_durably(file, copy)  # last: where it is complete, both are
     except OSError as error:
         logger.warning("%s keeps its write-ahead log: no copy can be made (%s)", file, error.strerror)
@@ -51,8 +51,8 @@ def mend(file: Path) -> None:
         return
     if not _is_readable(file):
         logger.warning("a checkpoint of %s was interrupted; its copy takes its place", file)
-        if _log(copy).exists():
-            _copy_durably(_log(copy), _log(file))
+        if log_of(copy).exists():
+            _copy_durably(log_of(copy), log_of(file))
         copy.replace(file)
     _remove(copy)
 
@@ -77,7 +77,8 @@ def _copy(file: Path) -> Path:
     return file.with_name(file.name + COPY)
 
 
-def _log(file: Path) -> Path:
+def log_of(file: Path) -> Path:
+    """The write-ahead log of a DuckDB file."""
     return file.with_name(file.name + ".wal")
 
 
@@ -85,14 +86,22 @@ def _copy_durably(source: Path, target: Path) -> None:
     part = target.with_name(target.name + ".part")
     shutil.copyfile(source, part)
     shutil.copymode(source, part)
-    with part.open("rb") as written:
-        os.fsync(written.fileno())
+    sync(part)
     part.replace(target)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or what a folder lists, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove(copy: Path) -> None:
     """The copy first: a log alone is no copy."""
-    for path in (copy, _log(copy)):
+    for path in (copy, log_of(copy)):
         for each in (path, path.with_name(path.name + ".part")):
             with contextlib.suppress(FileNotFoundError):
                 each.unlink()

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import duckdb
 
+from .checkpoint import log_of, sync
+
 FRESH = "erasing_fresh"
 # beside the file, so that it is on the same file system; what a killed run left is written over
 SUFFIX = ".erasing"
@@ -99,10 +101,10 @@ def rewrite_without(path: Path, doomed: Mapping[TableName, Condition]) -> None:
 
 def _merge_log(path: Path) -> None:
     """Bring what is only in the write-ahead log into the file: a log must not outlive its file."""
-    if _log(path).exists():
+    if log_of(path).exists():
         with contextlib.closing(duckdb.connect(str(path))) as connection:
             connection.execute("CHECKPOINT")
-    if _log(path).exists():
+    if log_of(path).exists():
         raise CannotCopyError("write-ahead log")
 
 
@@ -184,31 +186,19 @@ def _ordered(files: _Files) -> Iterator[TableName]:
 
 def _put_in_place(fresh: Path, path: Path) -> None:
     """Let the new file, written to the disk and with the old one's permissions, take the old one's place."""
-    if _log(fresh).exists() or _log(path).exists():
+    if log_of(fresh).exists() or log_of(path).exists():
         raise CannotCopyError("write-ahead log")
     shutil.copymode(path, fresh)
     status = path.stat()
     with contextlib.suppress(PermissionError):
         os.chown(fresh, status.st_uid, status.st_gid)
-    _sync(fresh)
+    sync(fresh)
     fresh.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _log(path: Path) -> Path:
-    return path.with_name(path.name + ".wal")
+    sync(path.parent)
 
 
 def _remove(fresh: Path) -> None:
-    for path in (fresh, _log(fresh)):
+    for path in (fresh, log_of(fresh)):
         path.unlink(missing_ok=True)
 
 

@@ -1,8 +1,24 @@
-"""How thorough properties are: `HYPOTHESIS_EXAMPLES=500 make test` for more than the everyday share."""
+"""For all tests: a fresh logger, and how thorough properties are.
 
+`HYPOTHESIS_EXAMPLES=500 make test` tries more than the everyday share.
+"""
+
+import logging
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("suite", max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "30")))
 settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def restore_logging() -> Iterator[None]:
+    """Commands set the program's logger up; the next test starts with a fresh one."""
+    logger = logging.getLogger("dlt_cronofy")
+    yield
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)

@@ -67,8 +67,12 @@ def server(world: World) -> Iterator[ScriptedServer]:
 
 @pytest.fixture(scope="module")
 def yesterday(world: World, server: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return loaded_yesterday(world, server, tmp_path_factory.mktemp("yesterday"))
+
+
+def loaded_yesterday(world: World, server: ScriptedServer, directory: Path) -> Place:
     """A place with one finished load of the day before; the world has changed since."""
-    place = Place(tmp_path_factory.mktemp("yesterday"), server.base_url)
+    place = Place(directory, server.base_url)
     place.clock.offset = timedelta(days=-2)
     place.write_tokens(world.owners)
     world.turn()

@@ -2,12 +2,11 @@
 
 import csv
 import json
-import logging
 import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -34,16 +33,6 @@ BOTH = ("userinfo", "account")
 HOUR = timedelta(hours=1)
 # longer than any test
 FOR_EVER = 3600.0
-
-
-@pytest.fixture(autouse=True)
-def restore_logging() -> Iterator[None]:
-    """Commands set the program's logger up; the next test starts with a fresh one."""
-    logger = logging.getLogger("dlt_cronofy")
-    yield
-    logger.handlers.clear()
-    logger.propagate = True
-    logger.setLevel(logging.NOTSET)
 
 
 def keys(count: int, prefix: str = "key") -> list[str]:

@@ -38,6 +38,7 @@ from .test_killed_loads import (
     is_extracted,
     is_normalized,
     is_polling,
+    loaded_yesterday,
 )
 from .world import World
 
@@ -58,14 +59,7 @@ def server(world: World) -> Iterator[ScriptedServer]:
 
 @pytest.fixture(scope="module")
 def yesterday(world: World, server: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A place with one finished load of the day before; the world has changed since."""
-    place = Place(tmp_path_factory.mktemp("yesterday"), server.base_url)
-    place.clock.offset = timedelta(days=-2)
-    place.write_tokens(world.owners)
-    world.turn()
-    place.load()
-    world.turn()
-    return place
+    return loaded_yesterday(world, server, tmp_path_factory.mktemp("yesterday"))
 
 
 @pytest.fixture(scope="module")

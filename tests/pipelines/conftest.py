@@ -1,5 +1,4 @@
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -8,7 +7,7 @@ from tests.acceptance.documents import Document, account
 from tests.acceptance.place import Place
 from tests.acceptance.server import Reply, Request, ScriptedServer, says
 
-__all__ = ["Answers", "answers", "place", "place_for", "restore_logging", "serve", "server"]
+__all__ = ["Answers", "answers", "place", "place_for", "serve", "server"]
 
 
 class Answers:
@@ -41,13 +40,3 @@ def server(serve: Serve, answers: Answers) -> ScriptedServer:
 @pytest.fixture
 def place(server: ScriptedServer, place_for: Callable[[ScriptedServer], Place]) -> Place:
     return place_for(server)
-
-
-@pytest.fixture(autouse=True)
-def restore_logging() -> Iterator[None]:
-    """Commands set the program's logger up; the next test starts with a fresh one."""
-    logger = logging.getLogger("dlt_cronofy")
-    yield
-    logger.handlers.clear()
-    logger.propagate = True
-    logger.setLevel(logging.NOTSET)
