@@ -22,7 +22,7 @@ from sources.cronofy.calls.conduct import Conduct
 from sources.cronofy.calls.exchange import Exchange
 from sources.cronofy.calls.places import MAX_IN_FLIGHT
 from sources.cronofy.calls.polling import Poller, PollTask
-from sources.cronofy.calls.transport import open_http
+from sources.cronofy.calls.transport import open_transport
 from sources.cronofy.clock import SystemClock
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import USERINFO, PollingSettings
@@ -108,7 +108,7 @@ async def _httpx_loop(url: str) -> None:
 
 
 async def _transport_loop(url: str) -> None:
-    async with open_http() as http:
+    async with open_transport() as transport, httpx.AsyncClient(transport=transport) as http:
         await _fan_out(lambda number: http.get(f"{url}/v1/userinfo", headers=_headers(number)))
 
 
@@ -116,8 +116,8 @@ async def _polling(url: str) -> None:
     clock = SystemClock()
     polling = settings(url)
     conduct = Conduct.of(polling, clock, [token(0)])
-    async with open_http() as http:
-        client = CronofyClient(Exchange(http, polling, conduct, clock), polling, clock)
+    async with open_transport() as transport:
+        client = CronofyClient(Exchange(transport, polling, conduct, clock), polling, clock)
         poller = Poller(client, conduct, clock, polling.personal_data, 1000, lambda _: None)
         async for _ in poller.poll(PollTask(token(number), (USERINFO,)) for number in range(CALLS)):
             pass

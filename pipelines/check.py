@@ -8,7 +8,7 @@ from sources.cronofy.calls.answers import Answer
 from sources.cronofy.calls.client import CronofyClient
 from sources.cronofy.calls.conduct import Conduct
 from sources.cronofy.calls.exchange import Exchange
-from sources.cronofy.calls.transport import open_http
+from sources.cronofy.calls.transport import open_transport
 from sources.cronofy.clock import SystemClock
 from sources.cronofy.settings import USERINFO, PollingSettings
 from sources.cronofy.tokens import Token
@@ -52,8 +52,8 @@ async def _check(settings: PollingSettings, tokens: dict[str, Token]) -> list[Ch
     # one attempt each: a check says how it is now
     settings = replace(settings, max_attempts=1)
     conduct = Conduct.of(settings, clock, tokens.values())
-    async with open_http() as http:
-        client = CronofyClient(Exchange(http, settings, conduct, clock), settings, clock)
+    async with open_transport() as transport:
+        client = CronofyClient(Exchange(transport, settings, conduct, clock), settings, clock)
         checked = []
         for data_center, token in tokens.items():
             answer = await client.read(USERINFO, token)

@@ -125,11 +125,13 @@ class Tally:
         """Count one poll; `/v1/account` is no evidence of a token's health beside another endpoint."""
         self.outcomes[poll.answer.outcome.value] += 1
         ok = poll.answer.outcome is Outcome.OK
-        if poll.answer.outcome is Outcome.SKIPPED:
+        if poll.answer.outcome is not Outcome.SKIPPED:
+            self._skipped.discard(poll.token.key)
+            if poll.endpoint != ACCOUNT or poll.token.key not in self._seen:
+                self._seen[poll.token.key] = ok
+        elif poll.token.key not in self._seen:
             self._skipped.add(poll.token.key)
-        elif poll.endpoint != ACCOUNT or poll.token.key not in self._seen:
-            self._seen[poll.token.key] = ok
-        self._on_progress(len(self._seen.keys() | self._skipped))
+        self._on_progress(len(self._seen) + self.skipped_tokens)
 
     def add_captured(self, polls: list[Poll]) -> None:
         """Polls whose content is part of the present package: they go with it."""
@@ -155,7 +157,7 @@ class Tally:
     @property
     def skipped_tokens(self) -> int:
         """Tokens that were to be polled and were not asked for anything."""
-        return len(self._skipped - self._seen.keys())
+        return len(self._skipped)
 
     @property
     def failed_tokens(self) -> int:

@@ -19,13 +19,14 @@ from unittest.mock import patch
 from urllib.parse import quote
 
 import dlt
+import httpx
 import rich.console
 import rich.traceback
 
 from sources.cronofy import cronofy_source
 from sources.cronofy.calls.conduct import Conduct
 from sources.cronofy.calls.exchange import Exchange
-from sources.cronofy.calls.transport import open_http
+from sources.cronofy.calls.transport import open_transport, reading
 from sources.cronofy.clock import SystemClock
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import ClientCredentials, PollingSettings
@@ -166,12 +167,10 @@ class Program:
 
         async def ask() -> None:
             conduct = Conduct.of(self.settings, SystemClock(), [TOKEN])
-            async with open_http() as http:
-                exchange = Exchange(http, self.settings, conduct, SystemClock())
-                url = f"{self.base_url}/v1/hang"
-                headers = {"Authorization": f"Bearer {TOKEN.access_token.reveal()}"}
-                build = partial(http.build_request, "GET", url, headers=headers)
-                await asyncio.wait_for(exchange.ask("us", lambda _: build()), 0.3)
+            async with open_transport() as transport:
+                exchange = Exchange(transport, self.settings, conduct, SystemClock())
+                build = partial(reading, httpx.URL(f"{self.base_url}/v1/hang"), TOKEN.access_token)
+                await asyncio.wait_for(exchange.ask("us", build), 0.3)
 
         asyncio.run(ask())
 

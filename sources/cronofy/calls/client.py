@@ -1,5 +1,7 @@
 """The client: one read of one endpoint for one token, with a fresh access token where it takes one."""
 
+import httpx
+
 from ..clock import Clock
 from ..settings import PollingSettings
 from ..tokens import Token
@@ -8,7 +10,7 @@ from .breaker import Permit
 from .budget import Allowance
 from .exchange import Exchange
 from .refresh import Refresher
-from .transport import with_bearer
+from .transport import reading
 
 # one for the access token, one more where the store held a newer one that had expired as well
 MAX_REFRESHES = 2
@@ -28,6 +30,7 @@ class CronofyClient:
         self._settings = settings
         self._clock = clock
         self._refresher = refresher
+        self._urls: dict[tuple[str, str], httpx.URL] = {}
 
     @property
     def allowance(self) -> Allowance:
@@ -45,11 +48,17 @@ class CronofyClient:
             return await self._ask(endpoint, token, permit)
         return await self._read_refreshed(endpoint, token, self._refresher, permit)
 
+    def _url(self, host: str, endpoint: str) -> httpx.URL:
+        """Where an endpoint is read; read from its text once, which takes longer than building a request."""
+        if (host, endpoint) not in self._urls:
+            self._urls[host, endpoint] = httpx.URL(f"{host}/v1/{endpoint}")
+        return self._urls[host, endpoint]
+
     async def _ask(self, endpoint: str, token: Token, permit: Permit | None) -> Answer | None:
-        url = f"{self._settings.host(token.data_center)}/v1/{endpoint}"
+        url = self._url(self._settings.host(token.data_center), endpoint)
         answer = await self._exchange.ask(
             token.data_center,
-            lambda http: with_bearer(http.build_request("GET", url), token.access_token),
+            lambda: reading(url, token.access_token),
             permit,
         )
         if answer is not None and answer.outcome is not Outcome.OK:

@@ -1,6 +1,5 @@
 """The exchange: a request with bounded attempts, under the budget and within the allowance of its run."""
 
-import httpx
 import tenacity
 
 from ..clock import Clock
@@ -10,7 +9,7 @@ from .breaker import Permit
 from .conduct import Conduct
 from .places import Places
 from .retries import RetryBudget
-from .transport import BuildRequest, send
+from .transport import BuildRequest, Transport, send
 
 # full jitter: each wait is drawn from [0, min(MAX, BASE * 2^attempt)]
 BACKOFF_BASE_SECONDS = 0.5
@@ -24,12 +23,12 @@ class Exchange:
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        transport: Transport,
         settings: PollingSettings,
         conduct: Conduct,
         clock: Clock,
     ) -> None:
-        self._http = http
+        self._transport = transport
         self._settings = settings
         self._budget = conduct.budget
         self._clock = clock
@@ -100,13 +99,13 @@ class Exchange:
 
         try:
             async with (
-                self._places.place() as sent,
+                self._places.place() as place,
                 self._budget.slot(self.allowance.deadline, given_up) as sent_at,
             ):
-                sent()
+                place.sent()
                 if permit is not None:
                     permit.use(sent_at)
-                answer = await send(self._http, build, self._clock, self._settings.timeout_seconds)
+                answer = await send(self._transport, build, self._clock, self._settings.timeout_seconds)
         except TimeoutError:  # only the slot raises it
             self.allowance.give_back(1)
             return None

@@ -13,7 +13,7 @@ from .client import CronofyClient
 from .conduct import Conduct
 from .exchange import Exchange
 from .polling import Poll, Poller, PollTask
-from .transport import open_http
+from .transport import open_transport
 
 # batches that may wait to be taken; beyond them polling waits
 WAITING_BATCHES = 2
@@ -94,9 +94,9 @@ class Feed:
             self._batches.put(None)
 
     async def _poll(self) -> None:
-        async with open_http() as http:
+        async with open_transport() as transport:
             client = CronofyClient(
-                Exchange(http, self._settings, self._conduct, self._clock),
+                Exchange(transport, self._settings, self._conduct, self._clock),
                 self._settings,
                 self._clock,
                 self._conduct.refresher,

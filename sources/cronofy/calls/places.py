@@ -1,8 +1,6 @@
 """Places: how many requests are under way at once, slow ones not counted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 # more cost throughput (benchmarks/); fewer would let ordinary answers hold up the rest
 MAX_IN_FLIGHT = 64
@@ -18,25 +16,36 @@ class Places:
     def __init__(self, number: int = MAX_IN_FLIGHT) -> None:
         self._free = asyncio.Semaphore(number)
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[Callable[[], None]]:
-        """Wait for a place; yields what is to be called when the request is sent."""
+    def place(self) -> "Place":
+        """A place to wait for with `async with`."""
+        return Place(self._free)
+
+
+class Place:
+    """One request's place; a class of its own because there are thousands a second."""
+
+    __slots__ = ("_free", "_is_held", "_timer")
+
+    def __init__(self, free: asyncio.Semaphore) -> None:
+        self._free = free
+        self._is_held = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> "Place":
         await self._free.acquire()
-        held = [True]
+        self._is_held = True
+        return self
 
-        def leave() -> None:
-            if held:
-                held.clear()
-                self._free.release()
+    def sent(self) -> None:
+        """The request is sent: from now on it may turn out to be slow."""
+        self._timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._leave)
 
-        timers: list[asyncio.TimerHandle] = []
+    def _leave(self) -> None:
+        if self._is_held:
+            self._is_held = False
+            self._free.release()
 
-        def sent() -> None:
-            timers.append(asyncio.get_running_loop().call_later(SLOW_SECONDS, leave))
-
-        try:
-            yield sent
-        finally:
-            for timer in timers:
-                timer.cancel()
-            leave()
+    async def __aexit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._leave()

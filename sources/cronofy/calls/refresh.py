@@ -19,6 +19,7 @@ from ..stores import Renewal, StoreError, TokenStore
 from ..tokens import HEADER_SAFE, Token
 from .answers import TROUBLES, Answer, Outcome, skipped
 from .notes import RefreshNotes
+from .transport import HEADERS
 from .write_back import WriteBack
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class Refresher:
         if not exchange.allowance.take(1):
             self._notes.end(used)
             return Refreshed(answer=self._unpaid())
-        answer = await exchange.ask(token.data_center, lambda http: self._request(http, token, used))
+        answer = await exchange.ask(token.data_center, lambda: self._request(token, used))
         if answer is None:
             self._notes.end(used)
             return Refreshed(answer=self._unpaid())
@@ -196,7 +197,7 @@ class Refresher:
             self._given_up = "not refreshed: the token store cannot be written"
             logger.error("expired tokens are not refreshed: %s", obstacle)
 
-    def _request(self, http: httpx.AsyncClient, token: Token, used: Secret) -> httpx.Request:
+    def _request(self, token: Token, used: Secret) -> httpx.Request:
         # docs api/authorization/refresh-token: JSON is the preferred form
         body = {
             "client_id": self._client.client_id,
@@ -204,10 +205,10 @@ class Refresher:
             "grant_type": "refresh_token",
             "refresh_token": used.reveal(),
         }
-        return http.build_request(
+        return httpx.Request(
             "POST",
             f"{self._settings.host(token.data_center)}/oauth/token",
-            headers={"Content-Type": "application/json"},
+            headers=HEADERS | {"Content-Type": "application/json"},
             content=orjson.dumps(body),
         )
 

@@ -9,7 +9,6 @@ import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import aiohttp
 import httpx
@@ -23,14 +22,19 @@ from .answers import Answer, Outcome, parse_retry_after, status_outcome
 MAX_BODY_BYTES = 4 * 1024 * 1024
 USER_AGENT = "dlt-cronofy"
 
-BuildRequest = Callable[[httpx.AsyncClient], httpx.Request]
+HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+
+BuildRequest = Callable[[], httpx.Request]
+Transport = httpx.AsyncBaseTransport
 
 
 @asynccontextmanager
-async def open_http() -> AsyncIterator[httpx.AsyncClient]:
-    """An `httpx.AsyncClient` whose pool holds up under concurrency and that remembers nothing.
+async def open_transport() -> AsyncIterator[Transport]:
+    """An httpx transport whose pool holds up under concurrency and that remembers nothing.
 
     httpx's own pool slows down beyond some tens of connections (benchmarks/), so aiohttp carries it.
+    Requests go to it directly: what an `httpx.AsyncClient` adds (cookies, redirects, authentication,
+    proxies from the environment) is what must not happen here, and costs more than the request.
     No cookie is kept, since one user's cookie must not travel with another's token, and a request
     is never sent twice behind the budget's back. Certificates are verified, and no setting or
     environment variable of HTTP libraries changes that.
@@ -44,15 +48,8 @@ async def open_http() -> AsyncIterator[httpx.AsyncClient]:
     )
     # aiohttp resends a GET when a kept-alive connection was closed; the server may have counted it
     session._retry_connection = False  # noqa: SLF001
-    async with httpx.AsyncClient(
-        transport=AiohttpTransport(client=session, verify=context),
-        timeout=httpx.Timeout(None),
-        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
-        headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
-        follow_redirects=False,
-        trust_env=False,
-    ) as http:
-        yield http
+    async with AiohttpTransport(client=session, verify=context, trust_env=False) as transport:
+        yield transport
 
 
 def verifying_context() -> ssl.SSLContext:
@@ -67,13 +64,12 @@ def verifying_context() -> ssl.SSLContext:
     return context
 
 
-def with_bearer(request: httpx.Request, token: Secret) -> httpx.Request:
-    """The request, which was built without it, with an access token."""
-    request.headers["Authorization"] = f"Bearer {token.reveal()}"
-    return request
+def reading(url: httpx.URL, token: Secret) -> httpx.Request:
+    """A GET with an access token."""
+    return httpx.Request("GET", url, headers=HEADERS | {"Authorization": f"Bearer {token.reveal()}"})
 
 
-async def send(http: httpx.AsyncClient, build: BuildRequest, clock: Clock, timeout_seconds: float) -> Answer:
+async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_seconds: float) -> Answer:
     """Send one request and read its answer, body included; redirects are not followed.
 
     The frames below this one hold headers and bodies in plain, so no exception leaves with them.
@@ -90,8 +86,8 @@ async def send(http: httpx.AsyncClient, build: BuildRequest, clock: Clock, timeo
     try:
         # httpx times each read; only a deadline over the whole exchange ends a slow drip
         async with asyncio.timeout(timeout_seconds):
-            # redirects are never followed: a token goes to the configured host only
-            response = await http.send(build(http), stream=True, follow_redirects=False)
+            # a transport follows no redirect: a token goes to the configured host only
+            response = await transport.handle_async_request(build())
             try:
                 body = await _read_body(response)
             finally:
@@ -120,8 +116,9 @@ async def _read_body(response: httpx.Response) -> bytes:
     """The decoded body, never more of it in memory than may be."""
     chunks = []
     size = 0
-    # raw: a few bytes may decode into gigabytes, and httpx decodes a chunk as a whole
-    async for chunk in response.aiter_raw():
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    # as it came: a few bytes may decode into gigabytes, and httpx decodes a chunk as a whole
+    async for chunk in response.stream:
         size += len(chunk)
         if size > MAX_BODY_BYTES:
             raise _BodyTooLargeError

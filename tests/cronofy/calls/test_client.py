@@ -14,7 +14,7 @@ from sources.cronofy.calls.budget import Allowance, RequestBudget
 from sources.cronofy.calls.client import CronofyClient
 from sources.cronofy.calls.conduct import Conduct
 from sources.cronofy.calls.exchange import Exchange
-from sources.cronofy.calls.transport import MAX_BODY_BYTES, open_http
+from sources.cronofy.calls.transport import MAX_BODY_BYTES, open_transport
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import Token
 from tests.cronofy.bodies import token
@@ -64,8 +64,8 @@ class Client:
         async def reads() -> list[Answer | None]:
             conduct = Conduct.of(self.settings, self.clock, tokens or (TOKEN,), self.allowance)
             conduct.budget = self.budget
-            async with open_http() as http:
-                exchange = Exchange(http, self.settings, conduct, self.clock)
+            async with open_transport() as transport:
+                exchange = Exchange(transport, self.settings, conduct, self.clock)
                 client = CronofyClient(exchange, self.settings, self.clock)
                 return [await client.read(endpoint, each) for each in tokens or (TOKEN,)]
 

@@ -19,11 +19,11 @@ class Requests:
         self.under_way = self.most_under_way = 0
 
     async def request(self, seconds: float, queue_seconds: float = 0.0) -> None:
-        async with self.places.place() as sent:
+        async with self.places.place() as place:
             self.under_way += 1
             self.most_under_way = max(self.most_under_way, self.under_way)
             await asyncio.sleep(queue_seconds)
-            sent()
+            place.sent()
             self.sent_at.append(asyncio.get_running_loop().time())
             try:
                 await asyncio.sleep(seconds)
@@ -78,8 +78,8 @@ def test_a_place_is_given_back_once_however_a_request_ends(
         places = Places(1)
         for _ in range(3):
             with suppress(ends_with):
-                async with places.place() as sent:
-                    sent()
+                async with places.place() as place:
+                    place.sent()
                     await asyncio.sleep(seconds)
                     raise ends_with
         await asyncio.sleep(10)
