@@ -13,7 +13,7 @@ from typing import Any
 from ..calls.polling import Poll
 from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO
 from .changes import Change, ProfileState, State, apply_changes, detect_changes
-from .knowledge import AccountHistory, LastSamples, Row, TokenContent
+from .knowledge import AccountHistory, KnownRow, LastSamples, Row, TokenContent
 from .payloads import CALENDAR, CONFERENCING, Calendar, Profile, Record
 
 # where a row carries the fields that have no column yet (frames.py); no column can be called that
@@ -227,7 +227,7 @@ def _content_row(poll: Poll, record: Record, **columns: Any) -> Row:
     }
 
 
-def _same_content(known: Row | None, row: Row) -> bool:
+def _same_content(known: KnownRow | None, row: Row) -> bool:
     return (
         known is not None
         and known["content_hash"] == row["content_hash"]
@@ -235,7 +235,7 @@ def _same_content(known: Row | None, row: Row) -> bool:
     )
 
 
-def _carried(known: Row, observed_at: datetime) -> Row:
+def _carried(known: KnownRow, observed_at: datetime) -> Row:
     """A known row to be written again: columns nobody here knows travel as extras."""
     row = {name: value for name, value in known.items() if name not in BOOKKEEPING}
     row["observed_at"] = observed_at

@@ -5,13 +5,15 @@ compared with its own rows only, so a table that missed a load catches up by its
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Protocol
 
 import dlt
+import pyarrow as pa
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
@@ -24,9 +26,57 @@ from .privacy import PersonalData, Protection
 
 Row = dict[str, Any]
 
+
+class StoredRows:
+    """Rows as they were read, in Arrow, made into dictionaries when one of them is wanted as a whole."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self._batch = batch
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """All of them."""
+        rows: list[Row] = self._batch.to_pylist()
+        return rows
+
+
+class StoredRow(Mapping[str, Any]):
+    """One of them; what comparing needs is at hand.
+
+    Nearly all rows are found unchanged, and then most of their columns are never looked at.
+    """
+
+    __slots__ = ("_compared", "_index", "_stored")
+
+    def __init__(self, compared: Row, stored: StoredRows, index: int) -> None:
+        self._compared = compared
+        self._stored = stored
+        self._index = index
+
+    def __getitem__(self, name: str) -> Any:
+        return self._compared[name] if name in self._compared else self._row[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    @property
+    def _row(self) -> Row:
+        return self._stored.rows[self._index]
+
+
+KnownRow = Mapping[str, Any]
+
+# what tells whether a row of a table is still the same, and whether it is still listed
+COMPARED = ("token_key", "account_id", "content_hash")
+COMPARED_PROFILE = (*COMPARED, "profile_type", "profile_id", "state")
+COMPARED_CALENDAR = (*COMPARED, "calendar_id", "profile_id", "removed_at")
+
 # parameters of one IN list; every warehouse dlt reaches takes this many
 MAX_PARAMETERS = 1000
-ROWS_PER_FETCH = 10_000
+ROWS_PER_FETCH, ROWS_PER_BATCH = 10_000, 1_000
 
 # A package that was killed half-way and then lost with its working directory may have left polls without
 # the changes they showed. dlt lists complete packages only; polls of others are no evidence.
@@ -61,10 +111,10 @@ class Evidence:
 class TokenContent:
     """The current-state rows of one token."""
 
-    userinfo: Row | None = None
-    account: Row | None = None
-    profiles: dict[tuple[str, str], Row] = field(default_factory=dict)
-    calendars: dict[str, Row] = field(default_factory=dict)
+    userinfo: KnownRow | None = None
+    account: KnownRow | None = None
+    profiles: dict[tuple[str, str], KnownRow] = field(default_factory=dict)
+    calendars: dict[str, KnownRow] = field(default_factory=dict)
 
 
 # profile_type → profile_id → last known state
@@ -121,23 +171,26 @@ class WarehouseKnowledge:
     def evidence(self) -> dict[str, Evidence]:
         """By token_key, for every token that was ever polled; one pass over `polls`."""
         found: dict[str, Evidence] = defaultdict(Evidence)
-        for row in self._rows(
+        for batch in self._batches(
             POLLS,
             "SELECT token_key, endpoint, account_id, MAX(polled_at) AS attempted_at,"
             " MAX(CASE WHEN outcome = 'ok' THEN polled_at END) AS ok_at"
             " FROM {table} WHERE outcome <> 'skipped' AND {complete}"
             " GROUP BY token_key, endpoint, account_id",
         ):
-            found[row["token_key"]].add(row)
+            for row in batch.to_pylist():
+                found[row["token_key"]].add(row)
         return dict(found)
 
     def requests_since(self, since: datetime) -> list[datetime]:
         """When requests were answered after that instant; all requests for one poll count as its answer."""
         # all columns: one that is new is missing in an older warehouse
         recent = "SELECT * FROM {table} WHERE polled_at > {values}"
+        counted = ("polled_at", "attempts", "refreshes")
         return [
             row["polled_at"]
-            for row in self._rows(POLLS, recent, [since])
+            for batch in self._batches(POLLS, recent, [since])
+            for row in batch.select([name for name in counted if name in batch.schema.names]).to_pylist()
             for _ in range((row["attempts"] or 0) + (row.get("refreshes") or 0))
         ]
 
@@ -145,18 +198,28 @@ class WarehouseKnowledge:
         """The current-state rows of these tokens, from the wanted tables."""
         contents: dict[str, TokenContent] = defaultdict(TokenContent)
         if USERINFO.name in tables:
-            for row in self._rows_in(USERINFO, "token_key", token_keys):
+            for row in self._stored(USERINFO, COMPARED, token_keys):
                 contents[row["token_key"]].userinfo = row
         if ACCOUNT.name in tables:
-            for row in self._rows_in(ACCOUNT, "token_key", token_keys):
+            for row in self._stored(ACCOUNT, COMPARED, token_keys):
                 contents[row["token_key"]].account = row
         if PROFILES.name in tables:
-            for row in self._rows_in(PROFILES, "token_key", token_keys):
+            for row in self._stored(PROFILES, COMPARED_PROFILE, token_keys):
                 contents[row["token_key"]].profiles[row["profile_type"], row["profile_id"]] = row
         if CALENDARS.name in tables:
-            for row in self._rows_in(CALENDARS, "token_key", token_keys):
+            for row in self._stored(CALENDARS, COMPARED_CALENDAR, token_keys):
                 contents[row["token_key"]].calendars[row["calendar_id"]] = row
         return contents
+
+    def _stored(
+        self, table: Table, compared: Sequence[str], token_keys: Sequence[str]
+    ) -> Iterator[StoredRow]:
+        query = "SELECT * FROM {table} WHERE token_key IN ({values})"
+        for batch in self._batches_in(table, query, token_keys):
+            stored = StoredRows(batch)
+            values = [batch.column(name).to_pylist() for name in compared]
+            for index, row in enumerate(zip(*values, strict=True)):
+                yield StoredRow(dict(zip(compared, row, strict=True)), stored, index)
 
     def account_histories(self, account_ids: Sequence[str]) -> dict[str, AccountHistory]:
         """The newest change of every profile of these accounts; at one instant disconnected wins."""
@@ -173,16 +236,11 @@ class WarehouseKnowledge:
                 FROM {table} t WHERE account_id IN ({values})
             ) ranked WHERE newness = 1
         """
-        for row in self._rows_in(PROFILE_CHANGES, "account_id", account_ids, newest_first):
-            history = histories.setdefault(row["account_id"], {})
-            history.setdefault(row["profile_type"], {})[row["profile_id"]] = ProfileState(
-                State(row["state"]),
-                row["provider_name"],
-                row["provider_service"],
-                row["profile_name"],
-                row["profile_initial_sync_required"],
-                row["profile_relink_url"],
-            )
+        for batch in self._batches_in(PROFILE_CHANGES, newest_first, account_ids):
+            columns = (column.to_pylist() for column in batch.columns)
+            for account_id, profile_type, profile_id, state, *attributes in zip(*columns, strict=True):
+                history = histories.setdefault(account_id, {})
+                history.setdefault(profile_type, {})[profile_id] = ProfileState(State(state), *attributes)
         return histories
 
     def last_samples(self, account_ids: Sequence[str]) -> dict[str, LastSamples]:
@@ -195,17 +253,17 @@ class WarehouseKnowledge:
         )
         return {
             row["account_id"]: {kind: row[kind] for kind in PROFILE_TYPES if row[kind] is not None}
-            for row in self._rows_in(POLLS, "account_id", account_ids, newest)
+            for batch in self._batches_in(POLLS, newest, account_ids)
+            for row in batch.to_pylist()
         }
 
-    def _rows_in(
-        self, table: Table, column: str, values: Sequence[str], query: str | None = None
-    ) -> Iterator[Row]:
-        query = query or f"SELECT * FROM {{table}} WHERE {column} IN ({{values}})"  # noqa: S608 - our own names
+    def _batches_in(self, table: Table, query: str, values: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(values), MAX_PARAMETERS):
-            yield from self._rows(table, query, values[start : start + MAX_PARAMETERS])
+            yield from self._batches(table, query, values[start : start + MAX_PARAMETERS])
 
-    def _rows(self, table: Table, query: str, values: Sequence[str | datetime] = ()) -> Iterable[Row]:
+    def _batches(
+        self, table: Table, query: str, values: Sequence[str | datetime] = ()
+    ) -> Iterator[pa.RecordBatch]:
         placeholders = ", ".join(["%s"] * len(values))
         try:
             with self.connected():
@@ -216,8 +274,8 @@ class WarehouseKnowledge:
                     complete=COMPLETE.format(loads=self._client.make_qualified_table_name(LOADS)),
                 )
                 with self._client.execute_query(text, *values) as cursor:
-                    for batch in cursor.iter_arrow(chunk_size=ROWS_PER_FETCH):
-                        yield from batch.to_pylist()
+                    for found in cursor.iter_arrow(chunk_size=ROWS_PER_FETCH):
+                        yield from found.to_batches(max_chunksize=ROWS_PER_BATCH)
         except (DatabaseUndefinedRelation, DestinationUndefinedEntity):
             # no such table yet: nothing was ever loaded
             return
@@ -228,11 +286,11 @@ def protected_content(content: TokenContent, personal_data: PersonalData) -> Tok
     if personal_data.kept:
         return content
     single = [row for row in (content.userinfo, content.account) if row is not None]
-    rows = (*single, *content.profiles.values(), *content.calendars.values())
+    rows = [dict(row) for row in (*single, *content.profiles.values(), *content.calendars.values())]
     protection = Protection(personal_data.protect_stored, rows)
 
-    def protected(table: Table, row: Row) -> Row:
-        return protection.row(row, documented=table.schema.names)
+    def protected(table: Table, row: KnownRow) -> Row:
+        return protection.row(dict(row), documented=table.schema.names)
 
     return TokenContent(
         content.userinfo and protected(USERINFO, content.userinfo),

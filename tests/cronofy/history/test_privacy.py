@@ -19,7 +19,7 @@ from sources.cronofy.errors import BadPayload, ConfigurationError
 from sources.cronofy.history.capture import EXTRAS, Capture, Known
 from sources.cronofy.history.changes import ProfileState, State
 from sources.cronofy.history.frames import to_arrow
-from sources.cronofy.history.knowledge import TokenContent, protected_content, protected_history
+from sources.cronofy.history.knowledge import KnownRow, TokenContent, protected_content, protected_history
 from sources.cronofy.history.payloads import Payload, Record, parse
 from sources.cronofy.history.privacy import KEEP, PREFIX, PROTECTED, Mode, PersonalData
 from sources.cronofy.secret import Secret
@@ -370,6 +370,7 @@ def read_back(content: TokenContent, **columns: Any) -> TokenContent:
     back = copy.deepcopy(content)
     for row in [back.userinfo, *back.profiles.values(), *back.calendars.values()]:
         if row is not None:
+            assert isinstance(row, dict)
             del row[EXTRAS]
             row.update({"_dlt_load_id": "1712345.678", "_dlt_id": "abc"} | columns)
     return back
@@ -385,11 +386,11 @@ def test_rows_of_the_warehouse_are_as_if_they_had_been_protected() -> None:
     expected = read_back(protected)
     assert recalled.userinfo is not None
     assert expected.userinfo is not None
-    assert recalled.userinfo == expected.userinfo | {"content_hash": None}
+    assert recalled.userinfo == {**expected.userinfo} | {"content_hash": None}
     for key, row in expected.profiles.items():
-        assert recalled.profiles[key] == row | {"content_hash": None}
+        assert recalled.profiles[key] == {**row} | {"content_hash": None}
     for calendar_id, row in expected.calendars.items():
-        assert recalled.calendars[calendar_id] == row | {"content_hash": None}
+        assert recalled.calendars[calendar_id] == {**row} | {"content_hash": None}
 
 
 def test_rows_without_personal_data_keep_their_content_hash() -> None:
@@ -557,9 +558,9 @@ def test_no_canary_of_the_warehouse_is_written_again(body: Json, personal_data: 
     tables = {"userinfo": "userinfo", "profiles": "profiles", "calendars": "calendars"}
     content = first.tokens["k1"]
 
-    def stored(table: str, row: Json) -> Json:
+    def stored(table: str, row: KnownRow) -> Json:
         # keys that hold canaries have become columns: their names are the schema's, not the row's
-        frame = to_arrow(TABLES[tables[table]], [row], "1", {}, lambda path: path.lower())
+        frame = to_arrow(TABLES[tables[table]], [{**row}], "1", {}, lambda path: path.lower())
         return {name: value for name, value in frame.to_pylist()[0].items() if "canary" not in name}
 
     recalled = TokenContent(
