@@ -12,9 +12,6 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from sources.cronofy.durations import parse_duration
-from sources.cronofy.errors import ConfigurationError
-
 from .console import BAD_CONFIGURATION, LOAD_FAILED, LOADED, progress, result_console, set_up_logging
 
 logger = logging.getLogger("dlt_cronofy")
@@ -30,6 +27,8 @@ class Duration(click.ParamType[timedelta]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """A timedelta, or a usage error."""
+        from sources.cronofy.durations import parse_duration
+
         if isinstance(value, timedelta):
             return value
         try:
@@ -56,6 +55,8 @@ def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        from sources.cronofy.errors import ConfigurationError
+
         try:
             return command(*args, **kwargs)
         except ConfigurationError as error:
@@ -373,6 +374,8 @@ def _confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
+        from sources.cronofy.errors import ConfigurationError
+
         raise ConfigurationError(f"{question} There is no terminal to ask on: add --yes")
     click.confirm(question, abort=True, err=True)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dlt
 from dlt.common.configuration.exceptions import ConfigurationException
@@ -17,9 +17,7 @@ from sources.cronofy import SOURCE_NAME, cronofy_source
 from sources.cronofy.calls.answers import Outcome
 from sources.cronofy.calls.budget import Allowance
 from sources.cronofy.calls.conduct import Conduct
-from sources.cronofy.calls.feed import Feed
 from sources.cronofy.calls.polling import Poll, PollTask
-from sources.cronofy.calls.refresh import Refresher, open_refresher
 from sources.cronofy.clock import Clock, SystemClock
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.history.capture import poll_row
@@ -41,6 +39,10 @@ from sources.cronofy.tokens import Token
 from .checkpoint import checkpoint
 from .pending import Settled, error_chain, settle_pending
 from .warehouse import duckdb_file, location, refresh_views
+
+if TYPE_CHECKING:
+    from sources.cronofy.calls.feed import Feed
+    from sources.cronofy.calls.refresh import Refresher
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -253,7 +255,7 @@ class Load:
         tally = Tally(result.run_id, self.on_progress)
         self._sweep(tasks, tally, result)
         if self.options.refresh_views and self.pipeline.schemas:
-            refresh_views(self.pipeline, self.settings.hold.total_seconds())
+            refresh_views(self.pipeline, self.settings.hold.total_seconds(), anew=False)
             self._checkpoint()
         return self._conclude(result, tally, settled, time.monotonic() - started)
 
@@ -267,6 +269,8 @@ class Load:
         """Poll all tasks, and load what was polled package by package meanwhile."""
         if not tasks:
             return
+        from sources.cronofy.calls.feed import Feed
+
         conduct = self._conduct(tasks)
         size = package_polls(self.settings.requests_per_minute)
         try:
@@ -282,7 +286,7 @@ class Load:
                 conduct.refresher.finish()
                 result.lost_refresh_tokens = conduct.refresher.lost
 
-    def _load_package(self, feed: Feed, size: int, tally: Tally, run_id: str) -> None:
+    def _load_package(self, feed: "Feed", size: int, tally: Tally, run_id: str) -> None:
         sweep = Sweep(
             self.settings,
             clock=self.clock,
@@ -322,9 +326,11 @@ class Load:
         conduct.budget.remember(self._recent_requests())
         return conduct
 
-    def _refresher(self) -> Refresher | None:
+    def _refresher(self) -> "Refresher | None":
         if self.store is None:
             return None
+        from sources.cronofy.calls.refresh import open_refresher
+
         return open_refresher(
             self.settings, self.store, self.tokens, Path(self.pipeline.pipelines_dir), self.clock
         )

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import dlt
 import pyarrow as pa
-import pyarrow.parquet
 from dlt.common.destination.exceptions import DestinationTerminalException
 from dlt.common.schema import Schema
 from dlt.load.exceptions import LoadClientJobException, LoadClientJobFailed, LoadClientJobTerminalRetry
@@ -130,9 +129,11 @@ def _drop_normalized_twins(pipeline: dlt.Pipeline) -> None:
 
 def _unreadable_file(pipeline: dlt.Pipeline) -> Path | None:
     """A file of a normalized package that no warehouse can load; the errors for it differ by warehouse."""
+    from pyarrow.parquet import read_metadata
+
     for file in sorted((Path(pipeline.working_dir) / NORMALIZED).glob("*/*_jobs/*.parquet")):
         try:
-            pyarrow.parquet.read_metadata(file)
+            read_metadata(file)
         except (pa.ArrowException, OSError):
             return file
     return None

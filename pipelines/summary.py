@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -13,10 +14,12 @@ from rich.text import Text
 from sources.cronofy.history.privacy import PREFIX, PROTECTED
 
 from .console import program
-from .demo import DemoResult
 from .health import Health
 from .load import LoadResult
 from .warehouse import Row
+
+if TYPE_CHECKING:
+    from .demo import DemoResult
 
 SECONDS_PER_DAY = 86_400
 SHOWN_OUTAGES, SHOWN_TOKENS = 8, 8
@@ -93,7 +96,7 @@ def print_load(console: Console, result: LoadResult) -> None:
     )
 
 
-def print_demo(console: Console, result: DemoResult) -> None:
+def print_demo(console: Console, result: "DemoResult") -> None:
     """The health summary after the demo, and what to do next."""
     console.print(
         f"Played {result.days} days: {result.loads} loads, {result.requests:,} requests,"

@@ -24,7 +24,7 @@ from sources.cronofy.errors import ConfigurationError
 
 from .console import program
 from .duckdb_destination import catalog_duckdb
-from .views import PUBLIC_VIEWS, create_views
+from .views import PUBLIC_VIEWS, are_current, create_views
 
 PIPELINE_NAME = "cronofy"
 DEFAULT_DESTINATION = "duckdb"
@@ -161,12 +161,21 @@ def query_rows(client: SqlClientBase[Any], sql: str, *parameters: Any) -> list[R
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def refresh_views(pipeline: dlt.Pipeline, hold_seconds: float) -> Sequence[str]:
-    """Create or replace the SQL views beside the tables; returns their names."""
+def refresh_views(pipeline: dlt.Pipeline, hold_seconds: float, *, anew: bool = True) -> Sequence[str]:
+    """Create or replace the SQL views beside the tables; returns their names.
+
+    Args:
+        pipeline: Whose dataset it is.
+        hold_seconds: How long one sample is trusted.
+        anew: Also where they are as they should be already.
+    """
     with sql_client(pipeline) as client:
         execute: Callable[[str], Any] = client.execute_sql
         dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
-        create_views(execute, dialect, client.fully_qualified_dataset_name(), hold_seconds)
+        dataset = client.fully_qualified_dataset_name()
+        schema = str(client.dataset_name)
+        if anew or not are_current(lambda sql: execute(sql) or [], dialect, dataset, schema, hold_seconds):
+            create_views(execute, dialect, dataset, hold_seconds)
     return PUBLIC_VIEWS
 
 

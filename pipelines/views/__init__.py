@@ -5,7 +5,8 @@ table with the dataset, so that a view answers on any connection, and writes `ho
 whose names start with an underscore are steps towards the others and promise nothing to anybody.
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -44,7 +45,11 @@ PUBLIC_VIEWS: tuple[str, ...] = tuple(view for view in VIEWS if not view.startsw
 TABLES: tuple[str, ...] = ("userinfo", "account", "polls", "profile_changes")
 """The tables that the views read; all of them must exist before the views are created."""
 
+MARKER = "_definitions"
+"""A view that says what the others were made from: looking there takes less time than making them again."""
+
 _SOURCE_DIALECT = "duckdb"
+_LISTS_VIEWS = {"duckdb", "postgres"}
 _BINARY_TEXT_ORDER = {"bigquery", "databricks", "redshift", "snowflake"}
 # DuckDB binds the bare names in a view to the view's own schema. Qualified ones would break in a file that is
 # attached under another name, and are ambiguous in one that is named like its schema.
@@ -111,17 +116,67 @@ def create_views(
     created anew once replacing fails, so `execute` must leave the connection usable after a failed statement.
     """
     statements = [_statement(view, dialect, hold_seconds, dataset) for view in VIEWS]
+    # last: where it is, all the others are
+    marker = _qualified(MARKER, dialect, dataset)
+    digest = definitions_digest(dialect, dataset, hold_seconds)
+    statements.append(f"CREATE OR REPLACE VIEW {marker} AS\nSELECT '{digest}' AS digest")
     try:
         for statement in statements:
             execute(statement)
     except Exception:
         if dialect not in _COLUMNS_CANNOT_CHANGE:
             raise
-        for view in reversed(VIEWS):
+        for view in (MARKER, *reversed(VIEWS)):
             execute(f"DROP VIEW IF EXISTS {_qualified(view, dialect, dataset)}")
         for statement in statements:
             execute(statement)
     return list(VIEWS)
+
+
+def are_current(
+    fetch: Callable[[str], Sequence[Sequence[object]]],
+    dialect: str,
+    dataset: str,
+    schema: str,
+    hold_seconds: float,
+) -> bool:
+    """Whether all views are there and were made from these definitions; False where that cannot be told.
+
+    Args:
+        fetch: Rows of a query; its errors mean that something is missing.
+        dialect: The destination's.
+        dataset: As for `create_views`.
+        schema: The plain name of the dataset.
+        hold_seconds: How long one sample is trusted.
+    """
+    if dialect not in _LISTS_VIEWS:
+        return False
+    names = ", ".join(f"'{view}'" for view in VIEWS)
+    listed = (
+        "SELECT COUNT(*) FROM information_schema.tables"  # noqa: S608 - our own names
+        f" WHERE table_schema = {exp.Literal.string(schema).sql(dialect)}"
+        f" AND table_type = 'VIEW' AND table_name IN ({names})"
+    )
+    try:
+        rows = fetch(f"SELECT digest, ({listed}) FROM {_qualified(MARKER, dialect, dataset)}")  # noqa: S608
+    except Exception:  # noqa: BLE001 - whatever a driver says where there is no such view
+        return False
+    return [tuple(row) for row in rows] == [(definitions_digest(dialect, dataset, hold_seconds), len(VIEWS))]
+
+
+def definitions_digest(dialect: str, dataset: str, hold_seconds: float) -> str:
+    """A digest of all that the views' statements are made from, this module included."""
+    made_from = (
+        dialect,
+        dataset,
+        str(hold_seconds),
+        str(vars(sqlglot).get("__version__")),
+        *map(source, VIEWS),
+    )
+    digest = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=16)
+    for part in made_from:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()
 
 
 def _statement(view: str, dialect: str, hold_seconds: float, dataset: str) -> str:

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import httpx
 from dlt.common.configuration import configspec
 from dlt.common.configuration.specs import BaseConfiguration, CredentialsConfiguration
 from dlt.common.typing import SecretSentinel, TSecretStrValue
@@ -190,6 +189,8 @@ def _checked_hold(hold: str) -> timedelta:
 def _checked_url(url: str | None) -> str | None:
     if not url:
         return None
+    import httpx
+
     try:
         parts = urlsplit(url)
         # as the HTTP client will read it: in lower case and ASCII

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dlt
 
 from .calls.conduct import Conduct
-from .calls.feed import Feed
 from .calls.polling import Poll
-from .calls.refresh import open_refresher
 from .clock import Clock, SystemClock
 from .history.capture import Capture, Known, changed_accounts
 from .history.knowledge import Knowledge, Row, protected_content, protected_history
@@ -23,6 +22,9 @@ from .settings import PollingSettings
 from .stores import TokenStore
 from .tables import POLLS, PROFILE_CHANGES
 from .tokens import Token
+
+if TYPE_CHECKING:
+    from .calls.feed import Feed
 
 # one batch is captured and handed to dlt at a time
 BATCH_POLLS = 1000
@@ -54,7 +56,7 @@ class Sweep:
     every: timedelta = timedelta(0)
     clock: Clock = field(default_factory=SystemClock)
     store: TokenStore | None = None
-    feed: Feed | None = None
+    feed: "Feed | None" = None
     polls: float = math.inf
     run_id: str = ""
     on_captured: Callable[[list[Poll]], None] = lambda _: None
@@ -68,6 +70,9 @@ class Sweep:
             async for rows in self._capture_all(self.feed, knowledge, tables):
                 yield rows
             return
+        from .calls.feed import Feed
+        from .calls.refresh import open_refresher
+
         evidence = await asyncio.to_thread(knowledge.evidence)
         tasks = plan_polls(self.tokens, evidence, self.clock.now(), endpoints, self.every)
         conduct = Conduct.of(self.settings, self.clock, (task.token for task in tasks))
@@ -82,7 +87,7 @@ class Sweep:
             if conduct.refresher is not None:
                 conduct.refresher.finish()
 
-    async def _capture_all(self, feed: Feed, knowledge: Knowledge, tables: set[str]) -> AsyncIterator[Rows]:
+    async def _capture_all(self, feed: "Feed", knowledge: Knowledge, tables: set[str]) -> AsyncIterator[Rows]:
         # a source may be run again, and is another run then
         run_id = self.run_id or new_run_id(self.clock)
         known = Known()

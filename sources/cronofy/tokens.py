@@ -14,7 +14,6 @@ from uuid import UUID
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet
 
 from .errors import ConfigurationError
 from .expiry import parse_expiry
@@ -168,8 +167,10 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    from pyarrow.parquet import ParquetFile
+
     try:
-        file = pyarrow.parquet.ParquetFile(path)
+        file = ParquetFile(path)
         if "access_token" not in file.schema_arrow.names:
             raise ConfigurationError(f"{path}: no column access_token; expected {', '.join(COLUMNS)}")
         columns = [name for name in READ_COLUMNS if name in file.schema_arrow.names]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+# an account with thousands of calendars stays below 2 MB
+MAX_BODY_BYTES = 4 * 1024 * 1024
 # longest Retry-After that is waited for; beyond it the next run tries again
 MAX_RETRY_AFTER_SECONDS = 60.0
 

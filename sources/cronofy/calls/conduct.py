@@ -3,14 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..settings import PollingSettings
 from ..tokens import Token
 from .breaker import Breakers
 from .budget import Allowance, RequestBudget
-from .refresh import Refresher
 from .retries import RetryBudget
+
+if TYPE_CHECKING:
+    from .refresh import Refresher
 
 
 @dataclass
@@ -25,7 +28,7 @@ class Conduct:
     retry_budgets: Mapping[str | None, RetryBudget]
     breakers: Breakers
     allowance: Allowance = field(default_factory=Allowance)
-    refresher: Refresher | None = None
+    refresher: "Refresher | None" = None
 
     def retries(self, data_center: str | None) -> RetryBudget:
         """The retry budget of a data center."""
@@ -38,7 +41,7 @@ class Conduct:
         clock: Clock,
         tokens: Iterable[Token],
         allowance: Allowance | None = None,
-        refresher: Refresher | None = None,
+        refresher: "Refresher | None" = None,
     ) -> "Conduct":
         """For a run over these tokens."""
         counts = Counter(token.data_center for token in tokens)

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..errors import BadPayload
@@ -11,11 +12,14 @@ from ..history.payloads import Payload, parse
 from ..history.privacy import KEEP, PersonalData
 from ..settings import ACCOUNT, PROFILES
 from ..tokens import Token
-from .answers import TROUBLES, Answer, Outcome, skipped
-from .client import CronofyClient
+from .answers import MAX_BODY_BYTES, TROUBLES, Answer, Outcome, skipped
 from .conduct import Conduct
 from .places import MAX_OPEN
-from .transport import MAX_BODY_BYTES
+
+if (
+    TYPE_CHECKING
+):  # what sends requests takes a while to import, and is not needed to tell that nothing is due
+    from .client import CronofyClient
 
 # a parsed body takes some ten times its bytes; a batch of large ones is cut short
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -57,7 +61,7 @@ class Poller:
 
     def __init__(
         self,
-        client: CronofyClient,
+        client: "CronofyClient",
         conduct: Conduct,
         clock: Clock,
         personal_data: PersonalData,

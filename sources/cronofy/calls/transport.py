@@ -16,10 +16,8 @@ from httpx_aiohttp import AiohttpTransport
 
 from ..clock import Clock
 from ..secret import Secret
-from .answers import Answer, Outcome, parse_retry_after, status_outcome
+from .answers import MAX_BODY_BYTES, Answer, Outcome, parse_retry_after, status_outcome
 
-# an account with thousands of calendars stays below 2 MB
-MAX_BODY_BYTES = 4 * 1024 * 1024
 USER_AGENT = "dlt-cronofy"
 
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}

@@ -9,12 +9,12 @@ from email.utils import format_datetime
 import pytest
 
 from sources.cronofy.calls import exchange as exchange_module
-from sources.cronofy.calls.answers import Answer, Outcome
+from sources.cronofy.calls.answers import MAX_BODY_BYTES, Answer, Outcome
 from sources.cronofy.calls.budget import Allowance, RequestBudget
 from sources.cronofy.calls.client import CronofyClient
 from sources.cronofy.calls.conduct import Conduct
 from sources.cronofy.calls.exchange import Exchange
-from sources.cronofy.calls.transport import MAX_BODY_BYTES, open_transport
+from sources.cronofy.calls.transport import open_transport
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import Token
 from tests.cronofy.bodies import token
