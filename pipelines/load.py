@@ -37,6 +37,7 @@ from sources.cronofy.tables import POLLS, PROFILE_CHANGES, TABLES
 from sources.cronofy.tokens import Token
 
 from .checkpoint import checkpoint
+from .collection import rare_collection
 from .pending import Settled, error_chain, settle_pending
 from .warehouse import duckdb_file, location, refresh_views
 
@@ -274,9 +275,12 @@ class Load:
         conduct = self._conduct(tasks)
         size = package_polls(self.settings.requests_per_minute)
         try:
-            with Feed(
-                self.settings, conduct, self.clock, tasks, min(size, BATCH_POLLS), tally.add_poll
-            ) as feed:
+            with (
+                rare_collection(),
+                Feed(
+                    self.settings, conduct, self.clock, tasks, min(size, BATCH_POLLS), tally.add_poll
+                ) as feed,
+            ):
                 while feed.has_more():
                     self._load_package(feed, size, tally, result.run_id)
         finally:

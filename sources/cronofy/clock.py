@@ -5,6 +5,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+MICROSECOND = timedelta(microseconds=1)
+
 
 class Clock(Protocol):
     """What the poller needs to know about time."""
@@ -35,7 +37,8 @@ class SystemClock:
     def now(self) -> datetime:
         """The present in UTC, at least a microsecond after the last one given."""
         # a wall clock that steps back (NTP, a moved VM) must not put an answer before its predecessor
-        self._last = max(self.read(), self._last + timedelta(microseconds=1))
+        found = self.read()
+        self._last = found if found > self._last else self._last + MICROSECOND
         return self._last
 
     def monotonic(self) -> float:

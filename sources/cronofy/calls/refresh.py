@@ -208,7 +208,7 @@ class Refresher:
         return httpx.Request(
             "POST",
             f"{self._settings.host(token.data_center)}/oauth/token",
-            headers=HEADERS | {"Content-Type": "application/json"},
+            headers=[*HEADERS, (b"Content-Type", b"application/json")],
             content=orjson.dumps(body),
         )
 

@@ -20,7 +20,11 @@ from .answers import MAX_BODY_BYTES, Answer, Outcome, parse_retry_after, status_
 
 USER_AGENT = "dlt-cronofy"
 
-HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+HEADERS = [
+    (b"Accept", b"application/json"),
+    (b"Accept-Encoding", b"identity"),
+    (b"User-Agent", USER_AGENT.encode()),
+]
 
 BuildRequest = Callable[[], httpx.Request]
 Transport = httpx.AsyncBaseTransport
@@ -64,7 +68,9 @@ def verifying_context() -> ssl.SSLContext:
 
 def reading(url: httpx.URL, token: Secret) -> httpx.Request:
     """A GET with an access token."""
-    return httpx.Request("GET", url, headers=HEADERS | {"Authorization": f"Bearer {token.reveal()}"})
+    return httpx.Request(
+        "GET", url, headers=[*HEADERS, (b"Authorization", b"Bearer " + token.reveal().encode())]
+    )
 
 
 async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_seconds: float) -> Answer:
@@ -121,13 +127,14 @@ async def _read_body(response: httpx.Response) -> bytes:
         if size > MAX_BODY_BYTES:
             raise _BodyTooLargeError
         chunks.append(chunk)
-    return _decoded(b"".join(chunks), response.headers.get("content-encoding", "identity").strip().lower())
+    encodings = [value for name, value in response.headers.raw if name.lower() == b"content-encoding"]
+    return _decoded(b"".join(chunks), b", ".join(encodings).strip().lower())
 
 
-def _decoded(body: bytes, encoding: str) -> bytes:
-    if encoding in ("", "identity"):
+def _decoded(body: bytes, encoding: bytes) -> bytes:
+    if encoding in (b"", b"identity"):
         return body
-    if encoding not in ("gzip", "x-gzip", "deflate"):
+    if encoding not in (b"gzip", b"x-gzip", b"deflate"):
         raise httpx.DecodingError("content encoding is not supported")
     decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
