@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .calls.feed import Feed
 
 # one batch is captured and handed to dlt at a time
-BATCH_POLLS = 1000
+BATCH_POLLS = 2000
 
 Rows = dict[str, list[Row]]
 

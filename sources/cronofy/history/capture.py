@@ -85,7 +85,7 @@ class Capture:
                 state=_state(profile).value,
             )
             known = content.profiles.get(key)
-            if not (_same_content(known, row) and known and known["state"] != State.REMOVED):
+            if known is None or known["state"] == State.REMOVED or not _same_content(known, row):
                 self._write(PROFILES.name, row)
                 content.profiles[key] = row
         for key, known in content.profiles.items():
@@ -128,7 +128,7 @@ class Capture:
                 removed_at=None,
             )
             known = content.calendars.get(calendar.calendar_id)
-            if not (_same_content(known, row) and known and known["removed_at"] is None):
+            if known is None or known["removed_at"] is not None or not _same_content(known, row):
                 self._write(CALENDARS.name, row)
                 content.calendars[calendar.calendar_id] = row
         for calendar_id, known in content.calendars.items():

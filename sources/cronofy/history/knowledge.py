@@ -75,7 +75,7 @@ COMPARED_PROFILE = (*COMPARED, "profile_type", "profile_id", "state")
 COMPARED_CALENDAR = (*COMPARED, "calendar_id", "profile_id", "removed_at")
 
 # parameters of one IN list; every warehouse dlt reaches takes this many
-MAX_PARAMETERS = 1000
+MAX_PARAMETERS = 2000
 ROWS_PER_FETCH, ROWS_PER_BATCH = 10_000, 1_000
 
 # A package that was killed half-way and then lost with its working directory may have left polls without
@@ -186,13 +186,13 @@ class WarehouseKnowledge:
         """When requests were answered after that instant; all requests for one poll count as its answer."""
         # all columns: one that is new is missing in an older warehouse
         recent = "SELECT * FROM {table} WHERE polled_at > {values}"
-        counted = ("polled_at", "attempts", "refreshes")
-        return [
-            row["polled_at"]
-            for batch in self._batches(POLLS, recent, [since])
-            for row in batch.select([name for name in counted if name in batch.schema.names]).to_pylist()
-            for _ in range((row["attempts"] or 0) + (row.get("refreshes") or 0))
-        ]
+        found: list[datetime] = []
+        for batch in self._batches(POLLS, recent, [since]):
+            instants = batch.column("polled_at").to_pylist()
+            for name in {"attempts", "refreshes"} & set(batch.schema.names):
+                for instant, requests in zip(instants, batch.column(name).to_pylist(), strict=True):
+                    found += [instant] * (requests or 0)
+        return found
 
     def token_contents(self, token_keys: Sequence[str], tables: set[str]) -> dict[str, TokenContent]:
         """The current-state rows of these tokens, from the wanted tables."""
