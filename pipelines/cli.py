@@ -87,21 +87,41 @@ def destination_options(command: Callable[P, T]) -> Callable[P, T]:
     )(command)
 
 
+def plan_options(command: Callable[P, T]) -> Callable[P, T]:
+    """What decides which tokens are polled and which of them first, the same for `load` and `plan`."""
+    for option in reversed(
+        (
+            click.option(
+                "--every",
+                type=Duration(),
+                default="1h",
+                show_default=True,
+                help="Skip tokens polled successfully more recently than that.",
+            ),
+            click.option(
+                "--endpoints",
+                default="userinfo,account",
+                show_default=True,
+                help="Endpoints to read: userinfo, account, profiles. account at most once a day per token.",
+            ),
+            click.option(
+                "--order",
+                type=click.Choice(["oldest", "hazard"]),
+                default="oldest",
+                show_default=True,
+                help="First the oldest evidence, or the tokens whose profiles change often.",
+            ),
+            click.option(
+                "--max-requests", type=click.IntRange(min=1), help="Send at most that many requests."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @cli.command()
-@click.option(
-    "--every",
-    type=Duration(),
-    default="1h",
-    show_default=True,
-    help="Skip tokens polled successfully more recently than that.",
-)
-@click.option(
-    "--endpoints",
-    default="userinfo,account",
-    show_default=True,
-    help="Endpoints to read: userinfo, account, profiles. account at most once a day per token.",
-)
-@click.option("--max-requests", type=click.IntRange(min=1), help="Send at most that many requests.")
+@plan_options
 @click.option("--max-duration", type=Duration(), help="Send no request after that long.")
 @click.option(
     "--max-failure-ratio",
@@ -116,6 +136,7 @@ def destination_options(command: Callable[P, T]) -> Callable[P, T]:
 def load(
     every: timedelta,
     endpoints: str,
+    order: str,
     max_requests: int | None,
     max_duration: timedelta | None,
     max_failure_ratio: float,
@@ -123,7 +144,7 @@ def load(
     destination: str | None,
     dataset: str | None,
 ) -> None:
-    """Poll the tokens that are due, oldest evidence first, and load what is new.
+    """Poll the tokens that are due, by default oldest evidence first, and load what is new.
 
     Exit status: 0 loaded (some tokens may have failed: that is data), 1 the load failed or more tokens
     failed than --max-failure-ratio allows, 2 bad configuration or usage.
@@ -139,6 +160,7 @@ def load(
     options = LoadOptions(
         every=every,
         endpoints=check_endpoints(endpoints.split(",")),
+        order=order,
         max_requests=max_requests,
         max_duration=max_duration,
         max_failure_ratio=max_failure_ratio,
@@ -162,6 +184,53 @@ def load(
             max_failure_ratio,
         )
         sys.exit(LOAD_FAILED)
+
+
+@cli.command()
+@plan_options
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=10, show_default=True, help="Places of the order to show."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@destination_options
+@reports_errors
+def plan(
+    every: timedelta,
+    endpoints: str,
+    order: str,
+    max_requests: int | None,
+    limit: int,
+    as_json: bool,  # noqa: FBT001
+    destination: str | None,
+    dataset: str | None,
+) -> None:
+    """Show what a load with these options would poll, in what order, and how long that takes.
+
+    Calls nothing and loads nothing. Exit status: 0 planned, 1 the warehouse cannot be read, 2 bad
+    configuration or usage.
+    """
+    from sources.cronofy.clock import SystemClock
+    from sources.cronofy.settings import check_endpoints
+    from sources.cronofy.tokens import in_data_centers
+
+    from .load import LoadOptions, configured_store, read_settings
+    from .plan_command import preview_load, print_preview
+    from .warehouse import open_pipeline
+
+    options = LoadOptions(
+        every=every,
+        endpoints=check_endpoints(endpoints.split(",")),
+        order=order,
+        max_requests=max_requests,
+    )
+    configuration, settings = read_settings()
+    tokens = in_data_centers(configured_store(configuration).read(), settings.data_center)
+    pipeline = open_pipeline(destination, dataset)
+    preview = preview_load(pipeline, settings, tokens, options, SystemClock().now(), limit)
+    if as_json:
+        click.echo(json.dumps(preview.as_dict(), default=_as_json, indent=2))
+    else:
+        print_preview(result_console(), preview)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,10 @@ from sources.cronofy.calls.conduct import Conduct
 from sources.cronofy.calls.polling import Poll, PollTask
 from sources.cronofy.clock import Clock, SystemClock
 from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.hazard import WINDOW, Hazards
 from sources.cronofy.history.capture import poll_row
 from sources.cronofy.history.knowledge import Row, WarehouseKnowledge
-from sources.cronofy.plan import plan_polls
+from sources.cronofy.plan import HAZARD, OLDEST, ORDERS, order_by, plan_polls
 from sources.cronofy.settings import (
     ACCOUNT,
     CONFIG_SECTIONS,
@@ -60,6 +61,7 @@ class LoadOptions:
 
     every: timedelta = timedelta(hours=1)
     endpoints: Sequence[str] = DEFAULT_ENDPOINTS
+    order: str = OLDEST
     max_requests: int | None = None
     max_duration: timedelta | None = None
     max_failure_ratio: float = 0.5
@@ -209,6 +211,17 @@ def configured_store(configuration: CronofyConfiguration) -> TokenStore:
     )
 
 
+def learned_hazards(order: str, knowledge: WarehouseKnowledge, now: datetime) -> Hazards | None:
+    """What the warehouse teaches of hazards; None where the order needs none, and nothing is read then.
+
+    Raises:
+        ConfigurationError: there is no such order.
+    """
+    if order not in ORDERS:
+        raise ConfigurationError(f"--order {order}: choose from {', '.join(ORDERS)}")
+    return Hazards(knowledge.change_histories(now - WINDOW)) if order == HAZARD else None
+
+
 @dataclass
 class Load:
     """One load into one pipeline; everything that touches the world is injected."""
@@ -262,9 +275,12 @@ class Load:
 
     def _plan(self) -> list[PollTask]:
         knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
-        return plan_polls(
-            self.tokens, knowledge.evidence(), self.clock.now(), self.options.endpoints, self.options.every
-        )
+        now = self.clock.now()
+        with knowledge.connected():
+            hazards = learned_hazards(self.options.order, knowledge, now)
+            evidence = knowledge.evidence()
+        order = order_by(hazards)
+        return plan_polls(self.tokens, evidence, now, self.options.endpoints, self.options.every, order)
 
     def _sweep(self, tasks: Sequence[PollTask], tally: Tally, result: LoadResult) -> None:
         """Poll all tasks, and load what was polled package by package meanwhile."""

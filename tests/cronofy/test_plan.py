@@ -1,13 +1,15 @@
 """The plan: who is due, who comes first, which endpoints are read."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sources.cronofy.hazard import Hazards, Histories
 from sources.cronofy.history.knowledge import Evidence
-from sources.cronofy.plan import plan_polls
+from sources.cronofy.plan import OLDEST_EVERY, Reason, due_tokens, hazard_first, oldest_first, plan_polls
 from tests.cronofy.bodies import token
 from tests.cronofy.clocks import START
 
@@ -135,3 +137,151 @@ def test_exactly_the_due_tokens_are_planned_once(ages: dict[str, tuple[int | Non
     )
     attempts = [evidence[task.token.key].last_attempt_at or START for task in plan]
     assert attempts == sorted(attempts)
+
+
+class KnownHazards(Hazards):
+    """Hazards as given: changes a day by account, 1 for all others."""
+
+    def __init__(self, per_day: dict[str | None, float]) -> None:
+        super().__init__(Histories())
+        self._per_day = per_day
+
+    def per_day(self, account_id: str | None) -> float:
+        return self._per_day.get(account_id, 1.0)
+
+
+def polled(key: str, hours: float | None) -> Evidence:
+    """A token of an account of the same name, polled that many hours ago."""
+    at = None if hours is None else START - hours * HOUR
+    return Evidence(None if hours is None else key, last_ok_at=at, last_attempt_at=at)
+
+
+def places(
+    ages: dict[str, float | None], hazards: dict[str | None, float], oldest_every: int = OLDEST_EVERY
+) -> list[tuple[str, Reason]]:
+    """The order of tokens of these ages in hours, with the reasons."""
+    evidence = {key: polled(key, hours) for key, hours in ages.items()}
+    due = due_tokens([token(key) for key in ages], evidence, START, ("userinfo",))
+    order = hazard_first(KnownHazards(hazards), oldest_every)
+    return [(place.due.task.token.key, place.reason) for place in order(due, START)]
+
+
+def keys(placed: Sequence[tuple[str, Reason]]) -> list[str]:
+    return [key for key, _ in placed]
+
+
+NEW, OLD, HAZARD = Reason.NEVER_POLLED, Reason.OLDEST, Reason.HAZARD
+
+
+@pytest.mark.parametrize(
+    ("ages", "hazards", "expected"),
+    [
+        ({}, {}, []),
+        ({"a": 5, "b": None, "c": None}, {"a": 9.0}, [("b", NEW), ("c", NEW), ("a", OLD)]),
+        # the oldest first, then whose cube root of the hazard times age is largest, and so on in turns
+        (
+            {"a": 10, "b": 9, "c": 8, "d": 2.9, "e": 1},
+            {"d": 27.0},
+            [("a", OLD), ("b", HAZARD), ("c", OLD), ("d", HAZARD), ("e", OLD)],
+        ),
+        (
+            {"a": 10, "b": 9, "c": 8, "d": 3.1, "e": 1},
+            {"d": 27.0},
+            [("a", OLD), ("d", HAZARD), ("b", OLD), ("c", HAZARD), ("e", OLD)],
+        ),
+        # without any hazard at all only age is left
+        (
+            {"a": 1, "b": 3, "c": 2},
+            {"a": 0.0, "b": 0.0, "c": 0.0},
+            [("b", OLD), ("c", HAZARD), ("a", OLD)],
+        ),
+        # evidence from the future is the youngest
+        ({"a": -7, "b": 3, "c": 2}, {"a": 99.0}, [("b", OLD), ("c", HAZARD), ("a", OLD)]),
+    ],
+)
+def test_the_hazard_order(
+    ages: dict[str, float | None],
+    hazards: dict[str | None, float],
+    expected: list[tuple[str, Reason]],
+) -> None:
+    assert places(ages, hazards, oldest_every=2) == expected
+
+
+def test_at_the_same_age_the_token_that_changes_often_comes_before_the_others() -> None:
+    ages: dict[str, float | None] = {"oldest": 6, "steady": 5, "lively": 5}
+    assert keys(places(ages, {"lively": 2.0})) == ["oldest", "lively", "steady"]
+
+
+def test_a_failed_attempt_counts_as_one_in_either_order() -> None:
+    evidence = {"fails": seen(START - 90 * HOUR, START - HOUR), "ok": ago(2)}
+    for order in (oldest_first, hazard_first(KnownHazards({}))):
+        plan = plan_polls([token(key) for key in evidence], evidence, START, BOTH, order=order)
+        assert [task.token.key for task in plan] == ["ok", "fails"]
+
+
+AGES = st.dictionaries(
+    st.text("abcdef", min_size=1, max_size=4),
+    st.one_of(st.none(), st.integers(0, 1000).map(float)),
+    max_size=25,
+)
+HAZARDS = st.sampled_from([0.0, 0.001, 0.1, 3.0])
+
+
+@given(AGES, st.sampled_from([0.0, 0.003, 7.0]), st.integers(1, 5))
+def test_with_equal_hazards_the_order_is_oldest_first(
+    ages: dict[str, float | None], hazard: float, oldest_every: int
+) -> None:
+    evidence = {key: polled(key, hours) for key, hours in ages.items()}
+    oldest = plan_polls([token(key) for key in ages], evidence, START, ("userinfo",))
+    equal: dict[str | None, float] = dict.fromkeys([*ages, None], hazard)
+    assert keys(places(ages, equal, oldest_every)) == [task.token.key for task in oldest]
+
+
+@given(AGES, st.data())
+def test_every_token_has_one_place_and_the_new_ones_the_first(
+    ages: dict[str, float | None], data: st.DataObject
+) -> None:
+    hazards: dict[str | None, float] = {key: data.draw(HAZARDS) for key in ages}
+    placed = places(ages, hazards)
+    assert sorted(keys(placed)) == sorted(ages)
+    new = [key for key, hours in ages.items() if hours is None]
+    assert placed[: len(new)] == [(key, NEW) for key in new]
+    assert NEW not in [reason for _, reason in placed[len(new) :]]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10_000), HAZARDS), unique_by=lambda each: each[0], max_size=25),
+)
+def test_the_order_of_the_token_store_changes_nothing(tokens: list[tuple[int, float]]) -> None:
+    def ordered(chosen: Sequence[tuple[int, float]]) -> list[str]:
+        return keys(
+            places({str(age): float(age) for age, _ in chosen}, {str(age): each for age, each in chosen})
+        )
+
+    assert ordered(sorted(tokens)) == ordered(tokens)
+
+
+@given(
+    st.lists(HAZARDS, min_size=1, max_size=12),
+    st.lists(st.integers(1, 5), min_size=1, max_size=20),
+    st.integers(1, 4),
+)
+def test_however_short_the_runs_are_no_token_waits_longer_than_the_bound(
+    hazards: list[float], runs: list[int], oldest_every: int
+) -> None:
+    """Every token is polled at least once in `oldest_every` sweeps' worth of polls."""
+    by_account: dict[str | None, float] = {str(number): each for number, each in enumerate(hazards)}
+    tokens = [token(str(number)) for number in range(len(hazards))]
+    evidence = {each.key: polled(each.key, 1.0) for each in tokens}
+    last_poll = dict.fromkeys(evidence, 0)
+    polls, now, bound = 0, START, oldest_every * len(tokens)
+    order = hazard_first(KnownHazards(by_account), oldest_every)
+    for length in runs * (1 + 3 * bound // sum(runs)):
+        now += HOUR
+        for task in plan_polls(tokens, evidence, now, ("userinfo",), order=order)[:length]:
+            now += timedelta(seconds=1)
+            polls += 1
+            assert polls - last_poll[task.token.key] <= bound
+            last_poll[task.token.key] = polls
+            evidence[task.token.key] = Evidence(task.token.key, last_ok_at=now, last_attempt_at=now)
+    assert polls - min(last_poll.values()) <= bound

@@ -19,6 +19,7 @@ from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
+from ..hazard import STATES, Histories, collect_histories
 from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO, Table
 from .changes import ProfileState, State
 from .payloads import PROFILE_TEXTS, PROFILE_TYPES
@@ -82,6 +83,36 @@ ROWS_PER_FETCH, ROWS_PER_BATCH = 10_000, 1_000
 # the changes they showed. dlt lists complete packages only; polls of others are no evidence.
 LOADS = "_dlt_loads"
 COMPLETE = "_dlt_load_id IN (SELECT load_id FROM {loads} WHERE status = 0)"
+
+# One row per account, provider and instant within the window; all before it are one row, whose instant is
+# null. For each state: how many profiles entered it less those that left it, and how many left it.
+CHANGES_BY_PROVIDER = """
+    SELECT changes.*, samples.samples, samples.first_at, samples.last_at
+    FROM (
+        SELECT account_id, provider, seen_at, {states}
+        FROM (
+            SELECT account_id, COALESCE(provider_service, provider_name) AS provider, state, previous_state,
+                   CASE WHEN observed_at > %s THEN observed_at END AS seen_at
+            FROM {{table}} WHERE kind <> 'attributes'
+        ) told
+        GROUP BY account_id, provider, seen_at
+    ) changes
+    INNER JOIN (
+        SELECT account_id, COUNT(*) AS samples, MIN(polled_at) AS first_at, MAX(polled_at) AS last_at
+        FROM {{polls}}
+        WHERE outcome = 'ok' AND (profiles IS NOT NULL OR conferencing_profiles IS NOT NULL)
+              AND polled_at > %s AND {{complete}}
+        GROUP BY account_id
+    ) samples ON changes.account_id = samples.account_id
+    ORDER BY changes.account_id, changes.provider
+""".format(  # noqa: S608 - our own names
+    states=", ".join(
+        f"SUM(CASE WHEN state = '{state}' THEN 1 ELSE 0 END)"
+        f" - SUM(CASE WHEN previous_state = '{state}' THEN 1 ELSE 0 END) AS {state},"
+        f" SUM(CASE WHEN previous_state = '{state}' THEN 1 ELSE 0 END) AS left_{state}"
+        for state in STATES
+    )
+)
 
 
 @dataclass(slots=True)
@@ -194,6 +225,10 @@ class WarehouseKnowledge:
                     found += [instant] * (requests or 0)
         return found
 
+    def change_histories(self, since: datetime) -> Histories:
+        """What the profiles of each account did after that instant; one pass over both logs."""
+        return collect_histories(self._rows(PROFILE_CHANGES, CHANGES_BY_PROVIDER, [since] * 2))
+
     def token_contents(self, token_keys: Sequence[str], tables: set[str]) -> dict[str, TokenContent]:
         """The current-state rows of these tokens, from the wanted tables."""
         contents: dict[str, TokenContent] = defaultdict(TokenContent)
@@ -271,6 +306,7 @@ class WarehouseKnowledge:
                 text = query.format(
                     table=self._client.make_qualified_table_name(table.name),
                     values=placeholders,
+                    polls=self._client.make_qualified_table_name(POLLS.name),
                     complete=COMPLETE.format(loads=self._client.make_qualified_table_name(LOADS)),
                 )
                 with self._client.execute_query(text, *values) as cursor:
