@@ -227,7 +227,8 @@ class WarehouseKnowledge:
 
     def change_histories(self, since: datetime) -> Histories:
         """What the profiles of each account did after that instant; one pass over both logs."""
-        return collect_histories(self._rows(PROFILE_CHANGES, CHANGES_BY_PROVIDER, [since] * 2))
+        batches = self._batches(PROFILE_CHANGES, CHANGES_BY_PROVIDER, [since] * 2)
+        return collect_histories(row for batch in batches for row in batch.to_pylist())
 
     def token_contents(self, token_keys: Sequence[str], tables: set[str]) -> dict[str, TokenContent]:
         """The current-state rows of these tokens, from the wanted tables."""
