@@ -63,6 +63,8 @@ lock: setup ## resolve pyproject.toml anew into the lock files
 	$(COMPILE) pyproject.toml --group dev -o requirements.lock $(LOCK_ARGS)
 	$(COMPILE) --group build --constraint requirements.lock -o requirements-build.lock
 	$(COMPILE) --group audit -o requirements-audit.lock
+	$(COMPILE) benchmarks/peers/airbyte.in -o benchmarks/peers/airbyte.lock
+	$(COMPILE) benchmarks/peers/singer.in -o benchmarks/peers/singer.lock
 
 clean: ## remove the environment and what runs left behind
-	rm -rf $(VENV) .venv-lowest .venv-audit demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .venv-audit .venv-peers demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,9 +7,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from . import memory, outages, rates, throughput, views
+from . import memory, outages, peers, planner, rates, throughput, views
 
-QUESTIONS = {"throughput": throughput, "outages": outages, "rates": rates, "memory": memory, "views": views}
+QUESTIONS = {
+    "throughput": throughput,
+    "outages": outages,
+    "rates": rates,
+    "memory": memory,
+    "views": views,
+    "peers": peers,
+    "planner": planner,
+}
 
 
 def main() -> None:

@@ -305,6 +305,7 @@ class Load:
             if conduct.refresher is not None:
                 conduct.refresher.finish()
                 result.lost_refresh_tokens = conduct.refresher.lost
+            conduct.close()
 
     def _load_package(self, feed: "Feed", size: int, tally: Tally, run_id: str) -> None:
         sweep = Sweep(

@@ -62,6 +62,7 @@ STOPPED_BY = {
     "max_requests": "--max-requests",
     "max_duration": "--max-duration",
     "retry_after": "Cronofy, which asks for more than a minute (Retry-After)",
+    "requests_shared_in": "requests_shared_in, which cannot be used any more",
 }
 
 

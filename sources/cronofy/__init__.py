@@ -44,6 +44,7 @@ def cronofy_source(
     base_url: str | None = None,
     requests_per_second: float = dlt.config.value,
     requests_per_minute: float = dlt.config.value,
+    requests_shared_in: SecretText | str | None = None,
     max_attempts: int = dlt.config.value,
     timeout: float = dlt.config.value,
     personal_data: str = dlt.config.value,
@@ -72,6 +73,8 @@ def cronofy_source(
         base_url: overrides the data center's host.
         requests_per_second: never exceeded.
         requests_per_minute: never exceeded.
+        requests_shared_in: where several processes of the application draw from these limits together: a
+            file on their machine, or a URL of Redis or PostgreSQL.
         max_attempts: tries of one request.
         timeout: seconds one try may take.
         personal_data: what becomes of e-mail, names and relink URLs: keep, hash or drop.
@@ -91,6 +94,7 @@ def cronofy_source(
                 "base_url": base_url,
                 "requests_per_second": requests_per_second,
                 "requests_per_minute": requests_per_minute,
+                "requests_shared_in": requests_shared_in,
                 "max_attempts": max_attempts,
                 "timeout": timeout,
                 "client_id": client_id,

@@ -96,6 +96,9 @@ class CronofyConfiguration(BaseConfiguration):
     """never exceeded; Cronofy's own limit is 50 for the whole application"""
     requests_per_minute: float = 400.0
     """never exceeded; Cronofy's own limit is 500 for the whole application"""
+    requests_shared_in: SecretText | None = None
+    """where several processes of the application draw from these limits together: a file on the machine they
+    share, or the URL of Redis or PostgreSQL"""
     max_attempts: int = 4
     """tries of one request"""
     timeout: float = 30.0
@@ -129,6 +132,7 @@ class PollingSettings:
     hold: timedelta = timedelta(hours=24)
     client: ClientCredentials | None = None
     personal_data: PersonalData = KEEP
+    requests_shared_in: Secret | None = None
 
     @classmethod
     def of(cls, configuration: CronofyConfiguration) -> "PollingSettings":
@@ -149,6 +153,7 @@ class PollingSettings:
             personal_data=PersonalData.of(
                 configuration.personal_data, hidden(configuration.personal_data_key)
             ),
+            requests_shared_in=hidden(configuration.requests_shared_in),
         )
         if settings.data_center not in DATA_CENTERS:
             raise _bad("data_center", f"one of {', '.join(DATA_CENTERS)}", configuration.data_center)

@@ -86,6 +86,7 @@ class Sweep:
         finally:
             if conduct.refresher is not None:
                 conduct.refresher.finish()
+            conduct.close()
 
     async def _capture_all(self, feed: "Feed", knowledge: Knowledge, tables: set[str]) -> AsyncIterator[Rows]:
         # a source may be run again, and is another run then

@@ -8,7 +8,14 @@ import pytest
 
 from sources.cronofy.calls.budget import RequestBudget
 from sources.cronofy.errors import ConfigurationError
-from sources.cronofy.settings import DATA_CENTERS, CronofyConfiguration, PollingSettings, check_endpoints
+from sources.cronofy.secret import Secret
+from sources.cronofy.settings import (
+    DATA_CENTERS,
+    CronofyConfiguration,
+    PollingSettings,
+    SecretText,
+    check_endpoints,
+)
 from tests.cronofy.clocks import ManualClock
 
 
@@ -76,6 +83,15 @@ def test_what_is_not_accepted_is_named_in_one_line(name: str, value: Any, expect
     assert "[sources.cronofy]" in message
     assert expected in message
     assert "\n" not in message
+
+
+def test_where_requests_are_shared_is_a_secret() -> None:
+    place = SecretText()
+    place.parse_native_representation("redis://:hunter2@host:6379/0")
+    settings = configured(requests_shared_in=place)
+    assert settings.requests_shared_in == Secret("redis://:hunter2@host:6379/0")
+    assert "hunter2" not in repr(settings)
+    assert configured(requests_shared_in=SecretText()).requests_shared_in is None
 
 
 def test_a_password_in_the_base_url_is_refused_and_not_quoted() -> None:

@@ -9,8 +9,9 @@ from ..clock import Clock
 from ..settings import PollingSettings
 from ..tokens import Token
 from .breaker import Breakers
-from .budget import Allowance, RequestBudget
+from .budget import Allowance, RequestBudget, whole_calls
 from .retries import RetryBudget
+from .shared_budget import SharedSlots, open_shared
 
 if TYPE_CHECKING:
     from .refresh import Refresher
@@ -22,6 +23,7 @@ class Conduct:
 
     Attributes:
         refresher: None where access tokens are not refreshed.
+        shared: None where this process has the limits to itself; to be closed with the run.
     """
 
     budget: RequestBudget
@@ -29,6 +31,12 @@ class Conduct:
     breakers: Breakers
     allowance: Allowance = field(default_factory=Allowance)
     refresher: "Refresher | None" = None
+    shared: SharedSlots | None = None
+
+    def close(self) -> None:
+        """Leave the place where the processes of the application meet."""
+        if self.shared is not None:
+            self.shared.close()
 
     def retries(self, data_center: str | None) -> RetryBudget:
         """The retry budget of a data center."""
@@ -43,12 +51,23 @@ class Conduct:
         allowance: Allowance | None = None,
         refresher: "Refresher | None" = None,
     ) -> "Conduct":
-        """For a run over these tokens."""
+        """For a run over these tokens.
+
+        Raises:
+            ConfigurationError: the place where the processes of the application meet cannot be used.
+        """
         counts = Counter(token.data_center for token in tokens)
+        allowance = allowance or Allowance()
+        per_second, per_minute = settings.requests_per_second, settings.requests_per_minute
+        shared = None
+        if settings.requests_shared_in is not None:
+            limits = (whole_calls(per_second, 1.0), whole_calls(per_minute, 60.0))
+            shared = open_shared(settings.requests_shared_in, limits, clock, allowance.stop)
         return cls(
-            RequestBudget(clock, settings.requests_per_second, settings.requests_per_minute),
+            RequestBudget(clock, per_second, per_minute, shared),
             {name: RetryBudget(count, settings.max_attempts) for name, count in counts.items()},
             Breakers(clock),
-            allowance or Allowance(),
+            allowance,
             refresher,
+            shared,
         )
