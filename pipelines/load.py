@@ -239,6 +239,7 @@ class Load:
 
     def __post_init__(self) -> None:
         self.allowance = Allowance(self.options.max_requests)
+        self._recent_requests: list[datetime] = []
 
     def stop(self, reason: str) -> None:
         """Send no further request and load what was polled; may be called from another thread."""
@@ -279,6 +280,8 @@ class Load:
         with knowledge.connected():
             hazards = learned_hazards(self.options.order, knowledge, now)
             evidence = knowledge.evidence()
+            # the server still counts what was sent in the last minute
+            self._recent_requests = knowledge.requests_since(now - timedelta(minutes=1))
         order = order_by(hazards)
         return plan_polls(self.tokens, evidence, now, self.options.endpoints, self.options.every, order)
 
@@ -332,19 +335,14 @@ class Load:
         if file is not None:
             checkpoint(file)
 
-    def _recent_requests(self) -> list[float]:
-        """Ages in seconds of the requests of the last minute: the server still counts them."""
-        now = self.clock.now()
-        sent = WarehouseKnowledge(self.pipeline, SOURCE_NAME).requests_since(now - timedelta(minutes=1))
-        return sorted((now - at).total_seconds() for at in sent)
-
     def _conduct(self, tasks: Sequence[PollTask]) -> Conduct:
         if self.options.max_duration is not None:
             self.allowance.deadline = self.clock.monotonic() + self.options.max_duration.total_seconds()
         conduct = Conduct.of(
             self.settings, self.clock, (task.token for task in tasks), self.allowance, self._refresher()
         )
-        conduct.budget.remember(self._recent_requests())
+        now = self.clock.now()
+        conduct.budget.remember(sorted((now - at).total_seconds() for at in self._recent_requests))
         return conduct
 
     def _refresher(self) -> "Refresher | None":

@@ -75,21 +75,16 @@ def _extra_columns(
     table: Table, rows: list[Row], known: ColumnTypes, normalize: Normalize
 ) -> dict[str, tuple[str, list[Any]]]:
     namer = ColumnNamer(table, known, normalize)
+    documented = {*table.schema.names, EXTRAS}
     columns: dict[str, tuple[str, list[Any]]] = {}
     for index, row in enumerate(rows):
-        for name, data_type, value in namer.place(row.get(EXTRAS) or {}, _carried(row, table)):
-            columns.setdefault(name, (data_type, [None] * len(rows)))[1][index] = value
+        # columns of a known row that is written again have their names already
+        carried = {name: row[name] for name in row.keys() - documented if row[name] is not None}
+        extras = row.get(EXTRAS)
+        if extras or carried:
+            for name, data_type, value in namer.place(extras or {}, carried):
+                columns.setdefault(name, (data_type, [None] * len(rows)))[1][index] = value
     return columns
-
-
-def _carried(row: Row, table: Table) -> dict[str, Any]:
-    """Columns of a known row that is written again, which have their names already."""
-    documented = table.schema.names
-    return {
-        name: value
-        for name, value in row.items()
-        if value is not None and name != EXTRAS and name not in documented
-    }
 
 
 class ColumnNamer:
