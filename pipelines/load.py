@@ -71,12 +71,19 @@ class LoadOptions:
 
 @dataclass
 class LoadResult:
-    """What one load did; the keys of `load --json`."""
+    """What one load did; the keys of `load --json`.
+
+    Attributes:
+        due: tokens to be polled.
+        stand_ins: tokens that were polled only where another one of their account was refused.
+        fresh: tokens whose account was read less than `every` ago.
+    """
 
     run_id: str
     tokens: int
     due: int
     fresh: int
+    stand_ins: int = 0
     destination: str = ""
     dataset: str = ""
     polled_tokens: int = 0
@@ -97,7 +104,7 @@ class LoadResult:
     def failure_ratio(self) -> float:
         """Tokens that failed or were skipped, as a share of those polled, skipped or fresh.
 
-        Fresh tokens, polled successfully less than `every` ago, count: otherwise a run shortly after
+        Fresh tokens, whose account was read less than `every` ago, count: otherwise a run shortly after
         another, in which only the tokens that always fail are due, would look like an outage.
         """
         unread = self.failed_tokens + self.skipped_tokens
@@ -105,8 +112,8 @@ class LoadResult:
 
     @property
     def wanted_tokens(self) -> int:
-        """Tokens polled, skipped because of an outage, or fresh."""
-        return self.polled_tokens + self.skipped_tokens + self.fresh
+        """Tokens polled, skipped because of an outage, fresh, or not needed beside one of their account."""
+        return self.polled_tokens + self.skipped_tokens + self.fresh + self.stand_ins
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -265,7 +272,8 @@ class Load:
             run_id=new_run_id(self.clock),
             tokens=len(self.tokens),
             due=len(tasks),
-            fresh=len(self.tokens) - len(tasks),
+            stand_ins=(stand_ins := sum(len(tuple(task)) - 1 for task in tasks)),
+            fresh=len(self.tokens) - len(tasks) - stand_ins,
         )
         tally = Tally(result.run_id, self.on_progress)
         self._sweep(tasks, tally, result)
@@ -367,7 +375,7 @@ class Load:
         result.finished_packages = settled.finished
         result.quarantined_packages = settled.quarantined
         result.seconds = round(seconds, 2)
-        if result.due == result.polled_tokens + result.skipped_tokens:
+        if result.due <= result.polled_tokens + result.skipped_tokens:
             result.stopped_by = None
         return result
 

@@ -51,7 +51,8 @@ class Preview:
     """What a load would do; the keys of `plan --json`.
 
     Attributes:
-        fresh: tokens that are not due: polled successfully less than `every_seconds` ago, or, where
+        stand_ins: tokens that are polled only where another one of their account is refused.
+        fresh: tokens that are not due: their account was read less than `every_seconds` ago, or, where
             `/v1/account` alone is read, less than a day ago.
         calls: requests that all due tokens take, retries and token refreshes aside.
         seconds: how long these take at least at the configured rate.
@@ -71,6 +72,7 @@ class Preview:
     tokens: int
     due: int
     fresh: int
+    stand_ins: int
     never_polled: int
     failing: int
     calls: int
@@ -111,7 +113,8 @@ def preview_load(
         endpoints=tuple(options.endpoints),
         tokens=len(tokens),
         due=len(due),
-        fresh=len(tokens) - len(due),
+        stand_ins=(stand_ins := sum(len(tuple(each.task)) - 1 for each in due)),
+        fresh=len(tokens) - len(due) - stand_ins,
         never_polled=sum(each.waits_since is None for each in due),
         failing=sum(not each.task.was_well for each in due),
         requests_per_second=settings.requests_per_second,
@@ -216,6 +219,9 @@ def preview_lines(preview: Preview) -> Iterator[str]:
         f"{_count(preview.tokens, 'token')} in the store: {preview.due:,} due,"
         f" {preview.fresh:,} fresh ({why} less than {_time(age)} ago)"
     )
+    if preview.stand_ins:
+        why = "polled only where another token of their account is refused"
+        yield f"  stand-ins {_count(preview.stand_ins, 'token')} {why}"
     if not preview.due:
         return
     yield (

@@ -88,6 +88,9 @@ def print_load(console: Console, result: LoadResult) -> None:
         left = result.due - result.polled_tokens - result.skipped_tokens
         reason = STOPPED_BY.get(result.stopped_by, result.stopped_by)
         console.print(f"  stopped by {reason}; {_count(left, 'token')} wait for the next run")
+    if result.stand_ins:
+        stand_ins = _count(result.stand_ins, "token")
+        console.print(f"  stand-ins {stand_ins} of accounts that were to be read with another one")
     if result.skipped_tokens:
         console.print(f"  skipped   {_count(result.skipped_tokens, 'token')}, first in the next run")
     if result.lost_refresh_tokens:

@@ -16,7 +16,7 @@ NeurIPS 2019: the same with hazards that are learned meanwhile.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -104,20 +104,38 @@ def due_tokens(
     """The tokens that are due, in the order given, with the endpoints to read.
 
     A token is due unless it was polled successfully less than `every` ago; `/v1/account` is read at
-    most once a day whatever `every` says.
+    most once a day whatever `every` says. Of the tokens of one account that were well when they were last
+    polled, the one that waits longest is polled and the others may stand in for it; none of them is due
+    where one was polled less than `every` ago.
     """
-    due = []
     alone = tuple(endpoints) == (ACCOUNT,)
+    due: dict[object, list[DueToken]] = {}
+    fresh = set()
     for token in tokens:
         seen = evidence.get(token.key) or Evidence()
+        was_well = seen.last_attempt_at == seen.last_ok_at
+        shared = was_well and seen.account_id is not None and not alone
+        account = (token.data_center, seen.account_id) if shared else token.key
         task_endpoints = tuple(name for name in endpoints if name != ACCOUNT or _account_due(seen, now))
-        if task_endpoints and (alone or _is_due(seen.last_ok_at, now, every)):
+        if not (alone or _is_due(seen.last_ok_at, now, every)):
+            fresh.add(account)
+        elif task_endpoints:
             may_ask = seen.account_id is None and _account_due(seen, now)
             order = calling_order(task_endpoints, ask_account=may_ask)
-            was_well = seen.last_attempt_at == seen.last_ok_at
             task = PollTask(token, order, seen.account_id, was_well)
-            due.append(DueToken(task, _seniority(seen, alone=alone)))
-    return due
+            due.setdefault(account, []).append(DueToken(task, _seniority(seen, alone=alone)))
+    return [_one_of(tokens) for account, tokens in due.items() if account not in fresh]
+
+
+def _one_of(due: list[DueToken]) -> DueToken:
+    """One account's token that is due, the others in line behind it; as old as the account's evidence."""
+    if len(due) == 1:
+        return due[0]
+    task: PollTask | None = None
+    for each in reversed(_by_seniority(due)):
+        task = replace(each.task, instead=task)
+    assert task is not None
+    return DueToken(task, max(each.seniority for each in due))
 
 
 def oldest_first(due: Sequence[DueToken], now: datetime) -> Iterator[Place]:  # noqa: ARG001 - an Order

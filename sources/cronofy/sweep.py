@@ -121,7 +121,7 @@ def _recall(
     once, so what was known of the last batch's tokens can go. What an earlier load stored may be
     unprotected; it is compared and written again as if it had been protected.
     """
-    keys = {poll.token.key for poll in polls if poll.payload is not None}
+    keys = {key for poll in polls if poll.payload is not None for key in (poll.token.key, *poll.stand_ins)}
     kept = {key: content for key, content in known.tokens.items() if key in keys}
     contents = knowledge.token_contents(sorted(keys - kept.keys()), tables)
     known.tokens = kept | {

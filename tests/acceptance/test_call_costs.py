@@ -115,6 +115,67 @@ def test_a_sweep_that_finds_one_percent_changed_writes_one_percent(
     assert rewritten == [(token, "disconnected") for token in sorted(changed)]
 
 
+class Family:
+    """Accounts with three tokens each, of which some are refused."""
+
+    def __init__(self, accounts: int) -> None:
+        self.profiles = {f"acc_{number}": [profile(f"pro_{number}")] for number in range(accounts)}
+        self.tokens = [f"{account}-{letter}" for account in self.profiles for letter in "abc"]
+        self.refused: set[str] = set()
+
+    def answer(self, request: Request) -> Reply:
+        if request.token in self.refused:
+            return Reply(401)
+        sub = request.token.partition("-")[0]
+        return says(account(sub) if request.endpoint == "account" else userinfo(sub, self.profiles[sub]))
+
+
+def asked(server: ScriptedServer) -> list[str]:
+    """The tokens of the requests since the last time."""
+    tokens = sorted(request.token for request, _ in server.log)
+    server.log.clear()
+    return tokens
+
+
+def test_the_tokens_of_an_account_are_polled_once_a_sweep(serve: Serve, place_for: PlaceFor) -> None:
+    """In turns; what one shows is known of all, and where one is refused another one is asked."""
+    family = Family(3)
+    server = serve(family.answer)
+    place = place_for(server)
+    place.write_tokens(family.tokens)
+    place.load(endpoints=("userinfo",))
+    assert asked(server) == family.tokens  # whose they are is not known yet
+
+    turns = Counter[str]()
+    for day in range(1, 4):
+        place.clock.offset = timedelta(days=day)
+        result = place.load(endpoints=("userinfo",))
+        turns.update(asked(server))
+        assert (result.due, result.stand_ins, result.requests, result.fresh) == (3, 6, 3, 0)
+        assert result.rows == {"polls": 3}
+        assert result.stopped_by is None
+    assert turns == Counter(family.tokens)
+
+    family.profiles["acc_1"] = [disconnected(profile("pro_1"))]
+    place.clock.offset = timedelta(days=4)
+    place.load(endpoints=("userinfo",))
+    assert len(asked(server)) == 3
+    assert place.query("SELECT token_key, state FROM profiles WHERE account_id = 'acc_1' ORDER BY 1") == [
+        (f"acc_1-{letter}", "disconnected") for letter in "abc"
+    ]
+    assert len(place.query("SELECT 1 FROM profile_changes WHERE kind = 'disconnected'")) == 1
+
+    family.refused = {"acc_0-a", "acc_0-b", "acc_2-a", "acc_2-b", "acc_2-c"}
+    place.clock.offset = timedelta(days=5)
+    result = place.load(endpoints=("userinfo",))
+    assert {token for token in asked(server) if "acc_0" in token} <= {f"acc_0-{letter}" for letter in "abc"}
+    ok = place.query(
+        "SELECT account_id FROM polls WHERE outcome = 'ok' AND run_id = (SELECT MAX(run_id) FROM polls)"
+    )
+    assert sorted(ok) == [("acc_0",), ("acc_1",)]  # nobody is left to ask for the last one
+    assert result.stopped_by is None
+
+
 def test_account_is_read_once_a_day(place: Place, server: ScriptedServer) -> None:
     """And the same answers again leave one row in `polls` and nothing else."""
     place.load()

@@ -86,7 +86,7 @@ def test_the_requirements_name_what_the_source_imports(folder: Path) -> None:
     required = (folder / "requirements.txt").read_text(encoding="utf-8").replace("_", "-")
     imported = {
         line.split()[1].split(".")[0].replace("_", "-")
-        for path in (folder / "cronofy").glob("*.py")
+        for path in (folder / "cronofy").rglob("*.py")
         for line in path.read_text(encoding="utf-8").splitlines()
         if line.startswith(("import ", "from ")) and not line.startswith("from .")
     }

@@ -271,6 +271,7 @@ class Record:
     accounts: dict[str, Document] = field(default_factory=dict)
     polls: list[tuple[int, str, str, str, int]] = field(default_factory=list)
     _last: dict[tuple[str, str, str], tuple[str, tuple[Any, ...]]] = field(default_factory=dict)
+    _well: dict[str, str | None] = field(default_factory=dict)
 
     def add_run(self, run: int, log: Iterable[tuple[Request, Reply]]) -> None:
         """Take in the replies of one load; of several attempts the last one counts."""
@@ -279,6 +280,7 @@ class Record:
         for request, reply in log:
             final[request.token, request.endpoint] = reply
             attempts[request.token, request.endpoint] += 1
+        asked = {token for token, _ in final}
         for (token, endpoint), reply in final.items():
             self.polls.append((run, token, endpoint, reply.outcome, attempts[token, endpoint]))
             if reply.says is None:
@@ -288,6 +290,16 @@ class Record:
                 continue
             self._add_sample(run, reply.says)
             self._add_content(run, token, reply.says)
+            for other in self._stand_ins(token, reply.says["sub"]) - asked:
+                self._add_profiles(run, other, reply.says["cronofy.data"])
+        for (token, endpoint), reply in final.items():
+            if endpoint != "account":
+                self._well[token] = None if reply.says is None else reply.says["sub"]
+
+    def _stand_ins(self, token: str, sub: str) -> set[str]:
+        """The other tokens of an account that were well before this run; they are not polled."""
+        tokens = {each for each, known in self._well.items() if known == sub}
+        return tokens - {token} if token in tokens else set()
 
     def _add_sample(self, run: int, document: Document) -> None:
         sub, data = document["sub"], document["cronofy.data"]
@@ -324,14 +336,17 @@ class Record:
         if self.userinfo.get(token, {}) | {"cronofy.data": None} != document | {"cronofy.data": None}:
             self.userinfo_runs[token] = run
         self.userinfo[token] = document
-        data = document["cronofy.data"]
+        self._add_profiles(run, token, document["cronofy.data"])
+
+    def _add_profiles(self, run: int, token: str, data: Document) -> None:
+        sub = self.userinfo[token]["sub"]
         for profile_type, name in LISTS.items():
             if name not in data:
                 continue
             listed = {entry["profile_id"]: entry for entry in data[name]}
             for profile_id, entry in listed.items():
                 key = (token, profile_type, profile_id)
-                content = (document["sub"], _state(entry), _attributes(entry))
+                content = (sub, _state(entry), _attributes(entry))
                 if key not in self.profiles or self.profiles[key][:3] != content:
                     self.profiles[key] = (*content, run)
             for key, known in list(self.profiles.items()):

@@ -1,7 +1,9 @@
 """The plan: who is due, who comes first, which endpoints are read."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -17,8 +19,9 @@ HOUR = timedelta(hours=1)
 BOTH = ("userinfo", "account")
 
 
-def seen(ok_at: datetime | None, attempted_at: datetime | None) -> Evidence:
-    return Evidence("acc_1", last_ok_at=ok_at, last_attempt_at=attempted_at)
+def seen(ok_at: datetime | None, attempted_at: datetime | None, account_id: str | None = None) -> Evidence:
+    """Evidence of a token, of an account of its own where none is named."""
+    return Evidence(account_id or f"acc_{uuid4()}", last_ok_at=ok_at, last_attempt_at=attempted_at)
 
 
 def ago(hours: float | None) -> Evidence:
@@ -137,6 +140,57 @@ def test_exactly_the_due_tokens_are_planned_once(ages: dict[str, tuple[int | Non
     )
     attempts = [evidence[task.token.key].last_attempt_at or START for task in plan]
     assert attempts == sorted(attempts)
+
+
+# tokens of one account, by hours since their last ok and last attempt → who is polled, and who stands in
+@pytest.mark.parametrize(
+    ("ages", "every", "polled"),
+    [
+        ({"a": (5, 5), "b": (9, 9), "c": (7, 7)}, 1, [["b", "c", "a"]]),
+        ({"a": (5, 5), "b": (5, 5)}, 1, [["a", "b"]]),
+        # one of them read the account a short while ago: that will do
+        ({"a": (0.5, 0.5), "b": (9, 9)}, 1, []),
+        # those that failed are polled on their own: they say nothing of the account
+        ({"a": (5, 5), "b": (9, 2), "c": (7, 7)}, 1, [["b"], ["c", "a"]]),
+        ({"a": (0.5, 0.5), "b": (9, 2)}, 1, [["b"]]),
+        ({"a": (5, 5), "b": (None, 2)}, 1, [["b"], ["a"]]),
+        ({"a": (0, 0), "b": (0, 0)}, 0, [["a", "b"]]),
+    ],
+)
+def test_the_tokens_of_one_account_are_polled_once(
+    ages: dict[str, tuple[float | None, float]], every: float, polled: list[list[str]]
+) -> None:
+    evidence = {
+        key: seen(None if ok is None else START - ok * HOUR, START - tried * HOUR, "acc_1")
+        for key, (ok, tried) in ages.items()
+    }
+    plan = plan_polls([token(key) for key in ages], evidence, START, ("userinfo",), every * HOUR)
+    assert sorted([each.token.key for each in task] for task in plan) == sorted(polled)
+
+
+def test_an_account_is_as_old_as_its_newest_evidence() -> None:
+    evidence = {"a": seen(START - 2 * HOUR, START - 2 * HOUR, "acc_1"), "alone": ago(5)}
+    evidence["b"] = seen(START - 9 * HOUR, START - 9 * HOUR, "acc_1")
+    plan = plan_polls([token(key) for key in evidence], evidence, START, ("userinfo",))
+    assert [task.token.key for task in plan] == ["alone", "b"]
+
+
+def test_every_tokens_turn_comes() -> None:
+    """Of three tokens of an account each is polled in every third sweep."""
+    evidence = {key: seen(START, START, "acc_1") for key in "abc"}
+    order = []
+    for day in range(1, 10):
+        now = START + day * 24 * HOUR
+        [task] = plan_polls([token(key) for key in evidence], evidence, now, ("userinfo",))
+        order.append(task.token.key)
+        evidence[task.token.key] = seen(now, now, "acc_1")
+    assert order == ["a", "b", "c"] * 3
+
+
+def test_tokens_of_different_data_centers_are_not_of_one_account() -> None:
+    evidence = {key: seen(START, START, "acc_1") for key in ("us", "de")}
+    tokens = [replace(token(key), data_center=key) for key in evidence]
+    assert len(plan_polls(tokens, evidence, START, ("userinfo",))) == 2
 
 
 class KnownHazards(Hazards):

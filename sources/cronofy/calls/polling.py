@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..clock import Clock
@@ -24,6 +24,8 @@ if (
 # a parsed body takes some ten times its bytes; a batch of large ones is cut short
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 LARGE_BODY_BYTES = 256 * 1024
+# said of the token; another one of the same account may be fine
+REFUSALS = frozenset({Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.FORBIDDEN})
 # slow polling is loaded by and by
 LONGEST_WAIT_SECONDS = 60.0
 
@@ -36,17 +38,30 @@ class PollTask:
         account_id: as far as the warehouse knows it.
         was_well: whether its last poll was ok, or there was none: only then does a failure tell anything
             of the server.
+        instead: another token of the same account, to be polled where this one is refused.
     """
 
     token: Token
     endpoints: tuple[str, ...]
     account_id: str | None = None
     was_well: bool = True
+    instead: "PollTask | None" = None
+
+    def __iter__(self) -> "Iterator[PollTask]":
+        """This one, and those that may be polled instead, in that order."""
+        task: PollTask | None = self
+        while task is not None:
+            yield task
+            task = task.instead
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """One poll: the answer, what it says (ok polls only) and whose account it was."""
+    """One poll: the answer, what it says (ok polls only) and whose account it was.
+
+    Attributes:
+        stand_ins: keys of the account's other tokens, which are not polled where this one answers.
+    """
 
     token: Token
     endpoint: str
@@ -54,6 +69,7 @@ class Poll:
     account_id: str | None
     payload: Payload | None
     body_bytes: int = 0
+    stand_ins: tuple[str, ...] = ()
 
 
 class Poller:
@@ -112,15 +128,18 @@ class Poller:
             worker.cancel()
 
     async def _work(self, remaining: Iterator[PollTask]) -> None:
-        for task in remaining:
-            affordable = self._affordable(task.endpoints)
-            if not affordable:
-                return
-            while self._is_full(batches=2):  # noqa: ASYNC110 - the consumer is a generator
-                await asyncio.sleep(0.01)
-            await self._poll_token(task, affordable)
-            if self._is_full():
-                self._ready.set()
+        for first in remaining:
+            for task in first:
+                affordable = self._affordable(task.endpoints)
+                if not affordable:
+                    return
+                while self._is_full(batches=2):  # noqa: ASYNC110 - the consumer is a generator
+                    await asyncio.sleep(0.01)
+                is_refused = await self._poll_token(task, affordable)
+                if self._is_full():
+                    self._ready.set()
+                if not is_refused:
+                    break
 
     def _is_full(self, batches: int = 1) -> bool:
         return (
@@ -145,26 +164,30 @@ class Poller:
                 return endpoints[:count]
         return ()
 
-    async def _poll_token(self, task: PollTask, endpoints: tuple[str, ...]) -> None:
+    async def _poll_token(self, task: PollTask, endpoints: tuple[str, ...]) -> bool:
+        """Poll what is affordable; returns whether the token was refused, which another one may not be."""
         account_id = task.account_id
+        is_refused = False
         for position, endpoint in enumerate(endpoints):
             unpolled = endpoints[position:]
             answer = await self._read(task, endpoint)
             if answer is None:  # out of time: nothing was sent, so there is no poll to record
                 self._conduct.allowance.give_back(len(unpolled) - 1)
-                return
+                return False
             if len(answer.body) > LARGE_BODY_BYTES:
                 await self._wait_for_room(answer)
             account_id = self._record(task, endpoint, answer, account_id)
+            is_refused = is_refused or answer.outcome in REFUSALS
             if answer.outcome in (Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED):
                 # the credential or the application was refused, not the endpoint: another call is wasted
                 self._conduct.allowance.give_back(len(unpolled) - 1)
-                return
+                break
             retries = self._conduct.retries(task.token.data_center)
             if answer.outcome in TROUBLES and len(unpolled) > 1 and not retries.take():
                 # so is one to a server that seems to be down
                 self._skip(task, unpolled[1:], "the call before it failed", account_id)
-                return
+                break
+        return is_refused
 
     async def _read(self, task: PollTask, endpoint: str) -> Answer | None:
         """One poll, unless the data center or the endpoint is known to be of no use now."""
@@ -204,6 +227,8 @@ class Poller:
     def _record(self, task: PollTask, endpoint: str, answer: Answer, account_id: str | None) -> str | None:
         """Add one poll to the answered ones; returns the account as far as it is known now."""
         poll = interpret(task.token, endpoint, answer, account_id, self._personal_data)
+        if task.instead is not None and poll.account_id == task.account_id:
+            poll = replace(poll, stand_ins=tuple(each.token.key for each in task.instead))
         self._answered.append(poll)
         self._answered_bytes += poll.body_bytes
         self._on_poll(poll)

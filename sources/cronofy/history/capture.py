@@ -45,21 +45,25 @@ class Capture:
             self._write(POLLS.name, poll_row(poll, self._run_id))
         if poll.payload is None:
             return
-        content = self._known.tokens.setdefault(poll.token.key, TokenContent())
         if poll.payload.record is not None:
-            self._add_identity(poll, poll.payload.record, content)
+            self._add_identity(poll, poll.payload.record)
         for profile_type, profiles in poll.payload.samples.items():
-            self._add_profiles(poll, profile_type, profiles, content)
             if poll.account_id is not None:
                 self._add_changes(poll, poll.account_id, profile_type, profiles)
-        self._add_calendars(poll, content)
+        # an account's profiles are the same whichever of its tokens asks
+        for token_key in (poll.token.key, *poll.stand_ins):
+            content = self._known.tokens.setdefault(token_key, TokenContent())
+            for profile_type, profiles in poll.payload.samples.items():
+                self._add_profiles(poll, token_key, profile_type, profiles, content)
+            self._add_calendars(poll, token_key, content)
 
     def _write(self, table: str, row: Row) -> None:
         if table in self._tables:
             row["run_id"] = self._run_id
             self.rows[table].append(row)
 
-    def _add_identity(self, poll: Poll, record: Record, content: TokenContent) -> None:
+    def _add_identity(self, poll: Poll, record: Record) -> None:
+        content = self._known.tokens.setdefault(poll.token.key, TokenContent())
         known = content.userinfo if poll.endpoint == USERINFO.name else content.account
         row = _content_row(poll, record, token_key=poll.token.key)
         if not _same_content(known, row):
@@ -70,7 +74,7 @@ class Capture:
             content.account = row
 
     def _add_profiles(
-        self, poll: Poll, profile_type: str, profiles: list[Profile], content: TokenContent
+        self, poll: Poll, token_key: str, profile_type: str, profiles: list[Profile], content: TokenContent
     ) -> None:
         listed = set()
         for profile in profiles:
@@ -79,7 +83,7 @@ class Capture:
             row = _content_row(
                 poll,
                 profile.record,
-                token_key=poll.token.key,
+                token_key=token_key,
                 profile_type=profile_type,
                 profile_id=profile.profile_id,
                 state=_state(profile).value,
@@ -106,7 +110,7 @@ class Capture:
         apply_changes(history, changes)
         samples[profile_type] = poll.answer.polled_at
 
-    def _add_calendars(self, poll: Poll, content: TokenContent) -> None:
+    def _add_calendars(self, poll: Poll, token_key: str, content: TokenContent) -> None:
         assert poll.payload is not None
         profiles = poll.payload.samples.get(CALENDAR)
         if profiles is None or poll.endpoint != USERINFO.name:
@@ -122,7 +126,7 @@ class Capture:
             row = _content_row(
                 poll,
                 calendar.record,
-                token_key=poll.token.key,
+                token_key=token_key,
                 calendar_id=calendar.calendar_id,
                 profile_id=calendar.profile_id,
                 removed_at=None,
