@@ -2,14 +2,17 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from . import memory, outages, peers, planner, rates, throughput, views
+from . import economy, fixed, memory, outages, peers, planner, rates, throughput, views
 
 QUESTIONS = {
+    "economy": economy,
+    "fixed": fixed,
     "throughput": throughput,
     "outages": outages,
     "rates": rates,
@@ -19,6 +22,8 @@ QUESTIONS = {
     "planner": planner,
 }
 
+PIPED_WIDTH = 210
+
 
 def main() -> None:
     """Run the chosen benchmarks."""
@@ -26,7 +31,8 @@ def main() -> None:
     parser.add_argument("questions", nargs="*", choices=[[], *QUESTIONS], help="default: all")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     arguments = parser.parse_args()
-    console = Console(highlight=False)
+    # as wide as the tables where nobody looks at a terminal
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
     figures = {}
     for name in arguments.questions or QUESTIONS:
         module = QUESTIONS[name]

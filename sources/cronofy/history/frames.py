@@ -61,7 +61,9 @@ def to_arrow(
         known: columns the destination table has already.
         normalize: the naming convention of the dlt schema.
     """
-    arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in table.schema]
+    # all columns at once from the dictionaries, which is quicker than column by column
+    structs = pa.array(rows, pa.struct(list(table.schema)))
+    arrays = structs.flatten()
     fields = list(table.schema)
     for name, (data_type, values) in _extra_columns(table, rows, known, normalize).items():
         fields.append(pa.field(name, ARROW_TYPES[data_type]))
