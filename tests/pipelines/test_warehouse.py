@@ -1,10 +1,12 @@
 """Opening the warehouse, asking it, and keeping its views."""
 
 import os
+from typing import Any
 
 import pytest
 
-from pipelines.views import PUBLIC_VIEWS
+from pipelines import warehouse
+from pipelines.views import PUBLIC_VIEWS, create_views
 from pipelines.warehouse import location, open_pipeline, query_rows, refresh_views, sql_client
 from sources.cronofy.errors import ConfigurationError
 from tests.acceptance.documents import profile, userinfo
@@ -75,6 +77,38 @@ def test_views_are_made_anew_as_often_as_asked(loaded: Place) -> None:
         assert set(made) >= set(PUBLIC_VIEWS)
     for view in PUBLIC_VIEWS:
         assert loaded.query(f"SELECT COUNT(*) >= 0 FROM {view}") == [(True,)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "hold_seconds", "anew"),
+    [
+        ("SELECT 1", 3600.0, False),
+        ("DROP VIEW outages", 3600.0, True),
+        ("DROP VIEW _definitions", 3600.0, True),
+        ("CREATE OR REPLACE VIEW _definitions AS SELECT 'of another release' AS digest", 3600.0, True),
+        ("SELECT 1", 7200.0, True),
+    ],
+    ids=["as they should be", "one is missing", "nobody knows", "others", "another hold"],
+)
+def test_a_load_makes_views_that_are_not_as_they_should_be(
+    loaded: Place, monkeypatch: pytest.MonkeyPatch, damage: str, hold_seconds: float, anew: bool
+) -> None:
+    pipeline = open_pipeline(
+        "duckdb", credentials=str(loaded.database), pipelines_dir=loaded.data_dir / "pipelines"
+    )
+    refresh_views(pipeline, 3600.0)
+    with sql_client(pipeline) as client:
+        client.execute_sql(damage)
+    made = []
+
+    def create(*arguments: Any) -> list[str]:
+        made.append(arguments)
+        return create_views(*arguments)
+
+    monkeypatch.setattr(warehouse, "create_views", create)
+    refresh_views(pipeline, hold_seconds, anew=False)
+    assert len(made) == anew
+    assert loaded.query("SELECT COUNT(*) >= 0 FROM outages") == [(True,)]
 
 
 def test_the_location_is_a_file_and_never_credentials(loaded: Place, monkeypatch: pytest.MonkeyPatch) -> None:
