@@ -163,8 +163,8 @@ def hazard_first(hazards: Hazards, oldest_every: int = OLDEST_EVERY) -> Order:
 
 
 def order_by(hazards: Hazards | None) -> Order:
-    """By hazard where hazards are given, else oldest first."""
-    return oldest_first if hazards is None else hazard_first(hazards)
+    """By hazard where anything was learned of hazards, else oldest first."""
+    return hazard_first(hazards) if hazards is not None and hazards.mean_per_day else oldest_first
 
 
 def longest_wait_sweeps(order: str) -> int:
