@@ -56,7 +56,7 @@ INSTANTS: dict[str, Callable[[Place, ScriptedServer], bool]] = {
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(seed=11, accounts=150)
+    return World(seed=11, accounts=150, shared=False)
 
 
 @pytest.fixture(scope="module")

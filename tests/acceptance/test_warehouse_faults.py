@@ -48,7 +48,7 @@ LOG_LINE = re.compile(r"^\S+ \S+ (WARNING|ERROR) (.*)$")
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(seed=21, accounts=60)
+    return World(seed=21, accounts=60, shared=False)
 
 
 @pytest.fixture(scope="module")

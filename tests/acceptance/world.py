@@ -115,16 +115,23 @@ class Account:
 
 
 class World:
-    """Accounts and their tokens; `turn` changes some accounts and draws every token's fate anew."""
+    """Accounts and their tokens; `turn` changes some accounts and draws every token's fate anew.
 
-    def __init__(self, seed: int, accounts: int = 45) -> None:
+    Args:
+        seed: of all that is drawn.
+        accounts: how many.
+        shared: whether some have several tokens, of which a sweep polls one. Which one that is depends on
+            how often a run was begun again, so two histories can be compared only without.
+    """
+
+    def __init__(self, seed: int, accounts: int = 45, *, shared: bool = True) -> None:
         self._dice = Random(seed)
         self._numbers = iter(range(1_000_000))
         kinds = ["account"] * 10 + ["service_account", "application_calendar"]
         self.accounts = [self._new_account(f"acc_{n}", kinds[n % len(kinds)]) for n in range(accounts)]
         self.owners: dict[str, Account] = {}
         for number, owner in enumerate(self.accounts):
-            for letter in "abc"[: 1 + (number % 5 == 0) + (number % 15 == 0)]:
+            for letter in "abc"[: 1 + shared * ((number % 5 == 0) + (number % 15 == 0))]:
                 self.owners[f"key{number}{letter}"] = owner
         self._fates: dict[tuple[str, str], list[Reply]] = {}
 

@@ -362,7 +362,7 @@ class Campaign:
         name = f"warehouse{self._warehouses}"
         directory = self.directory / name
         directory.mkdir(parents=True)
-        world = World(seed=self.seed, accounts=self.accounts)
+        world = World(seed=self.seed, accounts=self.accounts, shared=False)
         with ScriptedServer(world.answer_steadily) as server:
             place = Place(directory, server.base_url)
             stage = Stage(

@@ -61,7 +61,7 @@ def test_its_tables_and_rows_are_all_there_after_a_load(place: Place) -> None:
     before = {table: place.rows(table) for table in TABLES}
     assert all(before.values())
     result = load(place, NOW)
-    assert result.outcomes["ok"] >= 30
+    assert result.outcomes["ok"] >= 28  # 2 tokens are of accounts that are read with another one
     assert result.changes == {}  # nobody's profile changed because of us
     assert set(result.rows) == {"polls"}
     for table, rows in before.items():
