@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from . import memory, outages, peers, planner, rates, throughput, views
+from . import growth, memory, outages, peers, planner, rates, throughput, views
 
 QUESTIONS = {
     "throughput": throughput,
@@ -15,6 +15,7 @@ QUESTIONS = {
     "rates": rates,
     "memory": memory,
     "views": views,
+    "growth": growth,
     "peers": peers,
     "planner": planner,
 }

@@ -108,9 +108,11 @@ def due_tokens(
     """
     due = []
     alone = tuple(endpoints) == (ACCOUNT,)
+    # one object for all tokens: there may be very many
+    with_account, without = tuple(endpoints), tuple(name for name in endpoints if name != ACCOUNT)
     for token in tokens:
         seen = evidence.get(token.key) or Evidence()
-        task_endpoints = tuple(name for name in endpoints if name != ACCOUNT or _account_due(seen, now))
+        task_endpoints = with_account if _account_due(seen, now) else without
         if task_endpoints and (alone or _is_due(seen.last_ok_at, now, every)):
             may_ask = seen.account_id is None and _account_due(seen, now)
             order = calling_order(task_endpoints, ask_account=may_ask)
