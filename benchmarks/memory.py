@@ -1,10 +1,11 @@
-"""Peak resident memory of whole loads of userinfo, each in a fresh process, in MB.
+"""Peak resident memory of whole loads, each in a fresh process, in MB.
 
 The first sweep writes every table, the second finds nothing new. The goal for both: ten times as many tokens
 take at most 1.2 times as much. The last row is a load that may send 2,000 requests, into a warehouse that
 knows a million profiles of 500,000 tokens, all of them in its token file: it reads the tokens, learns when
 each was polled last, and plans them all. The ratio is to the smallest load of the same kind, of the last row
-to the smallest one that finds nothing new; what importing costs is part of all of them.
+to the smallest one that finds nothing new; what importing costs is part of all of them. Only the last load
+reads /v1/account as well, so it polls half as many tokens as it sends requests.
 `CRONOFY_BENCHMARK_SCALE=0.01` makes everything a hundred times smaller.
 """
 
