@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from . import economy, fixed, memory, outages, peers, planner, rates, throughput, views
+from . import economy, fixed, growth, memory, outages, peers, planner, rates, throughput, views
 
 QUESTIONS = {
     "economy": economy,
@@ -18,6 +18,7 @@ QUESTIONS = {
     "rates": rates,
     "memory": memory,
     "views": views,
+    "growth": growth,
     "peers": peers,
     "planner": planner,
 }

@@ -39,7 +39,7 @@ from sources.cronofy.tokens import Token
 
 from .checkpoint import checkpoint
 from .collection import rare_collection
-from .pending import Settled, error_chain, settle_pending
+from .pending import Settled, error_chain, forget_loaded, settle_pending
 from .warehouse import duckdb_file, location, refresh_views
 
 if TYPE_CHECKING:
@@ -280,6 +280,7 @@ class Load:
         if self.options.refresh_views and self.pipeline.schemas:
             refresh_views(self.pipeline, self.settings.hold.total_seconds(), anew=False)
             self._checkpoint()
+        forget_loaded(self.pipeline)
         return self._conclude(result, tally, settled, time.monotonic() - started)
 
     def _plan(self) -> list[PollTask]:

@@ -22,9 +22,12 @@ logger = logging.getLogger("dlt_cronofy")
 
 # below dlt's working directory of a pipeline
 EXTRACTED, NORMALIZED, QUARANTINE = "normalize/extracted", "load/normalized", "quarantine"
+LOADED = "load/loaded"
+# loaded packages whose records stay for whoever wants to look: without rows, but with a schema of 60 KB each
+KEPT_RECORDS = 20
 # dlt writes a file under such a name and then renames it
 UNFINISHED_FILE = re.compile(r"[0-9a-f]{16}")
-HOLDS_UNFINISHED_FILES = ("", "schemas", "normalize", EXTRACTED, "load/new", NORMALIZED, "load/loaded")
+HOLDS_UNFINISHED_FILES = ("", "schemas", "normalize", EXTRACTED, "load/new", NORMALIZED, LOADED)
 
 # what a machine may refuse now and grant later
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -119,6 +122,14 @@ def _learn_columns(pipeline: dlt.Pipeline) -> None:
             columns = known.tables[name]["columns"] if name in known.tables else {}
             if table["columns"].keys() - columns.keys():
                 known.update_table(table)
+
+
+def forget_loaded(pipeline: dlt.Pipeline) -> None:
+    """Remove the records of all loaded packages but the newest: dlt keeps them for ever."""
+    # named by load ids, which are times
+    records = sorted((Path(pipeline.working_dir) / LOADED).glob("*"))
+    for record in records[:-KEPT_RECORDS]:
+        shutil.rmtree(record, ignore_errors=True)
 
 
 def _drop_normalized_twins(pipeline: dlt.Pipeline) -> None:

@@ -109,28 +109,32 @@ def due_tokens(
     where one was polled less than `every` ago.
     """
     alone = tuple(endpoints) == (ACCOUNT,)
-    due: dict[object, list[DueToken]] = {}
+    # one object for all tokens: there may be very many
+    with_account, without = tuple(endpoints), tuple(name for name in endpoints if name != ACCOUNT)
+    due: dict[object, DueToken] = {}
+    waiting: dict[object, list[DueToken]] = {}
     fresh = set()
     for token in tokens:
         seen = evidence.get(token.key) or Evidence()
         was_well = seen.last_attempt_at == seen.last_ok_at
         shared = was_well and seen.account_id is not None and not alone
         account = (token.data_center, seen.account_id) if shared else token.key
-        task_endpoints = tuple(name for name in endpoints if name != ACCOUNT or _account_due(seen, now))
+        task_endpoints = with_account if _account_due(seen, now) else without
         if not (alone or _is_due(seen.last_ok_at, now, every)):
             fresh.add(account)
         elif task_endpoints:
             may_ask = seen.account_id is None and _account_due(seen, now)
             order = calling_order(task_endpoints, ask_account=may_ask)
             task = PollTask(token, order, seen.account_id, was_well)
-            due.setdefault(account, []).append(DueToken(task, _seniority(seen, alone=alone)))
-    return [_one_of(tokens) for account, tokens in due.items() if account not in fresh]
+            found = DueToken(task, _seniority(seen, alone=alone))
+            if due.setdefault(account, found) is not found:
+                waiting.setdefault(account, [due[account]]).append(found)
+    due |= {account: _one_of(several) for account, several in waiting.items()}
+    return [found for account, found in due.items() if account not in fresh]
 
 
 def _one_of(due: list[DueToken]) -> DueToken:
     """One account's token that is due, the others in line behind it; as old as the account's evidence."""
-    if len(due) == 1:
-        return due[0]
     task: PollTask | None = None
     for each in reversed(_by_seniority(due)):
         task = replace(each.task, instead=task)

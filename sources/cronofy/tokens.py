@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -282,4 +283,4 @@ def check_data_center(data_center: str | None, place: str) -> str | None:
             # the value is not shown: a token may stand in the wrong column
             f"{place}: unknown data_center; use one of {', '.join(DATA_CENTERS)}"
         )
-    return data_center.lower()
+    return sys.intern(data_center.lower())  # one object for very many tokens

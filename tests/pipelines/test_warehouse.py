@@ -134,3 +134,14 @@ def test_loaded_packages_are_not_kept_on_disk(loaded: Place) -> None:
     """They hold what people's tables hold."""
     assert (loaded.working_dir / "load" / "loaded").is_dir()
     assert list(loaded.data_dir.rglob("*.parquet")) == []
+
+
+def test_records_of_loaded_packages_do_not_pile_up(loaded: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.pending.KEPT_RECORDS", 3)
+    folder = loaded.working_dir / "load" / "loaded"
+    before = {record.name for record in folder.iterdir()}
+    loaded.load()
+    loaded.load()
+    kept = sorted(record.name for record in folder.iterdir())
+    assert len(kept) == 3
+    assert not before & set(kept)
