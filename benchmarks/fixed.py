@@ -17,7 +17,7 @@ from typing import Any
 
 from .server import serving
 
-TOKENS, ROUNDS = 1_000, 5
+TOKENS, ROUNDS = 1_000, 3
 
 STOCK = """
 import dlt

@@ -23,7 +23,7 @@ from sources.cronofy.tokens import Token
 from .server import Answering, serving
 from .throughput import SWEEP_ALWAYS, settings
 
-TOKENS, ROUNDS = 10_000, 3
+TOKENS, ROUNDS = 10_000, 2
 TIMEOUT_SECONDS = 2.0
 SHARES = {"rejected": 0.05, "failing": 0.02, "hanging": 0.01}
 STATUS = b"HTTP/1.1 %d Whatever\r\nContent-Length: 0\r\n\r\n"
@@ -49,9 +49,10 @@ def measure() -> list[dict[str, Any]]:
     }
     results: dict[str, list[LoadResult]] = {name: [] for name in worlds}
     with serving(Faulty) as (url, _):
-        for _round in range(ROUNDS):
+        for number in range(ROUNDS):
             for name, fates in worlds.items():
-                results[name].append(_load(url, fates))
+                if number == 0 or "good" in fates:  # of the last one requests are counted, not seconds
+                    results[name].append(_load(url, fates))
     seconds = {name: statistics.median(each.seconds for each in found) for name, found in results.items()}
     return [
         {
