@@ -28,7 +28,7 @@ from sources.cronofy import tables
 SCALE = float(os.environ.get("CRONOFY_BENCHMARK_SCALE", "1"))
 # profiles → rounds
 SIZES = {round(SCALE * size): rounds for size, rounds in ((10_000, 3), (100_000, 1), (1_000_000, 1))}
-POLLS_EACH, CHANGES_EACH = 6, 5
+POLLS_EACH, CHANGES_EACH = 4, 4
 HOLD_SECONDS = 86_400.0
 DATASET = "cronofy"
 SCAN = "polls"
