@@ -40,7 +40,7 @@ from sources.cronofy.tokens import Token
 from .checkpoint import checkpoint
 from .collection import rare_collection
 from .pending import Settled, error_chain, forget_loaded, settle_pending
-from .warehouse import duckdb_file, location, refresh_views
+from .warehouse import duckdb_file, held_open, location, refresh_views
 
 if TYPE_CHECKING:
     from sources.cronofy.calls.feed import Feed
@@ -335,8 +335,9 @@ class Load:
         self.pipeline.extract(source.with_resources(*CONTENT))
         polls = RecordedPolls(tally.take_poll_rows())
         self.pipeline.extract(cronofy_source(sweep=polls).with_resources(POLLS.name))
-        self.pipeline.normalize()
-        self.pipeline.load()
+        with held_open(self.pipeline):
+            self.pipeline.normalize()
+            self.pipeline.load()
         self._checkpoint()
 
     def _checkpoint(self) -> None:

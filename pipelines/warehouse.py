@@ -179,6 +179,17 @@ def refresh_views(pipeline: dlt.Pipeline, hold_seconds: float, *, anew: bool = T
     return PUBLIC_VIEWS
 
 
+@contextmanager
+def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
+    """Keep a DuckDB file open while dlt opens and closes it a dozen times, which is then nearly free."""
+    path = duckdb_file(pipeline)
+    if path is None or not path.exists():
+        yield
+        return
+    with sql_client(pipeline):
+        yield
+
+
 def duckdb_file(pipeline: dlt.Pipeline) -> Path | None:
     """The DuckDB file of the pipeline, without opening it; None for another warehouse."""
     if not isinstance(pipeline.destination, dlt.destinations.duckdb):
