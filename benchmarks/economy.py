@@ -7,13 +7,14 @@ most. A client that reads all three endpoints needs 3 calls for the same facts. 
 
 import tempfile
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pipelines.demo import DemoClock
 from pipelines.load import Load, LoadOptions
+from pipelines.sandbox import MovableClock
 from pipelines.warehouse import open_pipeline
-from sources.cronofy.clock import SystemClock
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import DEFAULT_ENDPOINTS, USERINFO
 from sources.cronofy.tokens import Token
@@ -23,6 +24,7 @@ from .server import serving
 from .throughput import settings
 
 ACCOUNTS, SECOND_TOKENS = 1_600, 400
+START = datetime(2025, 1, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 STOCK_CALLS = 3
 # name, time since the start, endpoints
@@ -33,17 +35,6 @@ SWEEPS: tuple[tuple[str, timedelta, Sequence[str]], ...] = (
     ("a day later, userinfo alone", DAY + 3 * HOUR, (USERINFO,)),
     ("a day later, account as well", 2 * DAY + 3 * HOUR, DEFAULT_ENDPOINTS),
 )
-
-
-class Later(SystemClock):
-    """The machine's clock, ahead."""
-
-    def __init__(self, ahead: timedelta) -> None:
-        super().__init__()
-        self._ahead = ahead
-
-    def read(self) -> datetime:
-        return super().read() + self._ahead
 
 
 def measure() -> list[dict[str, Any]]:
@@ -57,7 +48,9 @@ def measure() -> list[dict[str, Any]]:
                 "duckdb", credentials=f"{directory}/cronofy.duckdb", pipelines_dir=Path(directory)
             )
             options = LoadOptions(every=HOUR, endpoints=endpoints)
-            result = Load(pipeline, settings(url), _tokens(), options, Later(ahead)).run()
+            result = Load(
+                pipeline, settings(url), _tokens(), options, DemoClock(MovableClock(START + ahead))
+            ).run()
             calls = answered.value - before
             rows.append(
                 {

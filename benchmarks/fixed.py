@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .server import serving
+from .server import serving, write_tokens
 
 TOKENS, ROUNDS = 1_000, 3
 
@@ -43,9 +43,7 @@ def measure() -> list[dict[str, Any]]:
     }
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
     with serving() as (url, _), tempfile.TemporaryDirectory() as directory:
-        Path(directory, "tokens.csv").write_text(
-            "\n".join(["key,access_token", *(f"key_{number},token-{number}" for number in range(TOKENS))])
-        )
+        write_tokens(Path(directory, "tokens.csv"), TOKENS)
         environment = _environment(url, directory)
         for first in (("-c", STOCK.format(FILL)), LOAD):
             _run(first, directory, environment)

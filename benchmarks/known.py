@@ -4,7 +4,6 @@ A first load of a few tokens makes the tables, and is then made a month old, so 
 tokens first and finds them as they were. All other rows are made in the order in which loads write them.
 """
 
-import csv
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import duckdb
 from pipelines.load import Load, LoadOptions
 from pipelines.warehouse import duckdb_file, open_pipeline
 
+from .server import write_tokens
 from .throughput import settings, token
 
 # each token is polled so often, every five days, and once more for /v1/account
@@ -41,16 +41,7 @@ def know(url: str, tokens: int, loaded: int, directory: Path, token_file: str) -
         for statement in SYNTHETIC.split(";"):
             connection.execute(statement.format(first=loaded, tokens=tokens, entries=len(ENTRIES)))
         connection.execute("CHECKPOINT")
-    _write_tokens(directory / token_file, tokens)
-
-
-def _write_tokens(path: Path, tokens: int) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["key", "access_token", "refresh_token", "data_center"])
-        for number in range(tokens):
-            each = token(number)
-            writer.writerow([each.key, each.access_token.reveal(), None, None])
+    write_tokens(directory / token_file, tokens)
 
 
 AGED = """

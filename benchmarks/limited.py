@@ -12,10 +12,9 @@ from multiprocessing.sharedctypes import Synchronized
 from random import Random
 from typing import Any
 
-from .server import Answering
+from .server import HEAD, Answering
 
 REFUSAL = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 # the token that asks what was seen
 ASKING = b"what-was-seen"
 

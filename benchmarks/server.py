@@ -1,12 +1,14 @@
 """A loopback server in a process of its own, cheap enough not to be the bottleneck."""
 
 import asyncio
+import csv
 import json
 import multiprocessing
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
 from typing import Any
 
 
@@ -47,6 +49,20 @@ def userinfo(number: int) -> dict[str, Any]:
             "conferencing_profiles": [],
         },
     }
+
+
+def access_token(number: int) -> str:
+    """The access token of an account of the benchmark server."""
+    return f"token-{number}"
+
+
+def write_tokens(file: Path, tokens: int) -> Path:
+    """A token store with that many of its accounts."""
+    with file.open("w", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(["key", "access_token", "refresh_token", "data_center"])
+        writer.writerows([f"key_{number}", access_token(number), "", "us"] for number in range(tokens))
+    return file
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"

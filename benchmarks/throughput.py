@@ -31,7 +31,7 @@ from sources.cronofy.secret import Secret
 from sources.cronofy.settings import USERINFO, PollingSettings
 from sources.cronofy.tokens import Token
 
-from .server import serving
+from .server import access_token, serving
 
 CALLS, LOAD_TOKENS, ROUNDS = 4_000, 10_000, 3
 UNLIMITED = 1e9
@@ -67,7 +67,7 @@ def measure() -> list[dict[str, Any]]:
 
 def token(number: int) -> Token:
     """A token the benchmark server answers."""
-    return Token(f"key_{number}", Secret(f"token-{number}"), None, "us")
+    return Token(f"key_{number}", Secret(access_token(number)), None, "us")
 
 
 def settings(url: str) -> PollingSettings:

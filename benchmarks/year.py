@@ -15,6 +15,7 @@ import pyarrow as pa
 from sources.cronofy.calls.answers import Answer, Outcome
 from sources.cronofy.calls.polling import Poll
 from sources.cronofy.history.capture import Capture, Known
+from sources.cronofy.history.frames import to_arrow
 from sources.cronofy.history.payloads import CALENDAR, CONFERENCING, Payload, Profile, Record
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import USERINFO
@@ -62,7 +63,8 @@ class Year:
                 self._live(account)
                 capture.add(self._poll(account, began_at + number * BETWEEN_POLLS))
             load_id = f"{began_at.timestamp() + self._chance.random():.7f}"
-            yield {name: _table(name, capture.rows[name], load_id) for name in LOGS}
+            # nothing has a field without a column, so no name is made
+            yield {name: to_arrow(TABLES[name], capture.rows[name], load_id, {}, str) for name in LOGS}
 
     def _account(self, number: int) -> Account:
         token = Token(f"user_{100_000 + number}", Secret(secrets.token_hex(16)), None, "us")
@@ -102,9 +104,3 @@ class Year:
 
     def _hex(self, digits: int) -> str:
         return f"{self._chance.getrandbits(4 * digits):0{digits}x}"
-
-
-def _table(name: str, rows: list[dict[str, object]], load_id: str) -> pa.Table:
-    # content hashes and the like are of other tables
-    table = pa.Table.from_pylist(rows, schema=TABLES[name].schema)
-    return table.append_column("_dlt_load_id", pa.array([load_id] * table.num_rows, pa.string()))

@@ -30,7 +30,7 @@ API_TROUBLE_DAY, SCHEDULER_DOWN_DAYS = 16, (24, 26)
 
 
 class DemoClock(SystemClock):
-    """The sandbox's clock, strictly increasing as the real one is; waiting takes no time."""
+    """The sandbox's clock: a load takes no simulated time, on a slow machine either; nor does waiting."""
 
     def __init__(self, clock: MovableClock) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Demo:
         world = build_world(accounts=self.accounts, seed=self.seed, start=START, days=self.days + 1)
         tokens_file = self.directory / TOKENS
         world.write_tokens(tokens_file)
-        clock = MovableClock(START, running=True)
+        clock = MovableClock(START)
         pipeline = open_pipeline(
             "duckdb",
             credentials=str(self.directory / DATABASE),

@@ -272,7 +272,7 @@ class Load:
             run_id=new_run_id(self.clock),
             tokens=len(self.tokens),
             due=len(tasks),
-            stand_ins=(stand_ins := sum(len(tuple(task)) - 1 for task in tasks)),
+            stand_ins=(stand_ins := sum(len(task.stand_ins) for task in tasks)),
             fresh=len(self.tokens) - len(tasks) - stand_ins,
         )
         tally = Tally(result.run_id, self.on_progress)
@@ -314,10 +314,9 @@ class Load:
         finally:
             result.requests = conduct.budget.requests
             result.stopped_by = self.allowance.exhausted_by(self.clock.monotonic())
-            if conduct.refresher is not None:
-                conduct.refresher.finish()
-                result.lost_refresh_tokens = conduct.refresher.lost
             conduct.close()
+            if conduct.refresher is not None:
+                result.lost_refresh_tokens = conduct.refresher.lost
 
     def _load_package(self, feed: "Feed", size: int, tally: Tally, run_id: str) -> None:
         sweep = Sweep(

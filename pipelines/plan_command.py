@@ -47,13 +47,10 @@ class PlannedToken:
 
 
 @dataclass(frozen=True)
-class Preview:
-    """What a load would do; the keys of `plan --json`.
+class Reach:
+    """How far calls get.
 
     Attributes:
-        stand_ins: tokens that are polled only where another one of their account is refused.
-        fresh: tokens that are not due: their account was read less than `every_seconds` ago, or, where
-            `/v1/account` alone is read, less than a day ago.
         calls: requests that all due tokens take, retries and token refreshes aside.
         seconds: how long these take at least at the configured rate.
         reached_tokens: how many due tokens `max_requests` calls read in full.
@@ -64,82 +61,6 @@ class Preview:
         longest_wait_sweeps: what the order promises: every token's turn comes within that many times
             `tokens` polls.
     """
-
-    at: datetime
-    order: str
-    every_seconds: float
-    endpoints: tuple[str, ...]
-    tokens: int
-    due: int
-    fresh: int
-    stand_ins: int
-    never_polled: int
-    failing: int
-    calls: int
-    requests_per_second: float
-    requests_per_minute: float
-    seconds: float
-    max_requests: int | None
-    reached_tokens: int
-    reached_calls: int
-    reached_seconds: float
-    runs: int
-    seconds_to_poll_all: float
-    longest_wait_sweeps: int
-    first: list[PlannedToken]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
-
-
-def preview_load(
-    pipeline: dlt.Pipeline,
-    settings: PollingSettings,
-    tokens: Sequence[Token],
-    options: LoadOptions,
-    now: datetime,
-    limit: int,
-) -> Preview:
-    """What a load with these options would do now; reads the warehouse and nothing else."""
-    evidence, hazards = _read(pipeline, options, now)
-    due = due_tokens(tokens, evidence, now, options.endpoints, options.every)
-    places = list(order_by(hazards)(due, now))
-    reach = Reach.of([len(each.due.task.endpoints) for each in places], settings, options)
-    return Preview(
-        at=now,
-        order=options.order,
-        every_seconds=options.every.total_seconds(),
-        endpoints=tuple(options.endpoints),
-        tokens=len(tokens),
-        due=len(due),
-        stand_ins=(stand_ins := sum(len(tuple(each.task)) - 1 for each in due)),
-        fresh=len(tokens) - len(due) - stand_ins,
-        never_polled=sum(each.waits_since is None for each in due),
-        failing=sum(not each.task.was_well for each in due),
-        requests_per_second=settings.requests_per_second,
-        requests_per_minute=settings.requests_per_minute,
-        max_requests=options.max_requests,
-        **asdict(reach),
-        first=[_planned(number, place, hazards, now) for number, place in enumerate(places[:limit], start=1)],
-    )
-
-
-def _read(
-    pipeline: dlt.Pipeline, options: LoadOptions, now: datetime
-) -> tuple[Mapping[str, Evidence], Hazards | None]:
-    """What the warehouse knows, as far as the order asks for it."""
-    path = duckdb_file(pipeline)
-    if path is not None and not path.exists():  # opening it would create it
-        return {}, Hazards(Histories()) if options.order == HAZARD else None
-    knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
-    with knowledge.connected():
-        return knowledge.evidence(), learned_hazards(options.order, knowledge, now)
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How far calls get; see `Preview`."""
 
     calls: int
     seconds: float
@@ -169,6 +90,80 @@ class Reach:
             seconds_to_poll_all=(runs - 1) * max(options.every.total_seconds(), run_seconds) + run_seconds,
             longest_wait_sweeps=sweeps,
         )
+
+
+@dataclass(frozen=True)
+class Preview(Reach):
+    """What a load would do; the keys of `plan --json`.
+
+    Attributes:
+        stand_ins: tokens that are polled only where another one of their account is refused.
+        fresh: tokens that are not due: their account was read less than `every_seconds` ago, or, where
+            `/v1/account` alone is read, less than a day ago.
+    """
+
+    at: datetime
+    order: str
+    every_seconds: float
+    endpoints: tuple[str, ...]
+    tokens: int
+    due: int
+    fresh: int
+    stand_ins: int
+    never_polled: int
+    failing: int
+    requests_per_second: float
+    requests_per_minute: float
+    max_requests: int | None
+    first: list[PlannedToken]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def preview_load(
+    pipeline: dlt.Pipeline,
+    settings: PollingSettings,
+    tokens: Sequence[Token],
+    options: LoadOptions,
+    now: datetime,
+    limit: int,
+) -> Preview:
+    """What a load with these options would do now; reads the warehouse and nothing else."""
+    evidence, hazards = _read(pipeline, options, now)
+    due = due_tokens(tokens, evidence, now, options.endpoints, options.every)
+    places = list(order_by(hazards)(due, now))
+    reach = Reach.of([len(each.due.task.endpoints) for each in places], settings, options)
+    return Preview(
+        at=now,
+        order=options.order,
+        every_seconds=options.every.total_seconds(),
+        endpoints=tuple(options.endpoints),
+        tokens=len(tokens),
+        due=len(due),
+        stand_ins=(stand_ins := sum(len(each.task.stand_ins) for each in due)),
+        fresh=len(tokens) - len(due) - stand_ins,
+        never_polled=sum(each.waits_since is None for each in due),
+        failing=sum(not each.task.was_well for each in due),
+        requests_per_second=settings.requests_per_second,
+        requests_per_minute=settings.requests_per_minute,
+        max_requests=options.max_requests,
+        **asdict(reach),
+        first=[_planned(number, place, hazards, now) for number, place in enumerate(places[:limit], start=1)],
+    )
+
+
+def _read(
+    pipeline: dlt.Pipeline, options: LoadOptions, now: datetime
+) -> tuple[Mapping[str, Evidence], Hazards | None]:
+    """What the warehouse knows, as far as the order asks for it."""
+    path = duckdb_file(pipeline)
+    if path is not None and not path.exists():  # opening it would create it
+        return {}, Hazards(Histories()) if options.order == HAZARD else None
+    knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
+    with knowledge.connected():
+        return knowledge.evidence(), learned_hazards(options.order, knowledge, now)
 
 
 def least_seconds(calls: int, per_second: float, per_minute: float) -> float:

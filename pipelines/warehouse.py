@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -182,17 +182,17 @@ def refresh_views(pipeline: dlt.Pipeline, hold_seconds: float, *, anew: bool = T
 @contextmanager
 def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
     """Keep a DuckDB file open while dlt opens and closes it a dozen times, which is then nearly free."""
-    path = duckdb_file(pipeline)
-    if path is None or not path.exists():
+    with sql_client(pipeline) if _is_duckdb(pipeline) else nullcontext():
         yield
-        return
-    with sql_client(pipeline):
-        yield
+
+
+def _is_duckdb(pipeline: dlt.Pipeline) -> bool:
+    return isinstance(pipeline.destination, dlt.destinations.duckdb)
 
 
 def duckdb_file(pipeline: dlt.Pipeline) -> Path | None:
     """The DuckDB file of the pipeline, without opening it; None for another warehouse."""
-    if not isinstance(pipeline.destination, dlt.destinations.duckdb):
+    if not _is_duckdb(pipeline):
         return None
     credentials = pipeline.sql_client().credentials
     return Path(str(credentials.database))

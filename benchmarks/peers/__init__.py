@@ -14,7 +14,6 @@ server itself can do. `CRONOFY_BENCHMARK_SCALE=0.1` makes it all ten times small
 fast.
 """
 
-import csv
 import os
 import tempfile
 from collections.abc import Callable
@@ -23,10 +22,10 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
-from ..server import serving
+from ..server import serving, write_tokens
 from .contenders import Command, Contender, Job, contenders
 from .runs import ContenderError, Run, run
-from .server import PROFILES, IdentityAnswering, access_token, ceiling
+from .server import PROFILES, IdentityAnswering, ceiling
 
 SCALE = float(os.environ.get("CRONOFY_BENCHMARK_SCALE", "1"))
 FEW_TOKENS = 10
@@ -97,7 +96,7 @@ class Bench:
         self.runs += 1
         folder = self.directory / str(self.runs)
         folder.mkdir()
-        job = Job(self.url, _tokens_file(folder, tokens), folder)
+        job = Job(self.url, write_tokens(folder / "tokens.csv", tokens), folder)
         before = self.answered.value
         found = run(contender.name, command(job), job)
         calls = self.answered.value - before
@@ -114,13 +113,3 @@ def _check(contender: Contender, found: Run, tokens: int, calls: int) -> None:
     loaded = {table: found.rows[table] for table in expected}
     if loaded != expected or calls != contender.calls * tokens:
         raise ContenderError(f"{contender.name}: {calls} calls, {loaded} rows instead of {expected}")
-
-
-def _tokens_file(folder: Path, tokens: int) -> Path:
-    """The token store, as all contenders read it."""
-    file = folder / "tokens.csv"
-    with file.open("w", newline="") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(["key", "access_token", "refresh_token", "data_center"])
-        writer.writerows([f"key_{number}", access_token(number), "", "us"] for number in range(tokens))
-    return file

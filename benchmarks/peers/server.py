@@ -9,7 +9,7 @@ from multiprocessing.sharedctypes import Synchronized
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from ..server import HEAD, Answering, userinfo
+from ..server import HEAD, Answering, access_token, userinfo
 
 PROFILES = 2  # of each account
 CONNECTIONS = 64
@@ -50,11 +50,6 @@ class IdentityAnswering(Answering):
             answer = self.answers.get((asked[1], asked[2])) if asked else None
             self._answered.value += 1  # first: who has the answer may look how many there were
             self._transport.write(answer or NOT_FOUND)
-
-
-def access_token(number: int) -> str:
-    """The access token of an account of the benchmark server."""
-    return f"token-{number}"
 
 
 def ceiling(url: str, calls: int) -> float:

@@ -119,12 +119,12 @@ def due_tokens(
         was_well = seen.last_attempt_at == seen.last_ok_at
         shared = was_well and seen.account_id is not None and not alone
         account = (token.data_center, seen.account_id) if shared else token.key
-        task_endpoints = with_account if _account_due(seen, now) else without
+        account_due = _account_due(seen, now)
+        task_endpoints = with_account if account_due else without
         if not (alone or _is_due(seen.last_ok_at, now, every)):
             fresh.add(account)
         elif task_endpoints:
-            may_ask = seen.account_id is None and _account_due(seen, now)
-            order = calling_order(task_endpoints, ask_account=may_ask)
+            order = calling_order(task_endpoints, ask_account=account_due and seen.account_id is None)
             task = PollTask(token, order, seen.account_id, was_well)
             found = DueToken(task, _seniority(seen, alone=alone))
             if due.setdefault(account, found) is not found:

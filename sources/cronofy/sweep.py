@@ -84,8 +84,6 @@ class Sweep:
                 async for rows in self._capture_all(feed, knowledge, tables):
                     yield rows
         finally:
-            if conduct.refresher is not None:
-                conduct.refresher.finish()
             conduct.close()
 
     async def _capture_all(self, feed: "Feed", knowledge: Knowledge, tables: set[str]) -> AsyncIterator[Rows]:

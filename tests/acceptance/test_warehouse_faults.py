@@ -122,6 +122,8 @@ def stopped_when(
         assert time.monotonic() < deadline
         time.sleep(0.0005)
     process.send_signal(signal.SIGSTOP)
+    # the signal arrives in its own time; until then files come and go
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     return process
 
 

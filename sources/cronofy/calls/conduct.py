@@ -23,7 +23,7 @@ class Conduct:
 
     Attributes:
         refresher: None where access tokens are not refreshed.
-        shared: None where this process has the limits to itself; to be closed with the run.
+        shared: None where this process has the limits to itself.
     """
 
     budget: RequestBudget
@@ -34,7 +34,9 @@ class Conduct:
     shared: SharedSlots | None = None
 
     def close(self) -> None:
-        """Leave the place where the processes of the application meet."""
+        """The run is over: bring refreshes to their end, leave the place where processes meet."""
+        if self.refresher is not None:
+            self.refresher.finish()
         if self.shared is not None:
             self.shared.close()
 

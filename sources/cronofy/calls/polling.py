@@ -16,9 +16,8 @@ from .answers import MAX_BODY_BYTES, TROUBLES, Answer, Outcome, skipped
 from .conduct import Conduct
 from .places import MAX_OPEN
 
-if (
-    TYPE_CHECKING
-):  # what sends requests takes a while to import, and is not needed to tell that nothing is due
+# what sends requests takes a while to import, and to tell that nothing is due does not need it
+if TYPE_CHECKING:
     from .client import CronofyClient
 
 # a parsed body takes some ten times its bytes; a batch of large ones is cut short
@@ -53,6 +52,11 @@ class PollTask:
         while task is not None:
             yield task
             task = task.instead
+
+    @property
+    def stand_ins(self) -> tuple[str, ...]:
+        """Keys of the tokens that may be polled instead."""
+        return tuple(each.token.key for each in self.instead or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +232,7 @@ class Poller:
         """Add one poll to the answered ones; returns the account as far as it is known now."""
         poll = interpret(task.token, endpoint, answer, account_id, self._personal_data)
         if task.instead is not None and poll.account_id == task.account_id:
-            poll = replace(poll, stand_ins=tuple(each.token.key for each in task.instead))
+            poll = replace(poll, stand_ins=task.stand_ins)
         self._answered.append(poll)
         self._answered_bytes += poll.body_bytes
         self._on_poll(poll)
