@@ -7,7 +7,7 @@ export RUNTIME__DLTHUB_TELEMETRY := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --only-binary :all:
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
+	--generate-hashes --no-strip-extras --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo lint format test test-lowest campaign leaks audit bench lock clean
