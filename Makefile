@@ -7,7 +7,7 @@ export RUNTIME__DLTHUB_TELEMETRY := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --only-binary :all:
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 \
-	--generate-hashes --no-strip-extras --no-emit-index-url --no-annotate --no-header --quiet
+	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo lint format test test-lowest campaign leaks audit bench lock clean
@@ -25,6 +25,11 @@ $(VENV)/.installed: requirements-build.lock requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(VENV)-dbt/.installed: requirements-dbt.lock
+	$(PYTHON) -m venv --clear $(VENV)-dbt
+	$(VENV)-dbt/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-dbt.lock
+	@touch $@
+
 demo: setup ## weeks of simulated history into DuckDB, then the health summary
 	$(BIN)/dlt-cronofy demo $(DEMO_ARGS)
 
@@ -37,7 +42,7 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: setup ## the whole test suite
+test: setup $(VENV)-dbt/.installed ## the whole test suite
 	$(BIN)/pytest
 
 test-lowest: setup ## the suite with the lowest versions pyproject.toml claims to work with
@@ -63,8 +68,9 @@ lock: setup ## resolve pyproject.toml anew into the lock files
 	$(COMPILE) pyproject.toml --group dev -o requirements.lock $(LOCK_ARGS)
 	$(COMPILE) --group build --constraint requirements.lock -o requirements-build.lock
 	$(COMPILE) --group audit -o requirements-audit.lock
+	$(COMPILE) --group dbt --no-strip-extras -o requirements-dbt.lock
 	$(COMPILE) benchmarks/peers/airbyte.in -o benchmarks/peers/airbyte.lock
 	$(COMPILE) benchmarks/peers/singer.in -o benchmarks/peers/singer.lock
 
 clean: ## remove the environment and what runs left behind
-	rm -rf $(VENV) .venv-lowest .venv-audit .venv-peers demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .venv-audit .venv-peers .venv-dbt demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
