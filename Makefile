@@ -10,10 +10,10 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint format test test-lowest campaign leaks audit bench lock clean
+.PHONY: help setup demo notebook notebook-ipynb docs browser lint format test test-lowest campaign leaks audit bench lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed ## build .venv from the lock file
 
@@ -33,6 +33,12 @@ $(VENV)-dbt/.installed: requirements-dbt.lock
 demo: setup ## weeks of simulated history into DuckDB, then the health summary
 	$(BIN)/dlt-cronofy demo $(DEMO_ARGS)
 
+notebook: setup ## the notebook as an app in the browser
+	$(BIN)/marimo run notebooks/connection_health.py
+
+notebook-ipynb: setup ## the notebook, executed, for Jupyter: connection_health.ipynb
+	$(BIN)/python -m pipelines.report.jupyter notebooks/connection_health.py connection_health.ipynb
+
 lint: setup ## ruff (lint and format) and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,10 +48,16 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: setup ## the documentation as a site in site/, which opens from disk
+	$(BIN)/mkdocs build --quiet --strict --site-dir site
+
+browser: ## Chromium in .browser, for the tests of the report, where the machine has none
+	@.ci/browser
+
 test: setup $(VENV)-dbt/.installed ## the whole test suite
 	$(BIN)/pytest
 
-test-lowest: setup ## the suite with the lowest versions pyproject.toml claims to work with
+test-lowest: setup $(VENV)-dbt/.installed ## the suite with the lowest versions pyproject.toml claims to work with
 	$(BIN)/uv venv --quiet --clear .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable . --group dev
 	.venv-lowest/bin/python -m pytest
@@ -66,6 +78,8 @@ bench: setup ## ratios against a bare loop, peak memory
 
 lock: setup ## resolve pyproject.toml anew into the lock files
 	$(COMPILE) pyproject.toml --group dev -o requirements.lock $(LOCK_ARGS)
+	$(COMPILE) pyproject.toml --extra postgres --extra sql --extra shared --constraint requirements.lock \
+		-o pipelines/scheduling/requirements.lock
 	$(COMPILE) --group build --constraint requirements.lock -o requirements-build.lock
 	$(COMPILE) --group audit -o requirements-audit.lock
 	$(COMPILE) --group dbt --no-strip-extras -o requirements-dbt.lock
@@ -73,4 +87,4 @@ lock: setup ## resolve pyproject.toml anew into the lock files
 	$(COMPILE) benchmarks/peers/singer.in -o benchmarks/peers/singer.lock
 
 clean: ## remove the environment and what runs left behind
-	rm -rf $(VENV) .venv-lowest .venv-audit .venv-peers .venv-dbt demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .browser site .venv-lowest .venv-audit .venv-peers .venv-dbt demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

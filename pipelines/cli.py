@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -152,6 +152,7 @@ def load(
     from sources.cronofy.settings import check_endpoints
     from sources.cronofy.tokens import in_data_centers
 
+    from .alerts import configured_alerts
     from .load import Load, LoadOptions, configured_store, read_settings
     from .signals import run_interruptibly
     from .summary import print_load
@@ -168,9 +169,19 @@ def load(
     configuration, settings = read_settings()
     store = configured_store(configuration)
     tokens = in_data_centers(store.read(), settings.data_center)
+    alerts = configured_alerts()
     pipeline = open_pipeline(destination, dataset)
     with one_at_a_time(Path(pipeline.pipelines_dir)), progress("polling", "tokens") as (set_total, set_done):
-        work = Load(pipeline, settings, tokens, options, on_plan=set_total, on_progress=set_done, store=store)
+        work = Load(
+            pipeline,
+            settings,
+            tokens,
+            options,
+            on_plan=set_total,
+            on_progress=set_done,
+            store=store,
+            alerts=alerts,
+        )
         result = run_interruptibly(work.run, work.stop)
     if as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
@@ -283,6 +294,63 @@ def status(as_json: bool, destination: str | None, dataset: str | None) -> None:
         click.echo(json.dumps(health.as_dict(), default=_as_json, indent=2))
     else:
         print_status(result_console(), health)
+
+
+class Since(click.ParamType["datetime | timedelta"]):
+    """7d, or 2026-01-31."""
+
+    name = "age or time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> "datetime | timedelta":
+        """A time in UTC or a timedelta, or a usage error."""
+        from .report_command import parse_since
+
+        if isinstance(value, (datetime, timedelta)):
+            return value
+        try:
+            return parse_since(value)
+        except ValueError as error:
+            self.fail(f"{error}, or a time such as 2026-01-31T06:00", param, ctx)
+
+
+@cli.command()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="health.html",
+    show_default=True,
+    help="The file. An earlier report in it is replaced, and the new one tells what changed since then.",
+)
+@click.option(
+    "--since",
+    type=Since(),
+    help="Tell what changed since then: 7d before the newest poll, or 2026-01-31."
+    "  [default: the last report, else 7d]",
+)
+@click.option("--anonymous", is_flag=True, help="Leave out names, e-mail addresses and relink links.")
+@destination_options
+@reports_errors
+def report(
+    output: Path,
+    since: "datetime | timedelta | None",
+    anonymous: bool,  # noqa: FBT001
+    destination: str | None,
+    dataset: str | None,
+) -> None:
+    """Write the health report: one HTML file that opens offline.
+
+    Who must relink, what changed, how the providers do, and what is unknown. It holds what the tables hold of
+    people, with relink links; --anonymous leaves that out. Exit status: 0 written, 1 the warehouse cannot be
+    read, 2 bad configuration or usage.
+    """
+    from .report_command import summary_line, write_report
+    from .warehouse import open_pipeline
+
+    made = write_report(open_pipeline(destination, dataset), output, since, anonymous=anonymous)
+    click.echo(summary_line(made, output))
 
 
 def _as_json(value: Any) -> Any:
@@ -458,10 +526,12 @@ def check() -> None:
     """
     from sources.cronofy.tokens import in_data_centers
 
+    from .alerts import configured_alerts
     from .check import check_calls, check_lines
     from .load import configured_store, read_settings
 
     configuration, settings = read_settings()
+    configured_alerts()
     tokens = in_data_centers(configured_store(configuration).read(), settings.data_center)
     click.echo(f"{len(tokens)} token{'' if len(tokens) == 1 else 's'}, each with a key of its own")
     checked = check_calls(settings, tokens)

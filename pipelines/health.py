@@ -1,6 +1,6 @@
 """Connection health, read from the views: the figures of the summary and of `status`."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +34,15 @@ class Health:
     def as_dict(self) -> dict[str, Any]:
         """For `--json`: times as ISO 8601, everything else as it is."""
         return asdict(self)
+
+
+PERSONAL = ("email", "name", "profile_name", "relink_url")
+
+
+def without_personal_data(health: Health) -> Health:
+    """The same figures; of people only their ids."""
+    nobody: Row = dict.fromkeys(PERSONAL)
+    return replace(health, open_outages=[{**row, **nobody} for row in health.open_outages])
 
 
 def read_health(client: Client) -> Health:
@@ -97,9 +106,10 @@ PROVIDERS = """
 """
 
 OPEN_OUTAGES = """
-    SELECT n.email, n.name, n.token_keys, COALESCE(n.provider_service, n.provider_name) AS provider,
-           n.profile_type, n.profile_name,
-           o.started_after, n.first_seen_at, n.last_seen_at, n.days_down, n.evidence_age_seconds, n.relink_url
+    SELECT n.account_id, n.email, n.name, n.token_keys,
+           COALESCE(n.provider_service, n.provider_name) AS provider, n.profile_type, n.profile_name,
+           o.started_after, n.first_seen_at, n.last_seen_at, n.days_down, n.evidence_age_seconds,
+           n.relink_url
     FROM {needs_relink} n
     INNER JOIN {outages} o
         ON n.account_id = o.account_id AND n.profile_type = o.profile_type AND n.profile_id = o.profile_id

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from sources.cronofy.calls.feed import Feed
     from sources.cronofy.calls.refresh import Refresher
 
+    from .alerts import Alerts
+
 logger = logging.getLogger("dlt_cronofy")
 
 # a container is given 30 s between SIGTERM and SIGKILL; loading what was polled takes some of them
@@ -77,6 +79,7 @@ class LoadResult:
         due: tokens to be polled.
         stand_ins: tokens that were polled only where another one of their account was refused.
         fresh: tokens whose account was read less than `every` ago.
+        alerted: newly opened outages somebody was told of; None where alerts are off.
     """
 
     run_id: str
@@ -97,6 +100,7 @@ class LoadResult:
     finished_packages: list[str] = field(default_factory=list)
     quarantined_packages: list[str] = field(default_factory=list)
     lost_refresh_tokens: list[str] = field(default_factory=list)
+    alerted: int | None = None
     stopped_by: str | None = None
     seconds: float = 0.0
 
@@ -242,6 +246,8 @@ class Load:
     on_progress: Callable[[int], None] = lambda _: None
     store: TokenStore | None = None
     """where refreshed tokens are written back; without it nothing is refreshed"""
+    alerts: "Alerts | None" = None
+    """who is told of newly opened outages, which the views tell"""
     allowance: Allowance = field(init=False)
 
     def __post_init__(self) -> None:
@@ -281,7 +287,13 @@ class Load:
             refresh_views(self.pipeline, self.settings.hold.total_seconds(), anew=False)
             self._checkpoint()
         forget_loaded(self.pipeline)
-        return self._conclude(result, tally, settled, time.monotonic() - started)
+        self._conclude(result, tally, settled, time.monotonic() - started)
+        if self.alerts is not None:
+            news = result.polls or settled.finished
+            result.alerted = (
+                self.alerts.send_opened(self.pipeline, result.run_id, settled.finished) if news else 0
+            )
+        return result
 
     def _plan(self) -> list[PollTask]:
         knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
@@ -363,7 +375,7 @@ class Load:
             self.settings, self.store, self.tokens, Path(self.pipeline.pipelines_dir), self.clock
         )
 
-    def _conclude(self, result: LoadResult, tally: Tally, settled: Settled, seconds: float) -> LoadResult:
+    def _conclude(self, result: LoadResult, tally: Tally, settled: Settled, seconds: float) -> None:
         result.destination = location(self.pipeline)
         result.dataset = self.pipeline.dataset_name or ""
         result.polled_tokens = tally.polled_tokens
@@ -378,7 +390,6 @@ class Load:
         result.seconds = round(seconds, 2)
         if result.due <= result.polled_tokens + result.skipped_tokens:
             result.stopped_by = None
-        return result
 
 
 def package_polls(requests_per_minute: float) -> int:

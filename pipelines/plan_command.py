@@ -22,8 +22,8 @@ from sources.cronofy.settings import ACCOUNT, PollingSettings
 from sources.cronofy.tokens import Token
 
 from .load import LoadOptions, learned_hazards
-from .summary import duration
 from .warehouse import duckdb_file
+from .wording import duration
 
 HAZARD_DAYS = 30
 SECONDS_PER_DAY = 86_400.0

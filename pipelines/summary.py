@@ -11,12 +11,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sources.cronofy.history.privacy import PREFIX, PROTECTED
-
 from .console import program
 from .health import Health
 from .load import LoadResult
 from .warehouse import Row
+from .wording import ADVICE, count, digest_shortened, duration, instant, percent
 
 if TYPE_CHECKING:
     from .demo import DemoResult
@@ -24,22 +23,6 @@ if TYPE_CHECKING:
 SECONDS_PER_DAY = 86_400
 SHOWN_OUTAGES, SHOWN_TOKENS = 8, 8
 WIDEST = 10_000
-SHOWN_DIGEST = len(PREFIX) + 8
-
-# what an outcome means for the person who has to act
-ADVICE = {
-    "token_rejected": "authorize again",
-    "grant_revoked": "authorize again",
-    "forbidden": "authorize again, with more scope",
-    "plan_required": "the Cronofy plan lacks this",
-    "provider_locked": "provider credentials missing",
-    "rate_limited": "tried again next load",
-    "server_error": "tried again next load",
-    "timeout": "tried again next load",
-    "network_error": "tried again next load",
-    "bad_payload": "not the documented answer",
-    "skipped": "not tried",
-}
 
 QUERIES = {
     "who has been down longest, and where do they relink?": """\
@@ -77,8 +60,8 @@ def print_load(console: Console, result: LoadResult) -> None:
             f"Nothing is due: all {result.tokens} tokens were polled successfully a short while ago"
         )
     console.print(
-        f"Polled {result.polled_tokens} of {_count(result.due, 'due token')} ({result.tokens} in the store)"
-        f" with {_count(result.requests, 'request')} in {result.seconds:.1f} s"
+        f"Polled {result.polled_tokens} of {count(result.due, 'due token')} ({result.tokens} in the store)"
+        f" with {count(result.requests, 'request')} in {result.seconds:.1f} s"
     )
     if result.outcomes:
         console.print(f"  outcomes  {_listed(result.outcomes)}")
@@ -87,12 +70,12 @@ def print_load(console: Console, result: LoadResult) -> None:
     if result.stopped_by:
         left = result.due - result.polled_tokens - result.skipped_tokens
         reason = STOPPED_BY.get(result.stopped_by, result.stopped_by)
-        console.print(f"  stopped by {reason}; {_count(left, 'token')} wait for the next run")
+        console.print(f"  stopped by {reason}; {count(left, 'token')} wait for the next run")
     if result.stand_ins:
-        stand_ins = _count(result.stand_ins, "token")
+        stand_ins = count(result.stand_ins, "token")
         console.print(f"  stand-ins {stand_ins} of accounts that were to be read with another one")
     if result.skipped_tokens:
-        console.print(f"  skipped   {_count(result.skipped_tokens, 'token')}, first in the next run")
+        console.print(f"  skipped   {count(result.skipped_tokens, 'token')}, first in the next run")
     if result.lost_refresh_tokens:
         console.print(f"  refresh tokens lost, authorize again: {', '.join(result.lost_refresh_tokens)}")
     console.print(
@@ -137,23 +120,23 @@ def health_parts(health: Health) -> list[RenderableType]:
 def _headline(health: Health) -> RenderableType:
     connected, down, unknown = (health.states.get(key, 0) for key in ("connected", "disconnected", "unknown"))
     profiles = (
-        f"{_count(connected + down + unknown, 'profile')} of {_count(health.accounts, 'account')},"
-        f" as of {_instant(health.as_of)}: [green]{connected} connected[/],"
+        f"{count(connected + down + unknown, 'profile')} of {count(health.accounts, 'account')},"
+        f" as of {instant(health.as_of)}: [green]{connected} connected[/],"
         f" [red]{down} disconnected[/], [yellow]{unknown} unknown[/]"
     )
     uptime = (
-        f"Uptime {_percent(health.uptime)} since {_instant(health.since)};"
-        f" {_percent(health.coverage)} of that time was observed, the rest is unknown, not down"
+        f"Uptime {percent(health.uptime)} since {instant(health.since)};"
+        f" {percent(health.coverage)} of that time was observed, the rest is unknown, not down"
     )
     ended, median = health.ended, health.median_seconds_to_relink
     outages = (
-        f"{_count(sum(ended.values()), 'outage')}: {ended.get('relinked', 0)} relinked,"
+        f"{count(sum(ended.values()), 'outage')}: {ended.get('relinked', 0)} relinked,"
         f" {ended.get('removed', 0)} ended by removal, {ended.get('open', 0)} still open"
         + (f"; half are relinked within {duration(median)}" if median is not None else "")
     )
     evidence = (
-        f"The oldest reading of a token is of {_instant(health.oldest_evidence_at)};"
-        f" {_count(health.never_read_tokens, 'token')} could never be read"
+        f"The oldest reading of a token is of {instant(health.oldest_evidence_at)};"
+        f" {count(health.never_read_tokens, 'token')} could never be read"
     )
     lines = [profiles, uptime, outages, evidence]
     return Panel(
@@ -171,7 +154,7 @@ def _provider_table(health: Health) -> Table:
             table,
             row["provider"],
             str(row["profiles"]),
-            _percent(row["uptime"]),
+            percent(row["uptime"]),
             str(row["outages"]),
             str(row["open_outages"]),
             duration(row["median_seconds_to_relink"]),
@@ -192,9 +175,9 @@ def _outage_table(health: Health) -> Table:
     for row in shown:
         _add_row(
             table,
-            _digest_shortened(row["email"] or row["name"]) or row["token_keys"],
+            digest_shortened(row["email"] or row["name"]) or row["token_keys"],
             row["provider"] or row["profile_type"],
-            "" if row["profile_name"] == row["email"] else _digest_shortened(row["profile_name"]),
+            "" if row["profile_name"] == row["email"] else digest_shortened(row["profile_name"]),
             _down_since(row),
             duration(float(row["days_down"]) * SECONDS_PER_DAY),
         )
@@ -216,8 +199,8 @@ def _token_table(health: Health) -> Table:
             table,
             row["token_key"],
             row["last_outcome"],
-            _instant(row["failing_since"]),
-            _instant(row["last_ok_at"]),
+            instant(row["failing_since"]),
+            instant(row["last_ok_at"]),
             ADVICE.get(row["last_outcome"], ""),
         )
     return table
@@ -245,11 +228,6 @@ def print_rows(console: Console, rows: list[Row]) -> None:
             console.print(f"  {name}: {_cell(value)}", soft_wrap=True, markup=False)
 
 
-def _digest_shortened(text: str | None) -> str | None:
-    """A personal text as stored; of a digest enough to find it by."""
-    return f"{text[:SHOWN_DIGEST]}…" if text and PROTECTED.fullmatch(text) else text
-
-
 def _add_row(table: Table, *cells: str | None) -> None:
     # as text: a name like "[bold]" is a name, not markup
     table.add_row(*(Text(cell or "") for cell in cells))
@@ -272,35 +250,12 @@ def _table(title: str) -> Table:
 
 def _down_since(row: Row) -> str:
     # an outage that was open at the first look began at an unknown time before it
-    return ("" if row["started_after"] else "before ") + _instant(row["first_seen_at"])
+    return ("" if row["started_after"] else "before ") + instant(row["first_seen_at"])
 
 
 def _of(shown: int, total: int, noun: str) -> str:
-    return _count(total, noun) if shown == total else f"{shown} of {_count(total, noun)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return count(total, noun) if shown == total else f"{shown} of {count(total, noun)}"
 
 
 def _listed(counts: dict[str, int]) -> str:
     return " · ".join(f"{name} {count}" for name, count in counts.items())
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
-def _instant(moment: datetime | None) -> str:
-    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
-
-
-def duration(seconds: float | None) -> str:
-    """A duration in the two largest units that matter: `3 d 4 h`, `25 min`."""
-    if seconds is None:
-        return "–"
-    minutes = round(seconds / 60)
-    days, hours = divmod(minutes // 60, 24)
-    if days:
-        return f"{days} d {hours} h" if days < 10 else f"{days} d"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

@@ -99,12 +99,70 @@ def render(view: str, dialect: str, hold_seconds: float, dataset: str) -> str:
     """
     if hold_seconds <= 0:
         raise ValueError("hold_seconds must be positive")
-    query: exp.Expr = sqlglot.parse_one(source(view), dialect=_SOURCE_DIALECT)
-    _qualify_tables(query, exp.to_table(dataset, dialect=dialect), dialect)
     hold_us = exp.Literal.number(round(hold_seconds * 1_000_000))
+    return translate(view, dialect, hold_us, _qualifier(dialect, dataset))
+
+
+def translate(view: str, dialect: str, hold_us: exp.Expr, name: Callable[[exp.Table], None]) -> str:
+    """The view's query in a dialect, with its tables named as the caller likes.
+
+    Args:
+        view: One of `VIEWS`.
+        dialect: A sqlglot dialect, such as `duckdb` or `postgres`.
+        hold_us: What stands for `hold` in microseconds.
+        name: Changes a table or view that the query reads, each time it is read.
+    """
+    query: exp.Expr = sqlglot.parse_one(source(view), dialect=_SOURCE_DIALECT)
     query = query.transform(lambda node: hold_us.copy() if isinstance(node, exp.Placeholder) else node)
+    return _in_dialect(query, dialect, name)
+
+
+def translate_query(sql: str, dialect: str, dataset: str) -> str:
+    """Any query on tables and views, written as the sources are, for a destination.
+
+    Args:
+        sql: One query in DuckDB SQL restricted to what travels, its tables by their bare names.
+        dialect: As for `render`.
+        dataset: As for `render`.
+    """
+    return _in_dialect(sqlglot.parse_one(sql, dialect=_SOURCE_DIALECT), dialect, _qualifier(dialect, dataset))
+
+
+def _in_dialect(query: exp.Expr, dialect: str, name: Callable[[exp.Table], None]) -> str:
+    for table in _tables_read(query):
+        name(table)
     query = query.transform(_translate, dialect)
     return query.sql(dialect=dialect, pretty=True, comments=False)
+
+
+def _qualifier(dialect: str, dataset: str) -> Callable[[exp.Table], None]:
+    schema = exp.to_table(dataset, dialect=dialect)
+
+    def qualify(table: exp.Table) -> None:
+        if dialect in _BOUND_TO_OWN_SCHEMA:
+            return
+        table.set("db", schema.this.copy())
+        table.set("catalog", schema.args["db"].copy() if schema.args.get("db") else None)
+
+    return qualify
+
+
+def restricted(view: str, relation: str, condition: str) -> str:
+    """The view's query over a part of what it reads, in the dialect of the sources.
+
+    Args:
+        view: One of `VIEWS`.
+        relation: A table or view that it reads.
+        condition: SQL that holds for the rows of it that count.
+    """
+    query: exp.Expr = sqlglot.parse_one(source(view), dialect=_SOURCE_DIALECT)
+    part = exp.select("*").from_(relation).where(condition, dialect=_SOURCE_DIALECT)
+    found = [table for table in query.find_all(exp.Table) if table.name == relation]
+    if not found:
+        raise ValueError(f"{view} does not read {relation}")
+    for table in found:
+        table.replace(part.subquery(table.alias_or_name))
+    return query.sql(dialect=_SOURCE_DIALECT, comments=False)
 
 
 def create_views(
@@ -189,17 +247,12 @@ def _qualified(view: str, dialect: str, dataset: str) -> str:
     return exp.table_(view, db=schema.this, catalog=schema.args.get("db")).sql(dialect=dialect)
 
 
-def _qualify_tables(query: exp.Expr, schema: exp.Table, dialect: str) -> None:
+def _tables_read(query: exp.Expr) -> list[exp.Table]:
     ctes = {cte.alias for cte in query.find_all(exp.CTE)}
-    for table in query.find_all(exp.Table):
-        if table.name in ctes:
-            continue
-        if table.name not in VIEWS + TABLES:
-            raise ValueError(f"unknown table {table.name}")
-        if dialect in _BOUND_TO_OWN_SCHEMA:
-            continue
-        table.set("db", schema.this.copy())
-        table.set("catalog", schema.args["db"].copy() if schema.args.get("db") else None)
+    tables = [table for table in query.find_all(exp.Table) if table.name not in ctes]
+    if unknown := {table.name for table in tables} - {*VIEWS, *TABLES}:
+        raise ValueError(f"unknown tables {', '.join(sorted(unknown))}")
+    return tables
 
 
 def _translate(node: exp.Expr, dialect: str) -> exp.Expr:

@@ -10,6 +10,7 @@ from dlt.common.configuration import configspec
 from dlt.common.configuration.specs import BaseConfiguration, CredentialsConfiguration
 from dlt.common.typing import SecretSentinel, TSecretStrValue
 
+from .calls.places import MAX_OPEN
 from .durations import parse_duration
 from .errors import ConfigurationError
 from .history.privacy import KEEP, PersonalData
@@ -121,7 +122,11 @@ class ClientCredentials:
 
 @dataclass(frozen=True, slots=True)
 class PollingSettings:
-    """How to poll, checked. Times in seconds."""
+    """How to poll, checked. Times in seconds.
+
+    Attributes:
+        max_open: polls under way at once. Not configured; a simulation may want one after the other.
+    """
 
     data_center: str = "us"
     base_url: str | None = None
@@ -133,6 +138,7 @@ class PollingSettings:
     client: ClientCredentials | None = None
     personal_data: PersonalData = KEEP
     requests_shared_in: Secret | None = None
+    max_open: int = MAX_OPEN
 
     @classmethod
     def of(cls, configuration: CronofyConfiguration) -> "PollingSettings":

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from pipelines.health import Health
 from pipelines.load import LoadResult
-from pipelines.summary import ADVICE, duration, health_parts, print_load
+from pipelines.summary import health_parts, print_load
+from pipelines.wording import ADVICE, duration
 from sources.cronofy.calls.answers import Outcome
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -108,6 +108,7 @@ class Feed:
                 self._settings.personal_data,
                 self._batch_polls,
                 self._on_poll,
+                self._settings.max_open,
             )
             try:
                 await self._pass_on(poller.poll(self._tasks))

@@ -1,0 +1,298 @@
+"""The figures of the notebook and the report: which frames there are, and the part of the history they cover.
+
+Every number comes from a view. Here frames are filtered, added up and counted, nothing is defined.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+import pandas as pd
+from sqlglot import exp
+
+from .. import views
+from .frames import Read
+from .survival import with_confidence
+
+ALL = "all"
+PROVIDER = "COALESCE(provider_service, provider_name)"
+SECONDS_PER_DAY = 86_400
+# upper ends of the classes of age in which evidence is counted
+FRESHNESS_HOURS = (1, 6, 24, 72, 168)
+FRESHNESS_CLASSES = ("up to 1 h", "up to 6 h", "up to 1 d", "up to 3 d", "up to 7 d", "older", "never read")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which part of the history is looked at; None does not restrict.
+
+    Attributes:
+        provider: provider_service of calendars, provider_name of conferencing.
+        account_id: one account.
+        first_day: the first UTC day.
+        last_day: the last UTC day, included.
+    """
+
+    provider: str | None = None
+    account_id: str | None = None
+    first_day: date | None = None
+    last_day: date | None = None
+
+    def of_profiles(self) -> str:
+        """The condition on views with one row a profile."""
+        return _all_of(
+            _equals(PROVIDER, self.provider),
+            _equals("account_id", self.account_id),
+        )
+
+    def of_accounts(self) -> str:
+        """The condition on views with one row a token."""
+        return _all_of(_equals("account_id", self.account_id))
+
+    def of_days(self) -> str:
+        """The condition on the column day."""
+        return _all_of(
+            f"day >= DATE '{self.first_day}'" if self.first_day else None,
+            f"day <= DATE '{self.last_day}'" if self.last_day else None,
+        )
+
+    def of_starts(self, column: str, instant: str) -> str:
+        """The condition on a time: that it is in these days.
+
+        Args:
+            column: its name.
+            instant: SQL of an instant in the column's type, with `{us}` for microseconds since 1970.
+        """
+        return _all_of(
+            f"{column} >= {instant.format(us=_microseconds(self.first_day))}" if self.first_day else None,
+            f"{column} < {instant.format(us=_microseconds(self.last_day + timedelta(days=1)))}"
+            if self.last_day
+            else None,
+        )
+
+
+def read_days(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
+    """Connectivity of all profiles of a provider together, a row per provider and UTC day.
+
+    Returns:
+        provider, day, profiles, connected_seconds, disconnected_seconds, unknown_seconds, ordered by both.
+    """
+    return read(f"""
+        SELECT {PROVIDER} AS provider, day,
+               SUM(CASE WHEN connected_seconds + disconnected_seconds + unknown_seconds > 0 THEN 1 ELSE 0 END)
+                   AS profiles,
+               SUM(connected_seconds) AS connected_seconds,
+               SUM(disconnected_seconds) AS disconnected_seconds,
+               SUM(unknown_seconds) AS unknown_seconds
+        FROM connectivity_daily
+        WHERE {scope.of_profiles()} AND {scope.of_days()}
+        GROUP BY {PROVIDER}, day
+        ORDER BY provider, day
+    """)  # noqa: S608 - values are literals made by sqlglot
+
+
+def add_up(days: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Rows of `read_days` added up, with shares.
+
+    Args:
+        days: what `read_days` returns.
+        by: the columns that stay: `["day"]` for all providers together, `["provider", "day"]` for each.
+
+    Returns:
+        The columns of `by`, profiles and seconds; uptime = connected / (connected + disconnected) and
+        coverage = (connected + disconnected) / all three, NaN where that is nothing.
+    """
+    sums = days.drop(columns=[name for name in ("provider", "day") if name not in by])
+    sums = sums.groupby(list(by), as_index=False, sort=True).sum()
+    known = sums["connected_seconds"] + sums["disconnected_seconds"]
+    whole = known + sums["unknown_seconds"]
+    return sums.assign(
+        uptime=sums["connected_seconds"] / known.where(known > 0),
+        coverage=known / whole.where(whole > 0),
+    )
+
+
+def read_outages(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
+    """Every outage, a row each, ordered by when it was first seen.
+
+    Returns:
+        account_id, provider, profile_type, profile_id, started_after, first_seen_at, last_seen_at, ended_at,
+        end_reason, seconds.
+    """
+    return read(f"""
+        SELECT account_id, {PROVIDER} AS provider, profile_type, profile_id, started_after, first_seen_at,
+               last_seen_at, ended_at, end_reason, seconds
+        FROM outages
+        WHERE {scope.of_profiles()} AND {scope.of_starts("first_seen_at", "make_timestamptz({us})")}
+        ORDER BY first_seen_at, account_id, profile_type, profile_id
+    """)  # noqa: S608
+
+
+def starts_by_day(outages: pd.DataFrame, days: pd.DataFrame) -> pd.DataFrame:
+    """How many outages were first seen on each UTC day, days without any included.
+
+    Outages that were already down when first seen began at an unknown time and are left out, as in
+    `provider_health`.
+
+    Args:
+        outages: what `read_outages` returns.
+        days: rows with `day` and `coverage`, one a day; they say which days there are.
+
+    Returns:
+        day, outages, coverage.
+    """
+    seen = outages.loc[outages["started_after"].notna(), "first_seen_at"].dt.tz_localize(None).dt.normalize()
+    counts = seen.value_counts()
+    found = days[["day", "coverage"]].copy()
+    found["outages"] = found["day"].map(counts).fillna(0).astype("int64")
+    return found
+
+
+def read_curves(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
+    """Kaplan-Meier curves of the time to relink, with 95 % confidence bands.
+
+    The view `time_to_relink`, its outages restricted to the account and to those first seen in the period.
+
+    Returns:
+        provider_service (all of them together as `all`), seconds, at_risk, relinked, survival, lower, upper.
+    """
+    restriction = _all_of(
+        scope.of_accounts(),
+        scope.of_starts("first_seen_us", "{us}"),
+    )
+    query = views.restricted("time_to_relink", "_outages", restriction)
+    wanted = _equals("provider_service", scope.provider) or "provider_service IS NOT NULL"
+    return with_confidence(
+        read(f"""
+            SELECT provider_service, seconds, at_risk, relinked, survival
+            FROM ({query}) AS curves
+            WHERE {wanted}
+        """)  # noqa: S608
+    )
+
+
+def read_flapping(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
+    """Profiles that go up and down, the most restless first.
+
+    Returns:
+        account_id, provider, profile_type, profile_id, state, samples, state_changes, last_changed_at.
+    """
+    return read(f"""
+        SELECT account_id, {PROVIDER} AS provider, profile_type, profile_id, state, samples, state_changes,
+               last_changed_at
+        FROM flapping_profiles
+        WHERE {scope.of_profiles()}
+        ORDER BY state_changes DESC, last_changed_at DESC, account_id, profile_type, profile_id
+    """)  # noqa: S608
+
+
+def read_tokens(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
+    """Whether each token can still be read.
+
+    Returns:
+        token_key, account_id, last_outcome, last_polled_at, last_ok_at, failing_since, consecutive_failures.
+    """
+    return read(f"""
+        SELECT token_key, account_id, last_outcome, last_polled_at, last_ok_at, failing_since,
+               consecutive_failures
+        FROM token_health
+        WHERE {scope.of_accounts()}
+        ORDER BY token_key
+    """)  # noqa: S608
+
+
+def freshness(tokens: pd.DataFrame, as_of: datetime | None) -> pd.DataFrame:
+    """How many tokens were last read how long ago.
+
+    Args:
+        tokens: what `read_tokens` returns.
+        as_of: the newest poll of all.
+
+    Returns:
+        age (one row per class of `FRESHNESS_CLASSES`), tokens.
+    """
+    bounds = [-1.0, *FRESHNESS_HOURS, float("inf")]
+    if as_of is None:
+        hours = pd.Series(float("nan"), index=tokens.index, dtype="float64")
+    else:
+        hours = (pd.Timestamp(as_of) - tokens["last_ok_at"]).dt.total_seconds() / 3600
+    classes = pd.cut(hours.clip(lower=0), bounds, labels=list(FRESHNESS_CLASSES[:-1]))
+    counts = classes.value_counts(sort=False)
+    return pd.DataFrame(
+        {"age": FRESHNESS_CLASSES, "tokens": [*map(int, counts), int(tokens["last_ok_at"].isna().sum())]}
+    )
+
+
+def read_polls(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
+    """How polling went, a row per UTC day.
+
+    Returns:
+        day, ok, failed, skipped.
+    """
+    return read(f"""
+        SELECT day, ok, failed, skipped
+        FROM poll_coverage
+        WHERE grain = 'day' AND {scope.of_days()}
+        ORDER BY day
+    """)  # noqa: S608
+
+
+def read_windows(read: Read) -> pd.DataFrame:
+    """The view provider_health: rates of the last 7 and 30 days and of all time.
+
+    Returns:
+        provider_service, time_window, profiles, outages_started, disconnections_per_1000_days, uptime,
+        coverage.
+    """
+    return read("""
+        SELECT provider_service, "window" AS time_window, profiles, outages_started,
+               disconnections_per_1000_days, uptime, coverage
+        FROM provider_health
+        ORDER BY provider_service
+    """)
+
+
+def read_changes(read: Read, since: datetime) -> pd.DataFrame:
+    """What the change log holds after an instant, counted by kind.
+
+    Returns:
+        kind, profiles.
+    """
+    moment = f"make_timestamptz({_microseconds(since)})"
+    return read(f"""
+        SELECT kind, COUNT(DISTINCT account_id || ' ' || profile_type || ' ' || profile_id) AS profiles
+        FROM profile_changes
+        WHERE observed_at > {moment}
+        GROUP BY kind
+        ORDER BY kind
+    """)  # noqa: S608
+
+
+def read_emails(read: Read, accounts: Sequence[str]) -> pd.DataFrame:
+    """The e-mail addresses of some accounts, as they are stored.
+
+    Returns:
+        account_id, email; accounts without one are left out.
+    """
+    listed = ", ".join(exp.Literal.string(account).sql("duckdb") for account in accounts) or "NULL"
+    return read(f"""
+        SELECT account_id, MAX(email) AS email
+        FROM userinfo
+        WHERE account_id IN ({listed}) AND email IS NOT NULL
+        GROUP BY account_id
+    """)  # noqa: S608
+
+
+def _all_of(*conditions: str | None) -> str:
+    """SQL that holds where all of these do; without any it always holds."""
+    return " AND ".join(condition for condition in conditions if condition) or "1 = 1"
+
+
+def _equals(column: str, value: str | None) -> str | None:
+    return None if value is None else f"{column} = {exp.Literal.string(value).sql('duckdb')}"
+
+
+def _microseconds(moment: date | datetime) -> int:
+    if not isinstance(moment, datetime):
+        moment = datetime.combine(moment, time(), tzinfo=UTC)
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

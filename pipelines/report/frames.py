@@ -1,0 +1,56 @@
+"""Queries on the warehouse, answered as pandas frames."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import dlt
+import pandas as pd
+
+from .. import views
+from ..warehouse import DEFAULT_DESTINATION, sql_client
+
+if TYPE_CHECKING:
+    Column = pd.Series[Any]
+
+Read = Callable[[str], pd.DataFrame]
+"""A query in DuckDB's SQL, its tables and views by their bare names → its rows, times in UTC."""
+
+
+def frame_reader(pipeline: dlt.Pipeline) -> Read:
+    """Reads through dlt's dataset access, whatever the destination.
+
+    Args:
+        pipeline: whose dataset it is; it must hold the views.
+
+    Returns:
+        A function that takes a query in DuckDB's SQL. Columns come back as they do from DuckDB: times as
+        timestamps in UTC, days as midnights without a zone, numbers as numbers.
+    """
+    dataset = pipeline.dataset()
+    with sql_client(pipeline) as client:
+        dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
+        schema = client.fully_qualified_dataset_name()
+
+    def read(sql: str) -> pd.DataFrame:
+        statement = views.translate_query(sql, dialect, schema)
+        # raw: dlt knows the columns of its tables and not those of views
+        frame = dataset(statement, _execute_raw_query=True).df()
+        assert frame is not None
+        return frame.apply(_as_from_duckdb)
+
+    return read
+
+
+def _as_from_duckdb(column: "Column") -> "Column":
+    """The same values whatever the driver made of them: no Decimal, no Python date, no session time zone."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        return column.dt.tz_convert("UTC").astype("datetime64[us, UTC]")
+    name = str(column.name)
+    if name.endswith("_at") or name == "started_after":
+        return pd.to_datetime(column, utc=True).astype("datetime64[us, UTC]")
+    if name == "day":
+        return pd.to_datetime(column).astype("datetime64[us]")
+    if any(isinstance(value, Decimal) for value in column):
+        return column.astype("float64")
+    return column

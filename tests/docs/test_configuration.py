@@ -1,0 +1,147 @@
+"""docs/configuration.md: it is what settings, commands and outcomes make it (`UPDATE_DOCS=1` writes it)."""
+
+import json
+import os
+import re
+import tomllib
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+
+from pipelines import configuration_reference as reference
+from pipelines.cli import cli
+from pipelines.configuration_reference import (
+    CONFIG_FILE,
+    SECRETS_FILE,
+    commands,
+    configuration_reference,
+    keys_read_elsewhere,
+    section_keys,
+)
+from pipelines.load import read_settings
+from sources.cronofy.calls.answers import Outcome
+from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.settings import CronofyConfiguration
+from tests.docs.questions import DOCS
+
+DOCUMENT = DOCS / "configuration.md"
+KEYS = {key.name: key for key in section_keys()}
+TOML = [
+    pytest.param(block, id=f"{page.name}:{number}")
+    for page in sorted(DOCS.glob("*.md"))
+    for number, block in enumerate(
+        re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    )
+]
+
+
+def section(text: str, heading: str) -> str:
+    return text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+
+
+def test_the_document_is_up_to_date() -> None:
+    if os.environ.get("UPDATE_DOCS"):
+        DOCUMENT.write_text(configuration_reference(), encoding="utf-8")
+    assert DOCUMENT.read_text(encoding="utf-8") == configuration_reference(), "UPDATE_DOCS=1 writes it anew"
+
+
+def test_every_key_is_in_it_with_what_sets_it() -> None:
+    assert list(KEYS) == list(CronofyConfiguration.__annotations__)
+    rows = section(configuration_reference(), "Section `sources.cronofy`")
+    for key in KEYS.values():
+        assert f"| `{key.name}` | " in rows
+        assert f"| `{key.variable}` |" in rows
+
+
+def test_every_command_and_option_is_in_it() -> None:
+    text = configuration_reference()
+    for name, command in commands(cli, "dlt-cronofy"):
+        shown = text.partition(f"### {name}\n")[2].partition("\n#")[0]
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not parameter.hidden:
+                assert all(f"`{option}`" in shown for option in parameter.opts)
+
+
+def test_every_outcome_is_in_it() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \|", section(configuration_reference(), "Outcomes of polls"), re.MULTILINE
+    )
+    assert rows == [outcome.value for outcome in Outcome]
+
+
+def test_only_secrets_are_refused_by_the_file_that_may_not_hold_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dlt").mkdir()
+    file = tmp_path / ".dlt" / CONFIG_FILE
+    context = Container()[PluggableRunContext]  # reads the files once
+    monkeypatch.setattr(context, "providers", context.providers)
+    for key in KEYS.values():
+        value = ["one"] if key.kind == "list" else key.default or "https://example.test"
+        file.write_text(f"[sources.cronofy]\n{key.name} = {json.dumps(value)}\n")
+        context.reload_providers()
+        refusal = "cannot hold secret values" if key.is_secret else "refreshing needs both"
+        expected = pytest.raises(ConfigurationError, match=refusal)
+        with expected if key.is_secret or key.name == "client_id" else nullcontext():
+            read_settings()
+
+
+def test_the_environment_sets_any_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEYS["tokens"].variable, json.dumps([{"key": "a", "access_token": "b"}]))
+    monkeypatch.setenv(KEYS["requests_shared_in"].variable, "requests.sqlite")
+    configuration, settings = read_settings()
+    assert configuration.tokens == [{"key": "a", "access_token": "b"}]
+    assert settings.requests_shared_in
+
+
+@pytest.mark.parametrize("block", TOML)
+def test_examples_put_keys_into_the_file_they_belong_to(block: str) -> None:
+    file = block.splitlines()[0].removeprefix("# .dlt/")
+    assert file in (CONFIG_FILE, SECRETS_FILE), "the first line says which file it is"
+    ours: dict[str, Any] = tomllib.loads(block).get("sources", {}).get("cronofy", {})
+    for name in ours:
+        assert file == SECRETS_FILE or not KEYS[name].is_secret
+
+
+def test_a_key_without_a_meaning_is_an_error() -> None:
+    class Added(CronofyConfiguration):
+        novel: str | None = None
+
+    with pytest.raises(ValueError, match=r"Added\.novel has no meaning"):
+        section_keys(Added)
+
+
+def test_a_key_read_elsewhere_without_a_meaning_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(reference.OTHER_KEYS, "destination_type")
+    with pytest.raises(ValueError, match="read and without a meaning: destination_type"):
+        configuration_reference()
+
+
+@pytest.mark.parametrize("table", ["OTHER_KEYS", "OUTCOME_MEANINGS"])
+def test_a_meaning_of_nothing_is_an_error(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(getattr(reference, table), "no_such_thing", ("nothing", ""))
+    with pytest.raises(ValueError, match="meanings of nothing: no_such_thing"):
+        configuration_reference()
+
+
+def test_an_option_without_help_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = click.Command("added", help="Adds.", params=[click.Option(["--more"])])
+    monkeypatch.setitem(cli.commands, "added", added)
+    with pytest.raises(ValueError, match="dlt-cronofy added --more has no help"):
+        configuration_reference()
+
+
+def test_keys_are_found_where_modules_read_them(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text("""
+NAME = "named.key"
+NAMES = ("first.key", "second.key")
+dlt.config.get("plain"), dlt.config.get(NAME), os.environ.get("LOUD__KEY")
+any(dlt.secrets.get(name) for name in NAMES)
+""")
+    assert keys_read_elsewhere(tmp_path) == {"plain", "named.key", "loud.key", "first.key", "second.key"}

@@ -1,0 +1,97 @@
+"""What docs/operations.md says of logs, of summaries and of the demo's warehouse is what the program says."""
+
+import ast
+import os
+import re
+from dataclasses import fields
+from functools import cache
+
+import duckdb
+import pytest
+
+from pipelines.load import LoadResult
+from tests.docs.questions import DOCS, printed
+
+ROOT = DOCS.parent
+DOCUMENT = DOCS / "operations.md"
+TEXT = DOCUMENT.read_text(encoding="utf-8")
+# the first test plays the demo, which takes long on a busy machine
+pytestmark = pytest.mark.timeout(300)
+
+QUERY = re.compile(r"```sql\n(.+?)```\n\n```text\n(.*?)```", re.DOTALL)
+LINES = re.findall(r"^\| `(.+?)` \|", "".join(TEXT.partition("| line |")[1:]), re.MULTILINE)
+KEYS = re.findall(r"^\| `(\w+)` \|", TEXT.partition("| key |")[2].partition("\n\n")[0], re.MULTILINE)
+# what a message has in the place of a value
+VALUE = re.compile(r"%(?:\.0)?[sdfg]|\{\}")
+
+
+@cache
+def messages() -> list[str]:
+    """All texts in the code, values in f-strings as `{}`."""
+    found = []
+    for folder in ("pipelines", "sources"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.append(node.value)
+                elif isinstance(node, ast.JoinedStr):
+                    parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
+                    found.append("".join(map(str, parts)))
+    return found
+
+
+def test_what_it_tells_of_is_found() -> None:
+    assert len(LINES) == len(set(LINES)) >= 25
+    assert len(KEYS) == 6
+    assert TEXT.count("```sql") == len(QUERY.findall(TEXT)) == 2
+
+
+# the reason is a value of its own
+@pytest.mark.parametrize("line", [line for line in LINES if not line.startswith(("waiting", "polling"))])
+def test_a_line_is_one_that_the_program_writes(line: str) -> None:
+    words = [re.escape(part) for part in line.strip("… ").split("…")]
+    assert any(re.search(".*?".join(words), message, re.DOTALL) for message in messages())
+
+
+def test_lines_whose_reason_is_a_value_are_written_too() -> None:
+    waits = [line.removeprefix("waiting … s: ") for line in LINES if line.startswith("waiting")]
+    assert len(waits) == 2
+    assert {*waits, "waiting %.0f s: %s", "polling", "%s: %d of %d %s"} <= set(messages())
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_is_one_of_the_summary(key: str) -> None:
+    assert key in {"failure_ratio", *(field.name for field in fields(LoadResult))}
+
+
+def test_queries_print_what_is_shown(connection: duckdb.DuckDBPyConnection) -> None:
+    def answered(found: "re.Match[str]") -> str:
+        cursor = connection.execute(found[1])
+        assert cursor.description
+        answer = printed([column[0] for column in cursor.description], cursor.fetchall())
+        return f"```sql\n{found[1]}```\n\n```text\n{answer}```"
+
+    connection.execute("SET TimeZone = 'UTC'")
+    shown = QUERY.sub(answered, TEXT)
+    if os.environ.get("UPDATE_DOCS"):
+        DOCUMENT.write_text(shown, encoding="utf-8")
+    else:
+        assert shown == TEXT
+
+
+def test_sizes_are_those_of_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "| 45; 106; 264; 329 |" in readme
+    assert "(623 MB to 429 MB)" in readme
+    polls = 10_000 * 24 * 365
+    assert (round(polls / 1e6, 1), round(polls * 45 / 1e9), round(polls * 264 / 1e9)) == (87.6, 4, 23)
+
+
+@pytest.mark.parametrize("calls", ["one call each", "three calls each"])
+def test_comparisons_are_those_of_the_readme(calls: str) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    column = {"one call each": 0, "three calls each": 1}[calls]
+    comparison = (DOCS / "comparison.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| (\d\.\d) \| (\d\.\d) \|$", comparison, re.MULTILINE)
+    assert len(rows) == 5
+    assert f"| {'; '.join(row[column] for row in rows)} |" in readme
