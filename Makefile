@@ -55,6 +55,7 @@ browser: ## Chromium in .browser, for the tests of the report, where the machine
 	@.ci/browser
 
 test: setup $(VENV)-dbt/.installed ## the whole test suite
+	@.ci/browser > /dev/null || true
 	$(BIN)/pytest
 
 test-lowest: setup $(VENV)-dbt/.installed ## the suite with the lowest versions pyproject.toml claims to work with

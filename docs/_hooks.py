@@ -21,7 +21,7 @@ PROJECT = "project"
 LEFT_OUT = {"node_modules", "site", "target", "tests"}
 
 FENCE = re.compile(r"^ *(```|~~~)")
-CODE_OR_LINK = re.compile(r"(`+)(?:.*?)\1|(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
+CODE_OR_LINK = re.compile(r"(`+)(?:.*?)\1|(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 NOT_IN_AN_ANCHOR = re.compile(r"[^\w\- ]")
 
 
@@ -81,7 +81,7 @@ def with_links(markdown: str, moved: Callable[[str], str | None]) -> str:
         if found["target"] is None:
             return found[0]
         target = moved(found["target"])
-        return found["text"] if target is None else f"[{found['text']}]({target})"
+        return found["text"] if target is None else f"{found['image']}[{found['text']}]({target})"
 
     lines, is_code = [], False
     for line in markdown.split("\n"):
@@ -94,5 +94,5 @@ def with_links(markdown: str, moved: Callable[[str], str | None]) -> str:
 def _in_site(path: str) -> str | None:
     """Where the site has a file of the repository; None where it has not."""
     if path.startswith(f"{DOCS}/"):
-        return path.removeprefix(f"{DOCS}/") if path.endswith(".md") else None
+        return path.removeprefix(f"{DOCS}/") if path.endswith((".md", ".png")) else None
     return f"{PROJECT}/{path}" if path in project_pages() else None

@@ -75,8 +75,8 @@ def _(health):
 @app.cell
 def _(account, all_days, period, provider):
     # all days: no restriction, so that outages first seen on none of them count too
-    first_day, last_day = (None, None) if tuple(period.value) == all_days else period.value
-    scope = figures.Scope(provider.value, account.value.strip() or None, first_day, last_day)
+    _days = (None, None) if tuple(period.value) == all_days else period.value
+    scope = figures.Scope(provider.value, account.value.strip() or None, *_days)
     return (scope,)
 
 

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from .console import BAD_CONFIGURATION, LOAD_FAILED, LOADED, progress, result_console, set_up_logging
+from .console import BAD_CONFIGURATION, LOAD_FAILED, LOADED, PROGRAM, progress, result_console, set_up_logging
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -120,7 +120,7 @@ def plan_options(command: Callable[P, T]) -> Callable[P, T]:
     return command
 
 
-@cli.command()
+@cli.command(short_help="Poll the tokens that are due and load what is new.")
 @plan_options
 @click.option("--max-duration", type=Duration(), help="Send no request after that long.")
 @click.option(
@@ -171,7 +171,12 @@ def load(
     tokens = in_data_centers(store.read(), settings.data_center)
     alerts = configured_alerts()
     pipeline = open_pipeline(destination, dataset)
-    with one_at_a_time(Path(pipeline.pipelines_dir)), progress("polling", "tokens") as (set_total, set_done):
+    pace = min(settings.requests_per_minute, 60 * settings.requests_per_second)
+    with (
+        one_at_a_time(Path(pipeline.pipelines_dir)),
+        # one call a token is what a sweep takes; account comes on top once a day
+        progress("polling", "tokens", pace) as (set_total, set_done),
+    ):
         work = Load(
             pipeline,
             settings,
@@ -197,7 +202,7 @@ def load(
         sys.exit(LOAD_FAILED)
 
 
-@cli.command()
+@cli.command(short_help="Show what a load would do; call nothing.")
 @plan_options
 @click.option(
     "--limit", type=click.IntRange(min=0), default=10, show_default=True, help="Places of the order to show."
@@ -262,7 +267,7 @@ def one_at_a_time(pipelines_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-@cli.command()
+@cli.command(short_help="Create or replace the SQL views.")
 @destination_options
 @reports_errors
 def views(destination: str | None, dataset: str | None) -> None:
@@ -278,7 +283,7 @@ def views(destination: str | None, dataset: str | None) -> None:
         click.echo(name)
 
 
-@cli.command()
+@cli.command(short_help="Show who is disconnected and what is unknown.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @destination_options
 @reports_errors
@@ -315,7 +320,7 @@ class Since(click.ParamType["datetime | timedelta"]):
             self.fail(f"{error}, or a time such as 2026-01-31T06:00", param, ctx)
 
 
-@cli.command()
+@cli.command(short_help="Write the health report, one HTML file.")
 @click.option(
     "-o",
     "--output",
@@ -357,7 +362,7 @@ def _as_json(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else float(value)
 
 
-@cli.command()
+@cli.command(short_help="Play weeks of simulated history.")
 @click.option("--days", type=click.IntRange(2, 365), default=31, show_default=True, help="Simulated days.")
 @click.option(
     "--accounts", type=click.IntRange(1, 5000), default=240, show_default=True, help="Simulated accounts."
@@ -383,17 +388,20 @@ def demo(days: int, accounts: int, seed: int, loads_per_day: int, directory: Pat
 
     Real HTTP, real loads, a real DuckDB file; only the clock is simulated.
     """
-    from .demo import Demo
+    from .demo import REPORT, Demo
+    from .report_command import write_report
     from .summary import print_demo
 
     plan = Demo(days=days, accounts=accounts, seed=seed, loads_per_day=loads_per_day, directory=directory)
     with progress("playing", "loads") as (set_total, set_done):
         set_total(plan.loads)
         result = plan.play(set_done)
-    print_demo(result_console(), result)
+    report = directory / REPORT
+    write_report(plan.open_pipeline(), report, None, anonymous=False)
+    print_demo(result_console(), result, report)
 
 
-@cli.command()
+@cli.command(short_help="Serve a local Cronofy to try things on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes a free one."
 )
@@ -444,7 +452,7 @@ def sandbox(**options: Any) -> None:
 
 
 # a query may begin with a comment, which begins like an option
-@cli.command(context_settings={"ignore_unknown_options": True})
+@cli.command(context_settings={"ignore_unknown_options": True}, short_help="Run one SQL query; read only.")
 @click.argument("sql")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
 @destination_options
@@ -464,7 +472,7 @@ def query(sql: str, as_json: bool, destination: str | None, dataset: str | None)
         print_rows(result_console(), rows)
 
 
-@cli.command()
+@cli.command(short_help="Remove one person, and prove it.")
 @click.option("--account", metavar="ID", help="The account_id of the person: with all its tokens.")
 @click.option("--token", metavar="KEY", help="One token_key, and its account if that has no other token.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -506,6 +514,20 @@ def erase(
     sys.exit(LOADED if result.is_complete else LOAD_FAILED)
 
 
+@cli.command(short_help="Print a script that completes commands.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete commands and options.
+
+    For bash: dlt-cronofy completion bash >> ~/.bashrc
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(cli, {}, PROGRAM, f"_{PROGRAM.replace('-', '_').upper()}_COMPLETE").source())
+
+
 def _confirm(question: str, *, yes: bool) -> None:
     """Ask on the terminal; ends the program unless the answer is yes."""
     if yes:
@@ -517,7 +539,7 @@ def _confirm(question: str, *, yes: bool) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-@cli.command()
+@cli.command(short_help="Validate configuration and tokens; load nothing.")
 @reports_errors
 def check() -> None:
     """Validate the configuration and the token store, with at most one call per data center.

@@ -1,16 +1,20 @@
 """The terminal: results on stdout, logs and progress on stderr."""
 
 import logging
+import math
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from .wording import duration
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -47,45 +51,96 @@ def set_up_logging(*, verbose: bool) -> None:
 Advance = Callable[[int], None]
 
 
+@dataclass
+class Pace:
+    """How far long work is, and how long the rest takes.
+
+    Attributes:
+        per_minute: units that a rate limit allows a minute; None where only the work itself takes time.
+        total: units to do, 0 while unknown.
+        done: units done.
+        started: on the monotonic clock, in seconds.
+    """
+
+    per_minute: float | None = None
+    total: int = 0
+    done: int = 0
+    started: float = 0.0
+
+    def seconds_left(self) -> float | None:
+        """At the pace so far, but not sooner than the rate limit allows; None while that cannot be told."""
+        left = self.total - self.done
+        elapsed = time.monotonic() - self.started
+        estimates = [left * elapsed / self.done] if self.done else []
+        if self.per_minute:
+            estimates.append(left * 60 / self.per_minute)
+        return max(estimates, default=None) if self.total else None
+
+    def __str__(self) -> str:
+        seconds = self.seconds_left()
+        return "" if not seconds else f"about {_worded(seconds)} left"
+
+
+def _worded(seconds: float) -> str:
+    return duration(seconds) if seconds >= 60 else f"{math.ceil(seconds)} s"
+
+
 @contextmanager
-def progress(description: str, unit: str) -> Iterator[tuple[Advance, Advance]]:
+def progress(
+    description: str, unit: str, per_minute: float | None = None
+) -> Iterator[tuple[Advance, Advance]]:
     """Show how far long work is: a bar on a terminal, a log line now and then elsewhere.
+
+    Args:
+        description: what is being done.
+        unit: of what there is a number, in the plural.
+        per_minute: how many of them a rate limit allows a minute.
 
     Yields:
         `set_total` and `set_done`, each taking a number of units.
     """
+    pace = Pace(per_minute, started=time.monotonic())
     if sys.stderr.isatty():
-        yield from _bar(description, unit)
+        yield from _bar(description, unit, pace)
     else:
-        yield from _lines(description, unit)
+        yield from _lines(description, unit, pace)
 
 
-def _bar(description: str, unit: str) -> Iterator[tuple[Advance, Advance]]:
+def _bar(description: str, unit: str, pace: Pace) -> Iterator[tuple[Advance, Advance]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(),
+        TextColumn(f"{unit} {{task.fields[left]}}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None)
-        yield (
-            lambda total: bar.update(task, total=total),
-            lambda done: bar.update(task, completed=done),
-        )
+        task = bar.add_task(description, total=None, left="")
+
+        def set_total(total: int) -> None:
+            pace.total = total
+            bar.update(task, total=total, left=str(pace))
+
+        def set_done(done: int) -> None:
+            pace.done = done
+            bar.update(task, completed=done, left=str(pace))
+
+        yield set_total, set_done
 
 
-def _lines(description: str, unit: str) -> Iterator[tuple[Advance, Advance]]:
-    totals = [0]
-    last = [time.monotonic()]
+def _lines(description: str, unit: str, pace: Pace) -> Iterator[tuple[Advance, Advance]]:
+    last = time.monotonic()
 
     def set_total(total: int) -> None:
-        totals[0] = total
+        pace.total = total
+        seconds = pace.seconds_left()
+        if seconds is not None and seconds > LOG_EVERY_SECONDS:
+            logger.info("%s: %d %s, %s", description, total, unit, pace)
 
     def set_done(done: int) -> None:
-        if time.monotonic() - last[0] >= LOG_EVERY_SECONDS:
-            last[0] = time.monotonic()
-            logger.info("%s: %d of %d %s", description, done, totals[0], unit)
+        nonlocal last
+        pace.done = done
+        if time.monotonic() - last >= LOG_EVERY_SECONDS:
+            last = time.monotonic()
+            logger.info("%s: %d of %d %s, %s", description, done, pace.total, unit, pace)
 
     yield set_total, set_done

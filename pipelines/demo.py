@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dlt
+
 from sources.cronofy.clock import SystemClock
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.settings import PollingSettings
@@ -22,7 +24,7 @@ from .warehouse import open_pipeline, refresh_views, sql_client
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)
 # what the demo owns in its directory and may replace
 MARKER = ".dlt-cronofy-demo"
-DATABASE, TOKENS, WORKING_FILES = "cronofy.duckdb", "tokens.csv", "pipelines"
+DATABASE, TOKENS, WORKING_FILES, REPORT = "cronofy.duckdb", "tokens.csv", "pipelines", "health.html"
 # simulated minutes by which a load is early or late
 JITTER_MINUTES = 40
 # The story of the unseen: Cronofy answers 503 for half a day, and the scheduler is down for two.
@@ -86,11 +88,7 @@ class Demo:
         tokens_file = self.directory / TOKENS
         world.write_tokens(tokens_file)
         clock = MovableClock(START)
-        pipeline = open_pipeline(
-            "duckdb",
-            credentials=str(self.directory / DATABASE),
-            pipelines_dir=self.directory / WORKING_FILES,
-        )
+        pipeline = self.open_pipeline()
         polls = requests = loads = 0
         with serve(world, clock=clock) as server:
             # no limits on the sandbox, none kept here: weeks are to pass in a minute
@@ -118,6 +116,14 @@ class Demo:
             health = read_health(client)
         return DemoResult(loads, polls, requests, self.days, self.directory / DATABASE, health)
 
+    def open_pipeline(self) -> dlt.Pipeline:
+        """The pipeline that loads into the demo's own file."""
+        return open_pipeline(
+            "duckdb",
+            credentials=str(self.directory / DATABASE),
+            pipelines_dir=self.directory / WORKING_FILES,
+        )
+
     def _clear(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         marker = self.directory / MARKER
@@ -127,7 +133,7 @@ class Demo:
             )
         marker.touch()
         shutil.rmtree(self.directory / WORKING_FILES, ignore_errors=True)
-        for name in (DATABASE, f"{DATABASE}.wal", TOKENS):
+        for name in (DATABASE, f"{DATABASE}.wal", TOKENS, REPORT):
             (self.directory / name).unlink(missing_ok=True)
 
     def _schedule(self) -> Iterator[datetime]:

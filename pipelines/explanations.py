@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .console import BAD_CONFIGURATION, LOAD_FAILED
+from .console import BAD_CONFIGURATION, LOAD_FAILED, program
 
 NAMED_FILE = re.compile(r'file "([^"]+)"')
 GONE = re.compile(
@@ -18,6 +18,8 @@ REFUSED = re.compile(r"authentication failed|no password supplied|(role|database
 # drivers may quote the URL they were given
 PASSWORD = re.compile(r"://[^/@\s]*@")
 DUCKDB_LOCKED = re.compile(r'Could not set lock on file "([^"]+)": Conflicting lock is held in .*?(PID \d+)')
+# DuckDB's words, then PostgreSQL's
+ABSENT = re.compile(r'Table with name (\S+) does not exist|relation "([^"]+)" does not exist')
 
 
 def explained_errors() -> tuple[type[Exception], ...]:
@@ -46,9 +48,20 @@ def explain(error: Exception) -> tuple[int, str]:
     message = _first_line(chain[-1])
     if "Ambiguous reference" in message:
         message = "write the table's name alone, without the dataset before it"
+    elif absent := ABSENT.search(message):
+        message = _explain_absent(absent[1] or absent[2], message)
     elif isinstance(chain[-1], OSError):
         message = f"{os.fsdecode(chain[-1].filename or 'cannot go on')}: {chain[-1].strerror or message}"
     return LOAD_FAILED, message
+
+
+def _explain_absent(name: str, message: str) -> str:
+    """What to do where a view of ours was never made, as after loads with the source alone."""
+    from .views import VIEWS
+
+    if name.rpartition(".")[2].strip('"') not in VIEWS:
+        return message
+    return f"the view {name} is not there; run {program()} views"
 
 
 def _explain_storage(cause: BaseException, chain: Sequence[BaseException]) -> str | None:

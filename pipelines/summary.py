@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -83,7 +84,7 @@ def print_load(console: Console, result: LoadResult) -> None:
     )
 
 
-def print_demo(console: Console, result: "DemoResult") -> None:
+def print_demo(console: Console, result: "DemoResult", report: Path) -> None:
     """The health summary after the demo, and what to do next."""
     console.print(
         f"Played {result.days} days: {result.loads} loads, {result.requests:,} requests,"
@@ -91,6 +92,7 @@ def print_demo(console: Console, result: "DemoResult") -> None:
     )
     for part in health_parts(result.health):
         console.print(part)
+    console.print(f"The same as a page: open {report} in a browser.\n", markup=False)
     console.print(f"The history is in {result.database}. To look around:\n", markup=False)
     console.print(f"export DESTINATION__DUCKDB__CREDENTIALS={result.database}", markup=False)
     console.print(f"{program()} status", markup=False)

@@ -78,7 +78,7 @@ def _destination(name: str, credentials: str | None, place: Path) -> Destination
         # Two writers that share a staging dataset empty it under each other, and rows get lost without an
         # error. Each working directory has one of its own.
         layout = f"%s_staging_{_digest(socket.gethostname(), str(place.absolute()))}"
-        target = Destination.from_reference(name, staging_dataset_name_layout=layout)
+        target = Destination.from_reference(name, credentials=credentials, staging_dataset_name_layout=layout)
     except UnknownDestinationModule:
         raise ConfigurationError(f"--destination {name}: dlt knows no such destination") from None
     assert target is not None

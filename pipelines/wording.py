@@ -3,9 +3,7 @@
 import math
 from datetime import datetime
 
-from sources.cronofy.history.privacy import PREFIX, PROTECTED
-
-SHOWN_DIGEST = len(PREFIX) + 8
+SHOWN_DIGEST_DIGITS = 8
 
 # what an outcome means for the person who has to act
 ADVICE = {
@@ -51,4 +49,9 @@ def duration(seconds: float | None) -> str:
 
 def digest_shortened(text: str | None) -> str | None:
     """A personal text as stored; of a digest enough to find it by."""
-    return f"{text[:SHOWN_DIGEST]}…" if text and PROTECTED.fullmatch(text) else text
+    # not above: --help needs words, and no dlt
+    from sources.cronofy.history.privacy import PREFIX, PROTECTED
+
+    if not text or not PROTECTED.fullmatch(text):
+        return text
+    return f"{text[: len(PREFIX) + SHOWN_DIGEST_DIGITS]}…"

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
+from tests.campaign.rounds import credentials
+from tests.views.server import postgres_server
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PLACEHOLDER = "postgresql://user:password@host:5432/database"
 COMMANDS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 
 
@@ -49,6 +52,8 @@ def test_every_block_of_commands_is_run_below() -> None:
     assert first_lines == [
         "make demo",
         "export SOURCES__CRONOFY__TOKENS_FILE=tokens.csv",
+        ".venv/bin/dlt-cronofy report -o health.html",
+        "export DESTINATION__POSTGRES__CREDENTIALS=postgresql://user:password@host:5432/database",
         "dlt init cronofy duckdb --location path/to/this/repository",
     ]
 
@@ -58,9 +63,10 @@ def test_make_demo_plays_and_sums_up(tmp_path: Path, environment: dict[str, str]
     shown = run(f"{COMMANDS[0].strip()} {played}", ROOT, environment)
     assert "Connection health" in shown
     assert "SELECT" in shown
+    assert "must be asked to relink" in (tmp_path / "demo" / "health.html").read_text(encoding="utf-8")
 
 
-def test_own_tokens_from_file_to_query(
+def test_own_tokens_from_file_to_postgres(
     tmp_path: Path, environment: dict[str, str], sandbox: SandboxServer
 ) -> None:
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
@@ -70,10 +76,17 @@ def test_own_tokens_from_file_to_query(
     assert "Loaded into cronofy.duckdb, dataset cronofy" in shown
     assert "relink_url" in shown
     assert (tmp_path / "cronofy.duckdb").exists()
+    assert re.match(r"health.html: \d+ open outages;", run(COMMANDS[2], tmp_path, environment))
+    # the same shell, later
+    environment["SOURCES__CRONOFY__TOKENS_FILE"] = "tokens.csv"
+    with postgres_server() as uri:
+        shown = run(COMMANDS[3].replace(PLACEHOLDER, f"'{credentials(uri)}'"), tmp_path, environment)
+    assert "Loaded into postgres, dataset cronofy" in shown
+    assert "health.html: " in shown
 
 
 def test_dlt_init_copies_the_source(tmp_path: Path, environment: dict[str, str]) -> None:
-    command = COMMANDS[2].strip().replace("path/to/this/repository", shlex.quote(str(ROOT)))
+    command = COMMANDS[4].strip().replace("path/to/this/repository", shlex.quote(str(ROOT)))
     run(command.replace("dlt init", "dlt --non-interactive init"), tmp_path, environment)
     assert (tmp_path / "cronofy" / "__init__.py").exists()
     assert (tmp_path / "cronofy_pipeline.py").exists()

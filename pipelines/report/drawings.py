@@ -32,6 +32,7 @@ _VARIABLES = {
     **{color: f"var(--heat-{number})" for number, color in enumerate(SLOTS.heat)},
 }
 _COLOR = re.compile("|".join(map(re.escape, _VARIABLES)))
+_ACCESSIBILITY = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')
 _SIZE = re.compile(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"[^>]*>')
 
 
@@ -47,7 +48,7 @@ def draw_inline(chart: Any, name: str, description: str) -> str:
         An `svg` element without a size of its own: it fills the width it is given. Its colors are the custom
         properties --ink, --muted, --line, --connected, --disconnected, --unknown and --heat-0 to --heat-4.
     """
-    svg = vl_convert.vegalite_to_svg(_spec(chart))
+    svg = vl_convert.vegalite_to_svg(chart.to_dict())
     found = _SIZE.search(svg)
     assert found is not None
     # what is small is drawn on the same scale as the others, not enlarged
@@ -56,17 +57,11 @@ def draw_inline(chart: Any, name: str, description: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img"'
         f' aria-label="{_escaped(description)}">'
     )
-    body = svg[found.end() :]
+    # one image with one description, and not a hundred without
+    body = _ACCESSIBILITY.sub("", svg[found.end() :])
     body = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
     return start + _COLOR.sub(lambda match: _VARIABLES[match[0]], body)
-
-
-def _spec(chart: Any) -> dict[str, Any]:
-    spec: dict[str, Any] = chart.to_dict()
-    # the drawing is one image with one description
-    spec["config"] = {**spec.get("config", {}), "aria": False}
-    return spec
 
 
 def _escaped(text: str) -> str:

@@ -79,7 +79,7 @@ def read_days(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
     """
     return read(f"""
         SELECT {PROVIDER} AS provider, day,
-               SUM(CASE WHEN connected_seconds + disconnected_seconds + unknown_seconds > 0 THEN 1 ELSE 0 END)
+               COUNT(CASE WHEN connected_seconds + disconnected_seconds + unknown_seconds > 0 THEN 1 END)
                    AS profiles,
                SUM(connected_seconds) AS connected_seconds,
                SUM(disconnected_seconds) AS disconnected_seconds,

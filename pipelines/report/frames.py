@@ -37,7 +37,8 @@ def frame_reader(pipeline: dlt.Pipeline) -> Read:
         # raw: dlt knows the columns of its tables and not those of views
         frame = dataset(statement, _execute_raw_query=True).df()
         assert frame is not None
-        return frame.apply(_as_from_duckdb)
+        # not `apply`, which leaves a frame without rows as it is
+        return frame.assign(**{str(name): _as_from_duckdb(frame[name]) for name in frame.columns})
 
     return read
 

@@ -2,8 +2,8 @@
 
     python -m pipelines.report.jupyter notebooks/connection_health.py connection_health.ipynb
 
-marimo runs it. Charts come out as Vega-Lite, which some versions of Jupyter and GitHub do not draw, so each gets
-a picture besides.
+marimo runs it. Charts come out as Vega-Lite, which GitHub and some versions of Jupyter do not draw, so each
+gets a picture besides.
 """
 
 import base64

@@ -129,6 +129,31 @@ def _of_window(windows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _figures(report: Report) -> Iterator[Figure]:
+    """The drawings; without days, polls or outages there is nothing to draw of them."""
+    if not report.days.empty:
+        yield from _figures_of_days(report)
+    pooled = report.curves[report.curves["provider_service"] == ALL]
+    if not pooled.empty:
+        yield _figure(
+            "How long until somebody relinks",
+            "Share of outages not yet relinked, by days since they were first seen (Kaplan-Meier), with its"
+            " 95 % confidence band. Outages that were already down when first seen are left out.",
+            charts.draw_survival(pooled, SLOTS),
+        )
+    yield _figure(
+        "How fresh the evidence is",
+        "Tokens by the time since they were last read. Nothing later is known of their calendars.",
+        charts.draw_freshness(figures.freshness(report.tokens, report.health.as_of), SLOTS),
+    )
+    if not report.polls.empty:
+        yield _figure(
+            "How polling went",
+            "Polls by UTC day and outcome. A day without bars is a day on which nobody looked.",
+            charts.draw_polls(report.polls, SLOTS),
+        )
+
+
+def _figures_of_days(report: Report) -> Iterator[Figure]:
     totals = figures.add_up(report.days, ["day"])
     yield _figure(
         "Disconnected, of what was observed",
@@ -144,29 +169,10 @@ def _figures(report: Report) -> Iterator[Figure]:
         " the night before.",
         charts.draw_calendar(starts, SLOTS),
     )
-    pooled = report.curves[report.curves["provider_service"] == ALL]
-    if len(pooled):
-        yield _figure(
-            "How long until somebody relinks",
-            "Share of outages not yet relinked, by days since they were first seen (Kaplan-Meier), with its"
-            " 95 % confidence band. Outages that were already down when first seen are left out.",
-            charts.draw_survival(pooled, SLOTS),
-        )
     yield _figure(
-        "How fresh the evidence is",
-        "Tokens by the time since they were last read. Nothing later is known of their calendars.",
-        charts.draw_freshness(figures.freshness(report.tokens, report.health.as_of), SLOTS),
-    )
-    yield _figure(
-        "The same by provider",
-        f"The share disconnected, on one scale, of the providers with most profiles; at most"
-        f" {charts.MOST_PROVIDERS}.",
+        "Disconnected, by provider",
+        f"The same share on one scale, of the providers with most profiles; at most {charts.MOST_PROVIDERS}.",
         charts.draw_providers(figures.add_up(report.days, ["provider", "day"]), SLOTS),
-    )
-    yield _figure(
-        "How polling went",
-        "Polls by UTC day and outcome. A day without bars is a day on which nobody looked.",
-        charts.draw_polls(report.polls, SLOTS),
     )
 
 

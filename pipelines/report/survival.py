@@ -27,6 +27,9 @@ def with_confidence(curves: pd.DataFrame, z: float = Z_95) -> pd.DataFrame:
         variance has no end: the band is what it was before, down to 0.
     """
     ordered = curves.sort_values(["provider_service", "seconds"], ignore_index=True)
+    # a frame without rows has no types
+    numbers = ["seconds", "at_risk", "relinked", "survival"]
+    ordered = ordered.astype(dict.fromkeys(numbers, "float64")) if ordered.empty else ordered
     left = ordered["at_risk"] - ordered["relinked"]
     terms = ordered["relinked"] / (ordered["at_risk"] * left).where(left > 0)
     variance = terms.groupby(ordered["provider_service"]).cumsum()

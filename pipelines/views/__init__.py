@@ -88,6 +88,7 @@ def header(view: str) -> str:
     return "\n".join(line.removeprefix("--").removeprefix(" ") for line in lines[:end])
 
 
+@cache
 def render(view: str, dialect: str, hold_seconds: float, dataset: str) -> str:
     """The view's query in a destination's dialect, its tables qualified with the dataset.
 

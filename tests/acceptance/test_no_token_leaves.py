@@ -179,35 +179,62 @@ def test_the_plain_source_with_tokens_from_secrets_toml(
 
 
 SECRET = ACCESS.format(1)
-BROKEN_STORES: dict[str, tuple[str, str]] = {
-    "no header line": ("tokens.csv", f"{SECRET}\n{SECRET}2\n"),
-    "token under data_center": ("tokens.csv", f"key,data_center,access_token\none,{SECRET},us\n"),
-    "space in a token": ("tokens.csv", f"key,access_token\none,{SECRET} x\n"),
-    "the same key twice": ("tokens.csv", f"key,access_token\none,{SECRET}\none,{SECRET}\n"),
-    "half a JSON line": ("tokens.jsonl", '{"key": "one", "access_token": ' + json.dumps(SECRET)),
-    "a list in a JSON line": ("tokens.jsonl", json.dumps([SECRET])),
-    "an object for a token": ("tokens.jsonl", json.dumps({"access_token": {"value": SECRET}})),
-    "not Parquet": ("tokens.parquet", SECRET),
-    "half a TOML list": (".dlt/secrets.toml", f"[sources.cronofy]\ntokens = [{json.dumps(SECRET)},\n"),
-    "a TOML string": (".dlt/secrets.toml", f"[sources.cronofy]\ntokens = {json.dumps(SECRET)}\n"),
-    "a TOML table": (".dlt/secrets.toml", f"[sources.cronofy.tokens]\none = {json.dumps(SECRET)}\n"),
+BROKEN_FILES: dict[str, tuple[str, str]] = {
+    "no header line": ("csv", f"{SECRET}\n{SECRET}2\n"),
+    "token under data_center": ("csv", f"key,data_center,access_token\none,{SECRET},us\n"),
+    "space in a token": ("csv", f"key,access_token\none,{SECRET} x\n"),
+    "the same key twice": ("csv", f"key,access_token\none,{SECRET}\none,{SECRET}\n"),
+    "half a JSON line": ("jsonl", '{"key": "one", "access_token": ' + json.dumps(SECRET)),
+    "a list in a JSON line": ("jsonl", json.dumps([SECRET])),
+    "an object for a token": ("jsonl", json.dumps({"access_token": {"value": SECRET}})),
+    "not Parquet": ("parquet", SECRET),
+}
+# one process for all, as each takes longer to start than to refuse its store
+REFUSALS = """
+import os, sys
+from pipelines.cli import main
+files, sys.argv[1:] = sys.argv[1:], ["-v", "load"]
+for file in files:
+    os.environ["SOURCES__CRONOFY__TOKENS_FILE"] = file
+    try:
+        main()
+    except SystemExit as ended:
+        print(ended.code, file)
+"""
+
+
+def test_a_broken_token_file_is_refused_without_being_quoted(place: Place, search: Search) -> None:
+    files = []
+    for case, (suffix, text) in BROKEN_FILES.items():
+        file = place.directory / f"{case}.{suffix}"
+        file.write_text(text, encoding="utf-8")
+        files.append(file)
+    command = [sys.executable, "-c", REFUSALS, *map(str, files)]
+    done = run(command, place.directory, place.environment(**LOUD))
+    assert done.stdout.splitlines() == [f"2 {file}" for file in files], done.stderr
+    assert [file.name for file in files if file.name not in done.stderr] == []
+    search.look("broken file", "stderr", "all", [done.stderr.encode()])
+    search.look_below("broken file", place.directory, frozenset(file.name for file in files))
+    assert_nothing_leaked(search)
+
+
+BROKEN_TOML: dict[str, str] = {
+    "half a list": f"[sources.cronofy]\ntokens = [{json.dumps(SECRET)},\n",
+    "a string": f"[sources.cronofy]\ntokens = {json.dumps(SECRET)}\n",
+    "a table": f"[sources.cronofy.tokens]\none = {json.dumps(SECRET)}\n",
 }
 
 
-@pytest.mark.parametrize("case", BROKEN_STORES)
-def test_a_broken_store_is_refused_without_being_quoted(case: str, place: Place, search: Search) -> None:
-    name, text = BROKEN_STORES[case]
-    store = place.directory / name
-    store.parent.mkdir(exist_ok=True)
-    store.write_text(text, encoding="utf-8")
+@pytest.mark.parametrize("case", BROKEN_TOML)
+def test_broken_secrets_are_refused_without_being_quoted(case: str, place: Place, search: Search) -> None:
+    settings = place.directory / ".dlt"
+    settings.mkdir()
+    (settings / "secrets.toml").write_text(BROKEN_TOML[case], encoding="utf-8")
     environment = place.environment(**LOUD)
-    if store.suffix == ".toml":
-        del environment["SOURCES__CRONOFY__TOKENS_FILE"]
-    else:
-        environment["SOURCES__CRONOFY__TOKENS_FILE"] = str(store)
+    del environment["SOURCES__CRONOFY__TOKENS_FILE"]
     done = run([str(COMMAND), "-v", "load"], place.directory, environment)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
-    search.look("broken store", "stderr", case, [done.stderr.encode()])
-    search.look_below("broken store", place.directory, frozenset({store.name}))
+    search.look("broken secrets", "stderr", case, [done.stderr.encode()])
+    search.look_below("broken secrets", place.directory, frozenset({"secrets.toml"}))
     assert_nothing_leaked(search)

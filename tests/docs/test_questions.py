@@ -14,10 +14,10 @@ from pipelines.demo import START, Demo
 from pipelines.dictionary import read_header, table_columns
 from pipelines.sandbox import build_world
 from pipelines.views import PUBLIC_VIEWS
-from pipelines.views import TABLES as READ_TABLES
 from sources.cronofy.tables import TABLES
 from tests.docs.questions import DOCUMENT, QUESTIONS, Question, printed, rewrite, trimmed
-from tests.views.warehouse import DATASET, PostgresWarehouse, create_tables, create_views, fill, raw_schema
+from tests.played import copy_to_postgres
+from tests.views.warehouse import DATASET, PostgresWarehouse
 
 # the first test plays the demo, which takes long on a busy machine
 pytestmark = pytest.mark.timeout(300)
@@ -38,17 +38,7 @@ def columns_in_warehouse(connection: duckdb.DuckDBPyConnection, name: str) -> di
 def postgres(postgres_uri: str, demo_file: Path) -> Iterator[PostgresWarehouse]:
     """The demo's tables on PostgreSQL."""
     warehouse = PostgresWarehouse(postgres_uri)
-    create_tables(warehouse)
-    with duckdb.connect(str(demo_file), read_only=True) as connection:
-        connection.execute("USE cronofy.cronofy")
-        rows = {
-            table: connection.table(table).select(*raw_schema(table).names).to_arrow_table().to_pylist()
-            for table in READ_TABLES
-        }
-    fill(warehouse, rows)
-    create_views(warehouse)
-    for table in READ_TABLES:
-        warehouse.execute(f"ANALYZE {DATASET}.{table}")
+    copy_to_postgres(demo_file, warehouse)
     warehouse.execute(f"SET search_path = {DATASET}")
     yield warehouse
     warehouse.close()

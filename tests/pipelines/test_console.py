@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from pipelines.console import progress, result_console, set_up_logging
+from pipelines.console import Pace, progress, result_console, set_up_logging
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -42,9 +42,46 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(
     out, err = capsys.readouterr()
     assert out == ""
     assert [line.partition("INFO ")[2] for line in err.splitlines()] == [
-        "polling: 90 of 200 tokens",
-        "polling: 190 of 200 tokens",
+        "polling: 90 of 200 tokens, about 13 s left",
+        "polling: 190 of 200 tokens, about 2 s left",
     ]
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "total", "done", "elapsed_seconds", "expected"),
+    [
+        (None, 0, 0, 5, None),  # what is to do is not known yet
+        (None, 100, 0, 5, None),  # nothing to go by
+        (400, 2000, 0, 0, 300),  # the rate limit alone
+        (400, 2000, 1000, 150, 150),  # as fast as it allows
+        (400, 2000, 1000, 300, 300),  # slower than it allows
+        (400, 2000, 1000, 10, 150),  # a burst does not go on
+        (None, 100, 50, 10, 10),
+        (400, 100, 100, 10, 0),
+    ],
+)
+def test_time_left_is_told_by_pace_and_rate_limit(
+    per_minute: float | None,
+    total: int,
+    done: int,
+    elapsed_seconds: float,
+    expected: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipelines.console.time.monotonic", lambda: elapsed_seconds)
+    assert Pace(per_minute, total, done, started=0.0).seconds_left() == expected
+
+
+@pytest.mark.parametrize(
+    ("total", "expected"), [(50, []), (4000, ["polling: 4000 tokens, about 10 min left"])]
+)
+def test_a_long_load_says_at_once_how_long(
+    total: int, expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logging(verbose=False)
+    with progress("polling", "tokens", per_minute=400) as (set_total, _):
+        set_total(total)
+    assert [line.partition("INFO ")[2] for line in capsys.readouterr().err.splitlines()] == expected
 
 
 class Terminal(io.StringIO):

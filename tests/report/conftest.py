@@ -1,0 +1,96 @@
+"""Warehouses to report on: the demo's, on both engines, and ones in which nothing, or only failure, is."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dlt
+import duckdb
+import pytest
+
+from pipelines import views
+from pipelines.report.contents import Report, read_report
+from pipelines.report.frames import Read, frame_reader
+from pipelines.warehouse import held_open, open_pipeline
+from tests.campaign.rounds import credentials
+from tests.played import copy_to_postgres, demo_file, demo_plan
+from tests.views.conftest import postgres_uri
+from tests.views.warehouse import DATASET, PostgresWarehouse, Row, raw_schema
+
+__all__ = ["demo_file", "demo_plan", "postgres_uri"]
+
+FAILED_POLL: Row = {
+    "poll_id": "1",
+    "run_id": "run-1",
+    "token_key": "user_1",
+    "endpoint": "userinfo",
+    "polled_at": datetime(2026, 5, 1, 12, tzinfo=UTC),
+    "requested_at": datetime(2026, 5, 1, 12, tzinfo=UTC),
+    "outcome": "timeout",
+}
+
+
+def pipeline_on(database: Path, working_files: Path) -> dlt.Pipeline:
+    return open_pipeline("duckdb", credentials=str(database), pipelines_dir=working_files)
+
+
+@pytest.fixture(scope="session")
+def demo_pipeline(demo_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dlt.Pipeline:
+    """The demo on DuckDB."""
+    return pipeline_on(demo_file, tmp_path_factory.mktemp("working"))
+
+
+@pytest.fixture(scope="session")
+def postgres_pipeline(
+    demo_file: Path, postgres_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> dlt.Pipeline:
+    """The demo on PostgreSQL."""
+    warehouse = PostgresWarehouse(postgres_uri)
+    # this process may have the other one open for writing
+    copy_to_postgres(Path(shutil.copy(demo_file, tmp_path_factory.mktemp("copy"))), warehouse)
+    warehouse.close()
+    return open_pipeline(
+        "postgres", credentials=credentials(postgres_uri), pipelines_dir=tmp_path_factory.mktemp("working")
+    )
+
+
+@pytest.fixture(scope="session")
+def demo_read(demo_pipeline: dlt.Pipeline) -> Iterator[Read]:
+    with held_open(demo_pipeline):
+        yield frame_reader(demo_pipeline)
+
+
+@pytest.fixture(scope="session")
+def demo_report(demo_pipeline: dlt.Pipeline) -> Report:
+    return read_report(demo_pipeline, None, None, anonymous=False)
+
+
+@pytest.fixture
+def warehouse_with(tmp_path: Path) -> Callable[[list[Row]], Path]:
+    """Makes a DuckDB file with all tables and views in which nothing is but these polls."""
+
+    def make(polls: list[Row]) -> Path:
+        database = tmp_path / "warehouse.duckdb"
+        with closing(duckdb.connect(str(database))) as connection:
+            connection.execute(f"CREATE SCHEMA {DATASET}")
+            connection.execute(f"USE {DATASET}")
+            for table in views.TABLES:
+                empty = raw_schema(table).empty_table()
+                connection.register("empty", empty)
+                connection.execute(f"CREATE TABLE {DATASET}.{table} AS FROM empty")
+            for poll in polls:
+                columns = ", ".join(poll)
+                values = ", ".join(["?"] * len(poll))
+                connection.execute(
+                    f"INSERT INTO {DATASET}.polls ({columns}) VALUES ({values})", list(poll.values())
+                )
+
+            def execute(sql: str) -> None:
+                connection.execute(sql)
+
+            views.create_views(execute, "duckdb", DATASET, 86_400)
+        return database
+
+    return make
