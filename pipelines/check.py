@@ -1,8 +1,11 @@
-"""Checking: does each data center accept one of its tokens?"""
+"""Checking: does each data center accept one of its tokens, and does the warehouse let us in?"""
 
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
+
+import dlt
 
 from sources.cronofy.calls.answers import Answer, skipped
 from sources.cronofy.calls.client import CronofyClient
@@ -12,6 +15,8 @@ from sources.cronofy.calls.transport import open_transport
 from sources.cronofy.clock import Clock, SystemClock
 from sources.cronofy.settings import USERINFO, PollingSettings
 from sources.cronofy.tokens import Token
+
+from .warehouse import duckdb_file, location, sql_client
 
 # what to do about an outcome that a person can mend
 ADVICE = {
@@ -45,6 +50,38 @@ def check_lines(checked: Sequence[Checked]) -> Iterator[str]:
         yield f"{data_center}: {host} {said} in {answer.latency_ms} ms{why}" + (
             f": {advice}" if advice else ""
         )
+
+
+def checks_as_dict(checked: Sequence[Checked]) -> list[dict[str, Any]]:
+    """The same for `--json`, a dictionary a data center."""
+    return [
+        {
+            "data_center": data_center,
+            "host": host,
+            "outcome": answer.outcome.value,
+            "http_status": answer.http_status,
+            "latency_ms": answer.latency_ms,
+            "message": answer.message,
+            "advice": ADVICE.get(answer.outcome.value),
+        }
+        for data_center, host, answer in checked
+    ]
+
+
+def check_warehouse(pipeline: dlt.Pipeline) -> str:
+    """Whether the warehouse lets us in, and what is there; creates nothing.
+
+    Raises:
+        DltException: it does not let us in, or its credentials are missing.
+    """
+    place, dataset = location(pipeline), pipeline.dataset_name
+    file = duckdb_file(pipeline)
+    if file is not None and not file.exists():
+        return f"{place} is not there yet; the first load makes it"
+    with sql_client(pipeline) as client:
+        if not client.has_dataset():
+            return f"{place} answers; dataset {dataset} is not there yet, and the first load makes it"
+    return f"{place} answers; dataset {dataset} is there"
 
 
 async def _check(settings: PollingSettings, tokens: dict[str, Token]) -> list[Checked]:

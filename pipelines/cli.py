@@ -540,23 +540,36 @@ def _confirm(question: str, *, yes: bool) -> None:
 
 
 @cli.command(short_help="Validate configuration and tokens; load nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@destination_options
 @reports_errors
-def check() -> None:
-    """Validate the configuration and the token store, with at most one call per data center.
+def check(as_json: bool, destination: str | None, dataset: str | None) -> None:  # noqa: FBT001
+    """Validate the configuration, the token store and the warehouse, with at most one call per data center.
 
-    Loads nothing. Exit status: 0 all is well, 1 a data center did not accept its token, 2 bad configuration.
+    Loads nothing. Exit status: 0 all is well, 1 a data center did not accept its token or the warehouse lets
+    nobody in, 2 bad configuration.
     """
     from sources.cronofy.tokens import in_data_centers
 
     from .alerts import configured_alerts
-    from .check import check_calls, check_lines
+    from .check import check_calls, check_lines, check_warehouse, checks_as_dict
     from .load import configured_store, read_settings
+    from .warehouse import open_pipeline
 
     configuration, settings = read_settings()
     configured_alerts()
     tokens = in_data_centers(configured_store(configuration).read(), settings.data_center)
-    click.echo(f"{len(tokens)} token{'' if len(tokens) == 1 else 's'}, each with a key of its own")
+    pipeline = open_pipeline(destination, dataset)
+    if not as_json:
+        click.echo(f"{len(tokens)} token{'' if len(tokens) == 1 else 's'}, each with a key of its own")
     checked = check_calls(settings, tokens)
-    for line in check_lines(checked):
-        click.echo(line)
+    if not as_json:
+        for line in check_lines(checked):
+            click.echo(line)
+    warehouse = check_warehouse(pipeline)
+    if as_json:
+        found = {"tokens": len(tokens), "data_centers": checks_as_dict(checked), "warehouse": warehouse}
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(warehouse)
     sys.exit(LOADED if all(answer.outcome == "ok" for _, _, answer in checked) else LOAD_FAILED)

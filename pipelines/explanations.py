@@ -41,7 +41,7 @@ def explain(error: Exception) -> tuple[int, str]:
     chain = error_chain(error)
     for cause in chain:
         if isinstance(cause, ConfigurationException):
-            return BAD_CONFIGURATION, f"{_first_line(cause)}; set it in .dlt/secrets.toml or .dlt/config.toml"
+            return BAD_CONFIGURATION, f"{_first_line(cause)}; {_where_to_set(cause)}"
     for cause in reversed(chain):
         if said := _explain_storage(cause, chain) or _explain_reach(cause):
             return LOAD_FAILED, f"{said}{_what_is_kept(chain)}"
@@ -53,6 +53,28 @@ def explain(error: Exception) -> tuple[int, str]:
     elif isinstance(chain[-1], OSError):
         message = f"{os.fsdecode(chain[-1].filename or 'cannot go on')}: {chain[-1].strerror or message}"
     return LOAD_FAILED, message
+
+
+def _where_to_set(cause: Exception) -> str:
+    """The place of a missing field by name, as far as dlt says where it looked."""
+    from dlt.common.configuration.exceptions import (
+        ConfigFieldMissingException,
+        LookupTrace,
+        LookupTraces,
+    )
+
+    if not isinstance(cause, ConfigFieldMissingException):
+        return "set it in .dlt/secrets.toml or .dlt/config.toml"
+    for name, traces in cause.traces.items():
+        for trace in traces:
+            # credentials are a configuration of their own, and may be given as one value
+            nested = isinstance(trace, LookupTraces)
+            looked = next(iter(trace.traces.values()))[0] if isinstance(trace, LookupTraces) else trace
+            if isinstance(looked, LookupTrace) and looked.sections[:1] == ["destination"]:
+                path = [*looked.sections] if nested else [*looked.sections, name]
+                key, variable = ".".join(path), "__".join(path).upper()
+                return f"set {key} in .dlt/secrets.toml, or {variable} in the environment"
+    return "set it in .dlt/secrets.toml or .dlt/config.toml"
 
 
 def _explain_absent(name: str, message: str) -> str:

@@ -328,8 +328,8 @@ def test_an_applications_own_table_is_refreshed_in_place(place: Place, sandbox: 
     assert all(still_works(sandbox, refresh) for _, _, refresh, _ in now)
 
 
-def test_killed_at_any_point_a_run_loses_nothing_in_silence(place: Place, sandbox: SandboxServer) -> None:
-    """kill -9 in mid-refresh; the next load puts it right (`make campaign` does it more often).
+def test_killed_in_mid_refresh_a_run_loses_nothing_in_silence(place: Place, sandbox: SandboxServer) -> None:
+    """kill -9 while tokens are refreshed; the next load puts it right.
 
     A refresh token may get lost between the server's answer and the store, but then the next load says so.
     """

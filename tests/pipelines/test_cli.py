@@ -306,3 +306,27 @@ def test_check_calls_once_and_loads_nothing(
     assert "4 tokens" in result.stdout
     assert len(server.log) == 1
     assert not place.database.exists()
+
+
+def test_check_says_whether_the_warehouse_lets_us_in(place: Place, tokens: list[str]) -> None:
+    assert tokens
+    found = json.loads(invoke(place, "check", "--json").stdout)
+    assert found["tokens"] == 4
+    assert [center["outcome"] for center in found["data_centers"]] == ["ok"]
+    assert found["warehouse"].endswith("is not there yet; the first load makes it")
+    assert not place.database.exists()
+    place.load()
+    assert invoke(place, "check").stdout.splitlines()[-1].endswith("answers; dataset cronofy is there")
+    other = invoke(place, "check", "--dataset", "other").stdout.splitlines()[-1]
+    assert other.endswith("answers; dataset other is not there yet, and the first load makes it")
+
+
+def test_check_says_which_credentials_are_missing(place: Place, tokens: list[str]) -> None:
+    assert tokens
+    result = invoke(place, "check", "--destination", "postgres")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert (
+        "set destination.postgres.credentials in .dlt/secrets.toml,"
+        " or DESTINATION__POSTGRES__CREDENTIALS in the environment" in result.stderr
+    )
