@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo notebook notebook-ipynb docs browser lint format test test-lowest campaign leaks audit bench lock clean
+.PHONY: help setup demo notebook notebook-ipynb docs browser lint format test test-long test-lowest campaign leaks audit bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ browser: ## Chromium in .browser, for the tests of the report, where the machine
 test: setup $(VENV)-dbt/.installed ## the whole test suite
 	@.ci/browser > /dev/null || true
 	$(BIN)/pytest
+
+test-long: setup $(VENV)-dbt/.installed ## the suite, with the tests that take long for what they add
+	$(BIN)/pytest -m "long or not long"
 
 test-lowest: setup $(VENV)-dbt/.installed ## the suite with the lowest versions pyproject.toml claims to work with
 	$(BIN)/uv venv --quiet --clear .venv-lowest

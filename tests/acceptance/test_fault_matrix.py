@@ -444,6 +444,7 @@ def peak_megabytes(place: Place, environment: Mapping[str, str]) -> float:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
+@pytest.mark.long
 def test_hostile_bodies_take_no_more_memory_than_good_ones(tmp_path: Path, server: Server) -> None:
     """Sixty tokens, all at once; each may hold what a good body may, no more and not for long."""
     peaks = []

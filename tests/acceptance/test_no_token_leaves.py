@@ -105,11 +105,13 @@ def test_commands_and_servers_that_quote_secrets(search: Search, tmp_path: Path)
     assert_nothing_leaked(search)
 
 
+@pytest.mark.long
 def test_an_applications_own_table(search: Search, tmp_path: Path) -> None:
     leak_scenes.own_table(search, tmp_path)
     assert_nothing_leaked(search)
 
 
+@pytest.mark.long
 def test_a_load_killed_in_mid_refresh_and_the_next_one(search: Search, tmp_path: Path) -> None:
     leak_scenes.killed(search, tmp_path, "token")
     assert_nothing_leaked(search)
@@ -130,6 +132,7 @@ FAILURES = (
 )
 
 
+@pytest.mark.long
 def test_tracebacks_with_locals(search: Search, tmp_path: Path) -> None:
     """As the standard library and rich show them, whatever fails."""
     assert leak_scenes.failing(search, tmp_path, *FAILURES) == set(FAILURES)

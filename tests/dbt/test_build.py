@@ -63,6 +63,7 @@ def test_the_history_has_all_there_is_to_tell(
     assert {row[0] for row in found} == expected
 
 
+@pytest.mark.long
 def test_the_documentation_can_be_made_and_describes_every_column(
     built: Project, connection: duckdb.DuckDBPyConnection
 ) -> None:

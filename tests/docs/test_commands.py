@@ -98,7 +98,9 @@ def with_other_application(place: Place, request: pytest.FixtureRequest) -> None
 
 
 def with_postgres(place: Place, request: pytest.FixtureRequest) -> None:
-    """An empty PostgreSQL."""
+    """A PostgreSQL without our dataset."""
+    with closing(PostgresWarehouse(request.getfixturevalue("postgres_uri"))) as postgres:
+        postgres.execute(f"DROP SCHEMA IF EXISTS {DATASET} CASCADE")
     place.environment["DESTINATION__POSTGRES__CREDENTIALS"] = credentials(
         request.getfixturevalue("postgres_uri")
     )

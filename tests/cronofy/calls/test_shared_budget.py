@@ -126,8 +126,8 @@ def busiest(times: Sequence[float], seconds: float) -> int:
     "kind",
     [
         "sqlite",
-        "postgres",
-        "redis",
+        pytest.param("postgres", marks=pytest.mark.long),
+        pytest.param("redis", marks=pytest.mark.long),
     ],
 )
 def test_processes_that_meet_keep_one_limit_and_use_it(kind: str, request: pytest.FixtureRequest) -> None:
