@@ -53,10 +53,7 @@ def draw_inline(chart: Any, name: str, description: str) -> str:
     assert found is not None
     # what is small is drawn on the same scale as the others, not enlarged
     width, height = max(float(found[1]), LEAST_WIDTH), float(found[2])
-    start = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img"'
-        f' aria-label="{_escaped(description)}">'
-    )
+    start = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{_escaped(description)}">'
     # one image with one description, and not a hundred without
     body = _ACCESSIBILITY.sub("", svg[found.end() :])
     body = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', body)

@@ -110,7 +110,7 @@ def test_a_calendar_ends_after_a_year() -> None:
 def test_an_inline_drawing_takes_its_colors_from_the_page() -> None:
     chart = charts.draw_calendar(starts((0, 1.0), (3, 0.0), (0, 0.0)), SLOTS)
     svg = draw_inline(chart, "one", 'of <b> & "c"')
-    assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 ')
+    assert svg.startswith('<svg viewBox="0 0 400 ')
     assert 'aria-label="of &lt;b> &amp; &quot;c&quot;"' in svg
     assert "var(--heat-0)" in svg
     assert "var(--unknown)" in svg
@@ -122,3 +122,13 @@ def test_ids_of_two_drawings_differ() -> None:
     chart = charts.draw_survival(survival(("all", 3600.0, 0.5)), SLOTS)
     one, other = (set(svg.split('id="')[1:]) for svg in (draw_inline(chart, n, "") for n in ("one", "other")))
     assert not one & other
+
+
+def test_a_hostile_provider_stays_text_in_a_drawing() -> None:
+    rows = figures.add_up(
+        days(SEEN, SEEN).assign(provider="</svg><script>alert(1)</script>"), ["provider", "day"]
+    )
+    svg = draw_inline(charts.draw_providers(rows, SLOTS), "one", "")
+    assert "<script" not in svg
+    assert svg.count("</svg>") == 1
+    assert "&lt;/svg&gt;&lt;script" in svg

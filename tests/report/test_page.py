@@ -197,4 +197,5 @@ def test_it_loads_nothing(page: str) -> None:
     assert "@import" not in page
     outside = set(re.findall(r"""(?:href|src|action)=["'](?!#|data:)([^"']+)""", page))
     assert outside == set(Page(page).links)
+    assert page.count("://") == len(Page(page).links)
     assert "default-src 'none'" in page
