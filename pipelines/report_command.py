@@ -54,13 +54,13 @@ def summary_line(report: Report, output: Path) -> str:
     """What the report comes to, in a line."""
     if report.health.as_of is None:
         return f"{output}: nothing was polled yet"
-    relinked = int((report.ended["end_reason"] == "relinked").sum())
     since = f"{wording.instant(report.since)} UTC"
     if report.since_last_report:
         since += ", the last report"
     return (
         f"{output}: {wording.count(len(report.health.open_outages), 'open outage')};"
-        f" {len(report.went_down)} broke and {relinked} relinked since {since}"
+        f" {report.broke} broke and {report.relinked} relinked since {since}"
+        + (f"; {report.found_down} down when first seen" if report.found_down else "")
     )
 
 

@@ -68,6 +68,21 @@ class Report:
     windows: pd.DataFrame
     emails: dict[str, str]
 
+    @property
+    def broke(self) -> int:
+        """Outages that began after `since`; the others that were first seen then began at an unknown time."""
+        return int(self.went_down["started_after"].notna().sum())
+
+    @property
+    def found_down(self) -> int:
+        """Outages first seen after `since`, in the first sample of a profile."""
+        return len(self.went_down) - self.broke
+
+    @property
+    def relinked(self) -> int:
+        """Outages after `since` whose end was that somebody relinked."""
+        return int((self.ended["end_reason"] == "relinked").sum())
+
 
 def read_report(
     pipeline: dlt.Pipeline, since: Since | None, last_report: datetime | None, *, anonymous: bool

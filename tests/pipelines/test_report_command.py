@@ -39,7 +39,8 @@ def report(place: Place, answers: Answers, monkeypatch: pytest.MonkeyPatch) -> R
 def test_it_writes_a_file_and_says_what_it_comes_to(report: Report, place: Place) -> None:
     done = report()
     assert done.exit_code == 0, done.stderr
-    assert done.stdout.startswith("health.html: 1 open outage; 1 broke and 0 relinked since ")
+    assert done.stdout.startswith("health.html: 1 open outage; 0 broke and 0 relinked since ")
+    assert done.stdout.rstrip().endswith("UTC; 1 down when first seen")
     file = place.directory / "health.html"
     assert "1 account must be asked to relink" in file.read_text(encoding="utf-8")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -58,7 +59,9 @@ def test_the_next_one_tells_what_changed_since(report: Report, place: Place, ans
     assert "What changed since the last report" in (place.directory / "r.html").read_text(encoding="utf-8")
     # whoever was allowed to read the last one may read this one
     assert stat.S_IMODE((place.directory / "r.html").stat().st_mode) == 0o644
-    assert "1 broke and 1 relinked" in report("-o", "r.html", "--since", "1h").stdout
+    answers.by_token["up"] = userinfo("acc_up", [profile("pro_1", connected=False)])
+    place.load(endpoints=("userinfo",), every=timedelta(0))
+    assert "1 open outage; 1 broke and 1 relinked" in report("-o", "r.html", "--since", "1h").stdout
 
 
 @pytest.mark.parametrize(
