@@ -16,6 +16,7 @@ Drawn = alt.Chart | alt.LayerChart | alt.FacetChart
 # a calendar shows that many weeks, a grid that many providers
 MOST_WEEKS, MOST_PROVIDERS = 53, 12
 SECONDS_PER_DAY = 86_400
+_DAY_MS = 1000 * SECONDS_PER_DAY
 # below that share of the time observed a day says little
 MOSTLY_UNKNOWN = 0.5
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -131,7 +132,7 @@ def _shares(
 
 
 def _day_axis() -> alt.X:
-    axis = alt.Axis(format="%-d %b", tickCount=5, labelFlush=True, grid=False)
+    axis = alt.Axis(format="%-d %b", tickCount=5, tickMinStep=_DAY_MS, labelFlush=True, grid=False)
     # days are UTC days, wherever the chart is looked at
     return alt.X("day:T", title=None, axis=axis, scale=alt.Scale(type="utc"))
 
@@ -167,7 +168,12 @@ def draw_calendar(starts: pd.DataFrame, palette: Palette = LIGHT, width: int = 3
         .mark_rect(stroke=palette.line, strokeWidth=1)
         .encode(
             x=alt.X("week:O", title=None, axis=axis),
-            y=alt.Y("weekday:N", sort=list(WEEKDAYS), title=None, axis=alt.Axis(grid=False, ticks=False)),
+            y=alt.Y(
+                "weekday:N",
+                scale=alt.Scale(domain=list(WEEKDAYS)),
+                title=None,
+                axis=alt.Axis(grid=False, ticks=False),
+            ),
             color=alt.Color("class:N", scale=colors, legend=alt.Legend(title=None, orient="top", columns=6)),
             tooltip=[alt.Tooltip("utcyearmonthdate(day):T", title="day"), "outages:Q"],
         )
