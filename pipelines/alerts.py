@@ -4,6 +4,7 @@ No state is kept: an outage opened in a load if the change that began it carries
 that was killed and is finished by this one counts as this one's. Nothing personal is sent.
 """
 
+import html
 import logging
 import queue
 import threading
@@ -372,7 +373,7 @@ def slack_text(message: Message) -> str:
 
 def _escaped(text: str) -> str:
     """A text that Slack shows as it is."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return html.escape(text, quote=False)
 
 
 @contextmanager

@@ -20,21 +20,38 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Duration(click.ParamType[timedelta]):
-    """30m, 1h, 7d."""
+class Parsed(click.ParamType[T]):
+    """An option's text, read by a function that raises ValueError where it cannot."""
 
-    name = "age"
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        self.name = name
+        self._parse = parse
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """A timedelta, or a usage error."""
-        from sources.cronofy.durations import parse_duration
-
-        if isinstance(value, timedelta):
-            return value
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        """What the text says, or a usage error."""
+        if not isinstance(value, str):
+            read: T = value
+            return read
         try:
-            return parse_duration(value)
+            return self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+def _duration(text: str) -> timedelta:
+    from sources.cronofy.durations import parse_duration
+
+    return parse_duration(text)
+
+
+def _since(text: str) -> "datetime | timedelta":
+    from .report_command import parse_since
+
+    return parse_since(text)
+
+
+DURATION = Parsed("age", _duration)  # 30m, 1h, 7d
+SINCE = Parsed("age or time", _since)  # 7d, 2026-01-31
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -93,7 +110,7 @@ def plan_options(command: Callable[P, T]) -> Callable[P, T]:
         (
             click.option(
                 "--every",
-                type=Duration(),
+                type=DURATION,
                 default="1h",
                 show_default=True,
                 help="Skip tokens polled successfully more recently than that.",
@@ -122,7 +139,7 @@ def plan_options(command: Callable[P, T]) -> Callable[P, T]:
 
 @cli.command(short_help="Poll the tokens that are due and load what is new.")
 @plan_options
-@click.option("--max-duration", type=Duration(), help="Send no request after that long.")
+@click.option("--max-duration", type=DURATION, help="Send no request after that long.")
 @click.option(
     "--max-failure-ratio",
     type=click.FloatRange(0, 1),
@@ -301,25 +318,6 @@ def status(as_json: bool, destination: str | None, dataset: str | None) -> None:
         print_status(result_console(), health)
 
 
-class Since(click.ParamType["datetime | timedelta"]):
-    """7d, or 2026-01-31."""
-
-    name = "age or time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> "datetime | timedelta":
-        """A time in UTC or a timedelta, or a usage error."""
-        from .report_command import parse_since
-
-        if isinstance(value, (datetime, timedelta)):
-            return value
-        try:
-            return parse_since(value)
-        except ValueError as error:
-            self.fail(f"{error}, or a time such as 2026-01-31T06:00", param, ctx)
-
-
 @cli.command(short_help="Write the health report, one HTML file.")
 @click.option(
     "-o",
@@ -331,7 +329,7 @@ class Since(click.ParamType["datetime | timedelta"]):
 )
 @click.option(
     "--since",
-    type=Since(),
+    type=SINCE,
     help="Tell what changed since then: 7d before the newest poll, or 2026-01-31."
     "  [default: the last report, else 7d]",
 )

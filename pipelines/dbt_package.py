@@ -7,6 +7,7 @@ warehouse, and dbt picks that of its target. Project file, tests and the other m
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from sources.cronofy.tables import TABLES
 
 from . import views
 from .dictionary import (
-    ADDITIONS,
     COLUMN_MEANINGS,
     TABLE_MEANINGS,
     VIEW_COLUMN_MEANINGS,
     read_header,
     table_columns,
+    whole_meaning,
 )
 
 PACKAGE = Path(__file__).parent / "dbt"
@@ -184,7 +185,10 @@ def _models() -> str:
 def _model(view: str) -> Entry:
     grain = _GRAINS[view]
     never_null = {column for column in grain if column not in _NULL_IN_GRAIN} | {*_NEVER_NULL[view]}
-    meanings = {column: _meaning(column, text) for column, text in read_header(view).columns.items()}
+    meanings = {
+        column: whole_meaning(text, partial(VIEW_COLUMN_MEANINGS.__getitem__, column))
+        for column, text in read_header(view).columns.items()
+    }
     return {
         "name": view,
         "description": _description(view),
@@ -196,13 +200,6 @@ def _model(view: str) -> Entry:
 def _description(view: str) -> str:
     header = read_header(view)
     return f"{header.grain[0].upper()}{header.grain[1:]} {header.definition}".strip()
-
-
-def _meaning(column: str, in_header: str) -> str:
-    """What a header says of a column, and what goes without saying there."""
-    if in_header and not in_header.startswith(ADDITIONS):
-        return in_header
-    return "; ".join(filter(None, (VIEW_COLUMN_MEANINGS[column], in_header)))
 
 
 def _one_row_per(grain: Sequence[str]) -> Entry:

@@ -7,8 +7,9 @@ an error.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import click
 import duckdb
@@ -242,6 +243,18 @@ def _table_section(table: Table, table_meanings: Meanings, column_meanings: Mean
     return "\n".join(lines) + "\n"
 
 
+def whole_meaning(in_header: str, usual: Callable[[], str]) -> str:
+    """What a header says of a column, with what goes without saying there.
+
+    Args:
+        in_header: the header's words; empty where it says nothing, or beginning as one of `ADDITIONS`.
+        usual: the meaning of columns of that name; asked for only where the header leaves it out.
+    """
+    if in_header and not in_header.startswith(ADDITIONS):
+        return in_header
+    return "; ".join(filter(None, (usual(), in_header)))
+
+
 def _view_section(view: str, types: Mapping[str, str], fallback: Meanings) -> str:
     header = read_header(view)
     if list(header.columns) != list(types):
@@ -249,9 +262,7 @@ def _view_section(view: str, types: Mapping[str, str], fallback: Meanings) -> st
     lines = [f"### {view}\n", f"{header.grain[0].upper()}{header.grain[1:]}\n", f"{header.definition}\n"]
     lines += ["| column | type | meaning |", "| --- | --- | --- |"]
     for column, kind in types.items():
-        meaning = header.columns[column]
-        if not meaning or meaning.startswith(ADDITIONS):
-            meaning = "; ".join(filter(None, (fallback.of(column), meaning)))
+        meaning = whole_meaning(header.columns[column], partial(fallback.of, column))
         lines.append(f"| `{column}` | {kind} | {_cell(meaning)} |")
     return "\n".join(lines) + "\n"
 

@@ -46,7 +46,10 @@ def parse_since(text: str) -> Since:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return parse_duration(text)
+        try:
+            return parse_duration(text)
+        except ValueError as error:
+            raise ValueError(f"{error}, or a time such as 2026-01-31T06:00") from None
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -16,12 +16,11 @@ from .console import program
 from .health import Health
 from .load import LoadResult
 from .warehouse import Row
-from .wording import ADVICE, count, digest_shortened, duration, instant, percent
+from .wording import ADVICE, SECONDS_PER_DAY, count, digest_shortened, duration, instant, percent
 
 if TYPE_CHECKING:
     from .demo import DemoResult
 
-SECONDS_PER_DAY = 86_400
 SHOWN_OUTAGES, SHOWN_TOKENS = 8, 8
 WIDEST = 10_000
 

@@ -4,6 +4,7 @@ import math
 from datetime import datetime
 
 SHOWN_DIGEST_DIGITS = 8
+SECONDS_PER_DAY = 86_400
 
 # what an outcome means for the person who has to act
 ADVICE = {

@@ -11,11 +11,12 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from ..wording import SECONDS_PER_DAY
+
 Drawn = alt.Chart | alt.LayerChart | alt.FacetChart
 
 # a calendar shows that many weeks, a grid that many providers
 MOST_WEEKS, MOST_PROVIDERS = 53, 12
-SECONDS_PER_DAY = 86_400
 _DAY_MS = 1000 * SECONDS_PER_DAY
 # below that share of the time observed a day says little
 MOSTLY_UNKNOWN = 0.5

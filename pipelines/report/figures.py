@@ -16,7 +16,6 @@ from .survival import with_confidence
 
 ALL = "all"
 PROVIDER = "COALESCE(provider_service, provider_name)"
-SECONDS_PER_DAY = 86_400
 # upper ends of the classes of age in which evidence is counted
 FRESHNESS_HOURS = (1, 6, 24, 72, 168)
 FRESHNESS_CLASSES = ("up to 1 h", "up to 6 h", "up to 1 d", "up to 3 d", "up to 7 d", "older", "never read")

@@ -55,7 +55,6 @@ def render_page(report: Report) -> str:
         people=len({row["account_id"] for row in report.health.open_outages}),
         version=version("dlt-cronofy"),
         trend_days=TREND_DAYS,
-        window=WINDOW,
     )
 
 
@@ -92,7 +91,7 @@ def _templates() -> jinja2.Environment:
         "shortened": wording.digest_shortened,
         "advice": lambda outcome: wording.ADVICE.get(outcome, ""),
         "link": lambda url: url if url and SAFE_LINK.match(url) else None,
-        "days_as_seconds": lambda days: float(days) * figures.SECONDS_PER_DAY,
+        "days_as_seconds": lambda days: float(days) * wording.SECONDS_PER_DAY,
     }
     return environment
 

@@ -7,17 +7,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dlt
-import duckdb
 import pytest
 
-from pipelines import views
 from pipelines.report.contents import Report, read_report
 from pipelines.report.frames import Read, frame_reader
 from pipelines.warehouse import held_open, open_pipeline
 from tests.campaign.rounds import credentials
 from tests.played import copy_to_postgres, demo_file, demo_plan
 from tests.views.conftest import postgres_uri
-from tests.views.warehouse import DATASET, PostgresWarehouse, Row, raw_schema
+from tests.views.warehouse import (
+    DuckDBWarehouse,
+    PostgresWarehouse,
+    Row,
+    create_tables,
+    create_views,
+    fill,
+)
 
 __all__ = ["demo_file", "demo_plan", "postgres_uri"]
 
@@ -73,24 +78,10 @@ def warehouse_with(tmp_path: Path) -> Callable[[list[Row]], Path]:
 
     def make(polls: list[Row]) -> Path:
         database = tmp_path / "warehouse.duckdb"
-        with closing(duckdb.connect(str(database))) as connection:
-            connection.execute(f"CREATE SCHEMA {DATASET}")
-            connection.execute(f"USE {DATASET}")
-            for table in views.TABLES:
-                empty = raw_schema(table).empty_table()
-                connection.register("empty", empty)
-                connection.execute(f"CREATE TABLE {DATASET}.{table} AS FROM empty")
-            for poll in polls:
-                columns = ", ".join(poll)
-                values = ", ".join(["?"] * len(poll))
-                connection.execute(
-                    f"INSERT INTO {DATASET}.polls ({columns}) VALUES ({values})", list(poll.values())
-                )
-
-            def execute(sql: str) -> None:
-                connection.execute(sql)
-
-            views.create_views(execute, "duckdb", DATASET, 86_400)
+        with closing(DuckDBWarehouse(str(database))) as warehouse:
+            create_tables(warehouse)
+            fill(warehouse, {"polls": polls})
+            create_views(warehouse)
         return database
 
     return make

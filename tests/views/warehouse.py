@@ -46,12 +46,12 @@ class Warehouse(Protocol):
 
 
 class DuckDBWarehouse:
-    """An in-memory DuckDB."""
+    """A DuckDB, in memory or in a file."""
 
     dialect = "duckdb"
 
-    def __init__(self) -> None:
-        self._connection = duckdb.connect(config={"threads": 1})
+    def __init__(self, database: str = ":memory:") -> None:
+        self._connection = duckdb.connect(database, config={"threads": 1})
         self._connection.execute(f"SET TimeZone = '{DUCKDB_TIME_ZONE}'")
 
     def execute(self, statement: str) -> None:
