@@ -100,7 +100,9 @@ class Year:
             payload = Payload(account.account_id, None, samples)
         milliseconds = took // timedelta(milliseconds=1)
         answer = Answer(outcome, requested_at, requested_at + took, milliseconds, STATUSES[outcome])
-        return Poll(account.token, USERINFO, answer, account.account_id, payload)
+        return Poll(
+            account.token.key, account.token.data_center, USERINFO, answer, account.account_id, payload
+        )
 
     def _hex(self, digits: int) -> str:
         return f"{self._chance.getrandbits(4 * digits):0{digits}x}"

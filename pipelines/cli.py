@@ -3,8 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
@@ -92,8 +91,9 @@ def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
 
 def _explained_errors() -> tuple[type[Exception], ...]:
     from .explanations import explained_errors
+    from .writers import WarehouseBusy
 
-    return explained_errors()
+    return WarehouseBusy, *explained_errors()
 
 
 def destination_options(command: Callable[P, T]) -> Callable[P, T]:
@@ -170,7 +170,8 @@ def load(
     from sources.cronofy.tokens import in_data_centers
 
     from .alerts import configured_alerts
-    from .load import Load, LoadOptions, configured_store, read_settings
+    from .configuration import configured_store, read_settings
+    from .load import Load, LoadOptions
     from .signals import run_interruptibly
     from .summary import print_load
     from .warehouse import open_pipeline
@@ -189,11 +190,8 @@ def load(
     alerts = configured_alerts()
     pipeline = open_pipeline(destination, dataset)
     pace = min(settings.requests_per_minute, 60 * settings.requests_per_second)
-    with (
-        one_at_a_time(Path(pipeline.pipelines_dir)),
-        # one call a token is what a sweep takes; account comes on top once a day
-        progress("polling", "tokens", pace) as (set_total, set_done),
-    ):
+    # one call a token is what a sweep takes; account comes on top once a day
+    with progress("polling", "tokens", pace) as (set_total, set_done):
         work = Load(
             pipeline,
             settings,
@@ -246,7 +244,8 @@ def plan(
     from sources.cronofy.settings import check_endpoints
     from sources.cronofy.tokens import in_data_centers
 
-    from .load import LoadOptions, configured_store, read_settings
+    from .configuration import configured_store, read_settings
+    from .load import LoadOptions
     from .plan_command import preview_load, print_preview
     from .warehouse import open_pipeline
 
@@ -266,30 +265,12 @@ def plan(
         print_preview(result_console(), preview)
 
 
-@contextmanager
-def one_at_a_time(pipelines_dir: Path) -> Iterator[None]:
-    """Refuse to run two loads over one working directory: a slow sweep may still run when the next is due."""
-    import fasteners
-
-    from .warehouse import PIPELINE_NAME
-
-    pipelines_dir.mkdir(parents=True, exist_ok=True)
-    lock = fasteners.InterProcessLock(pipelines_dir / f".{PIPELINE_NAME}.lock")
-    if not lock.acquire(blocking=False):
-        logger.error("another load is running over %s; this one does nothing", pipelines_dir)
-        sys.exit(LOAD_FAILED)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 @cli.command(short_help="Create or replace the SQL views.")
 @destination_options
 @reports_errors
 def views(destination: str | None, dataset: str | None) -> None:
     """Create or replace the SQL views on the destination."""
-    from .load import read_settings
+    from .configuration import read_settings
     from .warehouse import loaded_dataset, open_pipeline, refresh_views
 
     _, settings = read_settings()
@@ -493,13 +474,14 @@ def erase(
     from .erase import Erase
     from .erase_summary import print_erased
     from .warehouse import location, open_pipeline
+    from .writers import sole_writer
 
     if not (account or token) or (account and token):
         raise click.UsageError("say --account ID or --token KEY, one of them")
     pipeline = open_pipeline(destination, dataset)
     command = Erase(pipeline, account or None, token or None)
     _confirm(f"Remove {command.subject} from {location(pipeline)} for good?", yes=yes)
-    with one_at_a_time(Path(pipeline.pipelines_dir)):
+    with sole_writer(pipeline):
         result = command.run()
     if as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
@@ -551,7 +533,7 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None: 
 
     from .alerts import configured_alerts
     from .check import check_calls, check_lines, check_warehouse, checks_as_dict
-    from .load import configured_store, read_settings
+    from .configuration import configured_store, read_settings
     from .warehouse import open_pipeline
 
     configuration, settings = read_settings()

@@ -18,8 +18,8 @@ from dlt.destinations.sql_client import SqlClientBase
 
 from sources.cronofy.errors import ConfigurationError
 
+from .configuration import configured_store, read_settings
 from .duckdb_rewrite import CannotCopyError, rewrite_without
-from .load import configured_store, read_settings
 from .pending import settle_pending
 from .person import (
     ACCOUNT_ID,

@@ -5,6 +5,8 @@ import json
 import logging
 import re
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +46,9 @@ class Settled:
     quarantined: list[str] = field(default_factory=list)
 
 
-def settle_pending(pipeline: dlt.Pipeline) -> Settled:
+def settle_pending(
+    pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Settled:
     """Load what an earlier run left behind, so that new polls can be loaded after it.
 
     dlt loads pending packages before anything else and extracts nothing until they are gone. A package
@@ -52,19 +56,23 @@ def settle_pending(pipeline: dlt.Pipeline) -> Settled:
     the folder `quarantine` of the working directory and taken out of the way, loudly. An interrupted
     checkpoint of a DuckDB file is mended first.
 
+    Args:
+        pipeline: Whose packages they are.
+        alone: Entered while they are written, to keep other writers out.
+
     Raises:
         PipelineStepFailed: the destination refused or was out of reach; everything is kept.
     """
     file = duckdb_file(pipeline)
     if file is not None:
         mend(file)
-    settled = _settle_packages(pipeline)
+    settled = _settle_packages(pipeline, alone)
     if file is not None:
         checkpoint(file)
     return settled
 
 
-def _settle_packages(pipeline: dlt.Pipeline) -> Settled:
+def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[None]]) -> Settled:
     settled = Settled()
     _drop_halves(Path(pipeline.working_dir))
     if not pipeline.has_pending_data:
@@ -80,9 +88,10 @@ def _settle_packages(pipeline: dlt.Pipeline) -> Settled:
         _set_aside(pipeline, settled, f"{broken.name} cannot be read")
         return settled
     try:
-        if pipeline.list_extracted_load_packages():
-            pipeline.normalize()
-        pipeline.load()
+        with alone():
+            if pipeline.list_extracted_load_packages():
+                pipeline.normalize()
+            pipeline.load()
         settled.finished = packages
     except PipelineStepFailed as error:
         if not is_terminal(error):

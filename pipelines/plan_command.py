@@ -21,7 +21,7 @@ from sources.cronofy.plan import HAZARD, Place, due_tokens, longest_wait_sweeps,
 from sources.cronofy.settings import ACCOUNT, PollingSettings
 from sources.cronofy.tokens import Token
 
-from .load import LoadOptions, learned_hazards
+from .steps import LoadOptions, learned_hazards
 from .warehouse import duckdb_file
 from .wording import duration
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from .console import program
 from .health import Health
-from .load import LoadResult
+from .tally import LoadResult
 from .warehouse import Row
 from .wording import ADVICE, SECONDS_PER_DAY, count, digest_shortened, duration, instant, percent
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import dlt
 
@@ -23,9 +23,6 @@ from .stores import TokenStore
 from .tables import POLLS, PROFILE_CHANGES
 from .tokens import Token
 
-if TYPE_CHECKING:
-    from .calls.feed import Feed
-
 # one batch is captured and handed to dlt at a time
 BATCH_POLLS = 2000
 
@@ -37,6 +34,18 @@ def new_run_id(clock: Clock) -> str:
     return f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
+class PolledBatches(Protocol):
+    """Polls batch by batch, in the order of `polled_at`: a feed under way, or what was kept of one."""
+
+    def has_more(self) -> bool:
+        """Wait until there is another batch or none will come."""
+        ...
+
+    def take(self) -> list[Poll] | None:
+        """The next batch; None when there is none."""
+        ...
+
+
 @dataclass
 class Sweep:
     """What one pass over tokens needs: all that is injected.
@@ -45,7 +54,7 @@ class Sweep:
         tokens: polled as far as due; ignored when there is a feed.
         every: tokens with a successful poll younger than this are not due.
         store: where refreshed tokens are written back.
-        feed: the polls of a run under way, of which this sweep takes a part; polls of its own otherwise.
+        feed: the polls of a run, of which this sweep takes a part; polls of its own otherwise.
         polls: how many of them it takes, give or take a batch.
         on_captured: told of the polls of every batch.
         on_batch: told of the new rows of every batch.
@@ -56,7 +65,7 @@ class Sweep:
     every: timedelta = timedelta(0)
     clock: Clock = field(default_factory=SystemClock)
     store: TokenStore | None = None
-    feed: "Feed | None" = None
+    feed: PolledBatches | None = None
     polls: float = math.inf
     run_id: str = ""
     on_captured: Callable[[list[Poll]], None] = lambda _: None
@@ -86,7 +95,9 @@ class Sweep:
         finally:
             conduct.close()
 
-    async def _capture_all(self, feed: "Feed", knowledge: Knowledge, tables: set[str]) -> AsyncIterator[Rows]:
+    async def _capture_all(
+        self, feed: PolledBatches, knowledge: Knowledge, tables: set[str]
+    ) -> AsyncIterator[Rows]:
         # a source may be run again, and is another run then
         run_id = self.run_id or new_run_id(self.clock)
         known = Known()
@@ -119,7 +130,7 @@ def _recall(
     once, so what was known of the last batch's tokens can go. What an earlier load stored may be
     unprotected; it is compared and written again as if it had been protected.
     """
-    keys = {key for poll in polls if poll.payload is not None for key in (poll.token.key, *poll.stand_ins)}
+    keys = {key for poll in polls if poll.payload is not None for key in (poll.token_key, *poll.stand_ins)}
     kept = {key: content for key, content in known.tokens.items() if key in keys}
     contents = knowledge.token_contents(sorted(keys - kept.keys()), tables)
     known.tokens = kept | {

@@ -16,8 +16,9 @@ import duckdb
 import pytest
 from rich.console import Console
 
+from pipelines.configuration import read_settings
 from pipelines.health import read_health
-from pipelines.load import Load, LoadOptions, LoadResult, read_settings
+from pipelines.load import Load, LoadOptions, LoadResult
 from pipelines.summary import health_parts
 from pipelines.warehouse import open_pipeline, sql_client
 from sources.cronofy.history.privacy import KEEP, Mode, PersonalData

@@ -34,7 +34,7 @@ Poll = tuple[str, str]
 
 # what the command would do with packages of another size, which no setting allows
 IN_PACKAGES = (
-    "import pipelines.load as load; load.MIN_PACKAGE_POLLS = load.MAX_PACKAGE_POLLS = {size};"
+    "import pipelines.steps as steps; steps.MIN_PACKAGE_POLLS = steps.MAX_PACKAGE_POLLS = {size};"
     "from pipelines.cli import main; main()"
 )
 

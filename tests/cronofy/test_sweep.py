@@ -95,7 +95,7 @@ def test_batches_are_captured_as_they_fill(
     found = run(sweep, known)
     assert [len(rows["polls"]) for rows in found] == [10, 10, 5]
     assert found == batches
-    assert sorted(poll.token.key for poll in polled) == keys
+    assert sorted(poll.token_key for poll in polled) == keys
     assert len({row["run_id"] for rows in found for row in rows["polls"]}) == 1
     stamps = [row["polled_at"] for rows in found for row in rows["polls"]]
     assert stamps == sorted(stamps)

@@ -15,6 +15,7 @@ from dlt.common.configuration.specs.pluggable_run_context import PluggableRunCon
 
 from pipelines import configuration_reference as reference
 from pipelines.cli import cli
+from pipelines.configuration import read_settings
 from pipelines.configuration_reference import (
     CONFIG_FILE,
     SECRETS_FILE,
@@ -23,7 +24,6 @@ from pipelines.configuration_reference import (
     keys_read_elsewhere,
     section_keys,
 )
-from pipelines.load import read_settings
 from sources.cronofy.calls.answers import Outcome
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.settings import CronofyConfiguration

@@ -61,13 +61,14 @@ class PollTask:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """One poll: the answer, what it says (ok polls only) and whose account it was.
+    """One poll: the answer, what it says (ok polls only) and whose account it was. Holds no token.
 
     Attributes:
         stand_ins: keys of the account's other tokens, which are not polled where this one answers.
     """
 
-    token: Token
+    token_key: str
+    data_center: str | None
     endpoint: str
     answer: Answer
     account_id: str | None
@@ -263,7 +264,7 @@ def interpret(
 ) -> Poll:
     """Read the body of a 200; what is not of the documented shape becomes bad_payload."""
     if answer.outcome is not Outcome.OK:
-        return Poll(token, endpoint, answer, account_id, None)
+        return Poll(token.key, token.data_center, endpoint, answer, account_id, None)
     try:
         payload = parse(endpoint, answer.body, personal_data)
     except BadPayload as error:
@@ -271,7 +272,7 @@ def interpret(
         payload = None
     size, answer.body = len(answer.body), b""
     named = payload.account_id if payload else None
-    return Poll(token, endpoint, answer, named or account_id, payload, size)
+    return Poll(token.key, token.data_center, endpoint, answer, named or account_id, payload, size)
 
 
 def calling_order(endpoints: tuple[str, ...], *, ask_account: bool) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class Capture:
             if poll.account_id is not None:
                 self._add_changes(poll, poll.account_id, profile_type, profiles)
         # an account's profiles are the same whichever of its tokens asks
-        for token_key in (poll.token.key, *poll.stand_ins):
+        for token_key in (poll.token_key, *poll.stand_ins):
             content = self._known.tokens.setdefault(token_key, TokenContent())
             for profile_type, profiles in poll.payload.samples.items():
                 self._add_profiles(poll, token_key, profile_type, profiles, content)
@@ -63,9 +63,9 @@ class Capture:
             self.rows[table].append(row)
 
     def _add_identity(self, poll: Poll, record: Record) -> None:
-        content = self._known.tokens.setdefault(poll.token.key, TokenContent())
+        content = self._known.tokens.setdefault(poll.token_key, TokenContent())
         known = content.userinfo if poll.endpoint == USERINFO.name else content.account
-        row = _content_row(poll, record, token_key=poll.token.key)
+        row = _content_row(poll, record, token_key=poll.token_key)
         if not _same_content(known, row):
             self._write(poll.endpoint, row)
         if poll.endpoint == USERINFO.name:
@@ -151,12 +151,12 @@ def poll_row(poll: Poll, run_id: str) -> Row:
     answer = poll.answer
     samples = poll.payload.samples if poll.payload else {}
     row: Row = {
-        "poll_id": row_key(run_id, poll.token.key, poll.endpoint),
+        "poll_id": row_key(run_id, poll.token_key, poll.endpoint),
         "run_id": run_id,
-        "token_key": poll.token.key,
+        "token_key": poll.token_key,
         "account_id": poll.account_id,
         "endpoint": poll.endpoint,
-        "data_center": poll.token.data_center,
+        "data_center": poll.data_center,
         "requested_at": answer.requested_at,
         "polled_at": answer.polled_at,
         "outcome": answer.outcome.value,
@@ -183,7 +183,7 @@ def change_row(
     observed_at = poll.answer.polled_at
     return {
         "change_id": row_key(account_id, profile_type, change.profile_id, instant_text(observed_at)),
-        "token_key": poll.token.key,
+        "token_key": poll.token_key,
         "account_id": account_id,
         "profile_type": profile_type,
         "profile_id": change.profile_id,

@@ -77,7 +77,7 @@ def poll_all(client: StubClient, todo: list[PollTask], **options: Any) -> list[l
 def test_every_task_is_polled_once_in_full_batches_and_a_rest(count: int) -> None:
     client = StubClient()
     batches = poll_all(client, tasks(count))
-    keys = Counter(poll.token.key for batch in batches for poll in batch)
+    keys = Counter(poll.token_key for batch in batches for poll in batch)
     assert keys == Counter(f"k{n}" for n in range(count))
     full, rest = divmod(count, 10)
     assert [len(batch) for batch in batches] == [10] * full + [rest] * bool(rest)
@@ -87,7 +87,7 @@ def test_polls_come_in_the_order_of_their_answers() -> None:
     polls = [poll for batch in poll_all(StubClient(), tasks(150, "userinfo", "account")) for poll in batch]
     stamps = [poll.answer.polled_at for poll in polls]
     assert stamps == sorted(set(stamps))
-    assert [poll.token.key for poll in polls] != sorted(poll.token.key for poll in polls)
+    assert [poll.token_key for poll in polls] != sorted(poll.token_key for poll in polls)
 
 
 @pytest.mark.parametrize("max_in_flight", [1, 3, 50])

@@ -1,0 +1,51 @@
+"""Configuration: what dlt's configuration says of the source, checked."""
+
+from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.common.configuration.resolve import resolve_configuration
+
+from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.settings import CONFIG_SECTIONS, CronofyConfiguration, PollingSettings, revealed
+from sources.cronofy.stores import TokenStore, open_store
+
+from .pending import error_chain
+
+
+def read_settings() -> tuple[CronofyConfiguration, PollingSettings]:
+    """The configured section `sources.cronofy`, checked.
+
+    Raises:
+        ConfigurationError: a value is missing, of the wrong type or out of range.
+    """
+    try:
+        configuration = resolve_configuration(CronofyConfiguration(), sections=CONFIG_SECTIONS)
+    except (ConfigurationException, ValueError) as error:
+        message = str(error).strip().splitlines()[0]
+        raise ConfigurationError(
+            f"[{'.'.join(CONFIG_SECTIONS)}] cannot be read: {message}{_place(error)}"
+        ) from None
+    return configuration, PollingSettings.of(configuration)
+
+
+def _place(error: BaseException) -> str:
+    """Where a TOML file breaks off, without the text there, which may be a secret."""
+    for cause in error_chain(error):
+        line, column = getattr(cause, "line", None), getattr(cause, "col", None)
+        if isinstance(line, int) and isinstance(column, int):
+            return f" line {line}, column {column}"
+    return ""
+
+
+def configured_store(configuration: CronofyConfiguration) -> TokenStore:
+    """The configured token store.
+
+    Raises:
+        ConfigurationError: there is none, or more than one.
+    """
+    # an empty environment variable sets nothing
+    return open_store(
+        configuration.tokens or None,
+        configuration.tokens_file or None,
+        configuration.tokens_query or None,
+        revealed(configuration.tokens_database),
+        configuration.tokens_update or None,
+    )

@@ -1,0 +1,142 @@
+"""The tally of one load: what its polls said and what was written, and the summary made of it."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sources.cronofy.calls.answers import Outcome
+from sources.cronofy.calls.polling import Poll
+from sources.cronofy.history.capture import poll_row
+from sources.cronofy.history.knowledge import Row
+from sources.cronofy.settings import ACCOUNT
+from sources.cronofy.sweep import Rows
+from sources.cronofy.tables import POLLS, PROFILE_CHANGES
+
+
+@dataclass
+class LoadResult:
+    """What one load did; the keys of `load --json`.
+
+    Attributes:
+        due: tokens to be polled.
+        stand_ins: tokens that were polled only where another one of their account was refused.
+        fresh: tokens whose account was read less than `every` ago.
+        alerted: newly opened outages somebody was told of; None where alerts are off.
+    """
+
+    run_id: str
+    tokens: int
+    due: int
+    fresh: int
+    stand_ins: int = 0
+    destination: str = ""
+    dataset: str = ""
+    polled_tokens: int = 0
+    failed_tokens: int = 0
+    skipped_tokens: int = 0
+    requests: int = 0
+    polls: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    changes: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    finished_packages: list[str] = field(default_factory=list)
+    quarantined_packages: list[str] = field(default_factory=list)
+    lost_refresh_tokens: list[str] = field(default_factory=list)
+    alerted: int | None = None
+    stopped_by: str | None = None
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, run_id: str, tokens: int, due: int, stand_ins: int) -> "LoadResult":
+        """That of a load which has been planned."""
+        return cls(run_id, tokens, due, fresh=tokens - due - stand_ins, stand_ins=stand_ins)
+
+    def conclude(self, tally: "Tally", destination: str, dataset: str) -> None:
+        """Take over what was counted, and say where the rows went."""
+        self.destination, self.dataset = destination, dataset
+        self.polled_tokens = tally.polled_tokens
+        self.failed_tokens = tally.failed_tokens
+        self.skipped_tokens = tally.skipped_tokens
+        self.polls = tally.outcomes.total()
+        self.outcomes = dict(tally.outcomes.most_common())
+        self.changes = dict(tally.changes.most_common())
+        self.rows = {table: count for table, count in tally.rows.items() if count}
+        if self.due <= self.polled_tokens + self.skipped_tokens:
+            self.stopped_by = None
+
+    @property
+    def failure_ratio(self) -> float:
+        """Tokens that failed or were skipped, as a share of those polled, skipped or fresh.
+
+        Fresh tokens, whose account was read less than `every` ago, count: otherwise a run shortly after
+        another, in which only the tokens that always fail are due, would look like an outage.
+        """
+        unread = self.failed_tokens + self.skipped_tokens
+        return unread / self.wanted_tokens if self.wanted_tokens else 0.0
+
+    @property
+    def wanted_tokens(self) -> int:
+        """Tokens polled, skipped because of an outage, fresh, or not needed beside one of their account."""
+        return self.polled_tokens + self.skipped_tokens + self.fresh + self.stand_ins
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self) | {"failure_ratio": round(self.failure_ratio, 4)}
+
+
+class Tally:
+    """Counts what the sweeps of one load see and write."""
+
+    def __init__(self, run_id: str, on_progress: Callable[[int], None] = lambda _: None) -> None:
+        self.run_id = run_id
+        self._on_progress = on_progress
+        self._poll_rows: list[Row] = []
+        self._seen: dict[str, bool] = {}
+        self._skipped: set[str] = set()
+        self.outcomes: Counter[str] = Counter()
+        self.changes: Counter[str] = Counter()
+        self.rows: Counter[str] = Counter()
+
+    def add_poll(self, poll: Poll) -> None:
+        """Count one poll; `/v1/account` is no evidence of a token's health beside another endpoint."""
+        self.outcomes[poll.answer.outcome.value] += 1
+        ok = poll.answer.outcome is Outcome.OK
+        if poll.answer.outcome is not Outcome.SKIPPED:
+            self._skipped.discard(poll.token_key)
+            if poll.endpoint != ACCOUNT or poll.token_key not in self._seen:
+                self._seen[poll.token_key] = ok
+        elif poll.token_key not in self._seen:
+            self._skipped.add(poll.token_key)
+        self._on_progress(len(self._seen) + self.skipped_tokens)
+
+    def add_captured(self, polls: list[Poll]) -> None:
+        """Polls whose content is part of the present package: they go with it."""
+        self._poll_rows += [poll_row(poll, self.run_id) for poll in polls]
+
+    def take_poll_rows(self) -> list[Row]:
+        """The rows of the polls captured since the last call."""
+        rows, self._poll_rows = self._poll_rows, []
+        self.rows[POLLS.name] += len(rows)
+        return rows
+
+    def add_rows(self, rows: Rows) -> None:
+        """Count the rows one batch writes."""
+        for table, table_rows in rows.items():
+            self.rows[table] += len(table_rows)
+        self.changes.update(row["kind"] for row in rows.get(PROFILE_CHANGES.name, ()))
+
+    @property
+    def polled_tokens(self) -> int:
+        """Tokens with at least one poll."""
+        return len(self._seen)
+
+    @property
+    def skipped_tokens(self) -> int:
+        """Tokens that were to be polled and were not asked for anything."""
+        return len(self._skipped)
+
+    @property
+    def failed_tokens(self) -> int:
+        """Tokens whose poll failed."""
+        return sum(not ok for ok in self._seen.values())

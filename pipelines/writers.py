@@ -1,0 +1,72 @@
+"""Writers: who may write to a warehouse at the same time.
+
+Two dlt pipelines that merge into one dataset lose rows without an error: they share a staging dataset and
+empty it under each other. Here
+
+- each working directory on each machine has a staging dataset of its own (`warehouse.py`),
+- one load at a time uses a working directory, and one at a time a DuckDB file: a second one is refused,
+- on PostgreSQL writers take turns, package by package: a lock of the dataset's is held while tables and views
+  are made and rows merged. It is an advisory lock of a session, so it goes when its holder dies.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import dlt
+import fasteners
+
+from .warehouse import PIPELINE_NAME, duckdb_file, query_rows, sql_client
+
+logger = logging.getLogger("dlt_cronofy")
+
+LOCKED_DIALECT = "postgres"
+
+
+class WarehouseBusy(Exception):  # noqa: N818 - it is a state and no error
+    """Another load writes there; the one-line message says where."""
+
+
+@contextmanager
+def sole_writer(pipeline: dlt.Pipeline) -> Iterator[None]:
+    """Keep other loads away from the working directory, and from a DuckDB file, until the end.
+
+    Raises:
+        WarehouseBusy: one is there already.
+    """
+    directory = Path(pipeline.pipelines_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    locks = [(directory / f".{PIPELINE_NAME}.lock", directory)]
+    file = duckdb_file(pipeline)
+    if file is not None and file.parent.is_dir():
+        # the same file by whatever way one comes to it
+        target = file.resolve()
+        locks.append((target.with_name(f".{target.name}.lock"), file))
+    with ExitStack() as held:
+        for path, place in locks:
+            lock = fasteners.InterProcessLock(path)
+            if not lock.acquire(blocking=False):
+                raise WarehouseBusy(f"another load is running over {place}; this one does nothing")
+            held.callback(lock.release)
+        yield
+
+
+@contextmanager
+def turn(pipeline: dlt.Pipeline) -> Iterator[None]:
+    """Wait for this writer's turn, where several write to one dataset of PostgreSQL; nothing elsewhere."""
+    if pipeline.destination is None or pipeline.destination.capabilities().sqlglot_dialect != LOCKED_DIALECT:
+        yield
+        return
+    with sql_client(pipeline) as client:
+        key = _lock_key(str(client.dataset_name))
+        if not query_rows(client, "SELECT pg_try_advisory_lock(%s) AS got", key)[0]["got"]:
+            logger.info("another load is writing to %s; waiting for it", client.dataset_name)
+            query_rows(client, "SELECT pg_advisory_lock(%s)", key)
+        yield  # the end of the session unlocks
+
+
+def _lock_key(dataset: str) -> int:
+    digest = hashlib.blake2b(f"dlt-cronofy\0{dataset}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
