@@ -70,6 +70,11 @@ class Plan:
     recent_requests: Sequence[datetime] = ()
 
     @property
+    def due(self) -> int:
+        """Tokens to be polled."""
+        return len(self.tasks)
+
+    @property
     def stand_ins(self) -> int:
         """Tokens that are polled only where another one of their account is refused."""
         return sum(len(task.stand_ins) for task in self.tasks)
@@ -154,6 +159,7 @@ class Loading:
     Attributes:
         package_polls: about so many polls are one package.
         alone: entered while rows are written, to keep other writers out.
+        late_until: polls up to that instant may be older than what the warehouse knows.
     """
 
     pipeline: dlt.Pipeline
@@ -163,6 +169,7 @@ class Loading:
     package_polls: int
     endpoints: Sequence[str] = DEFAULT_ENDPOINTS
     alone: Callable[[], AbstractContextManager[None]] = nullcontext
+    late_until: datetime | None = None
 
     def load_all(self, polled: PolledBatches) -> None:
         """Load until nothing more comes.
@@ -179,7 +186,9 @@ class Loading:
             self.settings,
             clock=self.clock,
             feed=polled,
-            polls=self.package_polls,
+            # what a late sample tells again must be in the warehouse before the next one is put in
+            polls=self.package_polls if self.late_until is None else 1,
+            late_until=self.late_until,
             run_id=self.tally.run_id,
             on_captured=self.tally.add_captured,
             on_batch=self.tally.add_rows,

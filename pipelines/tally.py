@@ -100,14 +100,17 @@ class Tally:
 
     def add_poll(self, poll: Poll) -> None:
         """Count one poll; `/v1/account` is no evidence of a token's health beside another endpoint."""
-        self.outcomes[poll.answer.outcome.value] += 1
-        ok = poll.answer.outcome is Outcome.OK
-        if poll.answer.outcome is not Outcome.SKIPPED:
-            self._skipped.discard(poll.token_key)
-            if poll.endpoint != ACCOUNT or poll.token_key not in self._seen:
-                self._seen[poll.token_key] = ok
-        elif poll.token_key not in self._seen:
-            self._skipped.add(poll.token_key)
+        self.add_outcome(poll.token_key, poll.endpoint, poll.answer.outcome)
+
+    def add_outcome(self, token_key: str, endpoint: str, outcome: Outcome) -> None:
+        """Count what one poll came to."""
+        self.outcomes[outcome.value] += 1
+        if outcome is not Outcome.SKIPPED:
+            self._skipped.discard(token_key)
+            if endpoint != ACCOUNT or token_key not in self._seen:
+                self._seen[token_key] = outcome is Outcome.OK
+        elif token_key not in self._seen:
+            self._skipped.add(token_key)
         self._on_progress(len(self._seen) + self.skipped_tokens)
 
     def add_captured(self, polls: list[Poll]) -> None:

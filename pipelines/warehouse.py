@@ -63,7 +63,7 @@ def open_pipeline(
     _configure_dlt()
     name = destination or configured_destination()
     dataset = dataset or DEFAULT_DATASET
-    place = pipelines_dir or _working_place(name, dataset)
+    place = pipelines_dir or working_place(name, dataset)
     pipeline: dlt.Pipeline = dlt.pipeline(
         PIPELINE_NAME,
         destination=_destination(name, credentials, place),
@@ -104,11 +104,12 @@ def _duckdb(name: str, credentials: str | None) -> Destination[Any, Any]:
     return catalog_duckdb(**options)
 
 
-def _working_place(destination: str, dataset: str) -> Path:
+def working_place(destination: str | None = None, dataset: str | None = None) -> Path:
     """The folder of dlt's working files: the configured one, else one for each target.
 
     Pending packages belong to the target they were polled for, so targets do not share a folder.
     """
+    destination, dataset = destination or configured_destination(), dataset or DEFAULT_DATASET
     configured: str | None = dlt.config.get("pipelines_dir")
     if configured:
         return Path(configured)
@@ -177,6 +178,16 @@ def refresh_views(pipeline: dlt.Pipeline, hold_seconds: float, *, anew: bool = T
         if anew or not are_current(lambda sql: execute(sql) or [], dialect, dataset, schema, hold_seconds):
             create_views(execute, dialect, dataset, hold_seconds)
     return PUBLIC_VIEWS
+
+
+def drop_staging(pipeline: dlt.Pipeline) -> None:
+    """Remove this writer's staging dataset, which the next load from here makes again.
+
+    Its name is that of a machine and a folder there; where machines come and go it would stay for ever.
+    """
+    with sql_client(pipeline) as client, client.with_staging_dataset():
+        if client.has_dataset():
+            client.drop_dataset()
 
 
 @contextmanager

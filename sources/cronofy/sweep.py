@@ -5,7 +5,7 @@ import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,8 @@ from .calls.conduct import Conduct
 from .calls.polling import Poll
 from .clock import Clock, SystemClock
 from .history.capture import Capture, Known, changed_accounts
-from .history.knowledge import Knowledge, Row, protected_content, protected_history
+from .history.knowledge import Knowledge, Row, protected_content, protected_history, protected_log
+from .history.late import Later
 from .history.privacy import PersonalData
 from .plan import plan_polls
 from .settings import PollingSettings
@@ -56,6 +57,8 @@ class Sweep:
         store: where refreshed tokens are written back.
         feed: the polls of a run, of which this sweep takes a part; polls of its own otherwise.
         polls: how many of them it takes, give or take a batch.
+        late_until: polls up to that instant may be older than what the warehouse knows; a sweep takes one
+            batch of them then. None where all are newer.
         on_captured: told of the polls of every batch.
         on_batch: told of the new rows of every batch.
     """
@@ -68,6 +71,7 @@ class Sweep:
     feed: PolledBatches | None = None
     polls: float = math.inf
     run_id: str = ""
+    late_until: datetime | None = None
     on_captured: Callable[[list[Poll]], None] = lambda _: None
     on_batch: Callable[[Rows], None] = lambda _: None
 
@@ -114,10 +118,13 @@ class Sweep:
     ) -> Rows:
         with knowledge.connected():
             _recall(knowledge, known, polls, tables, self.settings.personal_data)
+            if self.late_until is not None:
+                known.later = _recall_later(knowledge, polls, self.late_until, self.settings.personal_data)
             capture = Capture(run_id, known, tables)
             for poll in polls:
                 capture.add(poll)
             _date_changes(knowledge, capture.rows.get(PROFILE_CHANGES.name, []))
+            capture.finish()
         return capture.rows
 
 
@@ -142,6 +149,21 @@ def _recall(
         known.histories |= {
             account: protected_history(history, personal_data) for account, history in histories.items()
         }
+
+
+def _recall_later(
+    knowledge: Knowledge, polls: list[Poll], late_until: datetime, personal_data: PersonalData
+) -> Later:
+    """Read what the warehouse knows of the tokens and accounts of late polls that is newer than these."""
+    late = [poll for poll in polls if poll.payload is not None and poll.answer.polled_at <= late_until]
+    if not late:
+        return Later()
+    since = min(poll.answer.polled_at for poll in late)
+    histories = knowledge.sampled_histories(sorted(changed_accounts(late)), since)
+    return Later(
+        knowledge.ok_after(sorted({poll.token_key for poll in late}), since),
+        {key: protected_log(history, personal_data) for key, history in histories.items()},
+    )
 
 
 def _date_changes(knowledge: Knowledge, changes: list[Row]) -> None:

@@ -17,6 +17,7 @@ from sources.cronofy.calls.feed import Feed
 from sources.cronofy.calls.polling import Poll, PollTask
 from sources.cronofy.history.changes import ProfileState, State
 from sources.cronofy.history.knowledge import AccountHistory, Evidence, LastSamples, TokenContent
+from sources.cronofy.history.late import SampledHistories
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.sweep import Rows, Sweep, new_run_id
 from sources.cronofy.tables import TABLES
@@ -54,6 +55,12 @@ class StubKnowledge:
     def last_samples(self, account_ids: Sequence[str]) -> dict[str, LastSamples]:
         self.asked.append(("samples", tuple(account_ids)))
         return {key: self.samples[key] for key in account_ids if key in self.samples}
+
+    def ok_after(self, token_keys: Sequence[str], since: datetime) -> dict[tuple[str, str], datetime]:
+        raise AssertionError("no poll is late here")
+
+    def sampled_histories(self, account_ids: Sequence[str], since: datetime) -> SampledHistories:
+        raise AssertionError("no poll is late here")
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from ..calls.polling import Poll
 from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO
 from .changes import Change, ProfileState, State, apply_changes, detect_changes
 from .knowledge import AccountHistory, KnownRow, LastSamples, Row, TokenContent
-from .payloads import CALENDAR, CONFERENCING, Calendar, Profile, Record
+from .late import Later, Told
+from .payloads import CALENDAR, CONFERENCING, Calendar, Payload, Profile, Record
 
 # where a row carries the fields that have no column yet (frames.py); no column can be called that
 EXTRAS = "\x00extras"
@@ -28,6 +29,7 @@ class Known:
     tokens: dict[str, TokenContent] = field(default_factory=dict)
     histories: dict[str, AccountHistory] = field(default_factory=dict)
     samples: dict[str, LastSamples] = field(default_factory=dict)
+    later: Later = field(default_factory=Later)
 
 
 class Capture:
@@ -38,6 +40,7 @@ class Capture:
         self._known = known
         self._tables = tables
         self.rows: dict[str, list[Row]] = {name: [] for name in tables}
+        self._told: dict[str, Row] = {}
 
     def add(self, poll: Poll) -> None:
         """Add what one poll shows. Polls come in the order of `polled_at`."""
@@ -45,6 +48,9 @@ class Capture:
             self._write(POLLS.name, poll_row(poll, self._run_id))
         if poll.payload is None:
             return
+        is_late = self._add_late_samples(poll, poll.payload)
+        if is_late or self._known.later.has_poll_after(poll.token_key, poll.endpoint, poll.answer.polled_at):
+            return  # the current state is newer
         if poll.payload.record is not None:
             self._add_identity(poll, poll.payload.record)
         for profile_type, profiles in poll.payload.samples.items():
@@ -101,14 +107,36 @@ class Capture:
     def _add_changes(self, poll: Poll, account_id: str, profile_type: str, profiles: list[Profile]) -> None:
         history = self._known.histories.setdefault(account_id, {}).setdefault(profile_type, {})
         samples = self._known.samples.setdefault(account_id, {})
-        changes = detect_changes(
-            history, {profile.profile_id: _profile_state(profile) for profile in profiles}
-        )
+        changes = detect_changes(history, _states(profiles))
         for change in changes:
             row = change_row(poll, account_id, profile_type, change, samples.get(profile_type))
             self._write(PROFILE_CHANGES.name, row)
         apply_changes(history, changes)
         samples[profile_type] = poll.answer.polled_at
+
+    def _add_late_samples(self, poll: Poll, payload: Payload) -> bool:
+        """Put samples of an account of which newer ones are known into its history; whether there are any."""
+        account_id, at, later = poll.account_id, poll.answer.polled_at, self._known.later
+        if account_id is None or not any(
+            later.has_sample_after(account_id, profile_type, at) for profile_type in payload.samples
+        ):
+            return False
+        for profile_type, profiles in payload.samples.items():
+            if not later.has_sample_after(account_id, profile_type, at):
+                self._add_changes(poll, account_id, profile_type, profiles)
+                continue
+            history = later.histories[account_id, profile_type]
+            for told in history.insert(at, _states(profiles)):
+                row = {"run_id": self._run_id} | told_row(poll, account_id, profile_type, told)
+                history.put(told, row)
+                self._told[row["change_id"]] = row
+        return True
+
+    def finish(self) -> None:
+        """All polls of the batch were added."""
+        if PROFILE_CHANGES.name in self._tables:
+            # what was told several times is written as it was told last
+            self.rows[PROFILE_CHANGES.name] += self._told.values()
 
     def _add_calendars(self, poll: Poll, token_key: str, content: TokenContent) -> None:
         assert poll.payload is not None
@@ -177,10 +205,15 @@ def poll_row(poll: Poll, run_id: str) -> Row:
 
 
 def change_row(
-    poll: Poll, account_id: str, profile_type: str, change: Change, previous_poll_at: datetime | None
+    poll: Poll,
+    account_id: str,
+    profile_type: str,
+    change: Change,
+    previous_poll_at: datetime | None,
+    observed_at: datetime | None = None,
 ) -> Row:
     """The row of `profile_changes`. The change lies after `previous_poll_at`, at or before `observed_at`."""
-    observed_at = poll.answer.polled_at
+    observed_at = observed_at or poll.answer.polled_at
     return {
         "change_id": row_key(account_id, profile_type, change.profile_id, instant_text(observed_at)),
         "token_key": poll.token_key,
@@ -198,6 +231,15 @@ def change_row(
         "profile_initial_sync_required": change.now.profile_initial_sync_required,
         "profile_relink_url": change.now.profile_relink_url,
     }
+
+
+def told_row(poll: Poll, account_id: str, profile_type: str, told: Told) -> Row:
+    """The row of a change that a late sample puts in, or that is told again because of it."""
+    row = change_row(poll, account_id, profile_type, told.change, told.previous_poll_at, told.observed_at)
+    if told.row is not None:
+        # told again: the same change of the same run, seen from what is known now
+        row |= {name: told.row[name] for name in ("change_id", "token_key", "run_id")}
+    return row
 
 
 def row_key(*parts: str) -> str:
@@ -248,6 +290,10 @@ def _carried(known: KnownRow, observed_at: datetime) -> Row:
 
 def _state(profile: Profile) -> State:
     return State.CONNECTED if profile.connected else State.DISCONNECTED
+
+
+def _states(profiles: Iterable[Profile]) -> dict[str, ProfileState]:
+    return {profile.profile_id: _profile_state(profile) for profile in profiles}
 
 
 def _profile_state(profile: Profile) -> ProfileState:

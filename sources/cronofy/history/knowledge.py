@@ -22,7 +22,8 @@ from dlt.destinations.sql_client import SqlClientBase
 from ..hazard import STATES, Histories, collect_histories
 from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, TIME, USERINFO, Table
 from .changes import ProfileState, State
-from .payloads import PROFILE_TEXTS, PROFILE_TYPES
+from .late import LoggedChange, SampledHistories, SampledHistory
+from .payloads import CALENDAR, CONFERENCING, PROFILE_TEXTS, PROFILE_TYPES
 from .privacy import PersonalData, Protection
 
 Row = dict[str, Any]
@@ -76,6 +77,18 @@ COMPARED_PROFILE = (*COMPARED, "profile_type", "profile_id", "state")
 COMPARED_CALENDAR = (*COMPARED, "calendar_id", "profile_id", "removed_at")
 
 EPOCH = datetime.fromtimestamp(0, UTC)
+
+# the columns of `profile_changes` that are fields of `ProfileState`, in their order there, beside the state
+STATE_COLUMNS = (
+    "provider_name",
+    "provider_service",
+    "profile_name",
+    "profile_initial_sync_required",
+    "profile_relink_url",
+)
+
+# a poll is a sample of the profiles of a type where that column is not null
+SAMPLE_COLUMNS = ((CALENDAR, "profiles"), (CONFERENCING, "conferencing_profiles"))
 
 # parameters of one IN list; every warehouse dlt reaches takes this many
 MAX_PARAMETERS = 2000
@@ -194,6 +207,14 @@ class Knowledge(Protocol):
         """By account_id; accounts without samples are missing."""
         ...
 
+    def ok_after(self, token_keys: Sequence[str], since: datetime) -> dict[tuple[str, str], datetime]:
+        """The newest ok poll after that instant, by token_key and endpoint."""
+        ...
+
+    def sampled_histories(self, account_ids: Sequence[str], since: datetime) -> SampledHistories:
+        """All changes of these accounts, and their samples from the last one before that instant on."""
+        ...
+
 
 class WarehouseKnowledge:
     """Knowledge read through the dataset of a dlt pipeline, in bounded pieces."""
@@ -274,18 +295,17 @@ class WarehouseKnowledge:
     def account_histories(self, account_ids: Sequence[str]) -> dict[str, AccountHistory]:
         """The newest change of every profile of these accounts; at one instant disconnected wins."""
         histories: dict[str, AccountHistory] = {}
-        newest_first = """
-            SELECT account_id, profile_type, profile_id, state, provider_name, provider_service,
-                   profile_name, profile_initial_sync_required, profile_relink_url
+        newest_first = f"""
+            SELECT account_id, profile_type, profile_id, state, {", ".join(STATE_COLUMNS)}
             FROM (
                 SELECT t.*, ROW_NUMBER() OVER (
                     PARTITION BY account_id, profile_type, profile_id
                     ORDER BY observed_at DESC,
                              CASE state WHEN 'disconnected' THEN 0 WHEN 'connected' THEN 1 ELSE 2 END
                 ) AS newness
-                FROM {table} t WHERE account_id IN ({values})
+                FROM {{table}} t WHERE account_id IN ({{values}})
             ) ranked WHERE newness = 1
-        """
+        """  # noqa: S608 - our own names
         for batch in self._batches_in(PROFILE_CHANGES, newest_first, account_ids):
             columns = (column.to_pylist() for column in batch.columns)
             for account_id, profile_type, profile_id, state, *attributes in zip(*columns, strict=True):
@@ -307,12 +327,78 @@ class WarehouseKnowledge:
             for row in batch.to_pylist()
         }
 
-    def _batches_in(self, table: Table, query: str, values: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def outcomes_of(self, run_id: str) -> dict[tuple[str, str], str]:
+        """What came of the polls of a run that are loaded, by token_key and endpoint."""
+        query = "SELECT token_key, endpoint, outcome FROM {table} WHERE run_id = {values} AND {complete}"
+        found: dict[tuple[str, str], str] = {}
+        for batch in self._batches(POLLS, query, [run_id]):
+            columns = (column.to_pylist() for column in batch.columns)
+            found.update(((key, endpoint), outcome) for key, endpoint, outcome in zip(*columns, strict=True))
+        return found
+
+    def newest_answer_at(self) -> datetime | None:
+        """When the newest answer came; None where nothing was ever polled."""
+        query = "SELECT MAX(polled_at) AS newest FROM {table} WHERE outcome <> 'skipped' AND {complete}"
+        return next((_instants(batch.column(0))[0] for batch in self._batches(POLLS, query)), None)
+
+    def ok_after(self, token_keys: Sequence[str], since: datetime) -> dict[tuple[str, str], datetime]:
+        """The newest ok poll after that instant, by token_key and endpoint, of these tokens."""
+        query = (
+            "SELECT token_key, endpoint, MAX(polled_at) AS ok_at FROM {table}"
+            " WHERE polled_at > {first} AND outcome = 'ok' AND token_key IN ({values}) AND {complete}"
+            " GROUP BY token_key, endpoint"
+        )
+        return {
+            (key, endpoint): ok_at
+            for batch in self._batches_in(POLLS, query, token_keys, since)
+            for key, endpoint, ok_at in zip(
+                batch.column(0).to_pylist(),
+                batch.column(1).to_pylist(),
+                _instants(batch.column(2)),
+                strict=True,
+            )
+            if ok_at is not None
+        }
+
+    def sampled_histories(self, account_ids: Sequence[str], since: datetime) -> SampledHistories:
+        """All changes of these accounts, and their samples from the last one before that instant on."""
+        found: defaultdict[tuple[str, str], SampledHistory] = defaultdict(SampledHistory)
+        for row in self._samples_around(account_ids, since):
+            for profile_type, column in SAMPLE_COLUMNS:
+                if row[column] is not None:
+                    found[row["account_id"], profile_type].instants.add(row["polled_at"])
+        changes = "SELECT * FROM {table} WHERE account_id IN ({values})"
+        for batch in self._batches_in(PROFILE_CHANGES, changes, account_ids):
+            for row in batch.to_pylist():
+                state = ProfileState(State(row["state"]), *(row[name] for name in STATE_COLUMNS))
+                logged = LoggedChange(row, row["profile_id"], row["observed_at"], state)
+                found[row["account_id"], row["profile_type"]].add(logged)
+        return dict(found)
+
+    def _samples_around(self, account_ids: Sequence[str], since: datetime) -> Iterator[Row]:
+        after = (
+            "SELECT account_id, polled_at, profiles, conferencing_profiles FROM {table}"
+            " WHERE polled_at >= {first} AND outcome = 'ok' AND account_id IN ({values}) AND {complete}"
+        )
+        before = (
+            "SELECT account_id, MAX(polled_at) AS polled_at, profiles, conferencing_profiles FROM ("
+            " SELECT account_id, polled_at, CASE WHEN profiles IS NOT NULL THEN 0 END AS profiles,"
+            " CASE WHEN conferencing_profiles IS NOT NULL THEN 0 END AS conferencing_profiles FROM {table}"
+            " WHERE polled_at < {first} AND outcome = 'ok' AND account_id IN ({values}) AND {complete}"
+            ") earlier GROUP BY account_id, profiles, conferencing_profiles"
+        )
+        for query in (after, before):
+            for batch in self._batches_in(POLLS, query, account_ids, since):
+                yield from batch.to_pylist()
+
+    def _batches_in(
+        self, table: Table, query: str, values: Sequence[str], first: datetime | None = None
+    ) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(values), MAX_PARAMETERS):
-            yield from self._batches(table, query, values[start : start + MAX_PARAMETERS])
+            yield from self._batches(table, query, values[start : start + MAX_PARAMETERS], first)
 
     def _batches(
-        self, table: Table, query: str, values: Sequence[str | datetime] = ()
+        self, table: Table, query: str, values: Sequence[str | datetime] = (), first: datetime | None = None
     ) -> Iterator[pa.RecordBatch]:
         placeholders = ", ".join(["%s"] * len(values))
         try:
@@ -321,10 +407,11 @@ class WarehouseKnowledge:
                 text = query.format(
                     table=self._client.make_qualified_table_name(table.name),
                     values=placeholders,
+                    first="%s",
                     polls=self._client.make_qualified_table_name(POLLS.name),
                     complete=COMPLETE.format(loads=self._client.make_qualified_table_name(LOADS)),
                 )
-                with self._client.execute_query(text, *values) as cursor:
+                with self._client.execute_query(text, *([first] if first else []), *values) as cursor:
                     for found in cursor.iter_arrow(chunk_size=ROWS_PER_FETCH):
                         yield from found.to_batches(max_chunksize=ROWS_PER_BATCH)
         except (DatabaseUndefinedRelation, DestinationUndefinedEntity):
@@ -356,16 +443,29 @@ def protected_history(history: AccountHistory, personal_data: PersonalData) -> A
     if personal_data.kept:
         return history
     protection = Protection(personal_data.protect_stored)
-
-    def protected(state: ProfileState) -> ProfileState:
-        texts: Row = {name: getattr(state, name) for name in PROFILE_TEXTS}
-        nothing: Row = dict.fromkeys(PROFILE_TEXTS)
-        return replace(state, **(nothing | protection.columns(texts)))
-
     return {
-        profile_type: {profile_id: protected(state) for profile_id, state in states.items()}
+        profile_type: {
+            profile_id: _protected_state(state, protection) for profile_id, state in states.items()
+        }
         for profile_type, states in history.items()
     }
+
+
+def protected_log(history: SampledHistory, personal_data: PersonalData) -> SampledHistory:
+    """The same of a history that can be read at any instant."""
+    if personal_data.kept:
+        return history
+    protection = Protection(personal_data.protect_stored)
+    return SampledHistory(
+        history.instants,
+        {key: replace(each, now=_protected_state(each.now, protection)) for key, each in history.log.items()},
+    )
+
+
+def _protected_state(state: ProfileState, protection: Protection) -> ProfileState:
+    texts: Row = {name: getattr(state, name) for name in PROFILE_TEXTS}
+    nothing: Row = dict.fromkeys(PROFILE_TEXTS)
+    return replace(state, **(nothing | protection.columns(texts)))
 
 
 def _later(one: datetime | None, other: datetime | None) -> datetime | None:

@@ -1,0 +1,86 @@
+"""The delivery: what the shards of one run have handed in, as polls in the order of their answers."""
+
+import heapq
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import datetime
+
+from sources.cronofy.calls.answers import Outcome, skipped
+from sources.cronofy.calls.polling import MAX_BATCH_BYTES, Poll
+from sources.cronofy.sweep import BATCH_POLLS
+
+from .frozen_plan import FrozenPlan, FrozenTask
+from .sealed_set import SealedSet
+
+NOT_DELIVERED = "not called: its shard was not delivered"
+
+# (token_key, endpoint) → outcome
+Outcomes = Mapping[tuple[str, str], str]
+
+
+class Delivery:
+    """Polls, batch by batch; what change capture takes instead of a feed under way.
+
+    Attributes:
+        taken: token_key and endpoint of the polls that were taken so far.
+    """
+
+    def __init__(self, polls: Iterator[Poll], on_poll: Callable[[Poll], None]) -> None:
+        self._polls = polls
+        self._on_poll = on_poll
+        self._next: list[Poll] = []
+        self.taken: set[tuple[str, str]] = set()
+
+    def has_more(self) -> bool:
+        """Whether there is another batch."""
+        if not self._next:
+            self._next = self._read_batch()
+        return bool(self._next)
+
+    def take(self) -> list[Poll] | None:
+        """The next batch; None when there is none."""
+        if not self.has_more():
+            return None
+        batch, self._next = self._next, []
+        for poll in batch:
+            self._on_poll(poll)
+            self.taken.add((poll.token_key, poll.endpoint))
+        return batch
+
+    def _read_batch(self) -> list[Poll]:
+        batch: list[Poll] = []
+        size = 0
+        for poll in self._polls:
+            batch.append(poll)
+            size += poll.body_bytes
+            if len(batch) >= BATCH_POLLS or size >= MAX_BATCH_BYTES:
+                break
+        return batch
+
+
+def delivered_polls(sets: Iterable[SealedSet], loaded: Outcomes) -> Iterator[Poll]:
+    """The polls of these sets in the order of their answers, but for those that are loaded already."""
+    merged = heapq.merge(*(each.polls() for each in sets), key=lambda poll: poll.answer.polled_at)
+    for poll in merged:
+        if loaded.get((poll.token_key, poll.endpoint), Outcome.SKIPPED) == Outcome.SKIPPED:
+            yield poll
+
+
+def undelivered_tasks(
+    plan: FrozenPlan, delivered: Collection[int], loaded: Outcomes
+) -> dict[int, list[FrozenTask]]:
+    """The tasks of shards of which nothing came, as far as nothing of them is loaded, by shard."""
+    known = {token_key for token_key, _ in loaded}
+    missing = {
+        shard: [task for task in plan.tasks[shard] if not any(each.token_key in known for each in task)]
+        for shard in plan.shards
+        if shard not in delivered
+    }
+    return {shard: tasks for shard, tasks in missing.items() if tasks}
+
+
+def skipped_polls(task: FrozenTask, why: str, now: Callable[[], datetime]) -> Iterator[Poll]:
+    """What stands in `polls` for a task that nobody called for."""
+    token = task[0]
+    for endpoint in token.endpoints:
+        answer = skipped(now(), why)
+        yield Poll(token.token_key, token.data_center, endpoint, answer, token.account_id, None)

@@ -1,0 +1,165 @@
+"""A world that changes, and warehouses it is loaded into: in one process, and in shards."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.load import Load, LoadOptions, LoadResult
+from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
+from pipelines.sandbox import World as SandboxWorld
+from pipelines.shards.handoff import Handoff
+from pipelines.shards.sealed_set import sets_of
+from pipelines.shards.stages import ShardedResult, Stages
+from pipelines.views import PUBLIC_VIEWS
+from pipelines.warehouse import open_pipeline, query_rows, refresh_views, sql_client
+from sources.cronofy.clock import SystemClock
+from sources.cronofy.settings import PollingSettings
+from sources.cronofy.stores import open_store
+from sources.cronofy.tokens import in_data_centers
+
+START = datetime(2026, 1, 5, 6, tzinfo=UTC)
+SHARDS = 4
+TABLES = ("userinfo", "account", "profiles", "calendars", "polls", "profile_changes")
+# what tells two loads of one instant apart: random names, and how long an answer took
+STAMPS = {"_dlt_id", "_dlt_load_id", "poll_id", "latency_ms", "run_id"}
+# the tokens of an account race for who sees a change first
+RACY = {"profile_changes": {"token_key"}}
+ALWAYS = LoadOptions(every=timedelta(0))
+
+
+class StandingClock(SystemClock):
+    """Shows the sandbox's time and nothing else, so that all polls of a load fall on one instant."""
+
+    def __init__(self, sandbox: MovableClock) -> None:
+        super().__init__()
+        self._sandbox = sandbox
+
+    def now(self) -> datetime:
+        return self._sandbox.now()
+
+
+@dataclass
+class Yard:
+    """A warehouse in a folder of its own, and both ways to load the sandbox's tokens into it."""
+
+    folder: Path
+    sandbox: MovableClock
+    settings: PollingSettings
+    tokens_file: Path
+    hosts: int = 0
+    handoff: Handoff = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.handoff = Handoff.at(str(self.folder / "handoff"))
+
+    def load(self, options: LoadOptions = ALWAYS) -> LoadResult:
+        """One load in one process."""
+        store = open_store(tokens_file=str(self.tokens_file))
+        tokens = in_data_centers(store.read(), self.settings.data_center)
+        clock = StandingClock(self.sandbox)
+        return Load(self._pipeline("single"), self.settings, tokens, options, clock).run()
+
+    def machine(self, **injected: Any) -> Stages:
+        """A machine that has never seen anything of this, and can do each stage."""
+        self.hosts += 1
+        place = self.folder / f"host{self.hosts}"
+        return Stages(
+            self.settings,
+            open_store(tokens_file=str(self.tokens_file)),
+            self.handoff,
+            lambda: self._pipeline(place.name),
+            place,
+            **{"clock": StandingClock(self.sandbox)} | injected,
+        )
+
+    def plan(self, options: LoadOptions = ALWAYS) -> tuple[str, list[int]]:
+        """Plan a run; its name and its shards."""
+        plan = self.machine().plan(options, SHARDS)
+        return plan.run_id, plan.shards
+
+    def poll(self, run_id: str, *shards: int) -> None:
+        """Poll shards, each on a machine of its own."""
+        for shard in shards:
+            self.machine().poll(run_id, shard)
+
+    def load_in_shards(self, options: LoadOptions = ALWAYS) -> ShardedResult:
+        """All stages, each on another machine."""
+        run_id, shards = self.plan(options)
+        self.poll(run_id, *shards)
+        result = self.machine().load(run_id)
+        self.machine().views()
+        return result
+
+    def hold_back(self, run_id: str, *shards: int) -> Callable[[], None]:
+        """Take the sets of shards out of the handoff; what is returned delivers them."""
+        held = self.folder / "held back"
+        held.mkdir(exist_ok=True)
+        folder = self.folder / "handoff" / run_id
+        names = [each.name for each in sets_of(self.handoff, run_id) if each.shard in shards]
+        assert len(names) == len(shards)
+        for name in names:
+            (folder / name).rename(held / name)
+
+        def deliver() -> None:
+            folder.mkdir(exist_ok=True)
+            for name in names:
+                (held / name).rename(folder / name)
+
+        return deliver
+
+    def rows(self, relation: str) -> list[str]:
+        """What a table or view holds, in an order that depends on the rows alone."""
+        left_out = STAMPS | RACY.get(relation, set())
+        with sql_client(self._pipeline("reader")) as client:
+            found = query_rows(client, f"SELECT * FROM {client.make_qualified_table_name(relation)}")
+        return sorted(
+            repr({name: row[name] for name in sorted(row) if name not in left_out}) for row in found
+        )
+
+    def tables(self) -> dict[str, list[str]]:
+        """All tables."""
+        return {table: self.rows(table) for table in TABLES}
+
+    def views(self) -> dict[str, list[str]]:
+        """All views, made anew; not the one that counts runs by their names."""
+        refresh_views(self._pipeline("reader"), self.settings.hold.total_seconds())
+        return {view: self.rows(view) for view in PUBLIC_VIEWS if view != "poll_coverage"}
+
+    def _pipeline(self, place: str) -> Any:
+        return open_pipeline(
+            "duckdb", credentials=str(self.folder / "warehouse.duckdb"), pipelines_dir=self.folder / place
+        )
+
+
+@dataclass
+class World:
+    """The sandbox, its clock, and yards that call it."""
+
+    sandbox: SandboxWorld
+    clock: MovableClock
+    server: SandboxServer
+    folder: Path
+
+    def yard(self, name: str, **settings: Any) -> Yard:
+        """A new warehouse."""
+        folder = self.folder / name
+        folder.mkdir()
+        self.sandbox.write_tokens(folder / "tokens.csv")
+        limits = {"requests_per_second": 1e6, "requests_per_minute": 1e6} | settings
+        polling = PollingSettings(base_url=self.server.base_url, **limits)
+        return Yard(folder, self.clock, polling, folder / "tokens.csv")
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Sixty accounts over two weeks; some have two tokens, some fail."""
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    sandbox = build_world(accounts=60, seed=5, start=START, days=14)
+    clock = MovableClock(START)
+    with serve(sandbox, clock=clock) as server:
+        yield World(sandbox, clock, server, tmp_path)
