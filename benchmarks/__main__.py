@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import economy, fixed, growth, memory, outages, peers, planner, rates, throughput, views
+from . import economy, fixed, fleet, growth, memory, outages, peers, planner, rates, throughput, views
 
 QUESTIONS = {
     "economy": economy,
@@ -27,6 +27,7 @@ QUESTIONS = {
     "growth": growth,
     "peers": peers,
     "planner": planner,
+    "fleet": fleet,
     "views": views,
     "rates": rates,
 }
@@ -76,6 +77,8 @@ def _table(name: str, rows: Rows, seconds: float) -> Table:
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return ""
     return f"{value:,.2f}" if isinstance(value, float) else str(value)
 
 
