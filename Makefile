@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo notebook notebook-ipynb docs browser lint format test test-long test-lowest campaign leaks audit bench lock clean
+.PHONY: help setup demo notebook notebook-ipynb docs browser lint format test test-long test-lowest campaign airflow-test leaks audit bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -59,7 +59,7 @@ test: setup $(VENV)-dbt/.installed ## the whole test suite
 	$(BIN)/pytest
 
 test-long: setup $(VENV)-dbt/.installed ## the suite, with the tests that take long for what they add
-	$(BIN)/pytest -m "long or not long"
+	$(BIN)/pytest -m "not airflow"
 
 test-lowest: setup $(VENV)-dbt/.installed ## the suite with the lowest versions pyproject.toml claims to work with
 	$(BIN)/uv venv --quiet --clear .venv-lowest
@@ -74,6 +74,17 @@ audit: setup ## known vulnerabilities of what the lock file pins (asks a vulnera
 	.venv-audit/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-audit.lock
 	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
 
+$(VENV)-airflow/.installed: requirements-airflow.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)-airflow
+	# the lock file is complete; pip does not take a pin with an extra for one without
+	$(VENV)-airflow/bin/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r requirements-airflow.lock
+	$(VENV)-airflow/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(VENV)-airflow/bin/python -m pip check
+	@touch $@
+
+airflow-test: $(VENV)-airflow/.installed ## the load on a real Airflow: 20,000 tokens, 8 shards, PostgreSQL, a killed worker
+	$(VENV)-airflow/bin/python -m pytest -o addopts=-ra tests/airflow $(AIRFLOW_TEST_ARGS)
+
 leaks: setup ## look for secrets in all that loads say, write and leave behind
 	$(BIN)/python -m tests.campaign.leaks
 
@@ -86,9 +97,14 @@ lock: setup ## resolve pyproject.toml anew into the lock files
 		-o pipelines/scheduling/requirements.lock
 	$(COMPILE) --group build --constraint requirements.lock -o requirements-build.lock
 	$(COMPILE) --group audit -o requirements-audit.lock
+	$(COMPILE) pyproject.toml --extra airflow --extra postgres --extra shared --group airflow-test \
+		--constraint requirements.lock --no-strip-extras -o requirements-airflow.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header --quiet \
+		pyproject.toml --extra airflow --extra postgres --extra shared --constraint requirements-airflow.lock \
+		-o pipelines/airflow/constraints.txt
 	$(COMPILE) --group dbt --no-strip-extras -o requirements-dbt.lock
 	$(COMPILE) benchmarks/peers/airbyte.in -o benchmarks/peers/airbyte.lock
 	$(COMPILE) benchmarks/peers/singer.in -o benchmarks/peers/singer.lock
 
 clean: ## remove the environment and what runs left behind
-	rm -rf $(VENV) .browser site .venv-lowest .venv-audit .venv-peers .venv-dbt demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .browser site .venv-lowest .venv-audit .venv-peers .venv-dbt .venv-airflow demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -272,12 +272,15 @@ def views(destination: str | None, dataset: str | None) -> None:
     """Create or replace the SQL views on the destination."""
     from .configuration import read_settings
     from .warehouse import loaded_dataset, open_pipeline, refresh_views
+    from .writers import turn
 
     _, settings = read_settings()
     pipeline = open_pipeline(destination, dataset)
     with loaded_dataset(pipeline):
         pass
-    for name in refresh_views(pipeline, settings.hold.total_seconds()):
+    with turn(pipeline):
+        names = refresh_views(pipeline, settings.hold.total_seconds())
+    for name in names:
         click.echo(name)
 
 
@@ -474,14 +477,14 @@ def erase(
     from .erase import Erase
     from .erase_summary import print_erased
     from .warehouse import location, open_pipeline
-    from .writers import sole_writer
+    from .writers import sole_writer, turn
 
     if not (account or token) or (account and token):
         raise click.UsageError("say --account ID or --token KEY, one of them")
     pipeline = open_pipeline(destination, dataset)
     command = Erase(pipeline, account or None, token or None)
     _confirm(f"Remove {command.subject} from {location(pipeline)} for good?", yes=yes)
-    with sole_writer(pipeline):
+    with sole_writer(pipeline), turn(pipeline):
         result = command.run()
     if as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))

@@ -11,18 +11,22 @@ empty it under each other. Here
 
 import hashlib
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import dlt
 import fasteners
+from dlt.destinations.sql_client import SqlClientBase
 
 from .warehouse import PIPELINE_NAME, duckdb_file, query_rows, sql_client
 
 logger = logging.getLogger("dlt_cronofy")
 
 LOCKED_DIALECT = "postgres"
+SECONDS_BETWEEN_TRIES = 0.1
 
 
 class WarehouseBusy(Exception):  # noqa: N818 - it is a state and no error
@@ -61,10 +65,16 @@ def turn(pipeline: dlt.Pipeline) -> Iterator[None]:
         return
     with sql_client(pipeline) as client:
         key = _lock_key(str(client.dataset_name))
-        if not query_rows(client, "SELECT pg_try_advisory_lock(%s) AS got", key)[0]["got"]:
+        if not _try_lock(client, key):
             logger.info("another load is writing to %s; waiting for it", client.dataset_name)
-            query_rows(client, "SELECT pg_advisory_lock(%s)", key)
+            # A query that waits keeps deleted rows from being vacuumed, and a statement_timeout ends it.
+            while not _try_lock(client, key):
+                time.sleep(SECONDS_BETWEEN_TRIES)
         yield  # the end of the session unlocks
+
+
+def _try_lock(client: SqlClientBase[Any], key: int) -> bool:
+    return bool(query_rows(client, "SELECT pg_try_advisory_lock(%s) AS got", key)[0]["got"])
 
 
 def _lock_key(dataset: str) -> int:

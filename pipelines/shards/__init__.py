@@ -9,3 +9,6 @@ What travels between machines lies in the handoff, a folder that all of them rea
 warehouse stays the checkpoint: which of a run's polls are loaded is asked of it, so a set that is delivered
 twice, late or while the load is repeated adds nothing twice.
 """
+
+# Airflow maps a task over 1,024 values at most, and each shard costs the start of a process
+MAX_SHARDS = 512

@@ -19,11 +19,10 @@ from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.tokens import Token
 
 from ..steps import Plan
+from . import MAX_SHARDS
 from .handoff import Handoff
 
 NAME = "plan.parquet"
-# Airflow maps a task over 1,024 values at most, and each shard costs the start of a process
-MAX_SHARDS = 512
 VERSION = 1
 METADATA = b"dlt-cronofy"
 
