@@ -13,12 +13,13 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import dlt
 import fasteners
+from dlt.destinations.exceptions import DatabaseException
 from dlt.destinations.sql_client import SqlClientBase
 
 from .warehouse import PIPELINE_NAME, duckdb_file, query_rows, sql_client
@@ -70,7 +71,12 @@ def turn(pipeline: dlt.Pipeline) -> Iterator[None]:
             # A query that waits keeps deleted rows from being vacuumed, and a statement_timeout ends it.
             while not _try_lock(client, key):
                 time.sleep(SECONDS_BETWEEN_TRIES)
-        yield  # the end of the session unlocks
+        try:
+            yield
+        finally:
+            # The end of the session unlocks too, but a moment later. Where it has ended, there is no lock.
+            with suppress(DatabaseException):
+                client.execute_sql("SELECT pg_advisory_unlock(%s)", key)
 
 
 def _try_lock(client: SqlClientBase[Any], key: int) -> bool:

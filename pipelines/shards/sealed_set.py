@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import orjson
 import pyarrow as pa
@@ -78,10 +78,16 @@ class SetWriter:
         table = pa.Table.from_pylist([_poll_row(poll) for poll in polls], SCHEMA)
         self._writer.write_table(table, row_group_size=ROW_GROUP_POLLS)
 
-    def close(self, summary: ShardSummary) -> None:
-        """Nothing more comes."""
+    def add_summary(self, summary: ShardSummary) -> None:
+        """Say what all of them took."""
         about = {"version": VERSION, **asdict(summary)}
         self._writer.add_key_value_metadata({METADATA: orjson.dumps(about)})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # of what is broken off as well: left to itself, it would write when the file is closed
         self._writer.close()
 
 

@@ -144,13 +144,13 @@ class Stages:
 
         def seal(file: IO[bytes]) -> None:
             nonlocal summary
-            writer = SetWriter(file)
-            with polling.feed() as feed:
-                while (polls := feed.take()) is not None:
-                    writer.add(polls)
-            writer.add(list(self._skipped(gone, GONE)))
-            summary = ShardSummary(polling.requests, polling.stopped_by, polling.lost_refresh_tokens)
-            writer.close(summary)
+            with SetWriter(file) as writer:
+                with polling.feed() as feed:
+                    while (polls := feed.take()) is not None:
+                        writer.add(polls)
+                writer.add(list(self._skipped(gone, GONE)))
+                summary = ShardSummary(polling.requests, polling.stopped_by, polling.lost_refresh_tokens)
+                writer.add_summary(summary)
 
         self.handoff.write(run_id, lambda: new_name(shard, self.clock.now()), seal)
         logger.info("run %s, shard %d: %d tokens, %d requests", run_id, shard, len(tasks), summary.requests)

@@ -11,6 +11,7 @@ import pytest
 from pipelines.load import Load, LoadOptions, LoadResult
 from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
 from pipelines.sandbox import World as SandboxWorld
+from pipelines.sandbox.token_files import write_token_file
 from pipelines.shards.handoff import Handoff
 from pipelines.shards.sealed_set import sets_of
 from pipelines.shards.stages import ShardedResult, Stages
@@ -111,9 +112,9 @@ class Yard:
 
         return deliver
 
-    def rows(self, relation: str) -> list[str]:
+    def rows(self, relation: str, *unimportant: str) -> list[str]:
         """What a table or view holds, in an order that depends on the rows alone."""
-        left_out = STAMPS | RACY.get(relation, set())
+        left_out = STAMPS | RACY.get(relation, set()) | set(unimportant)
         with sql_client(self._pipeline("reader")) as client:
             found = query_rows(client, f"SELECT * FROM {client.make_qualified_table_name(relation)}")
         return sorted(
@@ -144,11 +145,12 @@ class World:
     server: SandboxServer
     folder: Path
 
-    def yard(self, name: str, **settings: Any) -> Yard:
-        """A new warehouse."""
+    def yard(self, name: str, *, one_token_each: bool = False, **settings: Any) -> Yard:
+        """A new warehouse; tokens of one account would take turns."""
         folder = self.folder / name
         folder.mkdir()
-        self.sandbox.write_tokens(folder / "tokens.csv")
+        tokens = {token.account_id if one_token_each else token.key: token for token in self.sandbox.tokens}
+        write_token_file(folder / "tokens.csv", list(tokens.values()))
         limits = {"requests_per_second": 1e6, "requests_per_minute": 1e6} | settings
         polling = PollingSettings(base_url=self.server.base_url, **limits)
         return Yard(folder, self.clock, polling, folder / "tokens.csv")

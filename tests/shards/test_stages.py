@@ -1,11 +1,30 @@
-"""A load in shards: whatever is delivered twice, late or not at all, the warehouse is that of one process."""
+"""A load in shards: whatever comes twice, late or not at all, the warehouse is that of one process."""
 
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
-from .conftest import START, World
+import pytest
+from dlt.pipeline.exceptions import PipelineStepFailed
+from pyarrow import parquet
+
+from pipelines.load import LoadOptions
+from pipelines.shards import stages
+from pipelines.shards.sealed_set import sets_of
+from pipelines.warehouse import sql_client
+from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.settings import USERINFO
+
+from .conftest import ALWAYS, SHARDS, START, World, Yard
 
 # the world changes between the loads; the last gap is longer than a sample is trusted
 LOADS_AT = (timedelta(0), timedelta(hours=20), timedelta(days=9))
+# which token reads /v1/account depends on what is known when a run is planned
+IDENTITY = LoadOptions(every=timedelta(0), endpoints=(USERINFO,))
 
 
 def test_the_warehouse_is_that_of_one_process(world: World) -> None:
@@ -19,3 +38,268 @@ def test_the_warehouse_is_that_of_one_process(world: World) -> None:
         assert other.requests == one.requests
     assert sharded.tables() == single.tables()
     assert sharded.views() == single.views()
+
+
+def _poll_twice(yard: Yard, run_id: str, shards: list[int]) -> None:
+    yard.poll(run_id, *shards)
+    yard.poll(run_id, *shards)
+    yard.machine().load(run_id)
+
+
+def _load_twice(yard: Yard, run_id: str, shards: list[int]) -> None:
+    yard.poll(run_id, *shards)
+    first = yard.machine().load(run_id)
+    again = yard.machine().load(run_id)
+    assert again.rows == {}
+    assert again.outcomes == first.outcomes
+    assert again.failure_ratio == first.failure_ratio
+
+
+def _deliver_again_when_loaded(yard: Yard, run_id: str, shards: list[int]) -> None:
+    yard.poll(run_id, *shards)
+    yard.machine().load(run_id)
+    yard.poll(run_id, *shards)
+    yard.machine().load(run_id)
+
+
+def _deliver_late(yard: Yard, run_id: str, shards: list[int]) -> None:
+    yard.poll(run_id, *shards)
+    deliver = yard.hold_back(run_id, *shards[1:])
+    result = yard.machine().load(run_id)
+    assert result.undelivered_shards == shards[1:]
+    deliver()
+    yard.machine().load(run_id)
+
+
+def _fail_between_content_and_polls(yard: Yard, run_id: str, shards: list[int]) -> None:
+    yard.poll(run_id, *shards)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("pipelines.tally.Tally.take_poll_rows", _fail)
+        with pytest.raises(OSError, match="the machine went away"):
+            yard.machine().load(run_id)
+    yard.machine().load(run_id)
+
+
+def _fail_before_the_sets_are_removed(yard: Yard, run_id: str, shards: list[int]) -> None:
+    yard.poll(run_id, *shards)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("pipelines.shards.sealed_set.SealedSet.remove", _fail)
+        with pytest.raises(OSError, match="the machine went away"):
+            yard.machine().load(run_id)
+    yard.machine().load(run_id)
+
+
+def _fail(*_: object) -> Any:
+    raise OSError("the machine went away")
+
+
+TROUBLES = [
+    _poll_twice,
+    _load_twice,
+    _deliver_again_when_loaded,
+    _deliver_late,
+    _fail_between_content_and_polls,
+    _fail_before_the_sets_are_removed,
+]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__.strip("_"))
+def test_at_least_once_is_once(world: World, trouble: Callable[[Yard, str, list[int]], None]) -> None:
+    single, sharded = world.yard("single"), world.yard("sharded")
+    single.load()
+    sharded.load_in_shards()
+    world.clock.move_to(START + timedelta(days=2))
+    single.load()
+    trouble(sharded, *sharded.plan())
+    assert sharded.tables() == single.tables()
+    assert sharded.views() == single.views()
+
+
+def test_a_shard_that_is_missing_becomes_skipped_polls_and_touches_nothing_else(world: World) -> None:
+    yard = world.yard("sharded")
+    yard.load_in_shards()
+    before = yard.tables()
+    world.clock.move_to(START + timedelta(days=2))
+    run_id, shards = yard.plan()
+    result = yard.machine().load(run_id)
+    assert result.undelivered_shards == shards
+    assert set(result.outcomes) == {"skipped"}
+    assert result.skipped_tokens == result.due
+    assert result.failure_ratio > 0.5
+    after = yard.tables()
+    assert len(after.pop("polls")) == len(before.pop("polls")) + result.polls
+    assert after == before
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_shards_that_come_after_later_runs_change_no_view(world: World, seed: int) -> None:
+    """Five runs; of each but the last some shards come only after some of the later ones were loaded."""
+    chance = random.Random(seed)
+    single = world.yard("single", one_token_each=True)
+    sharded = world.yard("sharded", one_token_each=True)
+    held: list[Callable[[], None]] = []
+    for number in range(5):
+        world.clock.move_to(START + timedelta(hours=31) * number)
+        single.load(IDENTITY)
+        run_id, shards = sharded.plan(IDENTITY)
+        sharded.poll(run_id, *shards)
+        late = [shard for shard in shards if number < 4 and chance.random() < 0.6]
+        if late:
+            held.append(sharded.hold_back(run_id, *late))
+        chance.shuffle(held)
+        while number and held and chance.random() < 0.5:
+            held.pop()()
+        sharded.machine().load(run_id)
+    for deliver in held:
+        deliver()
+    assert sharded.machine().load(run_id).late_runs or not held
+    # whose account a rejected token is for was known to those who had all before
+    assert sharded.rows("polls", "account_id") == single.rows("polls", "account_id")
+    assert sharded.views() == single.views()
+
+
+def test_what_came_late_is_loaded_by_the_next_run(world: World) -> None:
+    yard = world.yard("sharded")
+    run_id, shards = yard.plan()
+    yard.poll(run_id, *shards)
+    deliver = yard.hold_back(run_id, 1)
+    yard.machine().load(run_id)
+    deliver()
+    assert yard.load_in_shards().late_runs == [run_id]
+    assert yard.load_in_shards().late_runs == []
+    assert not sets_of(yard.handoff, run_id)
+
+
+def test_a_run_that_was_never_loaded_is_told_of_before_it_is_given_up(world: World) -> None:
+    yard = world.yard("sharded")
+    run_id, shards = yard.plan()
+    yard.poll(run_id, shards[0])
+    world.clock.move_to(START + stages.GIVEN_UP_AFTER + timedelta(hours=1))
+    yard.load_in_shards()
+    outcomes = Counter(row.partition("'outcome': '")[2].partition("'")[0] for row in yard.rows("polls"))
+    assert outcomes["skipped"]
+    assert run_id not in yard.handoff.runs()
+
+
+def test_each_machine_may_be_another_one(world: World, tmp_path: Path) -> None:
+    """Nothing but the handoff and the warehouse passes from stage to stage."""
+    yard = world.yard("sharded")
+    yard.load_in_shards()
+    assert yard.hosts == SHARDS + 3
+
+
+def test_broken_off_polling_leaves_no_set(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    yard = world.yard("sharded")
+    run_id, shards = yard.plan()
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.shards.sealed_set.SetWriter.add_summary", _fail)
+        with pytest.raises(OSError, match="the machine went away"):
+            yard.poll(run_id, shards[0])
+    left = (yard.folder / "handoff" / run_id).iterdir()
+    assert [file.name for file in left] == ["plan.parquet"]
+
+
+def test_a_load_that_dlt_breaks_off_keeps_the_sets(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    yard = world.yard("sharded")
+    run_id, shards = yard.plan()
+    yard.poll(run_id, *shards)
+    with monkeypatch.context() as patched:
+        patched.setattr("dlt.load.load.Load.run", _fail)
+        with pytest.raises((OSError, PipelineStepFailed)):
+            yard.machine().load(run_id)
+    assert {each.shard for each in sets_of(yard.handoff, run_id)} == set(shards)
+
+
+def test_a_token_that_left_the_store_is_skipped_and_its_stand_in_polled(world: World) -> None:
+    yard = world.yard("sharded")
+    yard.load()
+    run_id, shards = yard.plan()
+    lines = yard.tokens_file.read_text().splitlines(keepends=True)
+    gone = lines.pop(1).partition(",")[0]
+    yard.tokens_file.write_text("".join(lines))
+    yard.poll(run_id, *shards)
+    yard.machine().load(run_id)
+    told = [row for row in yard.rows("polls") if f"'token_key': '{gone}'" in row and "skipped" in row]
+    assert all(stages.GONE in row for row in told)
+    assert told
+
+
+def test_no_token_is_in_the_handoff(world: World) -> None:
+    yard = world.yard("sharded")
+    run_id, shards = yard.plan()
+    yard.poll(run_id, *shards)
+    files = list((yard.folder / "handoff" / run_id).iterdir())
+    assert len(files) == len(shards) + 1
+    for file in files:
+        table = parquet.read_table(file)
+        text = f"{table.to_pylist()}{table.schema.metadata}{parquet.read_metadata(file).metadata}"
+        for token in world.sandbox.tokens:
+            assert token.access_token not in text
+            assert not token.refresh_token or token.refresh_token not in text
+
+
+def test_max_requests_are_spent_on_the_first_of_all_shards(world: World) -> None:
+    yard = world.yard("sharded")
+    result = yard.load_in_shards(replace(ALWAYS, max_requests=20, endpoints=(USERINFO,)))
+    assert result.polls == 20
+    assert result.stopped_by == "max_requests"
+    first = [line.partition(",")[0] for line in yard.tokens_file.read_text().splitlines()[1:21]]
+    assert sorted(row.partition("'token_key': '")[2].partition("'")[0] for row in yard.rows("polls")) == (
+        sorted(first)
+    )
+
+
+def test_after_max_duration_nothing_is_sent(world: World) -> None:
+    yard = world.yard("sharded")
+    run_id, shards = yard.plan(replace(ALWAYS, max_duration=timedelta(minutes=5)))
+    sent = world.server.app.traffic.total
+    world.clock.move_to(START + timedelta(minutes=5))
+    yard.poll(run_id, *shards)
+    result = yard.machine().load(run_id)
+    assert world.server.app.traffic.total == sent
+    assert (result.polls, result.stopped_by, result.undelivered_shards) == (0, "max_duration", [])
+
+
+def test_without_a_shared_budget_each_shard_keeps_its_part_of_the_limits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard = world.yard("sharded", requests_per_second=40.0, requests_per_minute=400.0)
+    run_id, shards = yard.plan()
+    limits = []
+
+    def note(self: Any, *_: object) -> Any:
+        limits.append((self.settings.requests_per_second, self.settings.requests_per_minute))
+        raise OSError("the machine went away")
+
+    monkeypatch.setattr("pipelines.steps.Polling.feed", note)
+    for shard in shards:
+        with pytest.raises(OSError, match="went away"):
+            yard.poll(run_id, shard)
+    assert limits == [(40 / SHARDS, 400 / SHARDS)] * SHARDS
+
+
+def test_the_staging_dataset_goes_with_the_load(world: World) -> None:
+    yard = world.yard("sharded")
+    yard.load_in_shards()
+    with sql_client(yard.machine().open_pipeline()) as client:
+        schemas = client.execute_sql("SELECT schema_name FROM information_schema.schemata")
+    assert not [name for (name,) in schemas or () if "staging" in name]
+
+
+def test_a_run_that_nobody_planned_is_named(world: World) -> None:
+    yard = world.yard("sharded")
+    with pytest.raises(ConfigurationError, match="run 20260101T000000Z-00000000 has no plan"):
+        yard.machine().load("20260101T000000Z-00000000")
+
+
+def test_a_damaged_set_is_named_and_nothing_is_lost(world: World) -> None:
+    yard = world.yard("sharded")
+    run_id, shards = yard.plan()
+    yard.poll(run_id, *shards)
+    first = sets_of(yard.handoff, run_id)[0]
+    (yard.folder / "handoff" / run_id / first.name).write_bytes(b"PAR1 no PAR1")
+    with pytest.raises(ConfigurationError, match=f"{first.name} .* is damaged; remove it"):
+        yard.machine().load(run_id)
+    first.remove()
+    yard.poll(run_id, first.shard)
+    assert yard.machine().load(run_id).undelivered_shards == []

@@ -130,6 +130,9 @@ class Capture:
                 row = {"run_id": self._run_id} | told_row(poll, account_id, profile_type, told)
                 history.put(told, row)
                 self._told[row["change_id"]] = row
+            self._known.histories.setdefault(account_id, {})[profile_type] = history.states(
+                max(history.instants)
+            )
         return True
 
     def finish(self) -> None:

@@ -64,16 +64,19 @@ class SampledHistory:
         return max((each for each in self.instants if each < instant), default=None)
 
     def insert(self, at: datetime, listed: Mapping[str, ProfileState]) -> list[Told]:
-        """Put a sample between the others; what is to be written, that of the next sample included."""
-        before = self._states(at)
-        changes = detect_changes(before, listed)
+        """Put a sample between the others; what is to be written, what later ones tell anew included."""
+        known = self.states(at)
+        changes = detect_changes(known, listed)
         previous = self.last_before(at)
         told = [Told(at, previous, change, self._row(at, change.profile_id)) for change in changes]
-        following = self.next_after(at)
         self.instants.add(at)
-        if following is not None:
-            apply_changes(before, changes)
-            told += self._tell_again(following, at, before)
+        apply_changes(known, changes)
+        while (following := self.next_after(at)) is not None:
+            shown = self.states(following)
+            told += self._tell_again(following, at, known, shown)
+            at = following
+            if known == shown:
+                break  # from here on all is as it was
         return told
 
     def put(self, told: Told, row: Row) -> None:
@@ -83,25 +86,35 @@ class SampledHistory:
             row, profile_id, told.observed_at, told.change.now
         )
 
-    def _tell_again(self, at: datetime, previous: datetime, before: Mapping[str, ProfileState]) -> list[Told]:
-        """The changes of the sample at that instant, compared with what was before it now."""
-        listed = {
-            profile_id: state
-            for profile_id, state in self._states(at).items()
-            if state.state is not State.REMOVED
-        }
-        changes = {change.profile_id: change for change in detect_changes(before, listed)}
+    def _tell_again(
+        self,
+        at: datetime,
+        previous: datetime,
+        known: dict[str, ProfileState],
+        shown: Mapping[str, ProfileState],
+    ) -> list[Told]:
+        """The changes of the sample at that instant, compared with what is known before it now.
+
+        Args:
+            at: when it was sampled.
+            previous: when the sample before it was.
+            known: every profile's state before it; is brought up to date.
+            shown: every profile's state after it, as the log has it.
+        """
+        listed = {key: state for key, state in shown.items() if state.state is not State.REMOVED}
+        changes = {change.profile_id: change for change in detect_changes(known, listed)}
+        apply_changes(known, changes.values())
         told = [
             Told(at, previous, change, self._row(at, profile_id)) for profile_id, change in changes.items()
         ]
         for (instant, profile_id), logged in self.log.items():
             if instant == at and profile_id not in changes:
                 # it changed before, as is known now
-                unchanged = Change(profile_id, Kind.ATTRIBUTES, logged.now, logged.now)
+                unchanged = Change(profile_id, Kind.ATTRIBUTES, known[profile_id], known[profile_id])
                 told.append(Told(at, previous, unchanged, logged.row))
         return told
 
-    def _states(self, until: datetime) -> dict[str, ProfileState]:
+    def states(self, until: datetime) -> dict[str, ProfileState]:
         """Every profile's state as it was known at that instant."""
         states: dict[str, ProfileState] = {}
         for (instant, profile_id), logged in sorted(self.log.items(), key=lambda item: item[0]):
