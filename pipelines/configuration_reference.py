@@ -20,12 +20,16 @@ import click
 from sources.cronofy.calls.answers import RETRIED, STATUS_OUTCOMES, Outcome
 from sources.cronofy.settings import CONFIG_SECTIONS, CronofyConfiguration, SecretText
 
+from .alerts import AlertsConfiguration
 from .cli import cli
 from .console import BAD_CONFIGURATION, LOAD_FAILED, LOADED, PROGRAM
 from .dictionary import Meanings
+from .shards.handoff import HandoffConfiguration
 from .wording import ADVICE
 
 SECTION = ".".join(CONFIG_SECTIONS)
+# the source's own keys, and what loads read of the same section beside them
+SECTION_PARTS = (CronofyConfiguration, AlertsConfiguration, HandoffConfiguration)
 CONFIG_FILE, SECRETS_FILE = "config.toml", "secrets.toml"
 
 INTRODUCTION = f"""\
@@ -125,7 +129,8 @@ def configuration_reference() -> str:
     Raises:
         ValueError: something has no meaning, or a meaning is of nothing.
     """
-    parts = [INTRODUCTION, f"## Section `{SECTION}`\n", KEYS_INTRODUCTION, _keys_table(section_keys())]
+    parts = [INTRODUCTION, f"## Section `{SECTION}`\n", KEYS_INTRODUCTION]
+    parts += [_keys_table([key for configuration in SECTION_PARTS for key in section_keys(configuration)])]
     parts += ["## Other keys\n", OTHER_KEYS_INTRODUCTION, _other_keys_table()]
     parts += ["## Commands\n", COMMANDS_INTRODUCTION]
     parts += [_command_section(name, command) for name, command in commands(cli, PROGRAM)]
