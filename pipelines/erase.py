@@ -33,6 +33,8 @@ from .person import (
     traces_of,
 )
 from .relations import Place, Relation, Relations
+from .shards.erasing import erase_from_handoff
+from .shards.handoff import possible_handoff
 from .warehouse import duckdb_file, loaded_dataset, location
 from .working_files import Cleaned, Finder, WorkingFiles
 
@@ -153,6 +155,7 @@ class Erase:
         _count(result, findings)
         files = WorkingFiles(Path(self.pipeline.working_dir))
         _report(result, files.clean(findings.person, findings.telling()))
+        _clean_handoff(findings.person, result)
         self._remove_rows(findings, result)
         self._search(findings, files, result)
         result.in_token_store = _still_stored(findings)
@@ -322,6 +325,16 @@ def _report(result: Erased, cleaned: Cleaned) -> None:
     result.packages_deleted = cleaned.packages
     result.files_deleted += [_shown(path) for path in cleaned.deleted]
     result.files_rewritten += [_shown(path) for path in cleaned.rewritten]
+
+
+def _clean_handoff(person: Person, result: Erased) -> None:
+    """What a load in shards has polled and not loaded yet."""
+    handoff = possible_handoff()
+    if handoff is None:
+        return
+    rewritten, unreadable = erase_from_handoff(handoff, person)
+    result.files_rewritten += [f"{handoff.root}/{name}" for name in rewritten]
+    result.problems += [f"{handoff.root}/{name} cannot be read; remove it" for name in unreadable]
 
 
 def _database_files(pipeline: dlt.Pipeline) -> list[Path]:

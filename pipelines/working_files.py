@@ -180,18 +180,23 @@ def read_parquet(path: Path) -> pa.Table:
 
 def _rewrite_parquet(path: Path, person: Person) -> bool:
     """Write a Parquet file anew without the person's rows; says whether there were any."""
-    table = read_parquet(path)
+    kept = without_person(read_parquet(path), person)
+    if kept is None:
+        return False
+    fresh = path.with_name(path.name + ".erasing")
+    pq.write_table(kept, fresh)
+    fresh.replace(path)
+    return True
+
+
+def without_person(table: pa.Table, person: Person) -> pa.Table | None:
+    """A table without the person's rows; None where there are none."""
     doomed = pa.array([False] * len(table), pa.bool_())
     for column, values in (("account_id", person.accounts), ("token_key", person.tokens)):
         if column in table.column_names:
             mine = pc.is_in(table[column].cast(pa.string()), pa.array(sorted(values), pa.string()))
             doomed = pc.or_(doomed, pc.fill_null(mine, False))
-    if not pc.any(doomed).as_py():
-        return False
-    fresh = path.with_name(path.name + ".erasing")
-    pq.write_table(table.filter(pc.invert(doomed)), fresh)
-    fresh.replace(path)
-    return True
+    return table.filter(pc.invert(doomed)) if pc.any(doomed).as_py() else None
 
 
 def _strike_out(path: Path, person: Person) -> bool:

@@ -1,7 +1,7 @@
 """The handoff: the folder through which planner, pollers and loader pass files, wherever they run.
 
 Any path that fsspec reaches. A file is written under a name nobody reads and then renamed, so that whoever
-finds it finds all of it. Nothing is ever overwritten: each attempt has a name of its own.
+finds it finds all of it. Each attempt has a name of its own; only erasing writes a file anew.
 """
 
 import os
@@ -124,13 +124,23 @@ def configured_handoff() -> Handoff:
     Raises:
         ConfigurationError: there is none, or none that can be used.
     """
-    url = resolve_configuration(HandoffConfiguration(), sections=CONFIG_SECTIONS).handoff
-    if not url:
+    handoff = possible_handoff()
+    if handoff is None:
         raise ConfigurationError(
             f"set {SETTING} of .dlt/config.toml, or SOURCES__CRONOFY__HANDOFF, to a folder that all workers"
             " reach, like s3://bucket/cronofy"
         )
-    return Handoff.at(url)
+    return handoff
+
+
+def possible_handoff() -> Handoff | None:
+    """The configured handoff; None where loads are not in shards.
+
+    Raises:
+        ConfigurationError: it cannot be used.
+    """
+    url = resolve_configuration(HandoffConfiguration(), sections=CONFIG_SECTIONS).handoff
+    return Handoff.at(url) if url else None
 
 
 def _sync(file: IO[bytes]) -> None:

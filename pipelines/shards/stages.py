@@ -9,7 +9,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -169,9 +169,7 @@ class Stages:
         started = time.monotonic()
         plan = read_plan(self.handoff, run_id)
         pipeline = self.open_pipeline()
-        with sole_writer(pipeline), turn(pipeline):
-            # what a killed load left here lies in the handoff as well, and another machine may have loaded it
-            pipeline.drop()
+        with sole_writer(pipeline), turn(pipeline), _emptied(pipeline):
             pipeline.activate()
             settle_pending(pipeline)
             pipeline.sync_destination()
@@ -284,6 +282,19 @@ class Stages:
     def _skipped(self, tasks: Iterable[FrozenTask], why: str) -> Iterator[Poll]:
         for task in tasks:
             yield from skipped_polls(task, why, self.clock.now)
+
+
+@contextmanager
+def _emptied(pipeline: dlt.Pipeline) -> Iterator[None]:
+    """An empty working directory, and an empty one afterwards.
+
+    What a killed load left in it lies in the handoff as well, and another machine may have loaded that.
+    """
+    pipeline.drop()
+    try:
+        yield
+    finally:
+        pipeline.drop()
 
 
 def _summarize(summaries: Iterable[ShardSummary], result: ShardedResult) -> None:

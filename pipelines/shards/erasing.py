@@ -1,0 +1,41 @@
+"""Erasing from the handoff: plans and sealed sets that wait there are written anew without a person."""
+
+from functools import partial
+from typing import IO
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from ..person import Person
+from ..working_files import without_person
+from .handoff import Handoff
+
+
+def erase_from_handoff(handoff: Handoff, person: Person) -> tuple[list[str], list[str]]:
+    """Remove a person's tasks and polls from all files that wait.
+
+    Returns:
+        The files that were written anew, and those that cannot be read.
+    """
+    rewritten: list[str] = []
+    unreadable: list[str] = []
+    for run_id in handoff.runs():
+        for name in handoff.names(run_id):
+            try:
+                with handoff.open(run_id, name) as file:
+                    table = parquet.read_table(file)
+                    metadata = parquet.ParquetFile(file).metadata.metadata
+            except (pa.ArrowException, OSError):
+                unreadable.append(f"{run_id}/{name}")
+                continue
+            kept = without_person(table, person)
+            if kept is not None:
+                # what a set took stands beside its schema
+                kept = kept.replace_schema_metadata({**(table.schema.metadata or {}), **(metadata or {})})
+                handoff.write(run_id, partial(str, name), partial(_write, kept))
+                rewritten.append(f"{run_id}/{name}")
+    return rewritten, unreadable
+
+
+def _write(table: pa.Table, file: IO[bytes]) -> None:
+    parquet.write_table(table, file)
