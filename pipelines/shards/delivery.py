@@ -78,9 +78,13 @@ def undelivered_tasks(
     return {shard: tasks for shard, tasks in missing.items() if tasks}
 
 
-def skipped_polls(task: FrozenTask, why: str, now: Callable[[], datetime]) -> Iterator[Poll]:
-    """What stands in `polls` for a task that nobody called for."""
+def skipped_poll(task: FrozenTask, why: str, now: datetime) -> Poll:
+    """What stands in `polls` for a task that nobody called for.
+
+    Of the first endpoint only: that is called whatever comes of it, so should the task's polls come late, one
+    of them takes this one's place.
+    """
     token = task[0]
-    for endpoint in token.endpoints:
-        answer = skipped(now(), why)
-        yield Poll(token.token_key, token.data_center, endpoint, answer, token.account_id, None)
+    return Poll(
+        token.token_key, token.data_center, token.endpoints[0], skipped(now, why), token.account_id, None
+    )

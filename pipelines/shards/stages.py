@@ -43,7 +43,7 @@ from ..warehouse import (
     working_place,
 )
 from ..writers import sole_writer, turn
-from .delivery import NOT_DELIVERED, Delivery, delivered_polls, skipped_polls, undelivered_tasks
+from .delivery import NOT_DELIVERED, Delivery, delivered_polls, skipped_poll, undelivered_tasks
 from .frozen_plan import FrozenPlan, FrozenTask, freeze_plan, read_plan, thaw_tasks, write_plan
 from .handoff import Handoff, configured_handoff
 from .sealed_set import SetWriter, ShardSummary, first_of_each, new_name, sets_of
@@ -281,7 +281,7 @@ class Stages:
 
     def _skipped(self, tasks: Iterable[FrozenTask], why: str) -> Iterator[Poll]:
         for task in tasks:
-            yield from skipped_polls(task, why, self.clock.now)
+            yield skipped_poll(task, why, self.clock.now())
 
 
 @contextmanager
