@@ -19,7 +19,7 @@ from sources.cronofy.tokens import Token
 from .pending import forget_loaded, settle_pending
 from .steps import Loading, LoadOptions, Plan, Polling, checkpoint_file, make_plan, package_polls
 from .tally import LoadResult, Tally
-from .warehouse import location, refresh_views
+from .warehouse import learn_columns, location, refresh_views
 from .writers import sole_writer, turn
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Load:
         # the warehouse says what the schema is, to a fresh working directory and after another machine
         if self.options.sync:
             self.pipeline.sync_destination()
+            learn_columns(self.pipeline)
         plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now())
         self.on_plan(len(plan.tasks))
         tally = Tally(new_run_id(self.clock), self.on_progress)

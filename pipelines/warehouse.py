@@ -16,11 +16,14 @@ from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.common.runtime import anon_tracker
+from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.destinations.sql_client import SqlClientBase
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from sources.cronofy import SOURCE_NAME
 from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.tables import TABLES
 
 from .console import program
 from .duckdb_destination import catalog_duckdb
@@ -178,6 +181,28 @@ def refresh_views(pipeline: dlt.Pipeline, hold_seconds: float, *, anew: bool = T
         if anew or not are_current(lambda sql: execute(sql) or [], dialect, dataset, schema, hold_seconds):
             create_views(execute, dialect, dataset, hold_seconds)
     return PUBLIC_VIEWS
+
+
+def learn_columns(pipeline: dlt.Pipeline) -> None:
+    """Teach dlt's schema the columns the tables have by now: another writer may have added some.
+
+    dlt asks the warehouse for its schema where it has none, or another machine has more state. So it would
+    take a column that somebody else added for its own to type, and the warehouse would refuse it, or round.
+    """
+    if SOURCE_NAME not in pipeline.schemas:
+        return
+    schema = pipeline.schemas[SOURCE_NAME]
+    present = [name for name in TABLES if name in schema.tables]
+    with pipeline.destination_client(SOURCE_NAME) as client:
+        if not isinstance(client, SqlJobClientBase):
+            return
+        for table, columns in client.get_storage_tables(present):
+            known = schema.tables[table]["columns"]
+            for stored, column in columns.items():
+                # some warehouses write all names in capitals
+                name = stored if stored in known else schema.naming.normalize_identifier(stored)
+                if known.setdefault(name, column).get("data_type") != column["data_type"]:
+                    known[name]["data_type"] = column["data_type"]
 
 
 def drop_staging(pipeline: dlt.Pipeline) -> None:
