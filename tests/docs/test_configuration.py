@@ -83,7 +83,7 @@ def test_only_secrets_are_refused_by_the_file_that_may_not_hold_them(
     file = tmp_path / ".dlt" / CONFIG_FILE
     context = Container()[PluggableRunContext]  # reads the files once
     monkeypatch.setattr(context, "providers", context.providers)
-    for key in KEYS.values():
+    for key in section_keys():
         value = ["one"] if key.kind == "list" else key.default or "https://example.test"
         file.write_text(f"[sources.cronofy]\n{key.name} = {json.dumps(value)}\n")
         context.reload_providers()
