@@ -10,12 +10,14 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from dlt.common.configuration import configspec
 from dlt.common.configuration.resolve import resolve_configuration
 from dlt.common.configuration.specs import BaseConfiguration
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.settings import CONFIG_SECTIONS
@@ -86,6 +88,16 @@ class Handoff:
         """
         file: IO[bytes] = self.files.open(self._path(run_id, name), "rb")
         return file
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on a disk of this machine, or looks like one."""
+        return isinstance(self.files, LocalFileSystem)
+
+    def fetch(self, run_id: str, name: str, path: Path) -> None:
+        """Copy one of them to a disk of this machine."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.files.get_file(self._path(run_id, name), str(path))
 
     def runs(self) -> list[str]:
         """The runs that have a folder, oldest first."""

@@ -10,8 +10,11 @@ and the one sealed first counts: its name says when that was.
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any, Self
 
 import orjson
@@ -138,13 +141,17 @@ class SealedSet:
     def _label(self) -> str:
         return f"{self.name} of run {self.run_id}"
 
-    def _file(self) -> Any:
-        try:
-            return parquet.ParquetFile(self.handoff.open(self.run_id, self.name))
-        except pa.ArrowInvalid:
-            raise ConfigurationError(
-                f"{self._label} in {self.handoff.root} is damaged; remove it and poll its shard again"
-            ) from None
+    @contextmanager
+    def _file(self) -> Iterator[Any]:
+        with self.handoff.open(self.run_id, self.name) as opened:
+            try:
+                file = parquet.ParquetFile(opened)
+            except pa.ArrowInvalid:
+                raise ConfigurationError(
+                    f"{self._label} in {self.handoff.root} is damaged; remove it and poll its shard again"
+                ) from None
+            with file:
+                yield file
 
 
 def new_name(shard: int, sealed_at: datetime) -> str:
@@ -163,6 +170,19 @@ def first_of_each(sets: Iterable[SealedSet]) -> list[SealedSet]:
     for each in sets:
         chosen.setdefault(each.shard, each)
     return list(chosen.values())
+
+
+@contextmanager
+def at_hand(sets: Sequence[SealedSet]) -> Iterator[Sequence[SealedSet]]:
+    """The same sets on this machine's disk: all are read at once, and a remote one keeps megabytes ready."""
+    if all(each.handoff.is_local for each in sets):
+        yield sets
+        return
+    with TemporaryDirectory(prefix="cronofy-sealed-") as folder:
+        here = Handoff.at(folder)
+        for each in sets:
+            each.handoff.fetch(each.run_id, each.name, Path(folder) / each.run_id / each.name)
+        yield [replace(each, handoff=here) for each in sets]
 
 
 def _poll_row(poll: Poll) -> dict[str, Any]:

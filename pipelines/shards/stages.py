@@ -30,6 +30,7 @@ from sources.cronofy.stores import TokenStore
 from sources.cronofy.sweep import new_run_id
 from sources.cronofy.tokens import Token, in_data_centers
 
+from ..collection import rare_collection
 from ..configuration import configured_store, read_settings
 from ..pending import settle_pending
 from ..steps import MAX_PACKAGE_POLLS, Loading, LoadOptions, Polling, checkpoint_file, make_plan
@@ -46,7 +47,15 @@ from ..writers import sole_writer, turn
 from .delivery import NOT_DELIVERED, Delivery, delivered_polls, skipped_poll, undelivered_tasks
 from .frozen_plan import FrozenPlan, FrozenTask, freeze_plan, read_plan, thaw_tasks, write_plan
 from .handoff import Handoff, configured_handoff
-from .sealed_set import SetWriter, ShardSummary, first_of_each, new_name, sets_of
+from .sealed_set import (
+    SealedSet,
+    SetWriter,
+    ShardSummary,
+    at_hand,
+    first_of_each,
+    new_name,
+    sets_of,
+)
 
 if TYPE_CHECKING:
     from sources.cronofy.calls.refresh import Refresher
@@ -218,33 +227,41 @@ class Stages:
         if plan.is_cut_short:
             result.stopped_by = result.stopped_by or "max_requests"
         if sets or plan.tasks:
-            loaded, newest = self._known(pipeline, plan.run_id)
-            missing = undelivered_tasks(plan, {each.shard for each in chosen}, loaded)
-            result.undelivered_shards = list(missing)
-            for shard, tasks in missing.items():
-                logger.warning("run %s: nothing came of shard %d, %d tokens", plan.run_id, shard, len(tasks))
-            polls = chain(
-                delivered_polls(chosen, loaded),
-                (poll for tasks in missing.values() for poll in self._skipped(tasks, NOT_DELIVERED)),
-            )
-            delivery = Delivery(polls, tally.add_poll)
-            is_late = newest is not None and any(each.starts_before(newest) for each in chosen)
-            Loading(
-                pipeline,
-                self.settings,
-                self.clock,
-                tally,
-                MAX_PACKAGE_POLLS,
-                late_until=newest if is_late else None,
-            ).load_all(delivery)
-            # loaded by an earlier attempt, or by the load of a later run
-            for (token_key, endpoint), outcome in loaded.items():
-                if (token_key, endpoint) not in delivery.taken:
-                    tally.add_outcome(token_key, endpoint, Outcome(outcome))
+            with at_hand(chosen) as readable, rare_collection():
+                self._load_polls(pipeline, plan, readable, tally, result)
         for each in sets:
             each.remove()
         result.conclude(tally, location(pipeline), pipeline.dataset_name or "")
         return result
+
+    def _load_polls(
+        self,
+        pipeline: dlt.Pipeline,
+        plan: FrozenPlan,
+        chosen: Sequence[SealedSet],
+        tally: Tally,
+        result: ShardedResult,
+    ) -> None:
+        loaded, newest = self._known(pipeline, plan.run_id)
+        missing = undelivered_tasks(plan, {each.shard for each in chosen}, loaded)
+        result.undelivered_shards = list(missing)
+        for shard, tasks in missing.items():
+            logger.warning("run %s: nothing came of shard %d, %d tokens", plan.run_id, shard, len(tasks))
+        never_called = (poll for tasks in missing.values() for poll in self._skipped(tasks, NOT_DELIVERED))
+        delivery = Delivery(chain(delivered_polls(chosen, loaded), never_called), tally.add_poll)
+        is_late = newest is not None and any(each.starts_before(newest) for each in chosen)
+        Loading(
+            pipeline,
+            self.settings,
+            self.clock,
+            tally,
+            MAX_PACKAGE_POLLS,
+            late_until=newest if is_late else None,
+        ).load_all(delivery)
+        # loaded by an earlier attempt, or by the load of a later run
+        for (token_key, endpoint), outcome in loaded.items():
+            if (token_key, endpoint) not in delivery.taken:
+                tally.add_outcome(token_key, endpoint, Outcome(outcome))
 
     def _known(
         self, pipeline: dlt.Pipeline, run_id: str

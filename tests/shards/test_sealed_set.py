@@ -1,5 +1,6 @@
 """A sealed set: polls come back as they were, in the order of their answers."""
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +13,15 @@ from hypothesis import strategies as st
 
 from pipelines.shards.delivery import Delivery, delivered_polls
 from pipelines.shards.handoff import Handoff
-from pipelines.shards.sealed_set import SealedSet, SetWriter, ShardSummary, first_of_each, new_name, sets_of
+from pipelines.shards.sealed_set import (
+    SealedSet,
+    SetWriter,
+    ShardSummary,
+    at_hand,
+    first_of_each,
+    new_name,
+    sets_of,
+)
 from sources.cronofy.calls.answers import Outcome, skipped
 from sources.cronofy.calls.polling import Poll
 from sources.cronofy.errors import ConfigurationError
@@ -135,6 +144,19 @@ def test_a_batch_of_large_bodies_is_cut_short(monkeypatch: pytest.MonkeyPatch) -
     polls = [replace(_at(number), body_bytes=60) for number in range(4)]
     delivery = Delivery(iter(polls), lambda _: None)
     assert delivery.take() == polls[:2]
+
+
+def test_remote_sets_are_read_from_this_machine(handoff: Handoff) -> None:
+    remote = Handoff.at(f"memory://{secrets.token_hex(4)}")
+    sealed = [_seal(remote, 0, [_at(1, "a"), _at(3, "c")]), _seal(remote, 1, [_at(2, "b")])]
+    with at_hand(sealed) as here:
+        assert all(each.handoff.is_local for each in here)
+        assert [poll.token_key for poll in delivered_polls(here, {})] == ["a", "b", "c"]
+        folder = Path(here[0].handoff.root)
+    assert not folder.exists()
+    local = [_seal(handoff, 0, [])]
+    with at_hand(local) as here:
+        assert here is local
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1 no PAR1"])
