@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo notebook notebook-ipynb docs browser lint format test test-long test-lowest campaign airflow-test leaks audit bench lock clean
+.PHONY: help setup demo notebook notebook-ipynb docs browser lint format test test-long test-lowest campaign airflow-test airflow-campaign leaks audit bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -85,6 +85,10 @@ $(VENV)-airflow/.installed: requirements-airflow.lock pyproject.toml
 airflow-test: $(VENV)-airflow/.installed ## the load on a real Airflow: 20,000 tokens, 8 shards, PostgreSQL, a killed worker
 	$(VENV)-airflow/bin/python -m pytest -o addopts=-ra tests/airflow $(AIRFLOW_TEST_ARGS)
 
+airflow-campaign: $(VENV)-airflow/.installed ## kill Celery's workers on a real Airflow with Redis, and check that nothing is lost
+	@.ci/redis > /dev/null
+	$(VENV)-airflow/bin/python -m tests.airflow.campaign --rounds 6 $(AIRFLOW_CAMPAIGN_ARGS)
+
 leaks: setup ## look for secrets in all that loads say, write and leave behind
 	$(BIN)/python -m tests.campaign.leaks
 
@@ -107,4 +111,4 @@ lock: setup ## resolve pyproject.toml anew into the lock files
 	$(COMPILE) benchmarks/peers/singer.in -o benchmarks/peers/singer.lock
 
 clean: ## remove the environment and what runs left behind
-	rm -rf $(VENV) .browser site .venv-lowest .venv-audit .venv-peers .venv-dbt .venv-airflow demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .browser .redis site .venv-lowest .venv-audit .venv-peers .venv-dbt .venv-airflow demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,6 +8,7 @@ destination adds the catalog, as dlt's own MotherDuck destination does.
 from pathlib import Path
 
 from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.common.normalizers.naming import NamingConvention
 from dlt.common.schema import Schema
 from dlt.destinations import duckdb
 from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration, DuckDbCredentials
@@ -56,6 +57,16 @@ def _leave_checkpoints_to_us(credentials: DuckDbCredentials) -> None:
 
 class catalog_duckdb(duckdb):  # noqa: N801 - destinations are named like functions in dlt
     """`dlt.destinations.duckdb` that also loads into a file named like its dataset."""
+
+    def capabilities(
+        self, config: DuckDbClientConfiguration | None = None, naming: NamingConvention | None = None
+    ) -> DestinationCapabilitiesContext:
+        """What the destination can do, which no setting changes.
+
+        dlt asks some thirty times a load, and each time would resolve its whole configuration anew: a fifth of
+        a small load.
+        """
+        return super().capabilities(config or self.spec(), naming)
 
     @property
     def client_class(self) -> type[DuckDbClient]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import dlt
 import sqlglot
@@ -44,6 +45,8 @@ MERGES_AT_ONCE = {"supports_transactions": True}
 FAILED_JOB = re.compile(r"Traceback \(most recent|was not fully loaded|ransient exception in job")
 
 Row = dict[str, Any]
+
+_duckdb_files: "WeakKeyDictionary[dlt.Pipeline, Path]" = WeakKeyDictionary()
 
 
 def open_pipeline(
@@ -230,8 +233,10 @@ def duckdb_file(pipeline: dlt.Pipeline) -> Path | None:
     """The DuckDB file of the pipeline, without opening it; None for another warehouse."""
     if not _is_duckdb(pipeline):
         return None
-    credentials = pipeline.sql_client().credentials
-    return Path(str(credentials.database))
+    if pipeline not in _duckdb_files:
+        # where that is, is looked for in all of dlt's configuration
+        _duckdb_files[pipeline] = Path(str(pipeline.sql_client().credentials.database))
+    return _duckdb_files[pipeline]
 
 
 def location(pipeline: dlt.Pipeline) -> str:

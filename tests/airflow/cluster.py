@@ -1,4 +1,4 @@
-"""A real Airflow in a folder: `airflow standalone` with its LocalExecutor, its metadata in PostgreSQL."""
+"""A real Airflow in a folder, its metadata in PostgreSQL; unless told otherwise `airflow standalone`."""
 
 import os
 import signal
@@ -52,13 +52,15 @@ class Cluster:
         home: AIRFLOW_HOME.
         metadata: SQLAlchemy's URL of the metadata database, without a driver.
         extra: what is in the environment of all processes beside Airflow's own settings.
-        command: what is started.
+        executor: which of Airflow's runs the tasks.
+        commands: what is started.
     """
 
     home: Path
     metadata: str
     extra: Mapping[str, str] = field(default_factory=dict)
-    command: Sequence[str] = ("standalone",)
+    executor: str = "LocalExecutor"
+    commands: Sequence[Sequence[str]] = (("standalone",),)
     _environment: dict[str, str] = field(default_factory=dict)
     _processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
@@ -73,7 +75,8 @@ class Cluster:
         self._environment = self._settings()
         self.run("db", "migrate")
         self.run("dags", "reserialize")
-        self.start_process(*self.command)
+        for command in self.commands:
+            self.start_process(*command)
 
     def start_process(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """One of Airflow's processes, in a group of its own; its output goes to a file in `home`."""
@@ -163,14 +166,14 @@ class Cluster:
                 yield table, row
 
     def _settings(self) -> dict[str, str]:
-        api, logs, triggerer_logs = (str(port) for port in _free_ports(3))
+        api, logs, triggerer_logs = (str(port) for port in free_ports(3))
         kept = ("PATH", "HOME", "LANG", "TMPDIR")
         return {
             **{name: os.environ[name] for name in kept if name in os.environ},
             "PATH": f"{AIRFLOW.parent}{os.pathsep}{os.environ['PATH']}",
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__EXECUTOR": self.executor,
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{api}/execution/",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.metadata.replace("://", "+psycopg2://", 1),
@@ -214,7 +217,7 @@ def wait_for(look: Callable[[], T | None], seconds: float, what: str, why: Calla
     raise AssertionError(f"{what} did not come within {seconds:g} s: {why()}")
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     """Ports that were free a moment ago, all different."""
     sockets = [socket.socket() for _ in range(number)]
     try:
