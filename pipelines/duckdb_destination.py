@@ -63,8 +63,8 @@ class catalog_duckdb(duckdb):  # noqa: N801 - destinations are named like functi
     ) -> DestinationCapabilitiesContext:
         """What the destination can do, which no setting changes.
 
-        dlt asks some thirty times a load, and each time would resolve its whole configuration anew: a fifth of
-        a small load.
+        dlt asks some thirty times a load, and each time would resolve its whole configuration anew: a fifth
+        of a small load.
         """
         return super().capabilities(config or self.spec(), naming)
 

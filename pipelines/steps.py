@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import dlt
 
-from sources.cronofy import SOURCE_NAME, cronofy_source
+from sources.cronofy import SOURCE_NAME, prepared_source
 from sources.cronofy.calls.budget import Allowance
 from sources.cronofy.calls.conduct import Conduct
 from sources.cronofy.calls.polling import Poll, PollTask
@@ -195,10 +195,10 @@ class Loading:
         )
         # Two packages, loaded in this order: a poll in the warehouse says that all it showed is there
         # too, whenever a kill comes and whatever becomes of the working directory.
-        source = cronofy_source(sweep=sweep, endpoints=self.endpoints)
+        source = prepared_source(sweep, tuple(self.endpoints))
         self.pipeline.extract(source.with_resources(*CONTENT))
         polls = RecordedPolls(self.tally.take_poll_rows())
-        self.pipeline.extract(cronofy_source(sweep=polls).with_resources(POLLS.name))
+        self.pipeline.extract(prepared_source(polls).with_resources(POLLS.name))
         with self.alone(), held_open(self.pipeline):
             self.pipeline.normalize()
             self.pipeline.load()

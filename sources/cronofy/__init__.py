@@ -51,7 +51,6 @@ def cronofy_source(
     personal_data_key: SecretText | str | None = None,
     endpoints: Sequence[str] | None = None,
     on_refresh: OnRefresh | None = None,
-    sweep: Sweep | RecordedPolls | None = None,
 ) -> Sequence[DltResource]:
     """Connection health of Cronofy accounts: current state, change log and every poll.
 
@@ -81,34 +80,48 @@ def cronofy_source(
         personal_data_key: the key that hash needs.
         endpoints: overrides what `with_resources` would call: `userinfo`, `account`, `profiles`.
         on_refresh: told of every refreshed token, to write it back to a store of your own.
-        sweep: a prepared sweep instead of tokens and settings; used by the scheduled load.
 
     Raises:
         ConfigurationError: tokens or settings cannot be used; says which and where.
     """
-    if sweep is None:
-        configuration = CronofyConfiguration()
-        configuration.update(
-            {
-                "data_center": data_center,
-                "base_url": base_url,
-                "requests_per_second": requests_per_second,
-                "requests_per_minute": requests_per_minute,
-                "requests_shared_in": requests_shared_in,
-                "max_attempts": max_attempts,
-                "timeout": timeout,
-                "client_id": client_id,
-                "client_secret": client_secret,
-                "personal_data": personal_data,
-                "personal_data_key": personal_data_key,
-            }
-        )
-        settings = PollingSettings.of(configuration)
-        store = open_store(
-            tokens, tokens_file, tokens_query, revealed(tokens_database), tokens_update, on_refresh
-        )
-        sweep = Sweep(settings, tokens=in_data_centers(store.read(), settings.data_center), store=store)
-    wanted = check_endpoints(endpoints) if endpoints is not None else None
+    configuration = CronofyConfiguration()
+    configuration.update(
+        {
+            "data_center": data_center,
+            "base_url": base_url,
+            "requests_per_second": requests_per_second,
+            "requests_per_minute": requests_per_minute,
+            "requests_shared_in": requests_shared_in,
+            "max_attempts": max_attempts,
+            "timeout": timeout,
+            "client_id": client_id,
+            "client_secret": client_secret,
+            "personal_data": personal_data,
+            "personal_data_key": personal_data_key,
+        }
+    )
+    settings = PollingSettings.of(configuration)
+    store = open_store(
+        tokens, tokens_file, tokens_query, revealed(tokens_database), tokens_update, on_refresh
+    )
+    sweep = Sweep(settings, tokens=in_data_centers(store.read(), settings.data_center), store=store)
+    return _resources(sweep, check_endpoints(endpoints) if endpoints is not None else None)
+
+
+@dlt.source(name=SOURCE_NAME, section=SOURCE_NAME)
+def prepared_source(
+    sweep: Sweep | RecordedPolls, endpoints: tuple[str, ...] | None = None
+) -> Sequence[DltResource]:
+    """The same source over a prepared sweep, as the scheduled load has it; asks for no configuration.
+
+    Args:
+        sweep: what is polled, or was.
+        endpoints: overrides what `with_resources` would call.
+    """
+    return _resources(sweep, endpoints)
+
+
+def _resources(sweep: Sweep | RecordedPolls, wanted: tuple[str, ...] | None) -> Sequence[DltResource]:
     polled = dlt.resource(_polled, name="polled", selected=False)(sweep, wanted)
     return [polled, *(_table_resource(polled, table) for table in TABLES.values())]
 
@@ -180,4 +193,11 @@ def _table_resource(polled: DltResource, table: Table) -> DltResource:
     return cast("DltResource", resource)
 
 
-__all__ = ["CONFIG_SECTIONS", "DEFAULT_ENDPOINTS", "SOURCE_NAME", "cronofy_source", "endpoints_for"]
+__all__ = [
+    "CONFIG_SECTIONS",
+    "DEFAULT_ENDPOINTS",
+    "SOURCE_NAME",
+    "cronofy_source",
+    "endpoints_for",
+    "prepared_source",
+]

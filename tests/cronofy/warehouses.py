@@ -8,7 +8,7 @@ import dlt
 import duckdb
 
 from pipelines.duckdb_destination import catalog_duckdb
-from sources.cronofy import cronofy_source
+from sources.cronofy import prepared_source
 from sources.cronofy.history.knowledge import WarehouseKnowledge
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.sweep import Sweep
@@ -59,7 +59,7 @@ class Warehouse:
             run_id=f"run-{self.runs}",
             **options,
         )
-        source = cronofy_source(sweep=sweep)
+        source = prepared_source(sweep)
         pipeline = self.pipeline()
         pipeline.run(source.with_resources(*tables) if tables else source)
         assert not pipeline.has_pending_data
