@@ -1,6 +1,7 @@
-"""Checking: does each data center accept one of its tokens, and does the warehouse let us in?"""
+"""Checking: does each data center accept one of its tokens, do warehouse and handoff let us in?"""
 
 import asyncio
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,9 +14,12 @@ from sources.cronofy.calls.conduct import Conduct
 from sources.cronofy.calls.exchange import Exchange
 from sources.cronofy.calls.transport import open_transport
 from sources.cronofy.clock import Clock, SystemClock
+from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.settings import USERINFO, PollingSettings
 from sources.cronofy.tokens import Token
 
+from .shards.handoff import SETTING as HANDOFF_SETTING
+from .shards.handoff import possible_handoff
 from .warehouse import duckdb_file, location, sql_client
 
 # what to do about an outcome that a person can mend
@@ -29,6 +33,9 @@ ADVICE = {
     "server_error": "try again later",
     "rate_limited": "try again later",
 }
+
+# the file that is written, read and removed
+TRIAL = "check"
 
 Checked = tuple[str, str, Answer]
 
@@ -82,6 +89,31 @@ def check_warehouse(pipeline: dlt.Pipeline) -> str:
         if not client.has_dataset():
             return f"{place} answers; dataset {dataset} is not there yet, and the first load makes it"
     return f"{place} answers; dataset {dataset} is there"
+
+
+def check_handoff() -> str | None:
+    """Whether files can pass through the handoff; None where none is configured. Leaves nothing there.
+
+    Raises:
+        ConfigurationError: they cannot.
+    """
+    handoff = possible_handoff()
+    if handoff is None:
+        return None
+    word = secrets.token_bytes(8)
+    try:
+        handoff.write(TRIAL, lambda: TRIAL, lambda file: file.write(word))
+        with handoff.open(TRIAL, TRIAL) as file:
+            is_same = file.read() == word
+        handoff.remove_run(TRIAL)
+    except Exception as error:  # noqa: BLE001 - each kind of place has errors of its own
+        problem = getattr(error, "strerror", None) or type(error).__name__
+        raise ConfigurationError(
+            f"{HANDOFF_SETTING}: {handoff.root} cannot be used ({problem}); may it be written?"
+        ) from None
+    if not is_same:
+        raise ConfigurationError(f"{HANDOFF_SETTING}: {handoff.root} does not keep what is written to it")
+    return f"{handoff.root} keeps what is written to it"
 
 
 async def _check(settings: PollingSettings, tokens: dict[str, Token]) -> list[Checked]:

@@ -535,7 +535,7 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None: 
     from sources.cronofy.tokens import in_data_centers
 
     from .alerts import configured_alerts
-    from .check import check_calls, check_lines, check_warehouse, checks_as_dict
+    from .check import check_calls, check_handoff, check_lines, check_warehouse, checks_as_dict
     from .configuration import configured_store, read_settings
     from .warehouse import open_pipeline
 
@@ -549,10 +549,12 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None: 
     if not as_json:
         for line in check_lines(checked):
             click.echo(line)
-    warehouse = check_warehouse(pipeline)
+    warehouse, handoff = check_warehouse(pipeline), check_handoff()
     if as_json:
         found = {"tokens": len(tokens), "data_centers": checks_as_dict(checked), "warehouse": warehouse}
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(found | ({"handoff": handoff} if handoff else {}), indent=2))
     else:
         click.echo(warehouse)
+        if handoff is not None:
+            click.echo(handoff)
     sys.exit(LOADED if all(answer.outcome == "ok" for _, _, answer in checked) else LOAD_FAILED)

@@ -321,6 +321,19 @@ def test_check_says_whether_the_warehouse_lets_us_in(place: Place, tokens: list[
     assert other.endswith("answers; dataset other is not there yet, and the first load makes it")
 
 
+def test_check_tries_the_handoff_and_leaves_nothing(place: Place, tokens: list[str]) -> None:
+    handoff = place.directory / "handoff"
+    assert tokens
+    found = invoke(place, "check", SOURCES__CRONOFY__HANDOFF=str(handoff))
+    assert found.stdout.splitlines()[-1] == f"{handoff} keeps what is written to it"
+    assert not list(handoff.iterdir())
+    occupied = place.directory / "a file"
+    occupied.touch()
+    refused = invoke(place, "check", SOURCES__CRONOFY__HANDOFF=str(occupied))
+    assert refused.exit_code == 2
+    assert f"handoff in [sources.cronofy]: {occupied} cannot be used (" in refused.stderr
+
+
 def test_check_says_which_credentials_are_missing(place: Place, tokens: list[str]) -> None:
     assert tokens
     result = invoke(place, "check", "--destination", "postgres")
