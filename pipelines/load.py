@@ -129,7 +129,7 @@ class Load:
             result.stopped_by = polling.stopped_by
             result.lost_refresh_tokens = list(polling.lost_refresh_tokens)
 
-    def _turn(self) -> AbstractContextManager[None]:
+    def _turn(self) -> AbstractContextManager[object]:
         return turn(self.pipeline)
 
     def _refresher(self) -> "Refresher | None":

@@ -47,7 +47,7 @@ class Settled:
 
 
 def settle_pending(
-    pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[None]] = nullcontext
+    pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[object]] = nullcontext
 ) -> Settled:
     """Load what an earlier run left behind, so that new polls can be loaded after it.
 
@@ -72,7 +72,7 @@ def settle_pending(
     return settled
 
 
-def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[None]]) -> Settled:
+def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[object]]) -> Settled:
     settled = Settled()
     _drop_halves(Path(pipeline.working_dir))
     if not pipeline.has_pending_data:

@@ -168,7 +168,7 @@ class Loading:
     tally: Tally
     package_polls: int
     endpoints: Sequence[str] = DEFAULT_ENDPOINTS
-    alone: Callable[[], AbstractContextManager[None]] = nullcontext
+    alone: Callable[[], AbstractContextManager[object]] = nullcontext
     late_until: datetime | None = None
 
     def load_all(self, polled: PolledBatches) -> None:

@@ -110,17 +110,19 @@ def _duckdb(name: str, credentials: str | None) -> Destination[Any, Any]:
     return catalog_duckdb(**options)
 
 
-def working_place(destination: str | None = None, dataset: str | None = None) -> Path:
+def working_place(destination: str | None = None, dataset: str | None = None, application: str = "") -> Path:
     """The folder of dlt's working files: the configured one, else one for each target.
 
-    Pending packages belong to the target they were polled for, so targets do not share a folder.
+    Pending packages belong to the target they were polled for, so targets do not share a folder; nor do
+    applications that load at the same time.
     """
     destination, dataset = destination or configured_destination(), dataset or DEFAULT_DATASET
     configured: str | None = dlt.config.get("pipelines_dir")
     if configured:
         return Path(configured)
     folder = str(Path.cwd()) if destination == DEFAULT_DESTINATION else ""
-    return Path(get_dlt_pipelines_dir()) / f"{PIPELINE_NAME}-{_digest(destination, dataset, folder)}"
+    parts = (destination, dataset, folder, *((application,) if application else ()))
+    return Path(get_dlt_pipelines_dir()) / f"{PIPELINE_NAME}-{_digest(*parts)}"
 
 
 def _digest(*parts: str) -> str:

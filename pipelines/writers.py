@@ -12,14 +12,15 @@ empty it under each other. Here
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dlt
 import fasteners
-from dlt.destinations.exceptions import DatabaseException
+from dlt.destinations.exceptions import DatabaseException, DatabaseTransientException
 from dlt.destinations.sql_client import SqlClientBase
 
 from .warehouse import PIPELINE_NAME, duckdb_file, query_rows, sql_client
@@ -27,6 +28,12 @@ from .warehouse import PIPELINE_NAME, duckdb_file, query_rows, sql_client
 logger = logging.getLogger("dlt_cronofy")
 
 LOCKED_DIALECT = "postgres"
+KEEPALIVE_SECONDS = {"tcp_keepalives_idle": 20, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 4}
+HOLDS = """
+    SELECT COUNT(*) > 0 AS held FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid()
+          AND ((classid::bigint << 32) | objid::bigint) = %s
+"""
 SECONDS_BETWEEN_TRIES = 0.1
 
 
@@ -35,11 +42,15 @@ class WarehouseBusy(Exception):  # noqa: N818 - it is a state and no error
 
 
 @contextmanager
-def sole_writer(pipeline: dlt.Pipeline) -> Iterator[None]:
+def sole_writer(pipeline: dlt.Pipeline, wait_seconds: float = 0.0) -> Iterator[None]:
     """Keep other loads away from the working directory, and from a DuckDB file, until the end.
 
+    Args:
+        pipeline: Whose they are.
+        wait_seconds: How long another load has to come to its end.
+
     Raises:
-        WarehouseBusy: one is there already.
+        WarehouseBusy: one is there, and stays.
     """
     directory = Path(pipeline.pipelines_dir)
     directory.mkdir(parents=True, exist_ok=True)
@@ -52,17 +63,23 @@ def sole_writer(pipeline: dlt.Pipeline) -> Iterator[None]:
     with ExitStack() as held:
         for path, place in locks:
             lock = fasteners.InterProcessLock(path)
-            if not lock.acquire(blocking=False):
+            if not lock.acquire(blocking=wait_seconds > 0, timeout=wait_seconds or None):
+                lock.lockfile.close()  # left open by a lock that was not got
                 raise WarehouseBusy(f"another load is running over {place}; this one does nothing")
             held.callback(lock.release)
         yield
 
 
 @contextmanager
-def turn(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """Wait for this writer's turn, where several write to one dataset of PostgreSQL; nothing elsewhere."""
+def turn(pipeline: dlt.Pipeline) -> Iterator[Callable[[], None]]:
+    """Wait for this writer's turn, where several write to one dataset of PostgreSQL; nothing elsewhere.
+
+    Yields:
+        What makes sure that the turn is still this writer's; raises DatabaseException where the session that
+        has it has ended, and somebody else may write.
+    """
     if pipeline.destination is None or pipeline.destination.capabilities().sqlglot_dialect != LOCKED_DIALECT:
-        yield
+        yield lambda: None
         return
     with sql_client(pipeline) as client:
         key = _lock_key(str(client.dataset_name))
@@ -72,11 +89,20 @@ def turn(pipeline: dlt.Pipeline) -> Iterator[None]:
             while not _try_lock(client, key):
                 time.sleep(SECONDS_BETWEEN_TRIES)
         try:
-            yield
+            # a server that does not hear of this one for a minute gives the turn to the next
+            for setting, seconds in KEEPALIVE_SECONDS.items():
+                client.execute_sql(f"SET {setting} = {seconds}")
+            yield partial(_make_sure, client, key)
         finally:
             # The end of the session unlocks too, but a moment later. Where it has ended, there is no lock.
             with suppress(DatabaseException):
                 client.execute_sql("SELECT pg_advisory_unlock(%s)", key)
+
+
+def _make_sure(client: SqlClientBase[Any], key: int) -> None:
+    """That the session is alive, and with it the lock; a session that was ended raises."""
+    if not query_rows(client, HOLDS, key)[0]["held"]:
+        raise DatabaseTransientException(RuntimeError("the turn to write was lost; run the load again"))
 
 
 def _try_lock(client: SqlClientBase[Any], key: int) -> bool:

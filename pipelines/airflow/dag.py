@@ -81,7 +81,9 @@ def cronofy_dag(
 
         # whatever became of the shards
         @task(trigger_rule="all_done")
-        def load(load_run: str | None) -> dict[str, Any]:
+        def load() -> dict[str, Any]:
+            # asked for here, since an argument that `plan` never pushed is an error without a word
+            load_run = get_current_context()["ti"].xcom_pull(task_ids="plan", key=LOAD_RUN)
             summary: dict[str, Any] = _run(work.load, load_run)
             return summary
 
@@ -90,8 +92,8 @@ def cronofy_dag(
             _run(work.views, summary)
 
         planned = plan()
-        loaded = load(planned[LOAD_RUN])
-        poll.partial(load_run=planned[LOAD_RUN]).expand(shard=planned) >> loaded
+        loaded = load()
+        [planned, poll.partial(load_run=planned[LOAD_RUN]).expand(shard=planned)] >> loaded
         views(loaded)
 
     return cronofy()

@@ -106,10 +106,12 @@ def _explained() -> Iterator[None]:
     """One clear line for what a person can mend; Airflow shows the frames of anything else."""
     from pipelines.explanations import explain, explained_errors
     from pipelines.writers import WarehouseBusy
-    from sources.cronofy.errors import ConfigurationError
+    from sources.cronofy.errors import ConfigurationError, UnreachableError
 
     try:
         yield
+    except UnreachableError as error:
+        raise TaskError(str(error)) from None
     except ConfigurationError as error:
         raise FinalTaskError(str(error)) from None
     except Exception as error:

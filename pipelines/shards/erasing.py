@@ -15,12 +15,16 @@ def erase_from_handoff(handoff: Handoff, person: Person) -> tuple[list[str], lis
     """Remove a person's tasks and polls from all files that wait.
 
     Returns:
-        The files that were written anew, and those that cannot be read.
+        The files that were written anew or removed, and those that cannot be read.
     """
     rewritten: list[str] = []
     unreadable: list[str] = []
     for run_id in handoff.runs():
+        # of whom they are cannot be told
+        rewritten += [f"{run_id}/{name}" for name in handoff.remove_unfinished(run_id)]
         for name in handoff.names(run_id):
+            if not name.endswith(".parquet"):
+                continue
             try:
                 with handoff.open(run_id, name) as file:
                     table = parquet.read_table(file)

@@ -67,6 +67,7 @@ class FrozenPlan:
         tasks: by shard, in the order in which they are polled.
         deadline: no request after that, UTC; None where there is none.
         recent_requests: when requests of earlier runs were answered that the server may still count.
+        is_bounded: whether the run may send no more calls than its tasks have endpoints.
     """
 
     run_id: str
@@ -77,6 +78,7 @@ class FrozenPlan:
     tasks: Mapping[int, Sequence[FrozenTask]] = field(default_factory=dict)
     deadline: datetime | None = None
     recent_requests: Sequence[datetime] = field(default=())
+    is_bounded: bool = False
 
     @property
     def shards(self) -> list[int]:
@@ -92,6 +94,12 @@ class FrozenPlan:
     def is_cut_short(self) -> bool:
         """Whether tokens that are due were left out for want of calls."""
         return sum(map(len, self.tasks.values())) < self.due
+
+    def affordable(self, shard: int) -> int | None:
+        """How many calls a shard may send, retries included; None where there is no limit."""
+        if not self.is_bounded:
+            return None
+        return sum(len(task[0].endpoints) for task in self.tasks.get(shard, ()))
 
     def share_of(self, shard: int) -> tuple[int, Sequence[datetime]]:
         """Into how many parts the limits go where each shard keeps one, and this one's of what was sent."""
@@ -157,6 +165,7 @@ def freeze_plan(
         dict(tasks),
         deadline,
         plan.recent_requests,
+        max_requests is not None,
     )
 
 
@@ -206,6 +215,7 @@ def write_plan(handoff: Handoff, plan: FrozenPlan) -> None:
         "stand_ins": plan.stand_ins,
         "deadline": plan.deadline,
         "recent_requests": plan.recent_requests,
+        "is_bounded": plan.is_bounded,
     }
     table = pa.Table.from_arrays(
         [pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)],
@@ -254,6 +264,7 @@ def read_plan(handoff: Handoff, run_id: str, shard: int | None = None) -> Frozen
         tasks,
         about["deadline"] and datetime.fromisoformat(about["deadline"]),
         [datetime.fromisoformat(each) for each in about["recent_requests"]],
+        about["is_bounded"],
     )
 
 
@@ -265,5 +276,6 @@ def check_version(about: Mapping[str, Any], what: str) -> None:
     """
     if about.get("version") != VERSION:
         raise ConfigurationError(
-            f"{what} was written by another version of dlt-cronofy; have one version on all machines"
+            f"{what} was written by another version of dlt-cronofy; have one version on all machines,"
+            " and remove what an older one left"
         )

@@ -107,6 +107,13 @@ class Handoff:
         """The whole files of a run, sorted."""
         return [name for name in self._names(self._path(run_id)) if not name.startswith(".")]
 
+    def remove_unfinished(self, run_id: str) -> list[str]:
+        """Remove the files of a run that are not whole; a worker that still writes one has to begin again."""
+        parts = [name for name in self._names(self._path(run_id)) if name.startswith(".")]
+        for name in parts:
+            self.remove(run_id, name)
+        return parts
+
     def remove(self, run_id: str, name: str) -> None:
         """Remove a file, if it is still there."""
         with suppress(FileNotFoundError):

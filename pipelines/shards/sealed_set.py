@@ -9,7 +9,7 @@ and the one sealed first counts: its name says when that was.
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -162,14 +162,6 @@ def new_name(shard: int, sealed_at: datetime) -> str:
 def sets_of(handoff: Handoff, run_id: str) -> list[SealedSet]:
     """The sets of a run; those of one shard in the order in which they were sealed."""
     return [SealedSet(handoff, run_id, name) for name in handoff.names(run_id) if NAME.fullmatch(name)]
-
-
-def first_of_each(sets: Iterable[SealedSet]) -> list[SealedSet]:
-    """The one set of each shard that counts."""
-    chosen: dict[int, SealedSet] = {}
-    for each in sets:
-        chosen.setdefault(each.shard, each)
-    return list(chosen.values())
 
 
 @contextmanager

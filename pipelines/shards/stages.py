@@ -8,7 +8,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -22,8 +22,10 @@ from sources.cronofy import SOURCE_NAME
 from sources.cronofy.calls.answers import Outcome
 from sources.cronofy.calls.budget import Allowance
 from sources.cronofy.calls.polling import Poll
+from sources.cronofy.calls.shared_budget import SETTING as SHARED_SETTING
+from sources.cronofy.calls.shared_budget import STOPPED_BY as SHARED_FAILED
 from sources.cronofy.clock import Clock, SystemClock
-from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.errors import ConfigurationError, UnreachableError
 from sources.cronofy.history.knowledge import WarehouseKnowledge
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.stores import TokenStore
@@ -37,6 +39,7 @@ from ..steps import MAX_PACKAGE_POLLS, Loading, LoadOptions, Polling, checkpoint
 from ..tally import LoadResult, Tally
 from ..warehouse import (
     drop_staging,
+    learn_columns,
     loaded_dataset,
     location,
     open_pipeline,
@@ -47,12 +50,12 @@ from ..writers import sole_writer, turn
 from .delivery import NOT_DELIVERED, Delivery, delivered_polls, skipped_poll, undelivered_tasks
 from .frozen_plan import FrozenPlan, FrozenTask, freeze_plan, read_plan, thaw_tasks, write_plan
 from .handoff import Handoff, configured_handoff
+from .receipts import Receipts, readable
 from .sealed_set import (
     SealedSet,
     SetWriter,
     ShardSummary,
     at_hand,
-    first_of_each,
     new_name,
     sets_of,
 )
@@ -67,6 +70,8 @@ logger = logging.getLogger("dlt_cronofy")
 DEFAULT_SHARDS = 8
 # what a run left behind is kept for shards that come late, and then given up
 GIVEN_UP_AFTER = timedelta(days=7)
+# a load on the same machine that was taken for dead has that long to come to its end
+PATIENCE_SECONDS = 600.0
 RUN_ID, RUN_ID_STAMP = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}"), 16
 GONE = "not called: the token store does not hold it any more"
 
@@ -114,11 +119,13 @@ class Stages:
         from ..alerts import configured_alerts
 
         configuration, settings = read_settings()
-        place = working_place(destination, dataset) / "shards"
+        handoff = configured_handoff()
+        # the handoff is one application's; several of them may load into one dataset
+        place = working_place(destination, dataset, handoff.root) / "shards"
         return cls(
             settings,
             configured_store(configuration),
-            configured_handoff(),
+            handoff,
             lambda: open_pipeline(destination, dataset, pipelines_dir=place),
             place,
             alerts=configured_alerts(),
@@ -145,7 +152,7 @@ class Stages:
             settings,
             tasks,
             self.clock,
-            Allowance(deadline=self._deadline(plan)),
+            Allowance(plan.affordable(shard), self._deadline(plan)),
             recent_requests,
             self._refresher(tokens),
         )
@@ -157,7 +164,10 @@ class Stages:
                 with polling.feed() as feed:
                     while (polls := feed.take()) is not None:
                         writer.add(polls)
-                writer.add(list(self._skipped(gone, GONE)))
+                if polling.stopped_by == SHARED_FAILED:
+                    # the rest is not polled, and nothing else would say so
+                    raise UnreachableError(f"{SHARED_SETTING} failed while the shard was polled")
+                writer.add(list(self.skipped(gone, GONE)))
                 summary = ShardSummary(polling.requests, polling.stopped_by, polling.lost_refresh_tokens)
                 writer.add_summary(summary)
 
@@ -171,19 +181,22 @@ class Stages:
         Run again, it adds what was not loaded yet, and nothing twice.
 
         Raises:
-            WarehouseBusy: another load is writing there.
+            WarehouseBusy: another load on this machine did not come to its end.
             ConfigurationError: the run was not planned here, or a sealed set cannot be read.
             PipelineStepFailed: dlt could not normalize or load; the sealed sets stay.
         """
         started = time.monotonic()
         plan = read_plan(self.handoff, run_id)
         pipeline = self.open_pipeline()
-        with sole_writer(pipeline), turn(pipeline), _emptied(pipeline):
+        # the one that was taken for dead may still be at it
+        with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline) as still_mine, _emptied(pipeline):
             pipeline.activate()
             settle_pending(pipeline)
             pipeline.sync_destination()
-            late_runs = [other for other in self.handoff.runs() if self._load_late(pipeline, other, run_id)]
-            result = self._load_run(pipeline, plan)
+            learn_columns(pipeline)
+            loader = _Loader(self, pipeline, still_mine)
+            late_runs = [other for other in self.handoff.runs() if loader.load_late(other, run_id)]
+            result = loader.load_run(plan)
             drop_staging(pipeline)
         result.late_runs = late_runs
         result.seconds = round(time.monotonic() - started, 2)
@@ -192,83 +205,13 @@ class Stages:
     def views(self, run_ids: Sequence[str] = ()) -> int | None:
         """Make the views, and tell of outages that opened in these runs; how many, None without alerts."""
         pipeline = self.open_pipeline()
-        with sole_writer(pipeline), turn(pipeline):
+        with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline):
             with suppress(ConfigurationError), loaded_dataset(pipeline):
                 refresh_views(pipeline, self.settings.hold.total_seconds(), anew=False)
             checkpoint_file(pipeline)
         if self.alerts is None:
             return None
         return sum(self.alerts.send_opened(pipeline, run_id, ()) for run_id in run_ids)
-
-    def _load_late(self, pipeline: dlt.Pipeline, run_id: str, present: str) -> bool:
-        """Load what came of another run since it was loaded; whether there was anything."""
-        if run_id == present or RUN_ID.fullmatch(run_id) is None:
-            return False
-        planned_at = datetime.strptime(run_id[:RUN_ID_STAMP], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        is_given_up = self.clock.now() - planned_at > GIVEN_UP_AFTER
-        plan = FrozenPlan(run_id, ())
-        if is_given_up:
-            # it may have been planned and never loaded
-            with suppress(ConfigurationError):
-                plan = read_plan(self.handoff, run_id)
-        result = self._load_run(pipeline, plan)
-        if is_given_up:
-            self.handoff.remove_run(run_id)
-        return bool(result.rows)
-
-    def _load_run(self, pipeline: dlt.Pipeline, plan: FrozenPlan) -> ShardedResult:
-        sets = sets_of(self.handoff, plan.run_id)
-        chosen = first_of_each(sets)
-        tally = Tally(plan.run_id)
-        result = ShardedResult(
-            plan.run_id, plan.tokens, plan.due, plan.fresh, plan.stand_ins, shards=len(plan.shards)
-        )
-        _summarize([each.summary() for each in chosen], result)
-        if plan.is_cut_short:
-            result.stopped_by = result.stopped_by or "max_requests"
-        if sets or plan.tasks:
-            with at_hand(chosen) as readable, rare_collection():
-                self._load_polls(pipeline, plan, readable, tally, result)
-        for each in sets:
-            each.remove()
-        result.conclude(tally, location(pipeline), pipeline.dataset_name or "")
-        return result
-
-    def _load_polls(
-        self,
-        pipeline: dlt.Pipeline,
-        plan: FrozenPlan,
-        chosen: Sequence[SealedSet],
-        tally: Tally,
-        result: ShardedResult,
-    ) -> None:
-        loaded, newest = self._known(pipeline, plan.run_id)
-        missing = undelivered_tasks(plan, {each.shard for each in chosen}, loaded)
-        result.undelivered_shards = list(missing)
-        for shard, tasks in missing.items():
-            logger.warning("run %s: nothing came of shard %d, %d tokens", plan.run_id, shard, len(tasks))
-        never_called = (poll for tasks in missing.values() for poll in self._skipped(tasks, NOT_DELIVERED))
-        delivery = Delivery(chain(delivered_polls(chosen, loaded), never_called), tally.add_poll)
-        is_late = newest is not None and any(each.starts_before(newest) for each in chosen)
-        Loading(
-            pipeline,
-            self.settings,
-            self.clock,
-            tally,
-            MAX_PACKAGE_POLLS,
-            late_until=newest if is_late else None,
-        ).load_all(delivery)
-        # loaded by an earlier attempt, or by the load of a later run
-        for (token_key, endpoint), outcome in loaded.items():
-            if (token_key, endpoint) not in delivery.taken:
-                tally.add_outcome(token_key, endpoint, Outcome(outcome))
-
-    def _known(
-        self, pipeline: dlt.Pipeline, run_id: str
-    ) -> tuple[Mapping[tuple[str, str], str], datetime | None]:
-        knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
-        with knowledge.connected():
-            return knowledge.outcomes_of(run_id), knowledge.newest_answer_at()
 
     def _tokens(self) -> list[Token]:
         return in_data_centers(self.store.read(), self.settings.data_center)
@@ -296,9 +239,117 @@ class Stages:
         self.working_dir.mkdir(parents=True, exist_ok=True)
         return open_refresher(self.settings, self.store, tokens, self.working_dir, self.clock)
 
-    def _skipped(self, tasks: Iterable[FrozenTask], why: str) -> Iterator[Poll]:
+    def skipped(self, tasks: Iterable[FrozenTask], why: str) -> Iterator[Poll]:
+        """What stands in `polls` for tasks that nobody called for."""
         for task in tasks:
             yield skipped_poll(task, why, self.clock.now())
+
+
+@dataclass(frozen=True)
+class _Loader:
+    """The third stage's work, while nobody else writes.
+
+    Attributes:
+        still_mine: makes sure of that before rows are written.
+    """
+
+    stages: Stages
+    pipeline: dlt.Pipeline
+    still_mine: Callable[[], None]
+
+    def load_late(self, run_id: str, present: str) -> bool:
+        """Load what came of another run since it was loaded; whether there was anything."""
+        if run_id == present or RUN_ID.fullmatch(run_id) is None:
+            return False
+        handoff = self.stages.handoff
+        planned_at = datetime.strptime(run_id[:RUN_ID_STAMP], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        is_given_up = self.stages.clock.now() - planned_at > GIVEN_UP_AFTER
+        plan = FrozenPlan(run_id, ())
+        try:
+            if is_given_up:
+                # it may have been planned and never loaded
+                plan = read_plan(handoff, run_id)
+        except ConfigurationError as error:
+            logger.warning("%s", error)
+        try:
+            rows = self.load_run(plan, is_late=True).rows
+        except ConfigurationError as error:
+            # of another version, say: no reason to load nothing of the present run
+            logger.error("run %s stays where it is: %s", run_id, error)
+            rows = {}
+        if is_given_up:
+            handoff.remove_run(run_id)
+        return bool(rows)
+
+    def load_run(self, plan: FrozenPlan, *, is_late: bool = False) -> ShardedResult:
+        """Load what was handed in of one run.
+
+        Raises:
+            ConfigurationError: a set cannot be read; of a late run it is left where it is.
+        """
+        handoff = self.stages.handoff
+        sets = sets_of(handoff, plan.run_id)
+        receipts = Receipts.read(handoff, plan.run_id)
+        chosen = receipts.choose(sets)
+        if is_late:
+            chosen, problems = readable(chosen)
+            for problem in problems:
+                logger.error("%s", problem)
+        if chosen:
+            receipts = receipts.take(chosen)
+        tally = Tally(plan.run_id)
+        result = ShardedResult(
+            plan.run_id, plan.tokens, plan.due, plan.fresh, plan.stand_ins, shards=len(plan.shards)
+        )
+        if chosen or plan.tasks:
+            with at_hand(chosen) as readable_here, rare_collection():
+                self._load_polls(plan, readable_here, receipts, tally, result)
+        receipts = receipts.confirm()
+        _summarize([receipt.summary for receipt in receipts.by_shard.values()], plan, result)
+        for each in sets:
+            if each.shard in receipts.loaded:
+                each.remove()
+        result.conclude(tally, location(self.pipeline), self.pipeline.dataset_name or "")
+        return result
+
+    def _load_polls(
+        self,
+        plan: FrozenPlan,
+        chosen: Sequence[SealedSet],
+        receipts: Receipts,
+        tally: Tally,
+        result: ShardedResult,
+    ) -> None:
+        knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
+        with knowledge.connected():
+            loaded, newest = knowledge.outcomes_of(plan.run_id), knowledge.newest_evidence_at()
+        missing = undelivered_tasks(plan, receipts.by_shard, loaded)
+        result.undelivered_shards = list(missing)
+        for shard, tasks in missing.items():
+            logger.warning("run %s: nothing came of shard %d, %d tokens", plan.run_id, shard, len(tasks))
+        never_called = (
+            poll for tasks in missing.values() for poll in self.stages.skipped(tasks, NOT_DELIVERED)
+        )
+        delivery = Delivery(chain(delivered_polls(chosen, loaded), never_called), tally.add_poll)
+        is_late = newest is not None and any(each.starts_before(newest) for each in chosen)
+        Loading(
+            self.pipeline,
+            self.stages.settings,
+            self.stages.clock,
+            tally,
+            MAX_PACKAGE_POLLS,
+            alone=self._alone,
+            late_until=newest if is_late else None,
+        ).load_all(delivery)
+        # loaded by an earlier attempt, or by the load of a later run
+        for (token_key, endpoint), outcome in loaded.items():
+            if (token_key, endpoint) not in delivery.taken:
+                tally.add_outcome(token_key, endpoint, Outcome(outcome))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.still_mine()
+        yield
 
 
 @contextmanager
@@ -314,8 +365,10 @@ def _emptied(pipeline: dlt.Pipeline) -> Iterator[None]:
         pipeline.drop()
 
 
-def _summarize(summaries: Iterable[ShardSummary], result: ShardedResult) -> None:
+def _summarize(summaries: Iterable[ShardSummary], plan: FrozenPlan, result: ShardedResult) -> None:
     for summary in summaries:
         result.requests += summary.requests
         result.stopped_by = result.stopped_by or summary.stopped_by
         result.lost_refresh_tokens += summary.lost_refresh_tokens
+    if plan.is_cut_short:
+        result.stopped_by = result.stopped_by or "max_requests"

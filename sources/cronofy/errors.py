@@ -8,5 +8,9 @@ class ConfigurationError(ValueError):
     """
 
 
+class UnreachableError(ConfigurationError):
+    """What the configuration names does not answer now; it may later, without a change of anything."""
+
+
 class BadPayload(ValueError):  # noqa: N818 - named after the outcome it becomes
     """A body that is not of the documented shape; the message names the place, never its content."""

@@ -26,6 +26,8 @@ from .tokens import Token
 
 # one batch is captured and handed to dlt at a time
 BATCH_POLLS = 2000
+# clocks of machines differ, but not by that much
+MOST_AHEAD = timedelta(hours=1)
 
 Rows = dict[str, list[Row]]
 
@@ -119,7 +121,11 @@ class Sweep:
         with knowledge.connected():
             _recall(knowledge, known, polls, tables, self.settings.personal_data)
             if self.late_until is not None:
-                known.later = _recall_later(knowledge, polls, self.late_until, self.settings.personal_data)
+                # a clock that was far ahead once tells nothing
+                horizon = self.clock.now() + MOST_AHEAD
+                known.later = _recall_later(
+                    knowledge, polls, self.late_until, horizon, self.settings.personal_data
+                )
             capture = Capture(run_id, known, tables)
             for poll in polls:
                 capture.add(poll)
@@ -152,7 +158,11 @@ def _recall(
 
 
 def _recall_later(
-    knowledge: Knowledge, polls: list[Poll], late_until: datetime, personal_data: PersonalData
+    knowledge: Knowledge,
+    polls: list[Poll],
+    late_until: datetime,
+    horizon: datetime,
+    personal_data: PersonalData,
 ) -> Later:
     """Read what the warehouse knows of the tokens and accounts of late polls that is newer than these."""
     late = [poll for poll in polls if poll.payload is not None and poll.answer.polled_at <= late_until]
@@ -160,8 +170,11 @@ def _recall_later(
         return Later()
     since = min(poll.answer.polled_at for poll in late)
     histories = knowledge.sampled_histories(sorted(changed_accounts(late)), since)
+    for history in histories.values():
+        history.instants = {each for each in history.instants if each <= horizon}
+    newest = knowledge.ok_after(sorted({poll.token_key for poll in late}), since)
     return Later(
-        knowledge.ok_after(sorted({poll.token_key for poll in late}), since),
+        {key: ok_at for key, ok_at in newest.items() if ok_at <= horizon},
         {key: protected_log(history, personal_data) for key, history in histories.items()},
     )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dlt.destinations.exceptions import DatabaseException
 
 from pipelines.erase import vacuum
 from pipelines.relations import Relations
@@ -402,3 +403,12 @@ def test_a_column_that_another_writer_added_keeps_its_type(
         if row[name] is not None
     }
     assert found == stored
+
+
+def test_a_writer_is_told_that_its_turn_was_lost(postgres: Postgres, one: Place) -> None:
+    with turn(postgres.pipeline(one, "lost")) as still_mine:
+        still_mine()
+        (session,) = postgres.holders("lost")
+        postgres.end_session(session)
+        with pytest.raises(DatabaseException):
+            still_mine()

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from pipelines.shards.delivery import Delivery, delivered_polls
 from pipelines.shards.handoff import Handoff
+from pipelines.shards.receipts import Receipts
 from pipelines.shards.sealed_set import (
     SealedSet,
     SetWriter,
     ShardSummary,
     at_hand,
-    first_of_each,
     new_name,
     sets_of,
 )
@@ -110,7 +110,16 @@ def test_the_set_that_was_sealed_first_counts(handoff: Handoff) -> None:
     later, first = _seal(handoff, 3, [], minute(9)), _seal(handoff, 3, [], minute(8))
     other = _seal(handoff, 1, [], minute(10))
     assert sets_of(handoff, RUN) == [other, first, later]
-    assert first_of_each(sets_of(handoff, RUN)) == [other, first]
+    receipts = Receipts.read(handoff, RUN)
+    assert receipts.choose(sets_of(handoff, RUN)) == [other, first]
+    # a load that runs again takes what the first one took, though an earlier one has come meanwhile
+    receipts.take([other, later])
+    again = Receipts.read(handoff, RUN)
+    assert sorted(each.name for each in again.choose(sets_of(handoff, RUN))) == [other.name, later.name]
+    assert again.by_shard[3].summary == SUMMARY
+    again.confirm()
+    assert Receipts.read(handoff, RUN).choose(sets_of(handoff, RUN)) == []
+    assert Receipts.read(handoff, RUN).loaded == {1, 3}
 
 
 def test_polls_of_all_shards_come_in_the_order_of_their_answers(handoff: Handoff) -> None:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dlt.load.load import Load
 from dlt.pipeline.exceptions import PipelineStepFailed
 from pyarrow import parquet
 
 from pipelines.load import LoadOptions
+from pipelines.sandbox import Fault
 from pipelines.shards import stages
+from pipelines.shards.frozen_plan import shard_of
 from pipelines.shards.sealed_set import sets_of
 from pipelines.warehouse import sql_client
-from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.errors import ConfigurationError, UnreachableError
 from sources.cronofy.settings import USERINFO
 
 from .conftest import ALWAYS, SHARDS, START, World, Yard
@@ -74,9 +77,19 @@ def _deliver_late(yard: Yard, run_id: str, shards: list[int]) -> None:
 def _fail_between_content_and_polls(yard: Yard, run_id: str, shards: list[int]) -> None:
     yard.poll(run_id, *shards)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("pipelines.tally.Tally.take_poll_rows", _fail)
-        with pytest.raises(OSError, match="the machine went away"):
+        load_package, packages = Load.load_single_package, iter(range(2))
+
+        def load_one(self: Load, *arguments: Any) -> Any:
+            return load_package(self, *arguments) if next(packages) == 0 else _fail()
+
+        patched.setattr(Load, "load_single_package", load_one)
+        with pytest.raises(PipelineStepFailed, match="the machine went away"):
             yard.machine().load(run_id)
+    # another attempt's set turns up, and seems to have been sealed before the one that was taken
+    yard.poll(run_id, shards[0])
+    folder = yard.folder / "handoff" / run_id
+    newest = sets_of(yard.handoff, run_id)[1]
+    (folder / newest.name).rename(folder / f"shard-{newest.shard:04}.20200101T000000000000-00000000.parquet")
     yard.machine().load(run_id)
 
 
@@ -108,8 +121,8 @@ def test_at_least_once_is_once(world: World, trouble: Callable[[Yard, str, list[
     single, sharded = world.yard("single"), world.yard("sharded")
     single.load()
     sharded.load_in_shards()
-    world.clock.move_to(START + timedelta(days=2))
-    single.load()
+    world.clock.move_to(START + timedelta(days=9))
+    assert single.load().changes
     trouble(sharded, *sharded.plan())
     assert sharded.tables() == single.tables()
     assert sharded.views() == single.views()
@@ -249,15 +262,71 @@ def test_max_requests_are_spent_on_the_first_of_all_shards(world: World) -> None
     )
 
 
-def test_after_max_duration_nothing_is_sent(world: World) -> None:
+def test_after_max_duration_nothing_is_sent_and_nothing_is_missing(world: World) -> None:
     yard = world.yard("sharded")
     run_id, shards = yard.plan(replace(ALWAYS, max_duration=timedelta(minutes=5)))
     sent = world.server.app.traffic.total
     world.clock.move_to(START + timedelta(minutes=5))
     yard.poll(run_id, *shards)
-    result = yard.machine().load(run_id)
-    assert world.server.app.traffic.total == sent
-    assert (result.polls, result.stopped_by, result.undelivered_shards) == (0, "max_duration", [])
+    for _ in range(2):
+        result = yard.machine().load(run_id)
+        assert world.server.app.traffic.total == sent
+        assert (result.polls, result.stopped_by, result.undelivered_shards) == (0, "max_duration", [])
+    # nor when the run is given up
+    world.clock.move_to(START + stages.GIVEN_UP_AFTER + timedelta(hours=1))
+    assert set(yard.load_in_shards().outcomes) == {"ok", "token_rejected", "forbidden"}
+    assert not [row for row in yard.rows("polls") if "skipped" in row]
+
+
+def test_retries_are_paid_for_by_max_requests(world: World) -> None:
+    yard = world.yard("sharded", max_attempts=4)
+    world.server.app.faults.add(Fault("status", status=500))
+    sent = world.server.app.traffic.total
+    yard.load_in_shards(replace(ALWAYS, max_requests=20, endpoints=(USERINFO,)))
+    assert world.server.app.traffic.total - sent <= 20
+
+
+def test_a_shard_whose_shared_budget_fails_is_not_sealed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard = world.yard("sharded")
+    run_id, shards = yard.plan()
+    monkeypatch.setattr(
+        "sources.cronofy.calls.budget.Allowance.exhausted_by", lambda *_: "requests_shared_in"
+    )
+    with pytest.raises(UnreachableError, match=r"requests_shared_in .* failed while the shard was polled"):
+        yard.poll(run_id, shards[0])
+    assert not sets_of(yard.handoff, run_id)
+
+
+def test_a_damaged_set_of_an_old_run_holds_up_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    yard = world.yard("sharded")
+    run_id, shards = yard.plan()
+    yard.poll(run_id, *shards)
+    first = sets_of(yard.handoff, run_id)[0]
+    (yard.folder / "handoff" / run_id / first.name).write_bytes(b"PAR1 no PAR1")
+    assert yard.load_in_shards().late_runs == [run_id]
+    assert f"{first.name} of run {run_id}" in caplog.text
+    assert sets_of(yard.handoff, run_id) == [first]
+
+
+def test_a_late_first_poll_of_a_second_token_leaves_its_rows(world: World) -> None:
+    """Of two tokens of one account, one's shard comes after a later poll of the other."""
+    tokens = Counter(token.account_id for token in world.sandbox.tokens)
+    shared = [token.key for token in world.sandbox.tokens if tokens[token.account_id] > 1]
+    yard = world.yard("sharded")
+    run_id, shards = yard.plan()
+    yard.poll(run_id, *shards)
+    deliver = yard.hold_back(run_id, shard_of(shared[0], SHARDS))
+    yard.machine().load(run_id)
+    world.clock.move_to(START + timedelta(hours=2))
+    lines = yard.tokens_file.read_text().splitlines(keepends=True)
+    yard.tokens_file.write_text("".join(line for line in lines if not line.startswith(f"{shared[0]},")))
+    yard.load_in_shards()
+    deliver()
+    yard.load_in_shards()
+    for table in ("userinfo", "profiles"):
+        assert any(f"'token_key': '{shared[0]}'" in row for row in yard.rows(table)), table
 
 
 def test_without_a_shared_budget_each_shard_keeps_its_part_of_the_limits(

@@ -37,7 +37,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from ..clock import Clock
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, UnreachableError
 from ..secret import Hidden, Secret
 
 SETTING = "requests_shared_in in [sources.cronofy]"
@@ -344,10 +344,12 @@ def open_log(place: Secret, rates: Sequence[tuple[int, float]]) -> BucketLog:
         )
     except Exception as error:  # noqa: BLE001 - and the drivers' frames hold the password
         problem = type(error).__name__
-    raise ConfigurationError(
-        f"{SETTING}: {label} cannot be used ({problem}); is it there, and may it be written?"
-        if kind == "SQLite"
-        else f"{SETTING}: {label} cannot be used ({problem}); does it run, and are user and password right?"
+    if kind == "SQLite":
+        raise ConfigurationError(
+            f"{SETTING}: {label} cannot be used ({problem}); is it there, and may it be written?"
+        )
+    raise UnreachableError(
+        f"{SETTING}: {label} cannot be used ({problem}); does it run, and are user and password right?"
     )
 
 

@@ -48,17 +48,20 @@ class Capture:
             self._write(POLLS.name, poll_row(poll, self._run_id))
         if poll.payload is None:
             return
-        is_late = self._add_late_samples(poll, poll.payload)
-        if is_late or self._known.later.has_poll_after(poll.token_key, poll.endpoint, poll.answer.polled_at):
-            return  # the current state is newer
-        if poll.payload.record is not None:
+        later = self._known.later
+        is_outdated = later.has_poll_after(poll.token_key, poll.endpoint, poll.answer.polled_at)
+        if poll.payload.record is not None and not is_outdated:
             self._add_identity(poll, poll.payload.record)
-        for profile_type, profiles in poll.payload.samples.items():
-            if poll.account_id is not None:
-                self._add_changes(poll, poll.account_id, profile_type, profiles)
+        is_late = self._add_late_samples(poll, poll.payload)
+        if not is_late:
+            for profile_type, profiles in poll.payload.samples.items():
+                if poll.account_id is not None:
+                    self._add_changes(poll, poll.account_id, profile_type, profiles)
         # an account's profiles are the same whichever of its tokens asks
         for token_key in (poll.token_key, *poll.stand_ins):
             content = self._known.tokens.setdefault(token_key, TokenContent())
+            if (is_late or is_outdated) and (content.profiles or content.calendars):
+                continue  # what is known of it may be newer; where nothing is, this is better
             for profile_type, profiles in poll.payload.samples.items():
                 self._add_profiles(poll, token_key, profile_type, profiles, content)
             self._add_calendars(poll, token_key, content)

@@ -336,10 +336,16 @@ class WarehouseKnowledge:
             found.update(((key, endpoint), outcome) for key, endpoint, outcome in zip(*columns, strict=True))
         return found
 
-    def newest_answer_at(self) -> datetime | None:
-        """When the newest answer came; None where nothing was ever polled."""
-        query = "SELECT MAX(polled_at) AS newest FROM {table} WHERE outcome <> 'skipped' AND {complete}"
-        return next((_instants(batch.column(0))[0] for batch in self._batches(POLLS, query)), None)
+    def newest_evidence_at(self) -> datetime | None:
+        """When the newest answer came, polls of a killed load included of which only changes are there."""
+        newest = None
+        for table, query in (
+            (POLLS, "SELECT MAX(polled_at) AS newest FROM {table} WHERE outcome <> 'skipped' AND {complete}"),
+            (PROFILE_CHANGES, "SELECT MAX(observed_at) AS newest FROM {table}"),
+        ):
+            for batch in self._batches(table, query):
+                newest = _later(newest, _instants(batch.column(0))[0])
+        return newest
 
     def ok_after(self, token_keys: Sequence[str], since: datetime) -> dict[tuple[str, str], datetime]:
         """The newest ok poll after that instant, by token_key and endpoint, of these tokens."""
@@ -372,7 +378,11 @@ class WarehouseKnowledge:
             for row in batch.to_pylist():
                 state = ProfileState(State(row["state"]), *(row[name] for name in STATE_COLUMNS))
                 logged = LoggedChange(row, row["profile_id"], row["observed_at"], state)
-                found[row["account_id"], row["profile_type"]].add(logged)
+                history = found[row["account_id"], row["profile_type"]]
+                history.add(logged)
+                # its poll may be missing, if the load was killed in between
+                if row["observed_at"] >= since:
+                    history.instants.add(row["observed_at"])
         return dict(found)
 
     def _samples_around(self, account_ids: Sequence[str], since: datetime) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, UnreachableError
 from ..expiry import expiry_like
 from ..secret import Secret
 from ..tokens import COLUMNS, READ_COLUMNS, Token, as_token, collect_tokens
@@ -68,7 +68,7 @@ class SqlStore:
 
     def read(self) -> list[Token]:
         """All tokens, in the order of the query; rows are fetched a few thousand at a time."""
-        from sqlalchemy.exc import SQLAlchemyError
+        from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
         # the query goes to the driver as it is, so that : and % mean what they mean there
         options = {"no_parameters": True, "yield_per": FETCHED_ROWS}
@@ -78,7 +78,9 @@ class SqlStore:
                 self._names = _names(result)
                 return collect_tokens(self.name, "row", enumerate(self._rows(result), start=1))
         except SQLAlchemyError as error:
-            raise ConfigurationError(f"{self.name} failed: {self._said(error)}") from None
+            # what kind tells which are passing: no connection, a lock, a server that restarts
+            kind = UnreachableError if isinstance(error, OperationalError) else ConfigurationError
+            raise kind(f"{self.name} failed: {self._said(error)}") from None
         except UnicodeError:
             raise ConfigurationError(f"{self.name} failed: a column is not text in UTF-8") from None
 
