@@ -80,6 +80,7 @@ def test_the_documentation_can_be_made_and_describes_every_column(
             assert all(column["description"] for column in described["columns"].values())
 
 
+@pytest.mark.long
 def test_on_a_broken_warehouse_every_data_test_fails(built: Project, tmp_path: Path) -> None:
     broken = replace(built, warehouse=tmp_path / "cronofy.duckdb")
     shutil.copy(built.warehouse, broken.warehouse)

@@ -107,8 +107,9 @@ def _fail(*_: object) -> Any:
 
 
 TROUBLES = [
-    _poll_twice,
-    _load_twice,
+    # what the next one does is both of these
+    pytest.param(_poll_twice, marks=pytest.mark.long),
+    pytest.param(_load_twice, marks=pytest.mark.long),
     _deliver_again_when_loaded,
     _deliver_late,
     _fail_between_content_and_polls,
@@ -144,7 +145,7 @@ def test_a_shard_that_is_missing_becomes_skipped_polls_and_touches_nothing_else(
     assert after == before
 
 
-@pytest.mark.parametrize("seed", [1, 3])
+@pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_shards_that_come_after_later_runs_change_no_view(world: World, seed: int) -> None:
     """Four runs; of each but the last some shards come only after some of the later ones were loaded."""
     chance = random.Random(seed)
