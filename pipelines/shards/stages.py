@@ -200,6 +200,14 @@ class Stages:
             drop_staging(pipeline)
         result.late_runs = late_runs
         result.seconds = round(time.monotonic() - started, 2)
+        logger.info(
+            "run %s: %d tokens polled, %d of them failed, %d skipped; rows written: %s",
+            run_id,
+            result.polled_tokens,
+            result.failed_tokens,
+            result.skipped_tokens,
+            ", ".join(f"{table} {count}" for table, count in result.rows.items()) or "none",
+        )
         return result
 
     def views(self, run_ids: Sequence[str] = ()) -> int | None:
