@@ -118,7 +118,6 @@ class Load:
             self.clock,
             tally,
             package_polls(self.settings.requests_per_minute),
-            self.options.endpoints,
             self._turn,
         )
         try:

@@ -167,7 +167,6 @@ class Loading:
     clock: Clock
     tally: Tally
     package_polls: int
-    endpoints: Sequence[str] = DEFAULT_ENDPOINTS
     alone: Callable[[], AbstractContextManager[object]] = nullcontext
     late_until: datetime | None = None
 
@@ -195,7 +194,7 @@ class Loading:
         )
         # Two packages, loaded in this order: a poll in the warehouse says that all it showed is there
         # too, whenever a kill comes and whatever becomes of the working directory.
-        source = prepared_source(sweep, tuple(self.endpoints))
+        source = prepared_source(sweep)
         self.pipeline.extract(source.with_resources(*CONTENT))
         polls = RecordedPolls(self.tally.take_poll_rows())
         self.pipeline.extract(prepared_source(polls).with_resources(POLLS.name))

@@ -60,7 +60,6 @@ class FrozenPlan:
 
     Attributes:
         run_id: the name of the run.
-        endpoints: as they were asked for.
         tokens: how many the store held.
         due: how many of them were due.
         stand_ins: how many may stand in for these.
@@ -71,7 +70,6 @@ class FrozenPlan:
     """
 
     run_id: str
-    endpoints: tuple[str, ...]
     tokens: int = 0
     due: int = 0
     stand_ins: int = 0
@@ -129,7 +127,6 @@ def freeze_plan(
     run_id: str,
     plan: Plan,
     shards: int,
-    endpoints: Sequence[str],
     max_requests: int | None = None,
     deadline: datetime | None = None,
 ) -> FrozenPlan:
@@ -139,7 +136,6 @@ def freeze_plan(
         run_id: the name of the run.
         plan: what is due, in order.
         shards: how many at most; those without a task are left out.
-        endpoints: as they were asked for.
         max_requests: leave out what comes after that many calls, so that the first of all is polled.
         deadline: no request after that.
 
@@ -158,7 +154,6 @@ def freeze_plan(
         tasks[shard_of(task.token.key, shards)].append(chain)
     return FrozenPlan(
         run_id,
-        tuple(endpoints),
         plan.tokens,
         len(plan.tasks),
         plan.stand_ins,
@@ -209,7 +204,6 @@ def write_plan(handoff: Handoff, plan: FrozenPlan) -> None:
     columns = zip(*rows, strict=True) if rows else [[]] * len(SCHEMA)
     about = {
         "version": VERSION,
-        "endpoints": plan.endpoints,
         "tokens": plan.tokens,
         "due": plan.due,
         "stand_ins": plan.stand_ins,
@@ -257,7 +251,6 @@ def read_plan(handoff: Handoff, run_id: str, shard: int | None = None) -> Frozen
         chain.append(FrozenToken(token_key, data_center, tuple(endpoints), account_id, was_well))
     return FrozenPlan(
         run_id,
-        tuple(about["endpoints"]),
         about["tokens"],
         about["due"],
         about["stand_ins"],

@@ -137,7 +137,7 @@ class Stages:
         plan = make_plan(self.open_pipeline(), self._tokens(), options, now)
         deadline = now + options.max_duration if options.max_duration is not None else None
         run_id = new_run_id(self.clock)
-        frozen = freeze_plan(run_id, plan, shards, options.endpoints, options.max_requests, deadline)
+        frozen = freeze_plan(run_id, plan, shards, options.max_requests, deadline)
         write_plan(self.handoff, frozen)
         logger.info("run %s: %d of %d tokens in %d shards", run_id, plan.due, plan.tokens, len(frozen.shards))
         return frozen
@@ -272,7 +272,7 @@ class _Loader:
         handoff = self.stages.handoff
         planned_at = datetime.strptime(run_id[:RUN_ID_STAMP], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         is_given_up = self.stages.clock.now() - planned_at > GIVEN_UP_AFTER
-        plan = FrozenPlan(run_id, ())
+        plan = FrozenPlan(run_id)
         try:
             if is_given_up:
                 # it may have been planned and never loaded

@@ -109,19 +109,16 @@ def cronofy_source(
 
 
 @dlt.source(name=SOURCE_NAME, section=SOURCE_NAME)
-def prepared_source(
-    sweep: Sweep | RecordedPolls, endpoints: tuple[str, ...] | None = None
-) -> Sequence[DltResource]:
+def prepared_source(sweep: Sweep | RecordedPolls) -> Sequence[DltResource]:
     """The same source over a prepared sweep, as the scheduled load has it; asks for no configuration.
 
     Args:
         sweep: what is polled, or was.
-        endpoints: overrides what `with_resources` would call.
     """
-    return _resources(sweep, endpoints)
+    return _resources(sweep)
 
 
-def _resources(sweep: Sweep | RecordedPolls, wanted: tuple[str, ...] | None) -> Sequence[DltResource]:
+def _resources(sweep: Sweep | RecordedPolls, wanted: tuple[str, ...] | None = None) -> Sequence[DltResource]:
     polled = dlt.resource(_polled, name="polled", selected=False)(sweep, wanted)
     return [polled, *(_table_resource(polled, table) for table in TABLES.values())]
 

@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 
 from pipelines.load import Load, LoadOptions, LoadResult
+from pipelines.sandbox import MovableClock
 from pipelines.warehouse import open_pipeline
 from sources.cronofy.clock import SystemClock
 from sources.cronofy.settings import PollingSettings
@@ -24,6 +25,11 @@ from sources.cronofy.tokens import read_tokens
 
 COMMAND = Path(sys.executable).parent / "dlt-cronofy"
 TABLES = ("account", "calendars", "polls", "profile_changes", "profiles", "userinfo")
+
+# what tells two loads of one instant apart: random names, and how long an answer took
+STAMPS = {"_dlt_id", "_dlt_load_id", "poll_id", "latency_ms"}
+# the tokens of an account race for who sees a change first
+RACY = {"profile_changes": {"token_key"}}
 
 Row = dict[str, Any]
 
@@ -47,6 +53,17 @@ class TestClock(SystemClock):
     async def sleep(self, seconds: float) -> None:
         self._waited += max(0.0, seconds - 0.001)
         await asyncio.sleep(min(seconds, 0.001))
+
+
+class StandingClock(SystemClock):
+    """Shows the sandbox's time and nothing else, so that all polls of a load fall on one instant."""
+
+    def __init__(self, sandbox: MovableClock) -> None:
+        super().__init__()
+        self._sandbox = sandbox
+
+    def now(self) -> datetime:
+        return self._sandbox.now()
 
 
 @dataclass

@@ -18,31 +18,15 @@ from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
 from pipelines.sandbox import World as SandboxWorld
 from pipelines.views import PUBLIC_VIEWS
 from pipelines.warehouse import open_pipeline, query_rows, sql_client
-from sources.cronofy.clock import SystemClock
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import read_tokens
 from tests.views.server import postgres_server
 
-from .place import TABLES, Place, Row
+from .place import RACY, STAMPS, TABLES, Place, Row, StandingClock
 
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)
 # the world changes between the loads; the last gap is longer than a sample is trusted
 LOADS_AT = (timedelta(0), timedelta(hours=20), timedelta(days=9))
-# what tells two loads of one instant apart: random names, and how long an answer took
-STAMPS = {"_dlt_id", "_dlt_load_id", "poll_id", "latency_ms"}
-# the tokens of an account race for who sees a change first
-RACY = {"profile_changes": {"token_key"}}
-
-
-class StandingClock(SystemClock):
-    """Shows the sandbox's time and nothing else, so that all polls of a load fall on one instant."""
-
-    def __init__(self, sandbox: MovableClock) -> None:
-        super().__init__()
-        self._sandbox = sandbox
-
-    def now(self) -> datetime:
-        return self._sandbox.now()
 
 
 @dataclass(frozen=True)

@@ -18,30 +18,15 @@ from pipelines.shards.sealed_set import sets_of
 from pipelines.shards.stages import ShardedResult, Stages
 from pipelines.views import PUBLIC_VIEWS
 from pipelines.warehouse import open_pipeline, refresh_views
-from sources.cronofy.clock import SystemClock
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.stores import open_store
 from sources.cronofy.tokens import in_data_centers
+from tests.acceptance.place import RACY, STAMPS, TABLES, StandingClock
 
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)
 SHARDS = 3
-TABLES = ("userinfo", "account", "profiles", "calendars", "polls", "profile_changes")
-# what tells two loads of one instant apart: random names, and how long an answer took
-STAMPS = {"_dlt_id", "_dlt_load_id", "poll_id", "latency_ms", "run_id"}
-# the tokens of an account race for who sees a change first
-RACY = {"profile_changes": {"token_key"}}
+UNLIKE = STAMPS | {"run_id"}
 ALWAYS = LoadOptions(every=timedelta(0))
-
-
-class StandingClock(SystemClock):
-    """Shows the sandbox's time and nothing else, so that all polls of a load fall on one instant."""
-
-    def __init__(self, sandbox: MovableClock) -> None:
-        super().__init__()
-        self._sandbox = sandbox
-
-    def now(self) -> datetime:
-        return self._sandbox.now()
 
 
 @dataclass
@@ -115,7 +100,7 @@ class Yard:
 
     def rows(self, relation: str, *unimportant: str) -> list[str]:
         """What a table or view holds, in an order that depends on the rows alone."""
-        left_out = STAMPS | RACY.get(relation, set()) | set(unimportant)
+        left_out = UNLIKE | RACY.get(relation, set()) | set(unimportant)
         with duckdb.connect(str(self.database), read_only=True) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute(f'USE "{self.database.stem}".cronofy')

@@ -39,7 +39,7 @@ def handoff(tmp_path: Path) -> Handoff:
 
 
 def _frozen(shards: int = 4, **chosen: object) -> FrozenPlan:
-    return freeze_plan(RUN, PLAN, shards, ENDPOINTS, **chosen)  # type: ignore[arg-type]
+    return freeze_plan(RUN, PLAN, shards, **chosen)  # type: ignore[arg-type]
 
 
 def test_a_plan_comes_back_as_it_was_frozen(handoff: Handoff) -> None:
@@ -60,7 +60,7 @@ def test_one_shard_reads_its_own_tasks_and_how_many_others_there_are(handoff: Ha
 
 
 def test_a_plan_without_tasks_is_one(handoff: Handoff) -> None:
-    plan = freeze_plan(RUN, Plan([], 7, []), 4, ENDPOINTS)
+    plan = freeze_plan(RUN, Plan([], 7, []), 4)
     write_plan(handoff, plan)
     assert read_plan(handoff, RUN) == plan
     assert plan.shards == []
@@ -104,7 +104,7 @@ def test_any_key_has_a_shard(key: str, shards: int) -> None:
 @given(st.integers(1, 12), st.lists(st.integers(0, 10**6), max_size=30))
 def test_the_shares_of_the_shards_are_the_whole(shards: int, sent: list[int]) -> None:
     recent = [minute(0) + timedelta(microseconds=each) for each in sorted(sent)]
-    plan = freeze_plan(RUN, Plan(TASKS, 5, recent), shards, ENDPOINTS)
+    plan = freeze_plan(RUN, Plan(TASKS, 5, recent), shards)
     shares = [plan.share_of(shard) for shard in plan.shards]
     assert {parts for parts, _ in shares} == {len(plan.shards)}
     assert sorted(at for _, share in shares for at in share) == recent
