@@ -27,7 +27,7 @@ import psycopg2  # type: ignore[import-untyped]
 import pyarrow as pa
 from pyarrow import csv
 
-from pipelines.checkpoint import SETTINGS
+from pipelines.duckdb_file import SETTINGS
 from pipelines.load import Load, LoadOptions
 from pipelines.warehouse import open_pipeline
 from sources.cronofy.settings import USERINFO

@@ -6,20 +6,57 @@ destination adds the catalog, as dlt's own MotherDuck destination does.
 """
 
 from pathlib import Path
+from typing import Any
 
+import duckdb as driver
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.normalizers.naming import NamingConvention
 from dlt.common.schema import Schema
 from dlt.destinations import duckdb
-from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration, DuckDbCredentials
+from dlt.destinations.impl.duckdb.configuration import (
+    DuckDbBaseCredentials,
+    DuckDbClientConfiguration,
+    DuckDbConnectionPool,
+    DuckDbCredentials,
+)
 from dlt.destinations.impl.duckdb.duck import DuckDbClient
 from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 
-from .checkpoint import PRAGMAS, SETTINGS
+from .duckdb_file import PRAGMAS, SETTINGS, connect
+
+
+class FilePool(DuckDbConnectionPool):
+    """Opens the file as `duckdb_file.connect` does: for reading, unless this process is writing to it."""
+
+    def borrow_conn(self, *args: Any, **kwargs: Any) -> driver.DuckDBPyConnection:
+        """A connection of its own for each caller, cloned from one."""
+        with self._conn_lock:
+            opened: driver.DuckDBPyConnection | None = self._conn
+            if opened is None:
+                self._conn = connect(Path(str(self.credentials._conn_str())))  # noqa: SLF001 - dlt's own use
+            try:
+                return super().borrow_conn(*args, **kwargs)
+            finally:
+                if not self._conn_borrows:
+                    self._close_conn()
 
 
 class CatalogSqlClient(DuckDbSqlClient):
-    """Writes `catalog.schema.table` where `schema.table` would be ambiguous."""
+    """Writes `catalog.schema.table` where `schema.table` would be ambiguous, and never checkpoints."""
+
+    def __init__(
+        self,
+        dataset_name: str,
+        staging_dataset_name: str,
+        credentials: DuckDbBaseCredentials,
+        capabilities: DestinationCapabilitiesContext,
+    ) -> None:
+        super().__init__(dataset_name, staging_dataset_name, credentials, capabilities)
+        # dlt's own are set after those of the credentials, and have the file checkpointed
+        self._pragmas = [*PRAGMAS]
+        self._global_config = {
+            name: value for name, value in self._global_config.items() if name != "checkpoint_threshold"
+        } | SETTINGS
 
     def catalog_name(self, quote: bool = True, casefold: bool = True) -> str | None:  # noqa: ARG002, FBT001
         """The catalog of the file, or None where two-part names will do."""
@@ -42,17 +79,14 @@ class CatalogClient(DuckDbClient):
         config: DuckDbClientConfiguration,
         capabilities: DestinationCapabilitiesContext,
     ) -> None:
-        _leave_checkpoints_to_us(config.credentials)
+        credentials = config.credentials
+        if credentials.external_conn() is None and not isinstance(credentials.conn_pool, FilePool):
+            credentials.conn_pool = FilePool(credentials)
         super().__init__(schema, config, capabilities)
         plain = self.sql_client
         self.sql_client = CatalogSqlClient(
             str(plain.dataset_name), str(plain.staging_dataset_name), config.credentials, capabilities
         )
-
-
-def _leave_checkpoints_to_us(credentials: DuckDbCredentials) -> None:
-    credentials.pragmas = list(dict.fromkeys([*(credentials.pragmas or ()), *PRAGMAS]))
-    credentials.global_config = (credentials.global_config or {}) | SETTINGS
 
 
 class catalog_duckdb(duckdb):  # noqa: N801 - destinations are named like functions in dlt

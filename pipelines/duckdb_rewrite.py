@@ -8,15 +8,13 @@ Until then the old file is untouched, and locked against writers.
 # ruff: noqa: S608 - names are quoted and come from the warehouse's own catalog, values are parameters
 
 import contextlib
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
-from .checkpoint import log_of, sync
+from .duckdb_file import WRITE_WAIT_SECONDS, checkpoint, log_of, take_place
 
 FRESH = "erasing_fresh"
 # beside the file, so that it is on the same file system; what a killed run left is written over
@@ -87,7 +85,9 @@ def rewrite_without(path: Path, doomed: Mapping[TableName, Condition]) -> None:
             files.connection.execute(f"CHECKPOINT {FRESH}")
             files.connection.execute(f"DETACH {FRESH}")
             # the old file stays locked until the new one is in its place
-            _put_in_place(fresh, path)
+            if log_of(fresh).exists() or log_of(path).exists():
+                raise CannotCopyError("write-ahead log")
+            take_place(fresh, path)
     except duckdb.IOException as error:
         from dlt.destinations.exceptions import DatabaseTransientException
 
@@ -101,10 +101,7 @@ def rewrite_without(path: Path, doomed: Mapping[TableName, Condition]) -> None:
 
 def _merge_log(path: Path) -> None:
     """Bring what is only in the write-ahead log into the file: a log must not outlive its file."""
-    if log_of(path).exists():
-        with contextlib.closing(duckdb.connect(str(path))) as connection:
-            connection.execute("CHECKPOINT")
-    if log_of(path).exists():
+    if not checkpoint(path, wait_seconds=WRITE_WAIT_SECONDS):
         raise CannotCopyError("write-ahead log")
 
 
@@ -182,19 +179,6 @@ def _ordered(files: _Files) -> Iterator[TableName]:
         ready = next(table for table, others in waiting.items() if not others & waiting.keys())
         del waiting[ready]
         yield ready
-
-
-def _put_in_place(fresh: Path, path: Path) -> None:
-    """Let the new file, written to the disk and with the old one's permissions, take the old one's place."""
-    if log_of(fresh).exists() or log_of(path).exists():
-        raise CannotCopyError("write-ahead log")
-    shutil.copymode(path, fresh)
-    status = path.stat()
-    with contextlib.suppress(PermissionError):
-        os.chown(fresh, status.st_uid, status.st_gid)
-    sync(fresh)
-    fresh.replace(path)
-    sync(path.parent)
 
 
 def _remove(fresh: Path) -> None:

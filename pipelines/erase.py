@@ -35,7 +35,7 @@ from .person import (
 from .relations import Place, Relation, Relations
 from .shards.erasing import erase_from_handoff
 from .shards.handoff import possible_handoff
-from .warehouse import duckdb_file, loaded_dataset, location
+from .warehouse import duckdb_file, loaded_dataset, location, writer
 from .working_files import Cleaned, Finder, WorkingFiles
 
 logger = logging.getLogger("dlt_cronofy")
@@ -212,7 +212,7 @@ class Erase:
 
     def _delete(self, findings: Findings) -> None:
         """Delete the rows, all or none where the warehouse has transactions."""
-        with reached(self.pipeline) as client:
+        with writer(self.pipeline), reached(self.pipeline) as client:
             relations = Relations(client)
             if client.capabilities.supports_transactions:
                 with client.begin_transaction():

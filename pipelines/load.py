@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from sources.cronofy.sweep import new_run_id
 from sources.cronofy.tokens import Token
 
 from .pending import forget_loaded, settle_pending
-from .steps import Loading, LoadOptions, Plan, Polling, checkpoint_file, make_plan, package_polls
+from .steps import Loading, LoadOptions, Plan, Polling, make_plan, package_polls
 from .tally import LoadResult, Tally
 from .warehouse import learn_columns, location, refresh_views
 from .writers import sole_writer, turn
@@ -85,7 +86,6 @@ class Load:
         if self.options.refresh_views and self.pipeline.schemas:
             with turn(self.pipeline):
                 refresh_views(self.pipeline, self.settings.hold.total_seconds(), anew=False)
-            checkpoint_file(self.pipeline)
         forget_loaded(self.pipeline)
         result.finished_packages, result.quarantined_packages = settled.finished, settled.quarantined
         result.conclude(tally, location(self.pipeline), self.pipeline.dataset_name or "")
@@ -119,6 +119,7 @@ class Load:
             tally,
             package_polls(self.settings.requests_per_minute),
             self._turn,
+            stop_polling=partial(self.stop, "warehouse"),
         )
         try:
             with polling.feed() as feed:

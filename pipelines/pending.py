@@ -17,8 +17,8 @@ from dlt.common.schema import Schema
 from dlt.load.exceptions import LoadClientJobException, LoadClientJobFailed, LoadClientJobTerminalRetry
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from .checkpoint import checkpoint, mend
-from .warehouse import duckdb_file
+from .duckdb_file import tidy
+from .warehouse import duckdb_file, writer
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -53,8 +53,7 @@ def settle_pending(
 
     dlt loads pending packages before anything else and extracts nothing until they are gone. A package
     that fails for a passing reason stays, and the load fails. One that can never be loaded is copied to
-    the folder `quarantine` of the working directory and taken out of the way, loudly. An interrupted
-    checkpoint of a DuckDB file is mended first.
+    the folder `quarantine` of the working directory and taken out of the way, loudly.
 
     Args:
         pipeline: Whose packages they are.
@@ -65,11 +64,8 @@ def settle_pending(
     """
     file = duckdb_file(pipeline)
     if file is not None:
-        mend(file)
-    settled = _settle_packages(pipeline, alone)
-    if file is not None:
-        checkpoint(file)
-    return settled
+        tidy(file)
+    return _settle_packages(pipeline, alone)
 
 
 def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[object]]) -> Settled:
@@ -88,7 +84,7 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContext
         _set_aside(pipeline, settled, f"{broken.name} cannot be read")
         return settled
     try:
-        with alone():
+        with alone(), writer(pipeline):
             if pipeline.list_extracted_load_packages():
                 pipeline.normalize()
             pipeline.load()

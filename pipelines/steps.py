@@ -19,6 +19,7 @@ from sources.cronofy.calls.polling import Poll, PollTask
 from sources.cronofy.clock import Clock
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.hazard import WINDOW, Hazards
+from sources.cronofy.history.capture import Known
 from sources.cronofy.history.knowledge import WarehouseKnowledge
 from sources.cronofy.plan import HAZARD, OLDEST, ORDERS, order_by, plan_polls
 from sources.cronofy.settings import DEFAULT_ENDPOINTS, PollingSettings
@@ -26,10 +27,9 @@ from sources.cronofy.sweep import BATCH_POLLS, PolledBatches, RecordedPolls, Swe
 from sources.cronofy.tables import POLLS, TABLES
 from sources.cronofy.tokens import Token
 
-from .checkpoint import checkpoint
 from .collection import rare_collection
 from .tally import Tally
-from .warehouse import duckdb_file, held_open
+from .warehouse import writer
 
 if TYPE_CHECKING:
     from sources.cronofy.calls.feed import Feed
@@ -160,6 +160,8 @@ class Loading:
         package_polls: about so many polls are one package.
         alone: entered while rows are written, to keep other writers out.
         late_until: polls up to that instant may be older than what the warehouse knows.
+        stop_polling: called when a package cannot be loaded: what was polled by then is kept as packages,
+            which the next load begins with. None where the polls are kept elsewhere.
     """
 
     pipeline: dlt.Pipeline
@@ -169,24 +171,43 @@ class Loading:
     package_polls: int
     alone: Callable[[], AbstractContextManager[object]] = nullcontext
     late_until: datetime | None = None
+    stop_polling: Callable[[], None] | None = None
 
     def load_all(self, polled: PolledBatches) -> None:
         """Load until nothing more comes.
 
         Raises:
-            PipelineStepFailed: dlt could not normalize or load; what was polled stays pending and is
-                loaded first next time.
+            PipelineStepFailed, DestinationException: dlt could not normalize or load; what was polled stays
+                pending and is loaded first next time.
         """
         while polled.has_more():
-            self._load_package(polled)
+            known = self._extract_package(polled, Known())
+            try:
+                self._load_package()
+            except Exception:
+                self._keep_rest(polled, known)
+                raise
 
-    def _load_package(self, polled: PolledBatches) -> None:
+    def _keep_rest(self, polled: PolledBatches, known: Known) -> None:
+        """Extract what was polled by now, compared with what waits to be loaded as well."""
+        if self.stop_polling is None:
+            return
+        self.stop_polling()
+        try:
+            while polled.has_more():
+                known = self._extract_package(polled, known)
+        except Exception:
+            # the failure that led here is the one to report
+            logger.warning("some of what was polled is not kept and is polled again", exc_info=True)
+
+    def _extract_package(self, polled: PolledBatches, known: Known) -> Known:
         sweep = Sweep(
             self.settings,
             clock=self.clock,
             feed=polled,
             # what a late sample tells again must be in the warehouse before the next one is put in
             polls=self.package_polls if self.late_until is None else 1,
+            known=known,
             late_until=self.late_until,
             run_id=self.tally.run_id,
             on_captured=self.tally.add_captured,
@@ -198,17 +219,12 @@ class Loading:
         self.pipeline.extract(source.with_resources(*CONTENT))
         polls = RecordedPolls(self.tally.take_poll_rows())
         self.pipeline.extract(prepared_source(polls).with_resources(POLLS.name))
-        with self.alone(), held_open(self.pipeline):
+        return sweep.known
+
+    def _load_package(self) -> None:
+        with self.alone(), writer(self.pipeline):
             self.pipeline.normalize()
             self.pipeline.load()
-        checkpoint_file(self.pipeline)
-
-
-def checkpoint_file(pipeline: dlt.Pipeline) -> None:
-    """Make what was written to a DuckDB file durable in the file itself; nothing elsewhere."""
-    file = duckdb_file(pipeline)
-    if file is not None:
-        checkpoint(file)
 
 
 def package_polls(requests_per_minute: float) -> int:

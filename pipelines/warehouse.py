@@ -28,6 +28,7 @@ from sources.cronofy.tables import TABLES
 
 from .console import program
 from .duckdb_destination import catalog_duckdb
+from .duckdb_file import checkpoint, is_checkpoint_due, is_written, writing
 from .views import PUBLIC_VIEWS, are_current, create_views
 
 PIPELINE_NAME = "cronofy"
@@ -178,14 +179,20 @@ def refresh_views(pipeline: dlt.Pipeline, hold_seconds: float, *, anew: bool = T
         hold_seconds: How long one sample is trusted.
         anew: Also where they are as they should be already.
     """
+    if anew or not _has_current_views(pipeline, hold_seconds):
+        with writer(pipeline), sql_client(pipeline) as client:
+            dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
+            execute: Callable[[str], Any] = client.execute_sql
+            create_views(execute, dialect, client.fully_qualified_dataset_name(), hold_seconds)
+    return PUBLIC_VIEWS
+
+
+def _has_current_views(pipeline: dlt.Pipeline, hold_seconds: float) -> bool:
     with sql_client(pipeline) as client:
         execute: Callable[[str], Any] = client.execute_sql
         dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
-        dataset = client.fully_qualified_dataset_name()
-        schema = str(client.dataset_name)
-        if anew or not are_current(lambda sql: execute(sql) or [], dialect, dataset, schema, hold_seconds):
-            create_views(execute, dialect, dataset, hold_seconds)
-    return PUBLIC_VIEWS
+        dataset, schema = client.fully_qualified_dataset_name(), str(client.dataset_name)
+        return are_current(lambda sql: execute(sql) or [], dialect, dataset, schema, hold_seconds)
 
 
 def learn_columns(pipeline: dlt.Pipeline) -> None:
@@ -215,16 +222,35 @@ def drop_staging(pipeline: dlt.Pipeline) -> None:
 
     Its name is that of a machine and a folder there; where machines come and go it would stay for ever.
     """
-    with sql_client(pipeline) as client, client.with_staging_dataset():
+    with writer(pipeline), sql_client(pipeline) as client, client.with_staging_dataset():
         if client.has_dataset():
             client.drop_dataset()
 
 
 @contextmanager
 def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """Keep a DuckDB file open while dlt opens and closes it a dozen times, which is then nearly free."""
+    """Keep a DuckDB file open while it is opened and closed a dozen times, which is then nearly free."""
     with sql_client(pipeline) if _is_duckdb(pipeline) else nullcontext():
         yield
+
+
+@contextmanager
+def writer(pipeline: dlt.Pipeline) -> Iterator[None]:
+    """Open a DuckDB file for writing, which keeps all other processes out, and keep it open.
+
+    Afterwards its log is moved into the file, if that is worth a copy of it. Other warehouses need nothing.
+
+    Raises:
+        DestinationConnectionError: another process kept the file open for too long.
+    """
+    file = duckdb_file(pipeline)
+    if file is None:
+        yield
+        return
+    with writing(file), held_open(pipeline):
+        yield
+    if not is_written(file) and is_checkpoint_due(file):
+        checkpoint(file)
 
 
 def _is_duckdb(pipeline: dlt.Pipeline) -> bool:

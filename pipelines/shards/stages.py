@@ -35,7 +35,7 @@ from sources.cronofy.tokens import Token, in_data_centers
 from ..collection import rare_collection
 from ..configuration import configured_store, read_settings
 from ..pending import settle_pending
-from ..steps import MAX_PACKAGE_POLLS, Loading, LoadOptions, Polling, checkpoint_file, make_plan
+from ..steps import MAX_PACKAGE_POLLS, Loading, LoadOptions, Polling, make_plan
 from ..tally import LoadResult, Tally
 from ..warehouse import (
     drop_staging,
@@ -213,10 +213,10 @@ class Stages:
     def views(self, run_ids: Sequence[str] = ()) -> int | None:
         """Make the views, and tell of outages that opened in these runs; how many, None without alerts."""
         pipeline = self.open_pipeline()
-        with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline):
-            with suppress(ConfigurationError), loaded_dataset(pipeline):
-                refresh_views(pipeline, self.settings.hold.total_seconds(), anew=False)
-            checkpoint_file(pipeline)
+        with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline), suppress(ConfigurationError):
+            with loaded_dataset(pipeline):
+                pass
+            refresh_views(pipeline, self.settings.hold.total_seconds(), anew=False)
         if self.alerts is None:
             return None
         return sum(self.alerts.send_opened(pipeline, run_id, ()) for run_id in run_ids)

@@ -59,6 +59,8 @@ class Sweep:
         store: where refreshed tokens are written back.
         feed: the polls of a run, of which this sweep takes a part; polls of its own otherwise.
         polls: how many of them it takes, give or take a batch.
+        known: what is known of the accounts beside what the warehouse holds: what an earlier sweep of the run
+            captured that could not be loaded yet.
         late_until: polls up to that instant may be older than what the warehouse knows; a sweep takes one
             batch of them then. None where all are newer.
         on_captured: told of the polls of every batch.
@@ -73,6 +75,7 @@ class Sweep:
     feed: PolledBatches | None = None
     polls: float = math.inf
     run_id: str = ""
+    known: Known = field(default_factory=Known)
     late_until: datetime | None = None
     on_captured: Callable[[list[Poll]], None] = lambda _: None
     on_batch: Callable[[Rows], None] = lambda _: None
@@ -106,11 +109,10 @@ class Sweep:
     ) -> AsyncIterator[Rows]:
         # a source may be run again, and is another run then
         run_id = self.run_id or new_run_id(self.clock)
-        known = Known()
         taken = 0
         while taken < self.polls and (polls := await asyncio.to_thread(feed.take)) is not None:
             taken += len(polls)
-            rows = await asyncio.to_thread(self._capture, run_id, knowledge, known, polls, tables)
+            rows = await asyncio.to_thread(self._capture, run_id, knowledge, self.known, polls, tables)
             self.on_captured(polls)
             self.on_batch(rows)
             yield rows

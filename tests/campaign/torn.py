@@ -1,0 +1,301 @@
+"""`python -m tests.campaign.torn`: kill commands in the middle of each of their writes to the DuckDB file.
+
+Every command that writes is run once to count its writes to the folder of the DuckDB file (see
+`tests/tearing.py`), then once for each of them, which is done by half before the process is killed. Each time
+the file must open with plain DuckDB and hold what it held, and the next command must bring everything to
+where it would be without a kill.
+
+Exit status: 0 if every position heals, else 1.
+"""
+
+import argparse
+import logging
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from unittest.mock import patch
+
+import duckdb
+from rich.console import Console
+
+from pipelines import duckdb_file
+from pipelines.cli import cli
+from pipelines.steps import Loading
+from tests.acceptance.place import Place
+from tests.acceptance.server import ScriptedServer
+from tests.acceptance.test_killed_loads import Content, assert_keys_are_unique, content, copied
+from tests.acceptance.world import World
+from tests.tearing import Tearing
+
+SEED, ACCOUNTS = 17, 12
+ERASED = "acc_0"
+LOAD = ("load", "--every", "0s", "--max-failure-ratio", "1")
+ERASE = ("erase", "--account", ERASED, "--yes")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Something that writes, and what must be there when it was killed and something came after it."""
+
+    name: str
+    start: Place
+    act: Callable[[Place], object]
+    heal: Callable[[Place], object]
+    expected: Content
+
+
+def serve_worlds(channel: Connection) -> None:
+    """Two servers until told to end: the world of yesterday and that of today, which stand still."""
+    worlds = [World(seed=SEED, accounts=ACCOUNTS, shared=False) for _ in range(2)]
+    for turns, world in enumerate(worlds, start=1):
+        for _ in range(turns):
+            world.turn()
+    first, second = (ScriptedServer(world.answer_steadily) for world in worlds)
+    with first, second:
+        channel.send((sorted(worlds[0].owners), first.base_url, second.base_url))
+        channel.recv()
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run in a forked process; its exit status, negative where a signal ended it.
+
+    This process itself never opens DuckDB, whose threads a fork would be without.
+    """
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status)
+    try:
+        work()
+    except SystemExit as error:
+        os._exit(int(error.code or 0))
+    except BaseException:  # noqa: BLE001 - shown, and the parent counts it
+        traceback.print_exc()
+        os._exit(99)
+    os._exit(0)
+
+
+def content_of(place: Place) -> Content:
+    """What the tables hold, read in a child."""
+    file = place.directory / "content"
+    assert in_child(lambda: file.write_bytes(pickle.dumps(content(place)))) == 0
+    found: Content = pickle.loads(file.read_bytes())
+    file.unlink()
+    return found
+
+
+def run_command(place: Place, *command: str, log_stays: bool = False) -> None:
+    """A command as in a process of its own."""
+    os.chdir(place.directory)
+    os.environ |= place.environment(LOAD__WORKERS="1")
+    logging.getLogger("dlt_cronofy").setLevel(logging.ERROR)
+    # the log of a large file stays for several loads
+    small = 0 if log_stays else duckdb_file.SMALL_FILE_BYTES
+    # see Tearing
+    one_thread = partial(duckdb.connect, config={"threads": 1})
+    with (
+        patch.object(duckdb_file, "SMALL_FILE_BYTES", small),
+        patch.object(duckdb, "connect", one_thread),
+        Path(os.devnull).open("w") as nowhere,
+    ):
+        sys.stdout = nowhere
+        cli(command, prog_name="dlt-cronofy")
+
+
+def count_writes(tearing: Tearing, scene: Scene, folder: Path) -> int:
+    """How many writes the command makes when nothing kills it."""
+    place = copied(scene.start, folder)
+    readable, writable = os.pipe()
+
+    def count() -> None:
+        tearing.begin(0, place.database.parent)
+        try:
+            scene.act(place)
+        finally:
+            os.write(writable, str(tearing.seen).encode())
+
+    assert in_child(count) == 0, scene.name
+    return int(os.read(readable, 20))
+
+
+def tear(tearing: Tearing, scene: Scene, nth: int, folder: Path) -> str | None:
+    """Kill the command in that write and repeat it; what went wrong, if anything."""
+    place = copied(scene.start, folder)
+
+    def killed() -> None:
+        tearing.begin(nth, place.database.parent)
+        scene.act(place)
+
+    if in_child(killed) != -signal.SIGKILL:
+        return "was not killed"
+    if in_child(lambda: opens(place, scene.start)):
+        return "does not open, or lacks what it held"
+    if in_child(lambda: scene.heal(place)):
+        return "the next command fails"
+    if in_child(lambda: is_as_expected(place, scene)):
+        return "differs from a run without a kill"
+    return None
+
+
+def opens(place: Place, before: Place) -> None:
+    """Plain DuckDB reads every table, and finds the changes that were there."""
+    if not before.database.exists():
+        if place.database.exists():
+            with closing(duckdb.connect(str(place.database), read_only=True)) as connection:
+                connection.execute("SELECT * FROM duckdb_tables()").fetchall()
+        return
+    for table, rows in content(before).items():
+        assert len(content(place)[table]) + 8 >= len(rows), table
+    assert {row["poll_id"] for row in before.rows("polls") if row["account_id"] != ERASED} <= {
+        row["poll_id"] for row in place.rows("polls")
+    }
+
+
+def is_as_expected(place: Place, scene: Scene) -> None:
+    """The tables are those of a run without a kill, and nothing is left beside the file."""
+    assert content(place) == scene.expected
+    assert_keys_are_unique(place)
+    beside = {path.name for path in place.database.parent.iterdir()}
+    assert not {name for name in beside if ".checkpoint" in name or name.endswith(".new")}, beside
+
+
+def make_scenes(folder: Path, owners: Sequence[str], yesterday_url: str, today_url: str) -> list[Scene]:
+    """All that writes to the file."""
+    empty = _place(folder / "empty", yesterday_url)
+    empty.write_tokens(owners)
+    yesterday = copied(empty, folder / "yesterday")
+    yesterday.clock.offset = timedelta(days=-2)
+    in_child(yesterday.load)
+    yesterday.base_url = today_url
+    today, first, pending, logged = (
+        copied(start, folder / name)
+        for start, name in (
+            (yesterday, "today"),
+            (empty, "first"),
+            (yesterday, "pending"),
+            (yesterday, "logged"),
+        )
+    )
+    in_child(today.load)
+    in_child(first.load)
+    in_child(lambda: leave_pending(pending))
+    in_child(lambda: run_command(logged, *LOAD, log_stays=True))
+    erased = copied(today, folder / "erased")
+    in_child(lambda: run_command(erased, *ERASE))
+    in_start, at_end = content_of(logged), content_of(today)
+
+    def load(place: Place) -> None:
+        run_command(place, *LOAD)
+
+    def load_rest(place: Place) -> None:
+        place.load(every=timedelta(hours=1))
+
+    def keep_log(place: Place) -> None:
+        run_command(place, *LOAD, log_stays=True)
+
+    def refresh(place: Place) -> None:
+        run_command(place, "views")
+
+    def erase(place: Place) -> None:
+        run_command(place, *ERASE)
+
+    return [
+        Scene("checkpoint", logged, lambda place: duckdb_file.checkpoint(place.database), opened, in_start),
+        Scene("first load", empty, load, load_rest, content_of(first)),
+        Scene("load of changes", yesterday, load, load_rest, at_end),
+        Scene("load whose log stays", yesterday, keep_log, load_rest, at_end),
+        Scene("load over a log", logged, load, load_rest, at_end),
+        Scene("load that finishes packages", pending, load, load_rest, at_end),
+        Scene("views", today, refresh, refresh, at_end),
+        Scene("views over a log", logged, refresh, refresh, in_start),
+        Scene("erase", today, erase, erase_again, content_of(erased)),
+        Scene("erase over a log", logged, erase, erase_again, content_of(erased)),
+    ]
+
+
+def opened(place: Place) -> None:
+    """Open it for writing, and remove what the kill left."""
+    with duckdb_file.writing(place.database), closing(duckdb_file.connect(place.database)) as connection:
+        connection.execute("CREATE SCHEMA after_the_kill")
+    duckdb_file.tidy(place.database)
+
+
+def erase_again(place: Place) -> None:
+    """Again, which finds nothing where the first one was complete; then nothing of the account is there."""
+    status = in_child(lambda: run_command(place, *ERASE))
+    assert status in (0, 1), status
+    for path in place.directory.rglob("*"):
+        assert not path.is_file() or ERASED.encode() not in path.read_bytes(), path
+
+
+def leave_pending(place: Place) -> None:
+    """A load that ends when its packages are extracted."""
+    with patch.object(Loading, "_load_package", side_effect=SystemExit(0)):
+        place.load()
+
+
+def _place(folder: Path, url: str) -> Place:
+    folder.mkdir()
+    (folder / "warehouse").mkdir()
+    return Place(folder, url, database_name="warehouse/warehouse.duckdb")
+
+
+def play(names: Sequence[str], most: int | None, folder: Path, say: Callable[[str], None]) -> int:
+    """Tear all writes, or some of each scene; the number of positions that did not heal."""
+    tearing = Tearing()
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    server = context.Process(target=serve_worlds, args=(there,))
+    server.start()
+    failures = 0
+    try:
+        owners, yesterday_url, today_url = here.recv()
+        scenes = make_scenes(folder, owners, yesterday_url, today_url)
+        for scene in (scene for scene in scenes if not names or scene.name in names):
+            trial = folder / "trial"
+            writes = count_writes(tearing, scene, trial)
+            shutil.rmtree(trial)
+            step = max(1, -(-writes // most)) if most else 1
+            positions = range(writes, 0, -step)
+            broken = []
+            for nth in positions:
+                if wrong := tear(tearing, scene, nth, trial):
+                    broken.append(f"  write {nth}: {wrong}")
+                shutil.rmtree(trial)
+            failures += len(broken)
+            say(f"{scene.name}: {len(positions)} of {writes} writes torn, {len(broken)} not healed")
+            for line in broken:
+                say(line)
+    finally:
+        here.send(None)
+        server.join()
+    return failures
+
+
+def main() -> None:
+    """Play all scenes."""
+    parser = argparse.ArgumentParser(prog="python -m tests.campaign.torn", description=__doc__)
+    parser.add_argument("--most", type=int, help="torn writes of each scene (default: all)")
+    parser.add_argument("--scene", action="append", default=[], help="play this one (default: all)")
+    arguments = parser.parse_args()
+    say = Console(highlight=False, markup=False, soft_wrap=True).print
+    with tempfile.TemporaryDirectory(prefix="torn-") as folder:
+        os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "CRITICAL", "HOME": folder}
+        sys.exit(play(arguments.scene, arguments.most, Path(folder), say) > 0)
+
+
+if __name__ == "__main__":
+    main()
