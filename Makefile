@@ -66,8 +66,9 @@ test-lowest: setup $(VENV)-dbt/.installed ## the suite with the lowest versions 
 	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable . --group dev
 	.venv-lowest/bin/python -m pytest
 
-campaign: setup ## kill loads at random instants, some hundred times, and check that nothing is lost
+campaign: setup ## kill loads at random instants, and in each write to the DuckDB file; check that nothing is lost
 	$(BIN)/python -m tests.campaign --kills 200 --destination duckdb,postgres $(CAMPAIGN_ARGS)
+	$(BIN)/python -m tests.campaign.torn
 
 audit: setup ## known vulnerabilities of what the lock file pins (asks a vulnerability service)
 	$(PYTHON) -m venv --clear .venv-audit

@@ -1,5 +1,7 @@
-"""The campaign itself, as far as three kills show that it works."""
+"""The campaigns in short: three kills, and every write of a checkpoint torn."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,12 @@ def test_three_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert findings.kills >= 3
     assert (findings.lost, findings.duplicated, findings.wrong) == ([], [], [])
     assert findings.view_checks >= 1
+
+
+def test_torn_writes() -> None:
+    """All those of a checkpoint, some of a load and of `erase`."""
+    scenes = ("--scene", "checkpoint", "--scene", "load of changes=3", "--scene", "erase over a log=3")
+    command = [sys.executable, "-m", "tests.campaign.torn", *scenes]
+    played = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert played.returncode == 0, played.stdout + played.stderr
+    assert played.stdout.count(", 0 not healed") == 3

@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -253,8 +253,8 @@ def _place(folder: Path, url: str) -> Place:
     return Place(folder, url, database_name="warehouse/warehouse.duckdb")
 
 
-def play(names: Sequence[str], most: int | None, folder: Path, say: Callable[[str], None]) -> int:
-    """Tear all writes, or some of each scene; the number of positions that did not heal."""
+def play(chosen: Mapping[str, int | None], folder: Path, say: Callable[[str], None]) -> int:
+    """Tear the writes of the chosen scenes, or of all; the number of positions that did not heal."""
     tearing = Tearing()
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -262,39 +262,48 @@ def play(names: Sequence[str], most: int | None, folder: Path, say: Callable[[st
     server.start()
     failures = 0
     try:
-        owners, yesterday_url, today_url = here.recv()
-        scenes = make_scenes(folder, owners, yesterday_url, today_url)
-        for scene in (scene for scene in scenes if not names or scene.name in names):
-            trial = folder / "trial"
-            writes = count_writes(tearing, scene, trial)
-            shutil.rmtree(trial)
-            step = max(1, -(-writes // most)) if most else 1
-            positions = range(writes, 0, -step)
-            broken = []
-            for nth in positions:
-                if wrong := tear(tearing, scene, nth, trial):
-                    broken.append(f"  write {nth}: {wrong}")
-                shutil.rmtree(trial)
-            failures += len(broken)
-            say(f"{scene.name}: {len(positions)} of {writes} writes torn, {len(broken)} not healed")
-            for line in broken:
-                say(line)
+        for scene in make_scenes(folder, *here.recv()):
+            if not chosen or scene.name in chosen:
+                failures += play_scene(tearing, scene, chosen.get(scene.name), folder / "trial", say)
     finally:
         here.send(None)
         server.join()
     return failures
 
 
+def play_scene(
+    tearing: Tearing, scene: Scene, most: int | None, trial: Path, say: Callable[[str], None]
+) -> int:
+    """Tear its writes, or so many of them; the number of those that did not heal."""
+    writes = count_writes(tearing, scene, trial)
+    shutil.rmtree(trial)
+    positions = range(writes, 0, -max(1, writes // most) if most else -1)
+    broken = []
+    for nth in positions:
+        if wrong := tear(tearing, scene, nth, trial):
+            broken.append(f"  write {nth}: {wrong}")
+        shutil.rmtree(trial)
+    say(f"{scene.name}: {len(positions)} of {writes} writes torn, {len(broken)} not healed")
+    for line in broken:
+        say(line)
+    return len(broken)
+
+
 def main() -> None:
-    """Play all scenes."""
+    """Play the scenes."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaign.torn", description=__doc__)
-    parser.add_argument("--most", type=int, help="torn writes of each scene (default: all)")
-    parser.add_argument("--scene", action="append", default=[], help="play this one (default: all)")
+    parser.add_argument(
+        "--scene", action="append", default=[], metavar="NAME[=MOST]", help="play this one (default: all)"
+    )
     arguments = parser.parse_args()
-    say = Console(highlight=False, markup=False, soft_wrap=True).print
+    chosen = {
+        name: int(most) if most else None
+        for name, _, most in (each.partition("=") for each in arguments.scene)
+    }
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="torn-") as folder:
         os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "CRITICAL", "HOME": folder}
-        sys.exit(play(arguments.scene, arguments.most, Path(folder), say) > 0)
+        sys.exit(play(chosen, Path(folder), console.print) > 0)
 
 
 if __name__ == "__main__":
