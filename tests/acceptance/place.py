@@ -24,6 +24,12 @@ from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import read_tokens
 
 COMMAND = Path(sys.executable).parent / "dlt-cronofy"
+# the same, but it hardly waits for a DuckDB file that another process has open
+IMPATIENT_COMMAND = (
+    sys.executable,
+    "-c",
+    "from pipelines import cli, duckdb_file as f; f.READ_WAIT_SECONDS = f.WRITE_WAIT_SECONDS = 0.5; cli.main()",
+)
 TABLES = ("account", "calendars", "polls", "profile_changes", "profiles", "userinfo")
 
 # what tells two loads of one instant apart: random names, and how long an answer took
@@ -74,6 +80,7 @@ class Place:
     base_url: str
     clock: TestClock = field(default_factory=TestClock)
     database_name: str = "warehouse.duckdb"
+    command: Sequence[str] = (str(COMMAND),)
 
     @property
     def database(self) -> Path:
@@ -138,7 +145,7 @@ class Place:
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """Start `dlt-cronofy` in this folder, in a process of its own."""
         return subprocess.Popen(
-            [str(COMMAND), *arguments],
+            [*self.command, *arguments],
             cwd=self.directory,
             env=self.environment(**environment),
             stdin=subprocess.DEVNULL,
@@ -149,7 +156,7 @@ class Place:
 
     def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run `dlt-cronofy` in this folder, in a process of its own."""
-        return run([str(COMMAND), *arguments], self.directory, self.environment(**environment))
+        return run([*self.command, *arguments], self.directory, self.environment(**environment))
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a query over the warehouse, with the dataset's tables by their plain names."""

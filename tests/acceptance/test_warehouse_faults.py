@@ -28,7 +28,7 @@ from tests.views.server import postgres_server
 
 from .conftest import Serve
 from .documents import calendar, profile, userinfo
-from .place import Place
+from .place import IMPATIENT_COMMAND, Place
 from .server import Reply, Request, ScriptedServer, says
 from .test_killed_loads import (
     assert_keys_are_unique,
@@ -243,6 +243,7 @@ def test_somebody_has_the_duckdb_file_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place = copied(yesterday, tmp_path)
+    place.command = IMPATIENT_COMMAND
     held: list[duckdb.DuckDBPyConnection] = []
 
     def open_in_the_middle(request: Request) -> Reply:

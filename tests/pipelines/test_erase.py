@@ -11,7 +11,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from pipelines import duckdb_file
 from pipelines.cli import cli
 from pipelines.erase import vacuum
 from pipelines.erase_summary import stored_tokens
@@ -535,19 +536,32 @@ HOLD = (
 )
 
 
-@pytest.mark.parametrize("mode", ["r", "w"])
-def test_a_file_that_is_open_elsewhere(mode: str, place: Place) -> None:
+@contextmanager
+def held(file: Path, mode: str) -> Iterator[None]:
+    """The file open in another process."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(place.database), mode],
+        [sys.executable, "-c", HOLD, str(file), mode],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
+        yield
+        holder.kill()
+
+
+def test_somebody_reads_the_file_meanwhile(place: Place) -> None:
+    with held(place.database, "r"):
+        assert erase(place, "--account", ACCOUNT).exit_code == 0
+    assert traces(place.directory) == []
+
+
+def test_a_file_that_another_process_writes_to(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duckdb_file, "READ_WAIT_SECONDS", 0.2)
+    with held(place.database, "w"):
         before = {path: path.read_bytes() for path in place.directory.rglob("*") if path.is_file()}
         result = erase(place, "--account", ACCOUNT)
-        holder.kill()
     assert result.exit_code == 1
     assert "is open in another process (PID " in result.stderr
     after = {path: path.read_bytes() for path in place.directory.rglob("*") if path.is_file()}

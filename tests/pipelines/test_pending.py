@@ -14,7 +14,7 @@ import pytest
 from dlt.common.storages.load_package import PackageStorage
 
 from tests.acceptance.documents import disconnected, profile, userinfo
-from tests.acceptance.place import Place
+from tests.acceptance.place import IMPATIENT_COMMAND, Place
 from tests.acceptance.server import ScriptedServer
 
 from .conftest import Answers
@@ -168,6 +168,7 @@ def test_a_warehouse_out_of_reach_costs_nothing(
 ) -> None:
     """The load fails, the package stays, nobody is polled; when the file is free again it is finished."""
     left = packages(left_behind)
+    left_behind.command = IMPATIENT_COMMAND
     done = left_behind.run("load")
     assert (done.returncode, done.stdout) == (1, "")
     assert "is open in another process (PID " in done.stderr

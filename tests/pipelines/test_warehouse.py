@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from pipelines import warehouse
 from pipelines.cli import cli
 from pipelines.views import PUBLIC_VIEWS, create_views
-from pipelines.warehouse import location, open_pipeline, query_rows, refresh_views, sql_client
+from pipelines.warehouse import location, open_pipeline, query_rows, refresh_views, sql_client, writer
 from sources.cronofy.errors import ConfigurationError
 from tests.acceptance.documents import profile, userinfo
 from tests.acceptance.place import Place
@@ -106,7 +106,7 @@ def test_a_load_makes_views_that_are_not_as_they_should_be(
         "duckdb", credentials=str(loaded.database), pipelines_dir=loaded.data_dir / "pipelines"
     )
     refresh_views(pipeline, 3600.0)
-    with sql_client(pipeline) as client:
+    with writer(pipeline), sql_client(pipeline) as client:
         client.execute_sql(damage)
     made = []
 

@@ -1,0 +1,100 @@
+"""Readers of a DuckDB file and a load stand beside each other, and a load loses nothing it has polled."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from dlt.destinations.exceptions import DestinationConnectionError
+
+from pipelines import duckdb_file, steps
+
+from .place import Place
+from .server import ScriptedServer
+from .test_killed_loads import assert_keys_are_unique, content, copied, final_outcomes, loaded_yesterday
+from .world import World
+
+READ = (
+    "import duckdb, sys, time; connection = duckdb.connect(sys.argv[1], read_only=True);"
+    "print(1, flush=True); time.sleep(60)"
+)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(seed=31, accounts=60)
+
+
+@pytest.fixture(scope="module")
+def server(world: World) -> Iterator[ScriptedServer]:
+    with ScriptedServer(world.answer_steadily) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def yesterday(world: World, server: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return loaded_yesterday(world, server, tmp_path_factory.mktemp("yesterday"))
+
+
+@contextmanager
+def read_elsewhere(file: Path) -> Iterator[None]:
+    with subprocess.Popen([sys.executable, "-c", READ, str(file)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+        process.kill()
+
+
+def test_a_reader_that_stays_costs_no_poll(
+    yesterday: Place, server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The load stops polling and keeps what was answered, more than the package that could not be loaded."""
+    place, undisturbed = (copied(yesterday, tmp_path / name) for name in ("read", "undisturbed"))
+    undisturbed.load()
+    server.log.clear()
+    for name in ("MIN_PACKAGE_POLLS", "MAX_PACKAGE_POLLS"):
+        monkeypatch.setattr(steps, name, 20)
+    monkeypatch.setattr(duckdb_file, "WRITE_WAIT_SECONDS", 0.5)
+    before = len(place.rows("polls"))
+    with read_elsewhere(place.database), pytest.raises(DestinationConnectionError, match="lock"):
+        place.load(max_attempts=1)
+    asked = len(server.log)
+    assert asked > 20
+    server.log.clear()
+    result = place.load(every=timedelta(hours=1), max_attempts=1)
+    assert len(result.finished_packages) > 2
+    assert len(place.rows("polls")) - before == asked + len(server.log)
+    assert content(place) == content(undisturbed)
+    assert final_outcomes(place) == final_outcomes(undisturbed)
+    assert_keys_are_unique(place)
+
+
+def test_three_readers_and_a_load(yesterday: Place, tmp_path: Path) -> None:
+    place = copied(yesterday, tmp_path)
+    assert place.run("views").returncode == 0
+    started = [
+        place.start(*command)
+        for command in (
+            ("load", "--every", "0s", "--max-failure-ratio", "1"),
+            ("status", "--json"),
+            ("query", "--json", "SELECT COUNT(*) AS n FROM outages"),
+            ("report",),
+        )
+    ]
+    ended = [(*process.communicate(timeout=100), process.returncode) for process in started]
+    assert [status for _, _, status in ended] == [0, 0, 0, 0], ended
+
+
+def test_reading_needs_no_right_to_write(yesterday: Place, tmp_path: Path) -> None:
+    """As from a file system that is mounted read-only: nothing is written beside the file."""
+    place = copied(yesterday, tmp_path)
+    folder = place.database.parent
+    assert place.run("views").returncode == 0
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
+    for command in (("status",), ("query", "SELECT 1"), ("plan",)):
+        assert place.run(*command).returncode == 0
+    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
+    assert after == before
