@@ -34,6 +34,18 @@ PIPELINE_NAME = "cronofy"
 DEFAULT_DESTINATION = "duckdb"
 DEFAULT_DATASET = "cronofy"
 
+# dlt has more; these merge rows by key, and the views are written in their SQL
+DESTINATIONS = (
+    "duckdb",
+    "motherduck",
+    "ducklake",
+    "postgres",
+    "snowflake",
+    "bigquery",
+    "redshift",
+    "databricks",
+)
+
 # where dlt looks for credentials of DuckDB
 DUCKDB_CREDENTIALS = ("destination.duckdb.credentials", "destination.credentials", "credentials")
 
@@ -43,6 +55,18 @@ MERGES_AT_ONCE = {"supports_transactions": True}
 
 # dlt's own words for a job that is tried again, traceback included, and for a package that is not
 FAILED_JOB = re.compile(r"Traceback \(most recent|was not fully loaded|ransient exception in job")
+
+# dlt's own words for destinations that are refused in one line
+UNFIT_DESTINATION = re.compile(r"Custom destination callable not provided|initializing destination factory")
+
+# What makes a session think in UTC, whatever server, database, role or environment say
+SESSION_IN_UTC = {
+    "databricks": "SET TIME ZONE 'UTC'",
+    "duckdb": "SET TimeZone = 'UTC'",
+    "postgres": "SET TIME ZONE 'UTC'",
+    "redshift": "SET timezone TO 'UTC'",
+    "snowflake": "ALTER SESSION SET TIMEZONE = 'UTC'",
+}
 
 Row = dict[str, Any]
 
@@ -64,7 +88,7 @@ def open_pipeline(
         pipelines_dir: dlt's working files; dlt's default where None.
 
     Raises:
-        ConfigurationError: dlt knows no such destination.
+        ConfigurationError: dlt knows no such destination, or the views cannot be written for it.
     """
     _configure_dlt()
     name = destination or configured_destination()
@@ -88,10 +112,11 @@ def _destination(name: str, credentials: str | None, place: Path) -> Destination
     except UnknownDestinationModule:
         raise ConfigurationError(f"--destination {name}: dlt knows no such destination") from None
     assert target is not None
+    kind = target.destination_type.removeprefix("dlt.destinations.")
+    if kind not in DESTINATIONS:
+        raise ConfigurationError(f"--destination {name}: choose one of {', '.join(DESTINATIONS)}")
     if type(target) is dlt.destinations.duckdb:
         return _duckdb(target.destination_name, credentials)
-    if "delete-insert" not in (target.capabilities().supported_merge_strategies or ()):
-        raise ConfigurationError(f"--destination {name}: cannot merge rows by key, which this load relies on")
     if target.capabilities().supports_ddl_transactions:
         target.caps_params |= MERGES_AT_ONCE
     return target
@@ -150,6 +175,8 @@ def _configure_dlt() -> None:
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
     # a load is two packages, extracted one after the other: the schema has moved on by design
     if "Storage schema was used" in record.getMessage():
+        return False
+    if UNFIT_DESTINATION.search(record.getMessage()):
         return False
     # what fails for good is raised as well, and one line says what to do about it; --verbose shows all
     failed = record.exc_info is not None or FAILED_JOB.search(record.getMessage()) is not None
