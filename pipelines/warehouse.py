@@ -7,6 +7,8 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -185,16 +187,42 @@ def _is_worth_a_line(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def sql_client(pipeline: dlt.Pipeline) -> Iterator[SqlClientBase[Any]]:
-    """An open SQL client on the dataset of the pipeline."""
+    """An open SQL client on the dataset of the pipeline; its session's time zone is UTC."""
     with pipeline.sql_client() as client:
+        think_in_utc(client)
         yield client
 
 
+def think_in_utc(client: SqlClientBase[Any]) -> None:
+    """Have the open session of a client show times, and cut days, in UTC.
+
+    Otherwise the database, the role, the environment or dlt's configuration decide what day it is in a query.
+    """
+    dialect = str(client.capabilities.sqlglot_dialect)
+    if dialect == "bigquery":
+        # it has no session: each query brings its time zone along, over that of the project
+        bigquery = import_module("google.cloud.bigquery")
+        zone = bigquery.query.ConnectionProperty(key="time_zone", value="UTC")
+        client.native_connection.default_query_job_config = bigquery.QueryJobConfig(
+            connection_properties=[zone]
+        )
+    elif dialect in SESSION_IN_UTC:
+        client.execute_sql(SESSION_IN_UTC[dialect])
+
+
 def query_rows(client: SqlClientBase[Any], sql: str, *parameters: Any) -> list[Row]:
-    """Rows of a query as dictionaries."""
+    """Rows of a query as dictionaries; times that have a zone are in UTC."""
     with client.execute_query(sql, *parameters) as cursor:
         names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return [
+            {name: _in_utc(value) for name, value in zip(names, row, strict=True)}
+            for row in cursor.fetchall()
+        ]
+
+
+def _in_utc(value: Any) -> Any:
+    # a column may keep the offset with which it was written, whatever the session says
+    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value
 
 
 def refresh_views(pipeline: dlt.Pipeline, hold_seconds: float, *, anew: bool = True) -> Sequence[str]:
