@@ -261,6 +261,8 @@ def learn_columns(pipeline: dlt.Pipeline) -> None:
             for stored, column in columns.items():
                 # some warehouses write all names in capitals
                 name = stored if stored in known else schema.naming.normalize_identifier(stored)
+                if name not in known and not column.get("nullable", True):
+                    continue  # not of ours, which are all nullable; left out, it takes its own default
                 if known.setdefault(name, column).get("data_type") != column["data_type"]:
                     known[name]["data_type"] = column["data_type"]
 
