@@ -22,6 +22,8 @@ UNFIT_IN_DUCKDB = (
     duckdb.OutOfRangeException,
     duckdb.TypeMismatchException,
 )
+# whose errors are none of a warehouse's
+NO_DRIVERS = {"builtins", "dlt", "pyarrow", "sources", __name__.partition(".")[0]}
 # some drivers have no field for it
 STATE_IN_TEXT = re.compile(r"SQLSTATE:?\s*=?\s*\(?([0-9A-Z]{5})\b")
 # BigQuery has no SQLSTATE at all
@@ -111,13 +113,7 @@ def sqlstate(cause: BaseException) -> str | None:
 
 
 def _is_of_a_driver(cause: BaseException) -> bool:
-    return type(cause).__module__.partition(".")[0] not in (
-        "builtins",
-        "dlt",
-        "pipelines",
-        "sources",
-        "pyarrow",
-    )
+    return type(cause).__module__.partition(".")[0] not in NO_DRIVERS
 
 
 def explain_refusal(cause: BaseException, message: str, pipeline: dlt.Pipeline | None) -> str | None:

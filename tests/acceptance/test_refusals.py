@@ -197,7 +197,7 @@ def test_a_column_of_somebody_elses_takes_its_default(stage: Stage) -> None:
     assert stage.execute("SELECT team, COUNT(*) FROM cronofy.polls GROUP BY team") == [("ours", 6)]
 
 
-def test_who_may_not_read_is_told_what_to_ask_for(stage: Stage) -> None:
+def test_a_query_names_the_right_that_is_missing(stage: Stage) -> None:
     assert stage.load().exit_code == 0
     hand_over(stage)
     stage.execute("REVOKE SELECT ON cronofy.polls FROM loader")

@@ -249,7 +249,7 @@ class WarehouseKnowledge:
         return found
 
     def check_access(self) -> None:
-        """Make sure that all tables can be read, so that whoever may not finds out before anything is polled.
+        """Make sure that all tables can be read: a missing right shows before anything is polled.
 
         Raises:
             DestinationException: what the warehouse says of a table that cannot be read.
