@@ -53,7 +53,14 @@ These are dlt's own. Credentials of a warehouse are dlt's too, below `destinatio
 
 # keys that pipelines/ reads besides the section: what each means, and its default
 OTHER_KEYS = {
-    "destination_type": ("dlt's name of the warehouse, where `--destination` does not say it", "duckdb"),
+    "destination_type": (
+        (
+            "the warehouse, where `--destination` does not say it: duckdb, motherduck, ducklake, postgres,"
+            " snowflake, bigquery, redshift or databricks, or a name configured as one of them; others of"
+            " dlt's are refused"
+        ),
+        "duckdb",
+    ),
     "pipelines_dir": (
         "folder of dlt's working files; else each warehouse and dataset has its own below dlt's data folder",
         "",

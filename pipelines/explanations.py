@@ -5,8 +5,12 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .console import BAD_CONFIGURATION, LOAD_FAILED, program
+
+if TYPE_CHECKING:
+    from dlt.common.pipeline import SupportsPipeline
 
 NAMED_FILE = re.compile(r'file "([^"]+)"')
 GONE = re.compile(
@@ -43,7 +47,9 @@ def explain(error: Exception) -> tuple[int, str]:
         if isinstance(cause, ConfigurationException):
             return BAD_CONFIGURATION, f"{_first_line(cause)}; {_where_to_set(cause)}"
     for cause in reversed(chain):
-        if said := _explain_storage(cause, chain) or _explain_reach(cause):
+        if said := (
+            _explain_storage(cause, chain) or _explain_refusal(cause, chain) or _explain_reach(cause)
+        ):
             return LOAD_FAILED, f"{said}{_what_is_kept(chain)}"
     message = _first_line(chain[-1])
     if "Ambiguous reference" in message:
@@ -108,6 +114,18 @@ def _explain_storage(cause: BaseException, chain: Sequence[BaseException]) -> st
     return None
 
 
+def _explain_refusal(cause: BaseException, chain: Sequence[BaseException]) -> str | None:
+    """What somebody with more rights must change in the warehouse."""
+    import dlt
+
+    from .refusals import explain_refusal
+
+    pipeline = _pipeline(chain)
+    return explain_refusal(
+        cause, _first_line(cause), pipeline if isinstance(pipeline, dlt.Pipeline) else None
+    )
+
+
 def _explain_reach(cause: BaseException) -> str | None:
     """What to do about a warehouse that lets nobody in."""
     from dlt.destinations.exceptions import DestinationConnectionError
@@ -145,15 +163,21 @@ def _what_is_kept(chain: Sequence[BaseException]) -> str:
 
 def _working_dir(chain: Sequence[BaseException]) -> str | None:
     """Where dlt's working files are, which an error of theirs does not always say."""
+    pipeline = _pipeline(chain)
+    return None if pipeline is None else pipeline.working_dir
+
+
+def _pipeline(chain: Sequence[BaseException]) -> "SupportsPipeline | None":
+    """The pipeline whose error it is."""
     from dlt.common.configuration.container import Container
     from dlt.common.pipeline import PipelineContext
     from dlt.pipeline.exceptions import PipelineStepFailed
 
     for cause in chain:
         if isinstance(cause, PipelineStepFailed):
-            return cause.pipeline.working_dir
+            return cause.pipeline
     active = Container()[PipelineContext]
-    return active.pipeline().working_dir if active.is_active() else None
+    return active.pipeline() if active.is_active() else None
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,12 +12,18 @@ from pathlib import Path
 
 import dlt
 import pyarrow as pa
+from dlt.common.configuration import configspec, known_sections
+from dlt.common.configuration.resolve import resolve_configuration
+from dlt.common.configuration.specs import BaseConfiguration
 from dlt.common.destination.exceptions import DestinationTerminalException
 from dlt.common.schema import Schema
 from dlt.load.exceptions import LoadClientJobException, LoadClientJobFailed, LoadClientJobTerminalRetry
 from dlt.pipeline.exceptions import PipelineStepFailed
 
+from sources.cronofy.errors import ConfigurationError
+
 from .duckdb_file import tidy
+from .refusals import is_repairable
 from .warehouse import duckdb_file, writer
 
 logger = logging.getLogger("dlt_cronofy")
@@ -38,6 +44,14 @@ PASSING = DISK_FULL | NOT_WRITABLE | {errno.EIO, errno.EMFILE, errno.ENFILE, err
 NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 
 
+@configspec
+class FailedJobs(BaseConfiguration):
+    """What dlt is configured to do with a package of which a job failed; all else would give it up."""
+
+    raise_on_failed_jobs: bool = True
+    auto_abort_on_terminal_error: bool = False
+
+
 @dataclass
 class Settled:
     """What became of the pending packages: finished, or set aside in folders."""
@@ -52,8 +66,9 @@ def settle_pending(
     """Load what an earlier run left behind, so that new polls can be loaded after it.
 
     dlt loads pending packages before anything else and extracts nothing until they are gone. A package
-    that fails for a passing reason stays, and the load fails. One that can never be loaded is copied to
-    the folder `quarantine` of the working directory and taken out of the way, loudly.
+    that fails for a passing reason stays, and the load fails; so does one that the warehouse takes once a
+    right is granted or a constraint dropped. One that can never be loaded is copied to the folder
+    `quarantine` of the working directory and taken out of the way, loudly.
 
     Args:
         pipeline: Whose packages they are.
@@ -61,11 +76,22 @@ def settle_pending(
 
     Raises:
         PipelineStepFailed: the destination refused or was out of reach; everything is kept.
+        ConfigurationError: dlt is configured to throw away what fails.
     """
+    _refuse_to_lose()
     file = duckdb_file(pipeline)
     if file is not None:
         tidy(file)
     return _settle_packages(pipeline, alone)
+
+
+def _refuse_to_lose() -> None:
+    configured = resolve_configuration(FailedJobs(), sections=(known_sections.LOAD,))
+    for name, needed in (("raise_on_failed_jobs", True), ("auto_abort_on_terminal_error", False)):
+        if getattr(configured, name) is not needed:
+            raise ConfigurationError(
+                f"{name} in [load] of dlt's configuration gives up what a warehouse refuses once: remove it"
+            )
 
 
 def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[object]]) -> Settled:
@@ -87,13 +113,27 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContext
         with alone(), writer(pipeline):
             if pipeline.list_extracted_load_packages():
                 pipeline.normalize()
-            pipeline.load()
+            _load_all(pipeline)
         settled.finished = packages
     except PipelineStepFailed as error:
         if not is_terminal(error):
             raise
         _set_aside(pipeline, settled, type(root_cause(error)).__name__)
     return settled
+
+
+def _load_all(pipeline: dlt.Pipeline) -> None:
+    """Load what is normalized.
+
+    A job that failed just before a kill is not tried at first: dlt reports the failure once more and puts the
+    job back, so the second try is the first one of this run.
+    """
+    try:
+        pipeline.load()
+    except PipelineStepFailed as error:
+        if type(root_cause(error)) is not DestinationTerminalException:
+            raise
+        pipeline.load()
 
 
 def _drop_halves(working_dir: Path) -> None:
@@ -173,9 +213,9 @@ def _set_aside(pipeline: dlt.Pipeline, settled: Settled, reason: str) -> None:
 
 
 def is_terminal(error: BaseException) -> bool:
-    """Whether trying the same package again must end the same way."""
+    """Whether trying the same package again must end the same way, whatever is changed in the warehouse."""
     chain = list(error_chain(error))
-    if any(_is_passing(cause) for cause in chain):
+    if any(_is_passing(cause) or is_repairable(cause) for cause in chain):
         return False
     if isinstance(error, PipelineStepFailed) and error.step == "normalize":
         return True

@@ -89,6 +89,7 @@ def make_plan(pipeline: dlt.Pipeline, tokens: Sequence[Token], options: LoadOpti
     """The first step: ask the warehouse which tokens are due."""
     knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
     with knowledge.connected():
+        knowledge.check_access()
         hazards = learned_hazards(options.order, knowledge, now)
         evidence = knowledge.evidence()
         recent = knowledge.requests_since(now - timedelta(minutes=1))

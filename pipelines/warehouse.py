@@ -7,6 +7,8 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -35,6 +37,18 @@ PIPELINE_NAME = "cronofy"
 DEFAULT_DESTINATION = "duckdb"
 DEFAULT_DATASET = "cronofy"
 
+# dlt has more; these merge rows by key, and the views are written in their SQL
+DESTINATIONS = (
+    "duckdb",
+    "motherduck",
+    "ducklake",
+    "postgres",
+    "snowflake",
+    "bigquery",
+    "redshift",
+    "databricks",
+)
+
 # where dlt looks for credentials of DuckDB
 DUCKDB_CREDENTIALS = ("destination.duckdb.credentials", "destination.credentials", "credentials")
 
@@ -44,6 +58,18 @@ MERGES_AT_ONCE = {"supports_transactions": True}
 
 # dlt's own words for a job that is tried again, traceback included, and for a package that is not
 FAILED_JOB = re.compile(r"Traceback \(most recent|was not fully loaded|ransient exception in job")
+
+# dlt's own words for destinations that are refused in one line
+UNFIT_DESTINATION = re.compile(r"Custom destination callable not provided|initializing destination factory")
+
+# What makes a session think in UTC, whatever server, database, role or environment say
+SESSION_IN_UTC = {
+    "databricks": "SET TIME ZONE 'UTC'",
+    "duckdb": "SET TimeZone = 'UTC'",
+    "postgres": "SET TIME ZONE 'UTC'",
+    "redshift": "SET timezone TO 'UTC'",
+    "snowflake": "ALTER SESSION SET TIMEZONE = 'UTC'",
+}
 
 Row = dict[str, Any]
 
@@ -65,7 +91,7 @@ def open_pipeline(
         pipelines_dir: dlt's working files; dlt's default where None.
 
     Raises:
-        ConfigurationError: dlt knows no such destination.
+        ConfigurationError: dlt knows no such destination, or the views cannot be written for it.
     """
     _configure_dlt()
     name = destination or configured_destination()
@@ -89,10 +115,11 @@ def _destination(name: str, credentials: str | None, place: Path) -> Destination
     except UnknownDestinationModule:
         raise ConfigurationError(f"--destination {name}: dlt knows no such destination") from None
     assert target is not None
+    kind = target.destination_type.removeprefix("dlt.destinations.")
+    if kind not in DESTINATIONS:
+        raise ConfigurationError(f"--destination {name}: choose one of {', '.join(DESTINATIONS)}")
     if type(target) is dlt.destinations.duckdb:
         return _duckdb(target.destination_name, credentials)
-    if "delete-insert" not in (target.capabilities().supported_merge_strategies or ()):
-        raise ConfigurationError(f"--destination {name}: cannot merge rows by key, which this load relies on")
     if target.capabilities().supports_ddl_transactions:
         target.caps_params |= MERGES_AT_ONCE
     return target
@@ -152,6 +179,8 @@ def _is_worth_a_line(record: logging.LogRecord) -> bool:
     # a load is two packages, extracted one after the other: the schema has moved on by design
     if "Storage schema was used" in record.getMessage():
         return False
+    if UNFIT_DESTINATION.search(record.getMessage()):
+        return False
     # what fails for good is raised as well, and one line says what to do about it; --verbose shows all
     failed = record.exc_info is not None or FAILED_JOB.search(record.getMessage()) is not None
     return not failed or logging.getLogger("dlt_cronofy").isEnabledFor(logging.DEBUG)
@@ -159,16 +188,42 @@ def _is_worth_a_line(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def sql_client(pipeline: dlt.Pipeline) -> Iterator[SqlClientBase[Any]]:
-    """An open SQL client on the dataset of the pipeline."""
+    """An open SQL client on the dataset of the pipeline; its session's time zone is UTC."""
     with pipeline.sql_client() as client:
+        think_in_utc(client)
         yield client
 
 
+def think_in_utc(client: SqlClientBase[Any]) -> None:
+    """Have the open session of a client show times, and cut days, in UTC.
+
+    Otherwise the database, the role, the environment or dlt's configuration decide what day it is in a query.
+    """
+    dialect = str(client.capabilities.sqlglot_dialect)
+    if dialect == "bigquery":
+        # it has no session: each query brings its time zone along, over that of the project
+        bigquery = import_module("google.cloud.bigquery")
+        zone = bigquery.query.ConnectionProperty(key="time_zone", value="UTC")
+        client.native_connection.default_query_job_config = bigquery.QueryJobConfig(
+            connection_properties=[zone]
+        )
+    elif dialect in SESSION_IN_UTC:
+        client.execute_sql(SESSION_IN_UTC[dialect])
+
+
 def query_rows(client: SqlClientBase[Any], sql: str, *parameters: Any) -> list[Row]:
-    """Rows of a query as dictionaries."""
+    """Rows of a query as dictionaries; times that have a zone are in UTC."""
     with client.execute_query(sql, *parameters) as cursor:
         names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return [
+            {name: _in_utc(value) for name, value in zip(names, row, strict=True)}
+            for row in cursor.fetchall()
+        ]
+
+
+def _in_utc(value: Any) -> Any:
+    # a column may keep the offset with which it was written, whatever the session says
+    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value
 
 
 def refresh_views(pipeline: dlt.Pipeline, hold_seconds: float, *, anew: bool = True) -> Sequence[str]:
@@ -213,6 +268,8 @@ def learn_columns(pipeline: dlt.Pipeline) -> None:
             for stored, column in columns.items():
                 # some warehouses write all names in capitals
                 name = stored if stored in known else schema.naming.normalize_identifier(stored)
+                if name not in known and not column.get("nullable", True):
+                    continue  # not of ours, which are all nullable; left out, it takes its own default
                 if known.setdefault(name, column).get("data_type") != column["data_type"]:
                     known[name]["data_type"] = column["data_type"]
 

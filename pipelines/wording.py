@@ -1,7 +1,7 @@
 """Figures in words, the same in the terminal and in the report."""
 
 import math
-from datetime import datetime
+from datetime import UTC, datetime
 
 SHOWN_DIGEST_DIGITS = 8
 SECONDS_PER_DAY = 86_400
@@ -34,7 +34,9 @@ def percent(share: float | None) -> str:
 
 def instant(moment: datetime | None) -> str:
     """A UTC time to the minute, `never` where there is none."""
-    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+    if moment is None:
+        return "never"
+    return f"{moment.astimezone(UTC) if moment.tzinfo else moment:%Y-%m-%d %H:%M}"
 
 
 def duration(seconds: float | None) -> str:

@@ -18,7 +18,7 @@ Read = Callable[[str], pd.DataFrame]
 
 
 def frame_reader(pipeline: dlt.Pipeline) -> Read:
-    """Reads through dlt's dataset access, whatever the destination.
+    """Reads through dlt's SQL access, whatever the destination.
 
     Args:
         pipeline: whose dataset it is; it must hold the views.
@@ -27,15 +27,14 @@ def frame_reader(pipeline: dlt.Pipeline) -> Read:
         A function that takes a query in DuckDB's SQL. Columns come back as they do from DuckDB: times as
         timestamps in UTC, days as midnights without a zone, numbers as numbers.
     """
-    dataset = pipeline.dataset()
     with sql_client(pipeline) as client:
         dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
         schema = client.fully_qualified_dataset_name()
 
     def read(sql: str) -> pd.DataFrame:
         statement = views.translate_query(sql, dialect, schema)
-        # raw: dlt knows the columns of its tables and not those of views
-        frame = dataset(statement, _execute_raw_query=True).df()
+        with sql_client(pipeline) as client, client.execute_query(statement) as cursor:
+            frame = cursor.df()
         assert frame is not None
         # not `apply`, which leaves a frame without rows as it is
         return frame.assign(**{str(name): _as_from_duckdb(frame[name]) for name in frame.columns})

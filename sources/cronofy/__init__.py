@@ -9,6 +9,7 @@ from dlt.common.schema.typing import TMergeDispositionDict
 from dlt.common.storages.load_package import load_package_state
 from dlt.extract import DltResource
 
+from .destinations import check_destination
 from .history.frames import dlt_type, to_arrow
 from .history.knowledge import WarehouseKnowledge
 from .settings import (
@@ -127,6 +128,7 @@ async def _polled(
     sweep: Sweep | RecordedPolls, endpoints: tuple[str, ...] | None
 ) -> AsyncIterator[dict[str, pa.Table]]:
     """Poll once for all tables; yields Arrow tables by name."""
+    check_destination(dlt.current.pipeline())
     schema = dlt.current.source_schema()
     tables = set(dlt.current.source().selected_resources) & TABLES.keys()
     load_id = load_package_state()["load_id"]

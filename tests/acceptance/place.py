@@ -28,7 +28,8 @@ COMMAND = Path(sys.executable).parent / "dlt-cronofy"
 IMPATIENT_COMMAND = (
     sys.executable,
     "-c",
-    "from pipelines import cli, duckdb_file as f; f.READ_WAIT_SECONDS = f.WRITE_WAIT_SECONDS = 0.5; cli.main()",
+    "from pipelines import cli, duckdb_file as file;"
+    + "file.READ_WAIT_SECONDS = file.WRITE_WAIT_SECONDS = 0.5; cli.main()",
 )
 TABLES = ("account", "calendars", "polls", "profile_changes", "profiles", "userinfo")
 

@@ -2,22 +2,26 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import dlt
+import pandas as pd
+import psycopg2  # type: ignore[import-untyped]
 import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import cli
+from pipelines.health import read_health
 from pipelines.load import Load, LoadOptions
+from pipelines.report.frames import frame_reader
 from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
 from pipelines.sandbox import World as SandboxWorld
 from pipelines.views import PUBLIC_VIEWS
-from pipelines.warehouse import open_pipeline, query_rows, sql_client
+from pipelines.warehouse import loaded_dataset, open_pipeline, query_rows, sql_client
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import read_tokens
 from tests.views.server import postgres_server
@@ -97,7 +101,11 @@ def played(sandbox_world: SandboxWorld, tmp_path_factory: pytest.TempPathFactory
     clock = MovableClock(START)
     with ExitStack() as stack:
         server: SandboxServer = stack.enter_context(serve(sandbox_world, clock=clock))
-        credentials = _credentials(stack.enter_context(postgres_server()))
+        uri = stack.enter_context(postgres_server())
+        credentials = _credentials(uri)
+        with closing(psycopg2.connect(uri)) as connection, connection.cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE postgres SET timezone TO '{TIME_ZONE}'")
+            connection.commit()
         environment = stack.enter_context(pytest.MonkeyPatch.context())
         environment.setenv("DESTINATION__POSTGRES__CREDENTIALS", credentials)
         environment.setenv("DLT_DATA_DIR", str(tmp_path_factory.mktemp("data")))
@@ -113,6 +121,53 @@ def played(sandbox_world: SandboxWorld, tmp_path_factory: pytest.TempPathFactory
             for destination, warehouse in warehouses.items():
                 written[destination].append(warehouse.load(clock))
         yield Played(**warehouses, written=written, credentials=credentials)
+
+
+# the day there is another one than in UTC when the loads are made
+TIME_ZONE = "America/Los_Angeles"
+CUT = (
+    "SELECT date_trunc('day', polled_at) AS midnight, CAST(polled_at AS DATE) AS day,"
+    " CAST(polled_at AS VARCHAR) AS text, TIMESTAMPTZ '2026-07-01 00:00:00' AS instant, COUNT(*) AS polls"
+    " FROM {polls} GROUP BY 1, 2, 3 ORDER BY 1"
+)
+SAYS_OTHERWISE: dict[str, dict[str, str]] = {
+    "the database": {},
+    "the environment": {"PGTZ": "Asia/Kathmandu"},
+    "the credentials": {"DESTINATION__POSTGRES__CREDENTIALS__SESSION_TIMEZONE": "Asia/Kathmandu"},
+    "the options": {"options": "&options=-c%20timezone%3DAsia/Kathmandu"},
+}
+
+
+@pytest.mark.parametrize("configured", SAYS_OTHERWISE.values(), ids=SAYS_OTHERWISE)
+def test_queries_think_in_utc_whatever_the_session_says(
+    played: Played, monkeypatch: pytest.MonkeyPatch, configured: dict[str, str]
+) -> None:
+    for name, value in configured.items():
+        monkeypatch.setenv(name, value)
+    credentials = played.credentials + configured.get("options", "")
+    monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", credentials)
+    answers = []
+    for warehouse in (played.duckdb, played.postgres):
+        with sql_client(warehouse.pipeline) as client:
+            answers.append(query_rows(client, CUT.format(polls=client.make_qualified_table_name("polls"))))
+    assert len(answers[0]) == len(LOADS_AT)
+    assert answers[1] == answers[0]
+    assert [str(row["midnight"]) for row in answers[1]] == [str(row["midnight"]) for row in answers[0]]
+    assert {row["midnight"].utcoffset() for row in answers[1]} == {timedelta(0)}
+
+
+def test_the_summary_and_the_report_are_in_utc(played: Played) -> None:
+    healths, frames = [], []
+    for warehouse in (played.duckdb, played.postgres):
+        with loaded_dataset(warehouse.pipeline) as client:
+            healths.append(read_health(client))
+        read = frame_reader(warehouse.pipeline)
+        frames.append(
+            read("SELECT CAST(max(polled_at) AS DATE) AS day, max(polled_at) AS newest_at FROM polls")
+        )
+    printed = [json.dumps(health.as_dict(), default=str, sort_keys=True) for health in healths]
+    assert printed[1] == printed[0]
+    pd.testing.assert_frame_equal(frames[1], frames[0])
 
 
 def _credentials(uri: str) -> str:

@@ -3,8 +3,10 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
@@ -79,6 +81,32 @@ def test_the_tables_exist_with_their_columns_even_when_empty(warehouse: Warehous
         warehouse.query("SELECT outcome, http_status, message FROM polls")
         == [("forbidden", 403, "HTTP 403")] * 2
     )
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu"])
+def test_the_time_zone_of_the_session_changes_nothing(
+    warehouse: Warehouse, clock: ManualClock, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also that dlt was given a time zone to think in, as by its own scheduler."""
+    monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS__SESSION_TIMEZONE", zone)
+    monkeypatch.setattr("dlt.common.time._CONTEXT_TZ", ZoneInfo(zone))
+    first, then = clock.read(), clock.read() + timedelta(hours=20)
+    warehouse.load()
+    # the day changes in one of the zones, and not in UTC
+    clock.advance(hours=20)
+    warehouse.serves("k1", userinfo=userinfo(DOWN))
+    assert warehouse.load() == {"userinfo": 1}
+    polls = "SELECT date_trunc('second', polled_at) FROM polls ORDER BY 1"
+    assert warehouse.query(polls) == [(first,), (first,), (then,)]
+    changes = (
+        "SELECT kind, date_trunc('second', observed_at), date_trunc('second', previous_poll_at)"
+        " FROM profile_changes ORDER BY observed_at"
+    )
+    assert warehouse.query(changes) == [("first_seen", first, None), ("disconnected", then, first)]
+    evidence = warehouse.knowledge().evidence()["k1"]
+    assert evidence.last_ok_at is not None
+    assert evidence.last_ok_at.replace(microsecond=0) == then
+    assert len(warehouse.knowledge().requests_since(then)) == 1
 
 
 def test_unknown_fields_reach_the_warehouse_at_every_level(warehouse: Warehouse) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import dlt
+import duckdb
 import pytest
 from dlt.common.storages.load_package import PackageStorage
+from dlt.pipeline.exceptions import PipelineStepFailed
 
+from sources.cronofy.errors import ConfigurationError
 from tests.acceptance.documents import disconnected, profile, userinfo
 from tests.acceptance.place import IMPATIENT_COMMAND, Place
 from tests.acceptance.server import ScriptedServer
@@ -146,6 +149,77 @@ def test_the_command_tells_of_the_quarantine(corrupted: Place) -> None:
     assert done.returncode == 0, done.stderr
     assert "quarantine" in done.stdout
     assert "quarantine" in done.stderr
+
+
+@pytest.fixture
+def constrained(left_behind: Place) -> Place:
+    """Somebody added a column to `polls` that must not be null."""
+    for statement in (
+        "ALTER TABLE cronofy.polls ADD COLUMN team TEXT",
+        "UPDATE cronofy.polls SET team = 'ours'",
+        "ALTER TABLE cronofy.polls ALTER COLUMN team SET NOT NULL",
+    ):
+        execute(left_behind, statement)
+    return left_behind
+
+
+def execute(place: Place, statement: str) -> None:
+    with duckdb.connect(str(place.database)) as connection:
+        connection.execute(statement)
+
+
+def give_way(place: Place) -> None:
+    execute(place, "ALTER TABLE cronofy.polls ALTER COLUMN team DROP NOT NULL")
+
+
+def test_a_package_that_a_constraint_refuses_stays_until_that_is_gone(
+    constrained: Place, server: ScriptedServer
+) -> None:
+    (polls,) = packages(constrained)[1:]
+    for _ in range(2):
+        with pytest.raises(PipelineStepFailed, match=r"NOT NULL constraint failed: polls\.team"):
+            constrained.load()
+        assert packages(constrained) == [polls]
+    assert server.log == []
+    give_way(constrained)
+    result = constrained.load(every=timedelta(hours=1))
+    assert (result.finished_packages, result.quarantined_packages) == ([polls.name], [])
+    assert changes(constrained) == [("one", "disconnected")]
+    assert constrained.counts()["polls"] == 6
+
+
+def test_a_kill_just_after_the_refusal_does_not_make_it_final(
+    constrained: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dlt notes that the job failed, and would repeat that next time instead of trying it."""
+    with monkeypatch.context() as patched:
+        patched.setattr(PackageStorage, "retry_job", killed)
+        with pytest.raises(KilledError):
+            constrained.load()
+    give_way(constrained)
+    result = constrained.load(every=timedelta(hours=1))
+    assert (len(result.finished_packages), result.quarantined_packages) == (1, [])
+    assert constrained.counts()["polls"] == 6
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("auto_abort_on_terminal_error", "true"), ("raise_on_failed_jobs", "false")]
+)
+def test_a_setting_by_which_refused_polls_would_go_is_refused(
+    constrained: Place, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, setting: str, value: str
+) -> None:
+    monkeypatch.setenv(f"LOAD__{setting.upper()}", value)
+    with pytest.raises(ConfigurationError, match=rf"^{setting} in \[load\]"):
+        constrained.load()
+    assert len(packages(constrained)) == 2
+    assert server.log == []
+
+
+def test_somebody_elses_column_takes_its_default(left_behind: Place) -> None:
+    execute(left_behind, "ALTER TABLE cronofy.polls ADD COLUMN team TEXT DEFAULT 'ours'")
+    execute(left_behind, "ALTER TABLE cronofy.polls ALTER COLUMN team SET NOT NULL")
+    left_behind.load()
+    assert left_behind.query("SELECT team, COUNT(*) FROM polls GROUP BY team") == [("ours", 8)]
 
 
 @pytest.fixture

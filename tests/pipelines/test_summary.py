@@ -1,7 +1,7 @@
 """What people read after a load and after the demo."""
 
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from rich.console import Console
 from pipelines.health import Health
 from pipelines.load import LoadResult
 from pipelines.summary import health_parts, print_load
-from pipelines.wording import ADVICE, duration
+from pipelines.wording import ADVICE, duration, instant
 from sources.cronofy.calls.answers import Outcome
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -162,3 +162,15 @@ def test_tables_show_the_first_and_count_the_rest() -> None:
     assert "key[1]" in shown
     assert "never" in shown
     assert "authorize again, with more scope" in shown
+
+
+@pytest.mark.parametrize(
+    ("moment", "shown"),
+    [
+        (None, "never"),
+        (datetime(2026, 1, 31, 23, 30, tzinfo=UTC), "2026-01-31 23:30"),
+        (datetime(2026, 2, 1, 5, 15, tzinfo=timezone(timedelta(hours=5, minutes=45))), "2026-01-31 23:30"),
+    ],
+)
+def test_instants_are_shown_in_utc(moment: datetime | None, shown: str) -> None:
+    assert instant(moment) == shown

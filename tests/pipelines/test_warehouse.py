@@ -1,16 +1,30 @@
 """Opening the warehouse, asking it, and keeping its views."""
 
 import os
+import sys
 from collections.abc import Iterator
+from datetime import date
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from dlt.common.destination import Destination
 
 from pipelines import warehouse
 from pipelines.cli import cli
 from pipelines.views import PUBLIC_VIEWS, create_views
-from pipelines.warehouse import location, open_pipeline, query_rows, refresh_views, sql_client, writer
+from pipelines.warehouse import (
+    DESTINATIONS,
+    SESSION_IN_UTC,
+    location,
+    open_pipeline,
+    query_rows,
+    refresh_views,
+    sql_client,
+    think_in_utc,
+    writer,
+)
 from sources.cronofy.errors import ConfigurationError
 from tests.acceptance.documents import profile, userinfo
 from tests.acceptance.place import Place
@@ -57,6 +71,75 @@ def test_the_destination_is_what_was_asked_for_or_configured(
 def test_an_unknown_destination_is_named(place: Place) -> None:
     with pytest.raises(ConfigurationError, match="--destination nowhere"):
         open_pipeline("nowhere", pipelines_dir=place.data_dir)
+
+
+@pytest.mark.parametrize(
+    "destination",
+    ["filesystem", "sqlalchemy", "clickhouse", "mssql", "athena", "lancedb", "dummy", "destination", "lake"],
+)
+def test_a_destination_that_will_not_do_is_refused_before_anything_is_called(
+    destination: str, loaded: Place, server: ScriptedServer
+) -> None:
+    environment = loaded.environment(
+        SOURCES__CRONOFY__BASE_URL=server.base_url, DESTINATION__LAKE__DESTINATION_TYPE="filesystem"
+    )
+    arguments = ("load", "--destination", destination)
+    refused = CliRunner().invoke(cli, arguments, env=environment, catch_exceptions=False)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    (line,) = refused.stderr.splitlines()
+    assert f"--destination {destination}: choose one of duckdb, " in line
+    assert server.log == []
+
+
+def test_each_destination_has_sessions_in_utc() -> None:
+    for name in DESTINATIONS:
+        target = Destination.from_reference(name)
+        assert target is not None
+        assert str(target.capabilities().sqlglot_dialect) in {"bigquery", *SESSION_IN_UTC}
+
+
+def test_bigquery_has_no_session_and_takes_its_time_zone_query_by_query(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its library cannot be had here: two of its classes, as its reference describes them."""
+    library = SimpleNamespace(QueryJobConfig=SimpleNamespace, query=SimpleNamespace(ConnectionProperty=dict))
+    monkeypatch.setitem(sys.modules, "google.cloud.bigquery", library)
+    client: Any = SimpleNamespace(
+        capabilities=SimpleNamespace(sqlglot_dialect="bigquery"), native_connection=SimpleNamespace()
+    )
+    think_in_utc(client)
+    config = client.native_connection.default_query_job_config
+    assert config.connection_properties == [{"key": "time_zone", "value": "UTC"}]
+
+
+SESSIONS = {
+    "session_timezone": {"DESTINATION__DUCKDB__CREDENTIALS__SESSION_TIMEZONE": "America/New_York"},
+    "local_config": {"DESTINATION__DUCKDB__CREDENTIALS__LOCAL_CONFIG": '{"TimeZone": "Asia/Kathmandu"}'},
+    "global_config": {"DESTINATION__DUCKDB__CREDENTIALS__GLOBAL_CONFIG": '{"TimeZone": "Asia/Kathmandu"}'},
+}
+
+
+@pytest.mark.parametrize("configured", SESSIONS.values(), ids=SESSIONS)
+def test_queries_think_in_utc_whatever_is_configured(
+    loaded: Place, monkeypatch: pytest.MonkeyPatch, configured: dict[str, str]
+) -> None:
+    for name, value in configured.items():
+        monkeypatch.setenv(name, value)
+    pipeline = open_pipeline(
+        "duckdb", credentials=str(loaded.database), pipelines_dir=loaded.data_dir / "pipelines"
+    )
+    sql = (
+        "SELECT CAST(TIMESTAMPTZ '2026-01-31 22:00:00+00' AS DATE) AS day,"
+        " date_trunc('day', TIMESTAMPTZ '2026-01-31 22:00:00+00') AS midnight,"
+        " TIMESTAMPTZ '2026-07-01 00:00:00' AS instant"
+    )
+    with sql_client(pipeline) as client:
+        (row,) = query_rows(client, sql)
+    assert row["day"] == date(2026, 1, 31)
+    assert [row["midnight"].isoformat(), row["instant"].isoformat()] == [
+        "2026-01-31T00:00:00+00:00",
+        "2026-07-01T00:00:00+00:00",
+    ]
 
 
 def test_a_dataset_of_another_name(loaded: Place) -> None:

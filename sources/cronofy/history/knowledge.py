@@ -20,7 +20,7 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
 from ..hazard import STATES, Histories, collect_histories
-from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, TIME, USERINFO, Table
+from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, TABLES, TIME, USERINFO, Table
 from .changes import ProfileState, State
 from .late import LoggedChange, SampledHistories, SampledHistory
 from .payloads import CALENDAR, CONFERENCING, PROFILE_TEXTS, PROFILE_TYPES
@@ -247,6 +247,16 @@ class WarehouseKnowledge:
                 found[token_key].add(*known)
         found.default_factory = None  # a plain one from here on; a copy would take its time and room
         return found
+
+    def check_access(self) -> None:
+        """Make sure that all tables can be read: a missing right shows before anything is polled.
+
+        Raises:
+            DestinationException: what the warehouse says of a table that cannot be read.
+        """
+        for table in TABLES.values():
+            for _ in self._batches(table, "SELECT * FROM {table} WHERE 1 = 0"):
+                pass
 
     def requests_since(self, since: datetime) -> list[datetime]:
         """When requests were answered after that instant; all requests for one poll count as its answer."""
