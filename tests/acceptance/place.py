@@ -25,12 +25,12 @@ from sources.cronofy.tokens import read_tokens
 
 COMMAND = Path(sys.executable).parent / "dlt-cronofy"
 # the same, but it hardly waits for a DuckDB file that another process has open
-IMPATIENT_COMMAND = (
-    sys.executable,
-    "-c",
-    "from pipelines import cli, duckdb_file as file;"
-    + "file.READ_WAIT_SECONDS = file.WRITE_WAIT_SECONDS = 0.5; cli.main()",
-)
+HARDLY_WAITS = """
+from pipelines import cli, duckdb_file
+duckdb_file.READ_WAIT_SECONDS = duckdb_file.WRITE_WAIT_SECONDS = 0.5
+cli.main()
+"""
+IMPATIENT_COMMAND = (sys.executable, "-c", HARDLY_WAITS)
 TABLES = ("account", "calendars", "polls", "profile_changes", "profiles", "userinfo")
 
 # what tells two loads of one instant apart: random names, and how long an answer took
