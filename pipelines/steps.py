@@ -30,6 +30,7 @@ from .checkpoint import checkpoint
 from .collection import rare_collection
 from .tally import Tally
 from .warehouse import duckdb_file, held_open
+from .writers import take_folder
 
 if TYPE_CHECKING:
     from sources.cronofy.calls.feed import Feed
@@ -177,6 +178,7 @@ class Loading:
             PipelineStepFailed: dlt could not normalize or load; what was polled stays pending and is
                 loaded first next time.
         """
+        take_folder(self.pipeline)
         while polled.has_more():
             self._load_package(polled)
 
