@@ -40,7 +40,7 @@ def erase_elsewhere(own: WorkingFolder, target: Target | None, person: Person, t
             result.problems += _erase_in(folder, target, person, traces, result)
         except WarehouseBusy:
             result.problems.append(
-                f"a load is running over {folder.place}, where nothing was done; run this again when it ends"
+                f"a load is running over {folder.place}, where nothing was done; run this again"
             )
         except OSError as error:
             result.problems.append(f"{folder.place} cannot be cleaned ({error.strerror})")
