@@ -55,7 +55,7 @@ These are dlt's own. Credentials of a warehouse are dlt's too, below `destinatio
 OTHER_KEYS = {
     "destination_type": ("dlt's name of the warehouse, where `--destination` does not say it", "duckdb"),
     "pipelines_dir": (
-        "folder of dlt's working files; else each warehouse and dataset has its own below dlt's data folder",
+        "folder of dlt's working files, with one in it for each further target; else below dlt's data folder",
         "",
     ),
     "load.delete_completed_jobs": ("whether the rows of loaded packages are deleted from the disk", "true"),

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -148,10 +147,16 @@ def _duckdb(name: str, credentials: str | None) -> Destination[Any, Any]:
 
 
 def _has_credentials() -> bool:
-    """Whether a DuckDB file is configured, as one value or as a field."""
-    prefixes, fields = ("", f"{PIPELINE_NAME}."), ("", ".database")
-    keys = product(prefixes, DUCKDB_CREDENTIALS, fields)
-    return any(dlt.secrets.get("".join(parts)) for parts in keys)
+    """Whether a DuckDB file is configured: as one value or as a field, for this pipeline or for all."""
+    for key in DUCKDB_CREDENTIALS:
+        for name in (key, f"{key}.database"):
+            if _is_configured(name) or _is_configured(f"{PIPELINE_NAME}.{name}"):
+                return True
+    return False
+
+
+def _is_configured(key: str) -> bool:
+    return bool(dlt.secrets.get(key))
 
 
 def working_place(destination: str | None = None, dataset: str | None = None, application: str = "") -> Path:
@@ -160,9 +165,8 @@ def working_place(destination: str | None = None, dataset: str | None = None, ap
     Pending packages belong to the target they were polled for, so targets do not share a folder; nor do
     applications that load at the same time.
     """
-    return _folder(
-        _target(destination or configured_destination(), dataset or DEFAULT_DATASET), application
-    ).place
+    target = _target(destination or configured_destination(), dataset or DEFAULT_DATASET)
+    return _folder(target, application).place
 
 
 def _folder(target: Target, application: str = "") -> WorkingFolder:
