@@ -6,6 +6,7 @@ A run may have had another `pipelines_dir`, or an older release, which named a f
 import logging
 from collections.abc import Generator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,13 @@ def _held(
 
 
 def _warn(folder: WorkingFolder, why: str) -> None:
-    logger.warning("%d package(s) in %s are not loaded: %s", len(folder.pending()), folder.working_dir, why)
+    _warn_once(len(folder.pending()), folder.working_dir, why)
+
+
+@cache
+def _warn_once(packages: int, working_dir: Path, why: str) -> None:
+    """Say it once in a process, however many loads that makes."""
+    logger.warning("%d package(s) in %s are not loaded: %s", packages, working_dir, why)
 
 
 def _has_loaded_all(pipeline: dlt.Pipeline, folder: WorkingFolder) -> bool:

@@ -242,8 +242,8 @@ class Erase:
         if kind.endswith(f".{DUCKLAKE}"):
             result.problems.append(
                 f"{name} keeps deleted rows in old snapshots: rewrite the data files"
-                " (ducklake_rewrite_data_files), expire the snapshots (ducklake_expire_snapshots) and delete"
-                " the old files (ducklake_cleanup_old_files)"
+                " (ducklake_rewrite_data_files, delete_threshold 0), expire the snapshots"
+                " (ducklake_expire_snapshots) and delete the old files (ducklake_cleanup_old_files)"
             )
             return
         if not kind.endswith(f".{POSTGRES}"):

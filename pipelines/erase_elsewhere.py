@@ -13,7 +13,7 @@ from .console import program
 from .person import Person, Traces
 from .target import Target
 from .working_files import Cleaned, Searched, WorkingFiles
-from .working_folders import EXTRACTED, LOCK, NORMALIZED, WorkingFolder, other_folders
+from .working_folders import EXTRACTED, LOCK, NORMALIZED, WorkingFolder, other_folders, other_programs
 from .writers import WarehouseBusy, sole_user
 
 
@@ -44,7 +44,24 @@ def erase_elsewhere(own: WorkingFolder, target: Target | None, person: Person, t
             )
         except OSError as error:
             result.problems.append(f"{folder.place} cannot be cleaned ({error.strerror})")
+    result.problems += _found_of_programs(traces)
     return result
+
+
+def _found_of_programs(traces: Traces) -> Iterator[str]:
+    """Where programs that load with the source alone hold the person."""
+    try:
+        for working_dir in other_programs():
+            yield from _found_of_program(working_dir, traces)
+    except OSError as error:
+        yield f"{error.filename} cannot be read; a program of your own may keep packages there"
+
+
+def _found_of_program(working_dir: Path, traces: Traces) -> Iterator[str]:
+    """It would not know that its folder is in use, so nothing is changed there."""
+    searched = WorkingFiles(working_dir).search(traces)
+    for path in (searched.found + searched.unreadable)[:1]:
+        yield f"{path} holds them or cannot be read, and another program made it: delete {working_dir}"
 
 
 def _erase_in(
@@ -53,10 +70,7 @@ def _erase_in(
     """Clean and search one folder; yields what is left to do."""
     files = WorkingFiles(folder.working_dir)
     if folder.working_dir.is_dir() and not (folder.place / LOCK).exists():
-        # of a program that would not know that its folder is in use
-        found = files.search(traces).found
-        if found:
-            yield f"{found[0]} holds them, and another program made it: delete {folder.working_dir}"
+        yield from _found_of_program(folder.working_dir, traces)
         return
     with sole_user(folder):
         if folder.is_of_shards and folder.working_dir.is_dir():

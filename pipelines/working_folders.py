@@ -15,6 +15,7 @@ from pathlib import Path
 import dlt
 from dlt.common.pipeline import get_dlt_pipelines_dir
 
+from sources.cronofy import SOURCE_NAME
 from sources.cronofy.calls.notes import PATTERN as REFRESH_NOTES
 
 from .target import PIPELINE_NAME, Target
@@ -141,10 +142,21 @@ def other_folders(folder: WorkingFolder) -> tuple[list[WorkingFolder], list[Path
     """
     found: dict[Path, WorkingFolder] = {}
     unreadable: list[Path] = []
+    seen: set[Path] = set()
     for base in {Path(get_dlt_pipelines_dir()), *_remembered(), *_bases(folder), *_bases_configured()}:
-        _look_through(base, found, unreadable)
+        _look_through(base, found, unreadable, seen)
     found.pop(folder.place.resolve(), None)
     return [found[place] for place in sorted(found)], unreadable
+
+
+def other_programs() -> list[Path]:
+    """Working files of programs that load with the source alone, in dlt's folder."""
+    root = Path(get_dlt_pipelines_dir())
+    return [
+        path
+        for path in _entries(root)
+        if path.name != PIPELINE_NAME and (path / "schemas" / f"{SOURCE_NAME}.schema.json").is_file()
+    ]
 
 
 def _bases(folder: WorkingFolder) -> Iterator[Path]:
@@ -161,18 +173,24 @@ def _bases_configured() -> list[Path]:
     return [base] if base is not None else []
 
 
-def _look_through(place: Path, found: dict[Path, WorkingFolder], unreadable: list[Path]) -> None:
+def _look_through(
+    place: Path, found: dict[Path, WorkingFolder], unreadable: list[Path], seen: set[Path]
+) -> None:
     """Find the working folders from a folder on: itself, and what this program makes below."""
     try:
+        resolved = place.resolve()
+        if resolved in seen:
+            return
+        seen.add(resolved)
         entries = _entries(place)
         if any(_is_of_a_load(path) for path in entries):
-            found.setdefault(place.resolve(), WorkingFolder(place))
+            found[resolved] = WorkingFolder(place)
         below = [path for path in entries if _is_made_here(path) and path.is_dir()]
     except OSError:
         unreadable.append(place)
         return
     for each in below:
-        _look_through(each, found, unreadable)
+        _look_through(each, found, unreadable, seen)
 
 
 def _is_made_here(place: Path) -> bool:

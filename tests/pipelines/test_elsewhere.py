@@ -19,7 +19,9 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import cli
+from pipelines.erase import Erase, Erased, Findings
 from pipelines.load import Load, LoadOptions, LoadResult
+from pipelines.person import Person, Traces
 from pipelines.warehouse import open_pipeline
 from pipelines.working_folders import LOCK, OWNER, WorkingFolder
 from sources.cronofy.settings import PollingSettings
@@ -323,6 +325,9 @@ def test_an_erasure_says_what_it_did_not_reach(loads: Loads, monkeypatch: pytest
     (left.place / LOCK).unlink()
     erase("another program made it: delete ")
     (left.place / LOCK).touch()
+    own = shutil.copytree(left.working_dir, loads.root / "a_program_of_ours")
+    assert f"another program made it: delete {own}" in loads.erase(test, 1)["problems"][-1]
+    shutil.rmtree(own)
     erase(f"they are for {prod}, dataset cronofy; run ")
     named_otherwise = shutil.copytree(left.place, loads.place.directory / "copy")
     assert len(left.pending()) == 2
@@ -343,3 +348,12 @@ def unlisted(folder: Path) -> Callable[[Path], Iterator[Path]]:
         return iter(listed(path))
 
     return iterdir
+
+
+def test_ducklake_keeps_what_was_deleted(loads: Loads) -> None:
+    findings = Findings(Person(*[frozenset[str]()] * 4), Traces(), {}, {})
+    result = Erased(PERSON, None)
+    Erase(open_pipeline("ducklake"), PERSON)._clear_up(findings, result)
+    (problem,) = result.problems
+    assert "ducklake_expire_snapshots" in problem
+    assert not result.is_complete
