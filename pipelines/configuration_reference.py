@@ -62,7 +62,7 @@ OTHER_KEYS = {
         "duckdb",
     ),
     "pipelines_dir": (
-        "folder of dlt's working files; else each warehouse and dataset has its own below dlt's data folder",
+        "folder of dlt's working files, with one in it for each further target; else below dlt's data folder",
         "",
     ),
     "load.delete_completed_jobs": ("whether the rows of loaded packages are deleted from the disk", "true"),

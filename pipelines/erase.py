@@ -20,6 +20,7 @@ from sources.cronofy.errors import ConfigurationError
 
 from .configuration import configured_store, read_settings
 from .duckdb_rewrite import CannotCopyError, rewrite_without
+from .erase_elsewhere import erase_elsewhere
 from .pending import settle_pending
 from .person import (
     ACCOUNT_ID,
@@ -35,12 +36,15 @@ from .person import (
 from .relations import Place, Relation, Relations
 from .shards.erasing import erase_from_handoff
 from .shards.handoff import possible_handoff
-from .warehouse import duckdb_file, loaded_dataset, location, writer
-from .working_files import Cleaned, Finder, WorkingFiles
+from .warehouse import duckdb_file, loaded_dataset, location, pipeline_target, writer
+from .working_files import Cleaned, Finder, Searched, WorkingFiles
+from .working_folders import WorkingFolder
 
 logger = logging.getLogger("dlt_cronofy")
 
 POSTGRES = "postgres"
+DUCKLAKE = "ducklake"
+BEYOND = "working files of other users, on other machines and in another DLT_DATA_DIR are beyond this command"
 NOT_REMOVABLE = re.compile(r"([1-9]\d*) dead row versions cannot be removed yet")
 
 
@@ -155,11 +159,22 @@ class Erase:
         _count(result, findings)
         files = WorkingFiles(Path(self.pipeline.working_dir))
         _report(result, files.clean(findings.person, findings.telling()))
+        self._clean_elsewhere(findings, result)
         _clean_handoff(findings.person, result)
         self._remove_rows(findings, result)
         self._search(findings, files, result)
+        result.notes.append(BEYOND)
         result.in_token_store = _still_stored(findings)
         return result
+
+    def _clean_elsewhere(self, findings: Findings, result: Erased) -> None:
+        """The files of loads that had another working folder."""
+        own = WorkingFolder(Path(self.pipeline.pipelines_dir))
+        target = pipeline_target(self.pipeline)
+        elsewhere = erase_elsewhere(own, target, findings.person, findings.telling())
+        _report(result, elsewhere.cleaned)
+        result.problems += elsewhere.problems
+        _add_search(result, elsewhere.searched)
 
     def _look_up(self, relations: Relations) -> Findings:
         if not any(relation.place is Place.DATASET for relation in relations.all):
@@ -223,7 +238,15 @@ class Erase:
     def _clear_up(self, findings: Findings, result: Erased) -> None:
         """Overwrite what deleting leaves behind, as far as the warehouse lets us."""
         name = location(self.pipeline)
-        if not self.pipeline.destination.destination_type.endswith(f".{POSTGRES}"):
+        kind = self.pipeline.destination.destination_type
+        if kind.endswith(f".{DUCKLAKE}"):
+            result.problems.append(
+                f"{name} keeps deleted rows in old snapshots: rewrite the data files"
+                " (ducklake_rewrite_data_files, delete_threshold 0), expire the snapshots"
+                " (ducklake_expire_snapshots) and delete the old files (ducklake_cleanup_old_files)"
+            )
+            return
+        if not kind.endswith(f".{POSTGRES}"):
             result.notes.append(
                 f"{name} keeps deleted rows for time travel, fail-safe and backups until their retention"
                 " period has passed; the database is not a file here, so nothing was written anew"
@@ -248,9 +271,7 @@ class Erase:
                 if found:
                     result.found.append(f"{relation.label} ({found} row{'' if found == 1 else 's'})")
         searched = files.search(findings.traces, _database_files(self.pipeline))
-        result.searched_bytes, result.searched_files = searched.bytes, searched.files
-        result.found += [_shown(path) for path in searched.found]
-        result.problems += [f"{_shown(path)} could not be searched" for path in searched.unreadable]
+        _add_search(result, searched)
 
 
 def subject(account: str | None, token: str | None) -> str:
@@ -322,9 +343,16 @@ def _count(result: Erased, findings: Findings) -> None:
 
 
 def _report(result: Erased, cleaned: Cleaned) -> None:
-    result.packages_deleted = cleaned.packages
+    result.packages_deleted += cleaned.packages
     result.files_deleted += [_shown(path) for path in cleaned.deleted]
     result.files_rewritten += [_shown(path) for path in cleaned.rewritten]
+
+
+def _add_search(result: Erased, searched: Searched) -> None:
+    result.searched_bytes += searched.bytes
+    result.searched_files += searched.files
+    result.found += [_shown(path) for path in searched.found]
+    result.problems += [f"{_shown(path)} could not be searched" for path in searched.unreadable]
 
 
 def _clean_handoff(person: Person, result: Erased) -> None:

@@ -149,7 +149,7 @@ def _what_is_kept(chain: Sequence[BaseException]) -> str:
     """What becomes of the polls of a load that failed."""
     from dlt.pipeline.exceptions import PipelineStepFailed
 
-    from .pending import EXTRACTED, NORMALIZED
+    from .working_folders import EXTRACTED, NORMALIZED
 
     working_dir = _working_dir(chain)
     if working_dir is not None:

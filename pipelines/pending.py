@@ -6,7 +6,7 @@ import logging
 import re
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,14 +23,13 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from sources.cronofy.errors import ConfigurationError
 
 from .duckdb_file import tidy
+from .elsewhere import pending_elsewhere
 from .refusals import is_repairable
 from .warehouse import duckdb_file, writer
+from .working_folders import EXTRACTED, LOADED, NORMALIZED, QUARANTINE
 
 logger = logging.getLogger("dlt_cronofy")
 
-# below dlt's working directory of a pipeline
-EXTRACTED, NORMALIZED, QUARANTINE = "normalize/extracted", "load/normalized", "quarantine"
-LOADED = "load/loaded"
 # loaded packages whose records stay for whoever wants to look: without rows, but with a schema of 60 KB each
 KEPT_RECORDS = 20
 # dlt writes a file under such a name and then renames it
@@ -59,6 +58,11 @@ class Settled:
     finished: list[str] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
 
+    def add(self, other: "Settled") -> None:
+        """What became of packages of another folder."""
+        self.finished += other.finished
+        self.quarantined += other.quarantined
+
 
 def settle_pending(
     pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -68,7 +72,9 @@ def settle_pending(
     dlt loads pending packages before anything else and extracts nothing until they are gone. A package
     that fails for a passing reason stays, and the load fails; so does one that the warehouse takes once a
     right is granted or a constraint dropped. One that can never be loaded is copied to the folder
-    `quarantine` of the working directory and taken out of the way, loudly.
+    `quarantine` of the working directory and taken out of the way, loudly. What waits in other working
+    folders for the same warehouse is loaded too, unless newer polls were loaded meanwhile: what it says would
+    be taken for the present.
 
     Args:
         pipeline: Whose packages they are.
@@ -82,7 +88,14 @@ def settle_pending(
     file = duckdb_file(pipeline)
     if file is not None:
         tidy(file)
-    return _settle_packages(pipeline, alone)
+    settled = _settle_packages(pipeline, alone)
+    with closing(pending_elsewhere(pipeline)) as found:
+        for other, is_late in found:
+            if is_late:
+                _set_aside(other, settled, "newer polls were loaded meanwhile")
+            else:
+                settled.add(_settle_packages(other, alone))
+    return settled
 
 
 def _refuse_to_lose() -> None:

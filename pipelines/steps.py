@@ -30,6 +30,7 @@ from sources.cronofy.tokens import Token
 from .collection import rare_collection
 from .tally import Tally
 from .warehouse import writer
+from .writers import take_folder
 
 if TYPE_CHECKING:
     from sources.cronofy.calls.feed import Feed
@@ -181,6 +182,7 @@ class Loading:
             PipelineStepFailed, DestinationException: dlt could not normalize or load; what was polled stays
                 pending and is loaded first next time.
         """
+        take_folder(self.pipeline)
         while polled.has_more():
             known = self._extract_package(polled, Known())
             try:

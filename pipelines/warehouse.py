@@ -1,12 +1,12 @@
 """The warehouse: the dlt pipeline that loads it, and the SQL that reads it."""
 
-import hashlib
 import logging
 import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +17,6 @@ import dlt
 import sqlglot
 from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import UnknownDestinationModule
-from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.common.runtime import anon_tracker
 from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.destinations.sql_client import SqlClientBase
@@ -31,9 +30,10 @@ from sources.cronofy.tables import TABLES
 from .console import program
 from .duckdb_destination import catalog_duckdb
 from .duckdb_file import checkpoint, is_checkpoint_due, is_written, writing
+from .target import PIPELINE_NAME, Target, bind_files, digest, target_of
 from .views import PUBLIC_VIEWS, are_current, create_views
+from .working_folders import WorkingFolder, configured_base, default_folder, folder_for
 
-PIPELINE_NAME = "cronofy"
 DEFAULT_DESTINATION = "duckdb"
 DEFAULT_DATASET = "cronofy"
 
@@ -76,6 +76,19 @@ Row = dict[str, Any]
 _duckdb_files: "WeakKeyDictionary[dlt.Pipeline, Path]" = WeakKeyDictionary()
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What a pipeline was opened with, and the target that this came to."""
+
+    destination: str
+    dataset: str
+    credentials: str | None
+    target: Target
+
+
+_openings: "WeakKeyDictionary[dlt.Pipeline, Opening]" = WeakKeyDictionary()
+
+
 def open_pipeline(
     destination: str | None = None,
     dataset: str | None = None,
@@ -88,30 +101,52 @@ def open_pipeline(
         destination: dlt's name of it; from dlt's configuration, else duckdb.
         dataset: the schema to load into.
         credentials: overrides the configured ones, as for the demo's own file.
-        pipelines_dir: dlt's working files; dlt's default where None.
+        pipelines_dir: dlt's working files; the target's own folder where None. Where packages of another
+            target wait there, a folder within it.
 
     Raises:
         ConfigurationError: dlt knows no such destination, or the views cannot be written for it.
     """
-    _configure_dlt()
-    name = destination or configured_destination()
-    dataset = dataset or DEFAULT_DATASET
-    place = pipelines_dir or working_place(name, dataset)
+    name, dataset = destination or configured_destination(), dataset or DEFAULT_DATASET
+    target = _target(name, dataset, credentials)
+    folder = folder_for(target, pipelines_dir) if pipelines_dir else _folder(target)
+    return _open(Opening(name, dataset, credentials, target), folder)
+
+
+def reopened(pipeline: dlt.Pipeline, folder: WorkingFolder) -> dlt.Pipeline:
+    """The same target as that pipeline's, over other working files; dlt takes it for the active one."""
+    return _open(_openings[pipeline], folder)
+
+
+def _open(opening: Opening, folder: WorkingFolder) -> dlt.Pipeline:
+    place = folder.place
+    target = _destination(opening.destination, opening.credentials)
+    if "staging_dataset_name_layout" in target.spec.get_resolvable_fields() and not _loads_duckdb(target):
+        # Two writers that share a staging dataset empty it under each other, and rows get lost without an
+        # error. Each working directory has one of its own.
+        own = digest(socket.gethostname(), str(place.absolute()), size=4)
+        target.config_params["staging_dataset_name_layout"] = f"%s_staging_{own}"
     pipeline: dlt.Pipeline = dlt.pipeline(
-        PIPELINE_NAME,
-        destination=_destination(name, credentials, place),
-        dataset_name=dataset,
-        pipelines_dir=str(place),
+        PIPELINE_NAME, destination=target, dataset_name=opening.dataset, pipelines_dir=str(place)
     )
+    _openings[pipeline] = opening
     return pipeline
 
 
-def _destination(name: str, credentials: str | None, place: Path) -> Destination[Any, Any]:
+def pipeline_target(pipeline: dlt.Pipeline) -> Target | None:
+    """What the pipeline loads into; None where something else than `open_pipeline` made it."""
+    opening = _openings.get(pipeline)
+    return opening.target if opening is not None else None
+
+
+def _target(name: str, dataset: str, credentials: str | None = None) -> Target:
+    _configure_dlt()
+    return target_of(_destination(name, credentials), dataset)
+
+
+def _destination(name: str, credentials: str | None) -> Destination[Any, Any]:
     try:
-        # Two writers that share a staging dataset empty it under each other, and rows get lost without an
-        # error. Each working directory has one of its own.
-        layout = f"%s_staging_{_digest(socket.gethostname(), str(place.absolute()))}"
-        target = Destination.from_reference(name, credentials=credentials, staging_dataset_name_layout=layout)
+        target = Destination.from_reference(name, credentials=credentials)
     except UnknownDestinationModule:
         raise ConfigurationError(f"--destination {name}: dlt knows no such destination") from None
     assert target is not None
@@ -119,9 +154,10 @@ def _destination(name: str, credentials: str | None, place: Path) -> Destination
     if kind not in DESTINATIONS:
         raise ConfigurationError(f"--destination {name}: choose one of {', '.join(DESTINATIONS)}")
     if type(target) is dlt.destinations.duckdb:
-        return _duckdb(target.destination_name, credentials)
-    if target.capabilities().supports_ddl_transactions:
+        target = _duckdb(target.destination_name, credentials)
+    elif target.capabilities().supports_ddl_transactions:
         target.caps_params |= MERGES_AT_ONCE
+    bind_files(target)
     return target
 
 
@@ -130,12 +166,25 @@ def _duckdb(name: str, credentials: str | None) -> Destination[Any, Any]:
     if name != DEFAULT_DESTINATION:
         # dlt names the file after a destination that is named, else after the pipeline
         options["destination_name"] = name
-    elif credentials is None and not any(dlt.secrets.get(key) for key in DUCKDB_CREDENTIALS):
+    elif credentials is None and not _has_credentials():
         # dlt would remember the folder of the first run for all later ones
         credentials = str(Path.cwd() / f"{PIPELINE_NAME}.duckdb")
     if credentials is not None:
         options["credentials"] = credentials
     return catalog_duckdb(**options)
+
+
+def _has_credentials() -> bool:
+    """Whether a DuckDB file is configured: as one value or as a field, for this pipeline or for all."""
+    for key in DUCKDB_CREDENTIALS:
+        for name in (key, f"{key}.database"):
+            if _is_configured(name) or _is_configured(f"{PIPELINE_NAME}.{name}"):
+                return True
+    return False
+
+
+def _is_configured(key: str) -> bool:
+    return bool(dlt.secrets.get(key))
 
 
 def working_place(destination: str | None = None, dataset: str | None = None, application: str = "") -> Path:
@@ -144,17 +193,15 @@ def working_place(destination: str | None = None, dataset: str | None = None, ap
     Pending packages belong to the target they were polled for, so targets do not share a folder; nor do
     applications that load at the same time.
     """
-    destination, dataset = destination or configured_destination(), dataset or DEFAULT_DATASET
-    configured: str | None = dlt.config.get("pipelines_dir")
-    if configured:
-        return Path(configured)
-    folder = str(Path.cwd()) if destination == DEFAULT_DESTINATION else ""
-    parts = (destination, dataset, folder, *((application,) if application else ()))
-    return Path(get_dlt_pipelines_dir()) / f"{PIPELINE_NAME}-{_digest(*parts)}"
+    target = _target(destination or configured_destination(), dataset or DEFAULT_DATASET)
+    return _folder(target, application).place
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=4).hexdigest()
+def _folder(target: Target, application: str = "") -> WorkingFolder:
+    base = configured_base()
+    if base is None:
+        return default_folder(target, digest(application) if application else "")
+    return WorkingFolder(base) if application else folder_for(target, base)
 
 
 def configured_destination() -> str:
@@ -311,7 +358,11 @@ def writer(pipeline: dlt.Pipeline) -> Iterator[None]:
 
 
 def _is_duckdb(pipeline: dlt.Pipeline) -> bool:
-    return isinstance(pipeline.destination, dlt.destinations.duckdb)
+    return _loads_duckdb(pipeline.destination)
+
+
+def _loads_duckdb(destination: Destination[Any, Any] | None) -> bool:
+    return isinstance(destination, dlt.destinations.duckdb)
 
 
 def duckdb_file(pipeline: dlt.Pipeline) -> Path | None:

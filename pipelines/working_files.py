@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from sources.cronofy.calls.notes import PATTERN as REFRESH_NOTES
 
-from .pending import QUARANTINE
 from .person import Person, Traces
 from .relations import TEXTS_PER_PATTERN
+from .working_folders import QUARANTINE
 
 CHUNK_BYTES = 1 << 24
 GZIP_MAGIC = b"\x1f\x8b"
@@ -36,6 +36,12 @@ class Cleaned:
     deleted: list[Path] = field(default_factory=list)
     rewritten: list[Path] = field(default_factory=list)
 
+    def add(self, other: "Cleaned") -> None:
+        """What became of the files of another folder."""
+        self.packages += other.packages
+        self.deleted += other.deleted
+        self.rewritten += other.rewritten
+
 
 @dataclass
 class Searched:
@@ -45,6 +51,13 @@ class Searched:
     files: int = 0
     found: list[Path] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
+
+    def add(self, other: "Searched") -> None:
+        """What a search of other files came to."""
+        self.bytes += other.bytes
+        self.files += other.files
+        self.found += other.found
+        self.unreadable += other.unreadable
 
 
 class UnreadableError(Exception):

@@ -5,6 +5,7 @@ empty it under each other. Here
 
 - each working directory on each machine has a staging dataset of its own (`warehouse.py`),
 - one load at a time uses a working directory, and one at a time a DuckDB file: a second one is refused,
+- a working directory with packages of another target is refused too,
 - on PostgreSQL writers take turns, package by package: a lock of the dataset's is held while tables and views
   are made and rows merged. It is an advisory lock of a session, so it goes when its holder dies.
 """
@@ -23,7 +24,8 @@ import fasteners
 from dlt.destinations.exceptions import DatabaseException, DatabaseTransientException
 from dlt.destinations.sql_client import SqlClientBase
 
-from .warehouse import PIPELINE_NAME, duckdb_file, query_rows, sql_client
+from .warehouse import duckdb_file, pipeline_target, query_rows, sql_client
+from .working_folders import LOCK, WorkingFolder
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -54,7 +56,7 @@ def sole_writer(pipeline: dlt.Pipeline, wait_seconds: float = 0.0) -> Iterator[N
     """
     directory = Path(pipeline.pipelines_dir)
     directory.mkdir(parents=True, exist_ok=True)
-    locks = [(directory / f".{PIPELINE_NAME}.lock", directory)]
+    locks = [(directory / LOCK, directory)]
     file = duckdb_file(pipeline)
     if file is not None and file.parent.is_dir():
         # the same file by whatever way one comes to it
@@ -62,12 +64,54 @@ def sole_writer(pipeline: dlt.Pipeline, wait_seconds: float = 0.0) -> Iterator[N
         locks.append((target.with_name(f".{target.name}.lock"), file))
     with ExitStack() as held:
         for path, place in locks:
-            lock = fasteners.InterProcessLock(path)
-            if not lock.acquire(blocking=wait_seconds > 0, timeout=wait_seconds or None):
-                lock.lockfile.close()  # left open by a lock that was not got
-                raise WarehouseBusy(f"another load is running over {place}; this one does nothing")
-            held.callback(lock.release)
+            held.enter_context(_locked(path, place, wait_seconds))
+        _refuse_others(pipeline)
         yield
+
+
+@contextmanager
+def sole_user(folder: WorkingFolder) -> Iterator[None]:
+    """Keep loads away from a working folder.
+
+    Raises:
+        WarehouseBusy: one is there.
+        OSError: the folder cannot be written.
+    """
+    with _locked(folder.place / LOCK, folder.place):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, place: Path, wait_seconds: float = 0.0) -> Iterator[None]:
+    lock = fasteners.InterProcessLock(path)
+    if not lock.acquire(blocking=wait_seconds > 0, timeout=wait_seconds or None):
+        lock.lockfile.close()  # left open by a lock that was not got
+        raise WarehouseBusy(f"another load is running over {place}; this one does nothing")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_others(pipeline: dlt.Pipeline) -> None:
+    """Make sure that packages in the working folder are of the pipeline's target.
+
+    Raises:
+        WarehouseBusy: they are not. It was given to another one after the pipeline was opened, or moved here.
+    """
+    folder, target = WorkingFolder(Path(pipeline.pipelines_dir)), pipeline_target(pipeline)
+    if target is not None and not folder.is_of(target) and not folder.is_free():
+        raise WarehouseBusy(
+            f"{folder.place} is of loads into {folder.owner() or 'another warehouse'}; this one does nothing."
+            " Run it again, or set pipelines_dir in .dlt/config.toml"
+        )
+
+
+def take_folder(pipeline: dlt.Pipeline) -> None:
+    """Give the working folder to the pipeline's target, before its first package is there."""
+    folder, target = WorkingFolder(Path(pipeline.pipelines_dir)), pipeline_target(pipeline)
+    if target is not None and folder.owner() != target:
+        folder.give_to(target)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from dlt.common.storages.live_schema_storage import LiveSchemaStorage
 from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from pipelines.pending import EXTRACTED
+from pipelines.working_folders import EXTRACTED
 from tests.campaign.ledger import CONTENT_TABLES, Ledger
 from tests.campaign.rounds import credentials
 from tests.campaign.stage import Attempt, Stage
