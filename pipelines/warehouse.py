@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -44,6 +44,9 @@ MERGES_AT_ONCE = {"supports_transactions": True}
 # dlt's own words for a job that is tried again, traceback included, and for a package that is not
 FAILED_JOB = re.compile(r"Traceback \(most recent|was not fully loaded|ransient exception in job")
 
+# what every DuckDB file has behind a checksum
+DUCKDB_MAGIC, DUCKDB_MAGIC_AT = b"DUCK", 8
+
 Row = dict[str, Any]
 
 _duckdb_files: "WeakKeyDictionary[dlt.Pipeline, Path]" = WeakKeyDictionary()
@@ -64,7 +67,7 @@ def open_pipeline(
         pipelines_dir: dlt's working files; dlt's default where None.
 
     Raises:
-        ConfigurationError: dlt knows no such destination.
+        ConfigurationError: dlt knows no such destination, or its DuckDB file can be none.
     """
     _configure_dlt()
     name = destination or configured_destination()
@@ -76,6 +79,9 @@ def open_pipeline(
         dataset_name=dataset,
         pipelines_dir=str(place),
     )
+    file = duckdb_file(pipeline)
+    if file is not None:
+        check_duckdb_file(file, f"destination.{name}.credentials")
     return pipeline
 
 
@@ -108,6 +114,28 @@ def _duckdb(name: str, credentials: str | None) -> Destination[Any, Any]:
     if credentials is not None:
         options["credentials"] = credentials
     return catalog_duckdb(**options)
+
+
+def check_duckdb_file(file: Path, setting: str) -> None:
+    """Refuse what can never be a DuckDB file; DuckDB says so late, and dlt then names the internet.
+
+    Raises:
+        ConfigurationError: its folder is missing, it is a folder itself, or a file of another kind.
+    """
+    if str(file).startswith((":", "md:")):
+        return  # in memory, or MotherDuck
+    if file.is_dir():
+        raise ConfigurationError(f"{setting}: {file} is a folder, not a DuckDB file")
+    if not file.parent.is_dir():
+        raise ConfigurationError(
+            f"{setting}: there is no folder {file.parent}; make it, or name another file"
+        )
+    # one that cannot be read is explained when it is opened
+    with suppress(OSError), file.open("rb") as content:
+        magic = content.read(DUCKDB_MAGIC_AT + len(DUCKDB_MAGIC))[DUCKDB_MAGIC_AT:]
+        # one that was just made is empty, or zeros
+        if magic.strip(b"\0") and magic != DUCKDB_MAGIC:
+            raise ConfigurationError(f"{setting}: {file} is not a DuckDB file; name another one")
 
 
 def working_place(destination: str | None = None, dataset: str | None = None, application: str = "") -> Path:
