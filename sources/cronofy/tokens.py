@@ -74,7 +74,7 @@ class UnusableRow:
 
     def __str__(self) -> str:
         key = self.key if self.key is None or len(self.key) <= SHOWN_KEY else self.key[:SHOWN_KEY] + "…"
-        return f"{self.place}{'' if key is None else f', key {key!r}'}: {self.reason}"
+        return f"{self.place}: {self.reason}{'' if key is None else f' (key {key!r})'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ def check_usable(tokens: StoredTokens) -> None:
     wrong, rows = len(tokens.unusable), len(tokens) + len(tokens.unusable)
     if 2 * wrong > rows:
         raise ConfigurationError(
-            f"{tokens.unusable[0]} ({wrong} of {rows} rows cannot be used, more than half)"
+            f"{tokens.unusable[0]}; {wrong} of {rows} rows cannot be used, more than half"
         )
 
 
@@ -273,7 +273,7 @@ def _collect(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> StoredTo
         elif (first := tokens.setdefault(found.key, found)) is found:
             numbers[found.key] = number
         elif first != replace(found, expires_at=first.expires_at):
-            reason = f"was used before, at {unit} {numbers[found.key]}; keys must be unique"
+            reason = f"its key was used before, at {unit} {numbers[found.key]}; keys must be unique"
             unusable.append(UnusableRow(place, reason, found.key))
     if not (tokens or unusable or not_connected):
         raise ConfigurationError(f"{store}: holds no tokens")

@@ -152,7 +152,7 @@ def test_the_order_of_the_store_is_kept() -> None:
         ),
         (
             [{"access_token": each, "key": "k"} for each in "abc"],
-            "entry 2, key 'k': was used before, at entry 1; keys must be unique (2 of 3 rows cannot be used",
+            "entry 2: its key was used before, at entry 1; keys must be unique (key 'k'); 2 of 3 rows",
         ),
     ],
 )  # fmt: skip
@@ -203,7 +203,7 @@ BAD_ROWS: dict[str, tuple[Any, str, str | None]] = {
     "key": ({"key": b"e", "access_token": SECRET}, "key is neither text nor a whole number nor a UUID", None),
     "key twice": (
         {"key": "a", "access_token": SECRET},
-        "was used before, at entry 1; keys must be unique",
+        "its key was used before, at entry 1; keys must be unique",
         "a",
     ),
     "a token for a key": (
@@ -256,7 +256,7 @@ def test_a_store_of_which_most_rows_are_wrong_is_refused(good: int, bad: int) ->
     with pytest.raises(ConfigurationError) as error:
         read_tokens(rows(bad))
     message = f"tokens, entry {10 + good}: access_token holds characters that no token has"
-    assert str(error.value) == f"{message} ({bad} of {good + bad} rows cannot be used, more than half)"
+    assert str(error.value) == f"{message}; {bad} of {good + bad} rows cannot be used, more than half"
     shown = traceback.TracebackException.from_exception(error.value, capture_locals=True).format()
     assert SECRET not in "".join(shown)
 
@@ -266,10 +266,8 @@ def test_tokens_to_be_refreshed_first_need_client_credentials() -> None:
     found = without_refreshing(read_tokens(rows), "tokens")
     assert [each.key for each in found] == ["a"]
     [row] = found.unusable
-    assert str(row).startswith(
-        "tokens, entry 2, key 'b': access_token is missing; client_id and client_secret"
-    )
-    with pytest.raises(ConfigurationError, match=r"entry 1, key 'b': .* \(1 of 1 rows"):
+    assert str(row).startswith("tokens, entry 2: access_token is missing; client_id and client_secret")
+    with pytest.raises(ConfigurationError, match=r"entry 1: .* \(key 'b'\); 1 of 1 rows"):
         without_refreshing(read_tokens(rows[1:]), "tokens")
 
 

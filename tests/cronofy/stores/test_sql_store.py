@@ -429,7 +429,7 @@ def test_sqlalchemy_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SELECT 1 AS access_token", "tokens_query, row 1: access_token is not text"),
         (
             "SELECT 'k' AS key, access_token FROM users",
-            "tokens_query, row 2, key 'k': was used before, at row 1",
+            "tokens_query, row 2: its key was used before, at row 1",
         ),
         (
             f"SELECT access_token, '{SECRET}' AS expires_at FROM users",
@@ -457,7 +457,7 @@ def test_text_that_is_none_costs_its_row_only(sqlite: Database) -> None:
     store = SqlStore(QUERY, sqlite.url)
     found = store.read()
     assert [each.key for each in found] == ["2", "3"]
-    assert list(map(str, found.unusable)) == ["tokens_query, row 1, key '1': access_token is not text"]
+    assert list(map(str, found.unusable)) == ["tokens_query, row 1: access_token is not text (key '1')"]
     assert store.current(found[0]) == found[0]
 
 
@@ -483,7 +483,7 @@ def test_a_bad_row_costs_that_row_only(database: Database) -> None:
     assert reasons == [
         ("tokens_query, row 3", "3", "access_token"),
         ("tokens_query, row 6", None, "access_token"),
-        ("tokens_query, row 7", "5", "was"),
+        ("tokens_query, row 7", "5", "its"),
         ("tokens_query, row 8", None, "key"),
     ]
     one, four, five, _ = found

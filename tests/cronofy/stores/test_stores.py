@@ -129,9 +129,9 @@ def test_what_a_store_of_ones_own_returns_is_checked() -> None:
     found = stored_tokens(Others([*good, *bad, Token("z", Secret(""))]), SETTINGS)
     assert [each.key for each in found] == ["b", "c", "d", "e"]
     assert [str(row) for row in found.unusable] == [
-        "mine, entry 5, key 'a': access_token holds characters that no token has",
-        "mine, entry 6, key 'b': was used before, at entry 1; keys must be unique",
-        "mine, entry 7, key '7': unknown data_center; use one of us, au, ca, de, sg, uk",
+        "mine, entry 5: access_token holds characters that no token has (key 'a')",
+        "mine, entry 6: its key was used before, at entry 1; keys must be unique (key 'b')",
+        "mine, entry 7: unknown data_center; use one of us, au, ca, de, sg, uk (key '7')",
     ]
     assert found.not_connected == ("z",)
     # a store around another one hands its rows on
