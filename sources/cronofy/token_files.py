@@ -6,9 +6,8 @@ A row that cannot be read is a `BrokenRow` in its place; one without any content
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -54,8 +53,7 @@ def _text(path: Path) -> str:
         raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-@dataclass(frozen=True, slots=True)
-class CsvRecord:
+class CsvRecord(NamedTuple):
     """One record of a CSV text.
 
     Attributes:
@@ -95,17 +93,21 @@ def csv_records(text: str) -> Iterator[CsvRecord]:
     reader = _reader(lines)
     single: list[int] = []
     while (start := lines.at) < len(lines.all):
+        is_broken = is_torn = False
         try:
-            cells: Sequence[str] | None = next(reader)
+            cells: Sequence[str] = next(reader)
         except csv.Error:  # a cell without an end
-            cells = None
-        is_broken = False
-        if cells is None or _is_torn(lines.all[start : lines.at], cells, single, lines.at == len(lines.all)):
+            is_torn = True
+        else:
+            if lines.at > start + 1 or lines.at == len(lines.all):
+                is_torn = _is_torn(lines.all[start : lines.at], cells, single)
+        if is_torn:
             lines.at, reader = start + 1, _reader(lines)
             cells, is_broken = _first_line(lines.all[start], single)
         if start == 0:
             single = [index for index, name in enumerate(cells) if name.strip() in READ_COLUMNS]
-        yield CsvRecord(start + 1, "".join(lines.all[start : lines.at]), cells, is_broken)
+        raw = lines.all[start] if lines.at == start + 1 else "".join(lines.all[start : lines.at])
+        yield CsvRecord(start + 1, raw, cells, is_broken)
 
 
 def _reader(lines: Iterator[str] | Sequence[str], *, strict: bool = False) -> Iterator[list[str]]:
@@ -113,10 +115,10 @@ def _reader(lines: Iterator[str] | Sequence[str], *, strict: bool = False) -> It
     return csv.reader(lines, skipinitialspace=True, strict=strict)
 
 
-def _is_torn(lines: Sequence[str], cells: Sequence[str], single: Sequence[int], is_last: bool) -> bool:  # noqa: FBT001
-    """Whether the first of the lines opens a cell that is none."""
+def _is_torn(lines: Sequence[str], cells: Sequence[str], single: Sequence[int]) -> bool:
+    """Whether the first of the lines, which are several or the last one, opens a cell that is none."""
     if len(lines) == 1:
-        return is_last and _is_open(lines)
+        return _is_open(lines)
     if any(index < len(cells) and ("\n" in cells[index] or "\r" in cells[index]) for index in single):
         return True
     try:
@@ -149,12 +151,12 @@ def _csv_rows(path: Path) -> NumberedRows:
     for record in records:
         if record.is_broken:
             yield record.line, NOT_CLOSED
-        elif any(cell.strip() for cell in record.cells):
+        elif "".join(record.cells).strip():
             yield record.line, _csv_row(names, record.cells, needed)
 
 
 def _csv_row(names: Sequence[str], cells: Sequence[str], needed: int) -> dict[str, str] | BrokenRow:
-    if len(cells) < needed or any(cell.strip() for cell in cells[len(names) :]):
+    if len(cells) < needed or (len(cells) > len(names) and "".join(cells[len(names) :]).strip()):
         many = f"{len(cells)} cell{'' if len(cells) == 1 else 's'}"
         return BrokenRow(f"has {many}, the first line has {len(names)}")
     return dict(zip(names, cells, strict=False))

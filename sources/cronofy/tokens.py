@@ -343,14 +343,14 @@ def _shown_key(key: str | None) -> str | None:
 
 def _key(value: Any) -> str | None:
     """A key as text: a primary key is a common one, which pandas makes a float where another is missing."""
-    value = plain(value)
-    if is_missing(value):
-        return None
     if isinstance(value, str):
         value = value.strip()
         if not value.isprintable():
             raise _RefusedError("key holds control characters")
         return value or None
+    value = plain(value)
+    if is_missing(value):
+        return None
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not _is_whole(value):
@@ -380,9 +380,9 @@ def _text(row: Mapping[str, Any], name: str) -> str | None:
     value = row.get(name)
     if isinstance(value, Secret):
         value = value.reveal()
-    if is_missing(value):
-        return None
     if not isinstance(value, str):
+        if is_missing(value):
+            return None
         raise _RefusedError(f"{name} is not text")
     return value.strip() or None
 
@@ -399,6 +399,8 @@ def _data_center(row: Mapping[str, Any]) -> str | None:
 
 
 def _expiry(value: Any) -> datetime | None:
+    if value is None:
+        return None
     try:
         return parse_expiry(value)
     except ValueError:
