@@ -72,12 +72,13 @@ def _load(url: str, directory: str, tokens: int | None) -> None:
     from pipelines.warehouse import open_pipeline
     from sources.cronofy.settings import DEFAULT_ENDPOINTS, USERINFO
     from sources.cronofy.stores import open_store
-    from sources.cronofy.tokens import in_data_centers
+    from sources.cronofy.tokens import Token, in_data_centers
 
     from .throughput import settings, token
 
     figures = {"imported": _peak_megabytes()}
     started = time.perf_counter()
+    read: list[Token]
     if tokens is None:
         read = in_data_centers(open_store(tokens_file=f"{directory}/{TOKEN_FILE}").read(), "us")
         options = LoadOptions(timedelta(0), DEFAULT_ENDPOINTS, max_requests=MAX_REQUESTS)

@@ -1,26 +1,30 @@
-"""Checking: does each data center accept one of its tokens, do warehouse and handoff let us in?"""
+"""Checking: are token store and data centers as they should be, do warehouse and handoff let us in?"""
 
 import asyncio
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import dlt
 
-from sources.cronofy.calls.answers import Answer, skipped
+from sources.cronofy.calls.answers import Answer, Outcome, skipped
 from sources.cronofy.calls.client import CronofyClient
 from sources.cronofy.calls.conduct import Conduct
 from sources.cronofy.calls.exchange import Exchange
+from sources.cronofy.calls.polling import REFUSALS
 from sources.cronofy.calls.transport import open_transport
 from sources.cronofy.clock import Clock, SystemClock
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.settings import USERINFO, PollingSettings
-from sources.cronofy.tokens import Token
+from sources.cronofy.stores import TokenStore
+from sources.cronofy.tokens import LISTED_ROWS, StoredTokens, Token
 
 from .shards.handoff import SETTING as HANDOFF_SETTING
 from .shards.handoff import possible_handoff
 from .warehouse import duckdb_file, location, sql_client
+from .wording import count, row_lines
 
 # what to do about an outcome that a person can mend
 ADVICE = {
@@ -33,45 +37,108 @@ ADVICE = {
     "server_error": "try again later",
     "rate_limited": "try again later",
 }
+REFRESHED = "expired; a load refreshes it"
+FETCHED = "a load gets one with the refresh token"
+NOT_REFRESHED = (
+    "expired or revoked; with client_id and client_secret in [sources.cronofy] a load refreshes it"
+)
+NO_ACCESS_TOKEN = "no access token"  # noqa: S105 - a message
+
+CALLS_PER_DATA_CENTER = 3
+SHOWN_ROWS = 20
 
 # the file that is written, read and removed
 TRIAL = "check"
 
-Checked = tuple[str, str, Answer]
+
+@dataclass(frozen=True)
+class Checked:
+    """What a data center says of the tokens it was tried with.
+
+    Attributes:
+        answer: the good one, else the one that tells most.
+        calls: how many were made.
+        advice: what a person can do, or what a load will.
+        is_well: whether nobody has to do anything.
+    """
+
+    data_center: str
+    host: str
+    answer: Answer
+    calls: int
+    advice: str | None
+    is_well: bool
 
 
-def check_calls(settings: PollingSettings, tokens: Sequence[Token]) -> list[Checked]:
-    """One call per data center, with the first token of each: data center, host, answer."""
-    first: dict[str, Token] = {}
+def check_calls(
+    settings: PollingSettings, tokens: Sequence[Token], store: TokenStore | None = None
+) -> list[Checked]:
+    """Try each data center with one of its tokens, and where that is refused with up to two others.
+
+    Nothing is refreshed: an access token that a load would replace is no fault, as long as the store can
+    take the new one.
+    """
+    return asyncio.run(_check(settings, _to_try(settings, tokens, SystemClock().now()), store))
+
+
+def _to_try(settings: PollingSettings, tokens: Sequence[Token], now: datetime) -> dict[str, list[Token]]:
+    """By data center the first tokens, those that cannot be good last."""
+    found: dict[str, tuple[list[Token], list[Token], list[Token]]] = {}
     for token in tokens:
-        first.setdefault(token.data_center or settings.data_center, token)
-    return asyncio.run(_check(settings, first))
+        kinds = found.setdefault(token.data_center or settings.data_center, ([], [], []))
+        expired = token.expires_at is not None and now >= token.expires_at
+        kind = kinds[(1 if expired else 0) if token.has_access_token else 2]
+        if len(kind) < CALLS_PER_DATA_CENTER:
+            kind.append(token)
+    return {
+        data_center: [token for kind in kinds for token in kind][:CALLS_PER_DATA_CENTER]
+        for data_center, kinds in found.items()
+    }
+
+
+def store_lines(tokens: StoredTokens) -> Iterator[str]:
+    """What the token store holds: tokens, users who have not connected, rows that cannot be used."""
+    yield f"{count(len(tokens), 'token')}, each with a key of its own"
+    yield from row_lines(tokens.unusable, len(tokens.unusable), len(tokens.not_connected), SHOWN_ROWS)
+
+
+def rows_as_dict(tokens: StoredTokens) -> dict[str, Any]:
+    """The same for `--json`."""
+    return {
+        "tokens": len(tokens),
+        "not_connected": len(tokens.not_connected),
+        "unusable_rows": len(tokens.unusable),
+        "unusable": [asdict(row) for row in tokens.unusable[:LISTED_ROWS]],
+    }
 
 
 def check_lines(checked: Sequence[Checked]) -> Iterator[str]:
     """What the checks found, a line a data center, with what to do about it."""
-    for data_center, host, answer in checked:
-        said = f"answered {answer.outcome.value}" if answer.http_status else "did not answer"
+    for each in checked:
+        answer, advice = each.answer, f": {each.advice}" if each.advice else ""
         why = f" ({answer.message})" if answer.message else ""
-        advice = ADVICE.get(answer.outcome.value)
-        yield f"{data_center}: {host} {said} in {answer.latency_ms} ms{why}" + (
-            f": {advice}" if advice else ""
-        )
+        if answer.outcome is Outcome.SKIPPED:
+            yield f"{each.data_center}: {each.host} was not called{why}{advice}"
+            continue
+        said = f"answered {answer.outcome.value}" if answer.http_status else "did not answer"
+        yield f"{each.data_center}: {each.host} {said} in {answer.latency_ms} ms{why}{advice}"
 
 
 def checks_as_dict(checked: Sequence[Checked]) -> list[dict[str, Any]]:
     """The same for `--json`, a dictionary a data center."""
     return [
         {
-            "data_center": data_center,
-            "host": host,
-            "outcome": answer.outcome.value,
-            "http_status": answer.http_status,
-            "latency_ms": answer.latency_ms,
-            "message": answer.message,
-            "advice": ADVICE.get(answer.outcome.value),
+            "data_center": each.data_center,
+            "host": each.host,
+            "outcome": each.answer.outcome.value,
+            "http_status": each.answer.http_status,
+            "latency_ms": each.answer.latency_ms,
+            "message": each.answer.message,
+            "calls": each.calls,
+            "advice": each.advice,
+            "is_well": each.is_well,
         }
-        for data_center, host, answer in checked
+        for each in checked
     ]
 
 
@@ -116,23 +183,70 @@ def check_handoff() -> str | None:
     return f"{handoff.root} keeps what is written to it"
 
 
-async def _check(settings: PollingSettings, tokens: dict[str, Token]) -> list[Checked]:
+async def _check(
+    settings: PollingSettings, to_try: dict[str, list[Token]], store: TokenStore | None
+) -> list[Checked]:
     clock = SystemClock()
     # one attempt each: a check says how it is now
     settings = replace(settings, max_attempts=1)
-    conduct = Conduct.of(settings, clock, tokens.values())
+    conduct = Conduct.of(settings, clock, (token for tokens in to_try.values() for token in tokens))
     try:
         async with open_transport() as transport:
             client = CronofyClient(Exchange(transport, settings, conduct, clock), settings, clock)
             return [
-                (data_center, settings.host(data_center), await _answer(client, token, clock))
-                for data_center, token in tokens.items()
+                _judged(data_center, settings, await _answers(client, tokens, clock), store)
+                for data_center, tokens in to_try.items()
             ]
     finally:
         conduct.close()
 
 
-async def _answer(client: CronofyClient, token: Token, clock: Clock) -> Answer:
-    answer = await client.read(USERINFO, token)
-    # without a deadline only a shared budget that fails meanwhile leaves a read without an answer
-    return answer or skipped(clock.now(), "not called: requests_shared_in cannot be used")
+async def _answers(
+    client: CronofyClient, tokens: Sequence[Token], clock: Clock
+) -> list[tuple[Token, Answer]]:
+    """The answers for one token after the other, until one tells of the data center and not of a token."""
+    answers: list[tuple[Token, Answer]] = []
+    for token in tokens:
+        if not token.has_access_token:
+            answers.append((token, skipped(clock.now(), NO_ACCESS_TOKEN)))
+            continue
+        # without a deadline only a shared budget that fails meanwhile leaves a read without an answer
+        answer = await client.read(USERINFO, token) or skipped(
+            clock.now(), "requests_shared_in cannot be used"
+        )
+        answers.append((token, answer))
+        if answer.outcome not in REFUSALS:
+            break
+    return answers
+
+
+def _judged(
+    data_center: str,
+    settings: PollingSettings,
+    answers: Sequence[tuple[Token, Answer]],
+    store: TokenStore | None,
+) -> Checked:
+    """What the answers come to: the last one where it tells of the data center, else what a load would do."""
+    calls = sum(answer.attempts for _, answer in answers)
+
+    def checked(answer: Answer, advice: str | None, *, is_well: bool) -> Checked:
+        return Checked(data_center, settings.host(data_center), answer, calls, advice, is_well)
+
+    last = answers[-1][1]
+    if last.outcome not in REFUSALS and last.message != NO_ACCESS_TOKEN:
+        return checked(last, ADVICE.get(last.outcome.value), is_well=last.outcome is Outcome.OK)
+    mendable = [answer for token, answer in answers if _is_mended_by_refresh(token, answer)]
+    if not mendable:
+        first = answers[0][1]
+        return checked(first, ADVICE.get(first.outcome.value), is_well=False)
+    if settings.client is None:
+        return checked(mendable[0], NOT_REFRESHED, is_well=False)
+    obstacle = store.why_not_saved() if store is not None else None
+    if obstacle is not None:
+        return checked(mendable[0], f"expired, and not refreshed: {obstacle}", is_well=False)
+    return checked(mendable[0], REFRESHED if mendable[0].attempts else FETCHED, is_well=True)
+
+
+def _is_mended_by_refresh(token: Token, answer: Answer) -> bool:
+    rejected = answer.outcome is Outcome.TOKEN_REJECTED or not token.has_access_token
+    return rejected and token.refresh_token is not None

@@ -167,7 +167,7 @@ def load(
     failed than --max-failure-ratio allows, 2 bad configuration or usage.
     """
     from sources.cronofy.settings import check_endpoints
-    from sources.cronofy.tokens import in_data_centers
+    from sources.cronofy.stores import stored_tokens
 
     from .alerts import configured_alerts
     from .configuration import configured_store, read_settings
@@ -186,7 +186,7 @@ def load(
     )
     configuration, settings = read_settings()
     store = configured_store(configuration)
-    tokens = in_data_centers(store.read(), settings.data_center)
+    tokens = stored_tokens(store, settings)
     alerts = configured_alerts()
     pipeline = open_pipeline(destination, dataset)
     pace = min(settings.requests_per_minute, 60 * settings.requests_per_second)
@@ -242,7 +242,7 @@ def plan(
     """
     from sources.cronofy.clock import SystemClock
     from sources.cronofy.settings import check_endpoints
-    from sources.cronofy.tokens import in_data_centers
+    from sources.cronofy.stores import stored_tokens
 
     from .configuration import configured_store, read_settings
     from .load import LoadOptions
@@ -256,7 +256,7 @@ def plan(
         max_requests=max_requests,
     )
     configuration, settings = read_settings()
-    tokens = in_data_centers(configured_store(configuration).read(), settings.data_center)
+    tokens = stored_tokens(configured_store(configuration), settings)
     pipeline = open_pipeline(destination, dataset)
     preview = preview_load(pipeline, settings, tokens, options, SystemClock().now(), limit)
     if as_json:
@@ -527,34 +527,45 @@ def _confirm(question: str, *, yes: bool) -> None:
 @destination_options
 @reports_errors
 def check(as_json: bool, destination: str | None, dataset: str | None) -> None:  # noqa: FBT001
-    """Validate the configuration, the token store and the warehouse, with at most one call per data center.
+    """Validate configuration, token store and warehouse, with at most three calls per data center.
 
-    Loads nothing. Exit status: 0 all is well, 1 a data center did not accept its token or the warehouse lets
-    nobody in, 2 bad configuration.
+    Loads and refreshes nothing. Exit status: 0 all is well, 1 a row of the token store cannot be used, a data
+    center did not accept its tokens or the warehouse lets nobody in, 2 bad configuration.
     """
-    from sources.cronofy.tokens import in_data_centers
+    from sources.cronofy.stores import stored_tokens
 
     from .alerts import configured_alerts
-    from .check import check_calls, check_handoff, check_lines, check_warehouse, checks_as_dict
+    from .check import (
+        check_calls,
+        check_handoff,
+        check_lines,
+        check_warehouse,
+        checks_as_dict,
+        rows_as_dict,
+        store_lines,
+    )
     from .configuration import configured_store, read_settings
     from .warehouse import open_pipeline
 
     configuration, settings = read_settings()
     configured_alerts()
-    tokens = in_data_centers(configured_store(configuration).read(), settings.data_center)
+    store = configured_store(configuration)
+    tokens = stored_tokens(store, settings)
     pipeline = open_pipeline(destination, dataset)
     if not as_json:
-        click.echo(f"{len(tokens)} token{'' if len(tokens) == 1 else 's'}, each with a key of its own")
-    checked = check_calls(settings, tokens)
+        for line in store_lines(tokens):
+            click.echo(line)
+    checked = check_calls(settings, tokens, store)
     if not as_json:
         for line in check_lines(checked):
             click.echo(line)
     warehouse, handoff = check_warehouse(pipeline), check_handoff()
     if as_json:
-        found = {"tokens": len(tokens), "data_centers": checks_as_dict(checked), "warehouse": warehouse}
+        found = rows_as_dict(tokens) | {"data_centers": checks_as_dict(checked), "warehouse": warehouse}
         click.echo(json.dumps(found | ({"handoff": handoff} if handoff else {}), indent=2))
     else:
         click.echo(warehouse)
         if handoff is not None:
             click.echo(handoff)
-    sys.exit(LOADED if all(answer.outcome == "ok" for _, _, answer in checked) else LOAD_FAILED)
+    is_well = not tokens.unusable and all(each.is_well for each in checked)
+    sys.exit(LOADED if is_well else LOAD_FAILED)

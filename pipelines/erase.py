@@ -17,6 +17,7 @@ from dlt.destinations.exceptions import DestinationConnectionError
 from dlt.destinations.sql_client import SqlClientBase
 
 from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.tokens import StoredTokens
 
 from .configuration import configured_store, read_settings
 from .duckdb_rewrite import CannotCopyError, rewrite_without
@@ -374,7 +375,7 @@ def _still_stored(findings: Findings) -> list[str] | None:
     """The person's tokens that the token store holds; None where no store can be read."""
     try:
         configuration, _ = read_settings()
-        stored = {token.key for token in configured_store(configuration).read()}
+        stored = StoredTokens.of(configured_store(configuration).read()).keys
     except ConfigurationError:
         return None
     return sorted(findings.tokens_now() & stored)

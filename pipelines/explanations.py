@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .console import BAD_CONFIGURATION, LOAD_FAILED, program
 
 if TYPE_CHECKING:
+    from dlt.common.exceptions import MissingDependencyException
     from dlt.common.pipeline import SupportsPipeline
 
 NAMED_FILE = re.compile(r'file "([^"]+)"')
@@ -23,6 +24,11 @@ REFUSED = re.compile(r"authentication failed|no password supplied|(role|database
 PASSWORD = re.compile(r"://[^/@\s]*@")
 DUCKDB_LOCKED = re.compile(r'Could not set lock on file "([^"]+)": Conflicting lock is held in .*?(PID \d+)')
 # DuckDB's words, then PostgreSQL's
+# what dlt's drivers come with, where an extra of ours brings it as well
+OURS = {"dlt[postgres]": "the extra postgres of dlt-cronofy, or psycopg2-binary"}
+# dlt's own words before those of the driver, which name the internet whatever it is
+CONNECTION_FAILED = re.compile(r"^Connection with .* The actual reason given is: (?=.)")
+CANNOT_OPEN = re.compile(r'(?:Cannot open|Could not read from) (?:database |file )*"([^"]+)".*?: ([^:]+)$')
 ABSENT = re.compile(r'Table with name (\S+) does not exist|relation "([^"]+)" does not exist')
 
 
@@ -39,6 +45,7 @@ def explained_errors() -> tuple[type[Exception], ...]:
 def explain(error: Exception) -> tuple[int, str]:
     """Exit status and one line for an error of the machine's, dlt's or the warehouse's."""
     from dlt.common.configuration.exceptions import ConfigurationException
+    from dlt.common.exceptions import MissingDependencyException
 
     from .pending import error_chain
 
@@ -46,6 +53,8 @@ def explain(error: Exception) -> tuple[int, str]:
     for cause in chain:
         if isinstance(cause, ConfigurationException):
             return BAD_CONFIGURATION, f"{_first_line(cause)}; {_where_to_set(cause)}"
+        if isinstance(cause, MissingDependencyException):
+            return BAD_CONFIGURATION, _explain_missing(cause, chain[-1])
     for cause in reversed(chain):
         if said := (
             _explain_storage(cause, chain) or _explain_refusal(cause, chain) or _explain_reach(cause)
@@ -59,6 +68,16 @@ def explain(error: Exception) -> tuple[int, str]:
     elif isinstance(chain[-1], OSError):
         message = f"{os.fsdecode(chain[-1].filename or 'cannot go on')}: {chain[-1].strerror or message}"
     return LOAD_FAILED, message
+
+
+def _explain_missing(cause: "MissingDependencyException", root: BaseException) -> str:
+    """What to install, which dlt says in its third line."""
+    module = getattr(root, "name", None)
+    missing = (
+        f"{cause.caller}: {module} is not installed" if module else f"{cause.caller} needs more packages"
+    )
+    packages = " and ".join(OURS.get(each, each) for each in cause.dependencies)
+    return f"{missing}; install {packages}" if packages else missing
 
 
 def _where_to_set(cause: Exception) -> str:
@@ -140,6 +159,11 @@ def _explain_reach(cause: BaseException) -> str | None:
         )
     if REFUSED.search(message):
         return f"the warehouse refuses: {message}; correct its credentials in .dlt/secrets.toml"
+    if opened := CANNOT_OPEN.search(message):
+        return (
+            f"{opened[1]} cannot be opened ({opened[2].strip()}); correct that,"
+            " or name another file in destination.duckdb.credentials"
+        )
     if GONE.search(message) or isinstance(cause, DestinationConnectionError):
         return f"the warehouse cannot be reached: {message}; run again when it can"
     return None
@@ -181,4 +205,5 @@ def _pipeline(chain: Sequence[BaseException]) -> "SupportsPipeline | None":
 
 
 def _first_line(error: BaseException) -> str:
-    return PASSWORD.sub("://", str(error).strip().split("\n")[0])
+    line = CONNECTION_FAILED.sub("", str(error).strip().split("\n")[0])
+    return PASSWORD.sub("://", line)

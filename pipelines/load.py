@@ -15,7 +15,7 @@ from sources.cronofy.clock import Clock, SystemClock
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.stores import TokenStore
 from sources.cronofy.sweep import new_run_id
-from sources.cronofy.tokens import Token
+from sources.cronofy.tokens import Token, log_unusable
 
 from .pending import forget_loaded, settle_pending
 from .steps import Loading, LoadOptions, Plan, Polling, make_plan, package_polls
@@ -71,6 +71,7 @@ class Load:
 
     def _run(self) -> LoadResult:
         started = time.monotonic()
+        log_unusable(self.tokens)
         # dlt keeps the active pipeline by thread
         self.pipeline.activate()
         settled = settle_pending(self.pipeline, self._turn)
@@ -82,6 +83,7 @@ class Load:
         self.on_plan(len(plan.tasks))
         tally = Tally(new_run_id(self.clock), self.on_progress)
         result = LoadResult.of(tally.run_id, plan.tokens, len(plan.tasks), plan.stand_ins)
+        result.note_rows(plan.unusable, plan.not_connected)
         self._poll_and_load(plan, tally, result)
         if self.options.refresh_views and self.pipeline.schemas:
             with turn(self.pipeline):

@@ -19,11 +19,11 @@ from sources.cronofy.hazard import Hazards, Histories
 from sources.cronofy.history.knowledge import Evidence, WarehouseKnowledge
 from sources.cronofy.plan import HAZARD, Place, due_tokens, longest_wait_sweeps, order_by
 from sources.cronofy.settings import ACCOUNT, PollingSettings
-from sources.cronofy.tokens import Token
+from sources.cronofy.tokens import LISTED_ROWS, StoredTokens, Token, UnusableRow
 
 from .steps import LoadOptions, learned_hazards
 from .warehouse import duckdb_file
-from .wording import duration
+from .wording import duration, row_lines
 
 HAZARD_DAYS = 30
 SECONDS_PER_DAY = 86_400.0
@@ -97,6 +97,10 @@ class Preview(Reach):
     """What a load would do; the keys of `plan --json`.
 
     Attributes:
+        tokens: how many of the store can be used.
+        not_connected: users of the store without any token, who have not connected yet.
+        unusable_rows: rows of the store that cannot be used.
+        unusable: the first `LISTED_ROWS` of them.
         stand_ins: tokens that are polled only where another one of their account is refused.
         fresh: tokens that are not due: their account was read less than `every_seconds` ago, or, where
             `/v1/account` alone is read, less than a day ago.
@@ -116,6 +120,9 @@ class Preview(Reach):
     requests_per_minute: float
     max_requests: int | None
     first: list[PlannedToken]
+    not_connected: int
+    unusable_rows: int
+    unusable: list[UnusableRow]
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -135,6 +142,7 @@ def preview_load(
     due = due_tokens(tokens, evidence, now, options.endpoints, options.every)
     places = list(order_by(hazards)(due, now))
     reach = Reach.of([len(each.due.task.endpoints) for each in places], settings, options)
+    stored = StoredTokens.of(tokens)
     return Preview(
         at=now,
         order=options.order,
@@ -151,6 +159,9 @@ def preview_load(
         max_requests=options.max_requests,
         **asdict(reach),
         first=[_planned(number, place, hazards, now) for number, place in enumerate(places[:limit], start=1)],
+        not_connected=len(stored.not_connected),
+        unusable_rows=len(stored.unusable),
+        unusable=list(stored.unusable[:LISTED_ROWS]),
     )
 
 
@@ -198,7 +209,7 @@ def _planned(number: int, place: Place, hazards: Hazards | None, now: datetime) 
 def print_preview(console: Console, preview: Preview) -> None:
     """A few lines: who is due, how long that takes, how far a budget gets; then the first places."""
     for line in preview_lines(preview):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
     if preview.first:
         first = f"The first {len(preview.first)} of " if len(preview.first) < preview.due else ""
         by = "hazard and age" if preview.order == HAZARD else "age"
@@ -214,6 +225,7 @@ def preview_lines(preview: Preview) -> Iterator[str]:
         f"{_count(preview.tokens, 'token')} in the store: {preview.due:,} due,"
         f" {preview.fresh:,} fresh ({why} less than {_time(age)} ago)"
     )
+    yield from row_lines(preview.unusable, preview.unusable_rows, preview.not_connected)
     if preview.stand_ins:
         why = "polled only where another token of their account is refused"
         yield f"  stand-ins {_count(preview.stand_ins, 'token')} {why}"

@@ -25,7 +25,7 @@ from sources.cronofy.plan import HAZARD, OLDEST, ORDERS, order_by, plan_polls
 from sources.cronofy.settings import DEFAULT_ENDPOINTS, PollingSettings
 from sources.cronofy.sweep import BATCH_POLLS, PolledBatches, RecordedPolls, Sweep
 from sources.cronofy.tables import POLLS, TABLES
-from sources.cronofy.tokens import Token
+from sources.cronofy.tokens import StoredTokens, Token, UnusableRow
 
 from .collection import rare_collection
 from .tally import Tally
@@ -62,13 +62,17 @@ class Plan:
     """What one run polls, in that order.
 
     Attributes:
-        tokens: how many there are in the store.
+        tokens: how many of the store can be used.
+        unusable: rows of the store that cannot.
+        not_connected: users of the store without any token.
         recent_requests: when requests of earlier runs were answered that the server may still count.
     """
 
     tasks: Sequence[PollTask]
     tokens: int
     recent_requests: Sequence[datetime] = ()
+    unusable: Sequence[UnusableRow] = ()
+    not_connected: int = 0
 
     @property
     def due(self) -> int:
@@ -95,7 +99,8 @@ def make_plan(pipeline: dlt.Pipeline, tokens: Sequence[Token], options: LoadOpti
         evidence = knowledge.evidence()
         recent = knowledge.requests_since(now - timedelta(minutes=1))
     tasks = plan_polls(tokens, evidence, now, options.endpoints, options.every, order_by(hazards))
-    return Plan(tasks, len(tokens), recent)
+    stored = StoredTokens.of(tokens)
+    return Plan(tasks, len(tokens), recent, stored.unusable, len(stored.not_connected))
 
 
 def learned_hazards(order: str, knowledge: WarehouseKnowledge, now: datetime) -> Hazards | None:

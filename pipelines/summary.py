@@ -1,5 +1,6 @@
 """Summaries for the terminal: what a load did, and how the accounts are."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,7 @@ from .console import program
 from .health import Health
 from .tally import LoadResult
 from .warehouse import Row
-from .wording import ADVICE, SECONDS_PER_DAY, count, digest_shortened, duration, instant, percent
+from .wording import ADVICE, SECONDS_PER_DAY, count, digest_shortened, duration, instant, percent, row_lines
 
 if TYPE_CHECKING:
     from .demo import DemoResult
@@ -56,9 +57,7 @@ def print_load(console: Console, result: LoadResult) -> None:
     for path in result.quarantined_packages:
         console.print(f"A package that can never be loaded is kept in {path}", markup=False)
     if not result.due:
-        console.print(
-            f"Nothing is due: all {result.tokens} tokens were polled successfully a short while ago"
-        )
+        console.print(f"Nothing is due: {_why_none_is_due(result)}")
     console.print(
         f"Polled {result.polled_tokens} of {count(result.due, 'due token')} ({result.tokens} in the store)"
         f" with {count(result.requests, 'request')} in {result.seconds:.1f} s"
@@ -71,16 +70,29 @@ def print_load(console: Console, result: LoadResult) -> None:
         left = result.due - result.polled_tokens - result.skipped_tokens
         reason = STOPPED_BY.get(result.stopped_by, result.stopped_by)
         console.print(f"  stopped by {reason}; {count(left, 'token')} wait for the next run")
-    if result.stand_ins:
-        stand_ins = count(result.stand_ins, "token")
-        console.print(f"  stand-ins {stand_ins} of accounts that were to be read with another one")
-    if result.skipped_tokens:
-        console.print(f"  skipped   {count(result.skipped_tokens, 'token')}, first in the next run")
+    for line in _unpolled_lines(result):
+        console.print(line, markup=False, soft_wrap=True)
     if result.lost_refresh_tokens:
         console.print(f"  refresh tokens lost, authorize again: {', '.join(result.lost_refresh_tokens)}")
     console.print(
         f"Loaded into {result.destination}, dataset {result.dataset} (run {result.run_id})", markup=False
     )
+
+
+def _unpolled_lines(result: LoadResult) -> Iterator[str]:
+    """What of the store was not polled, and why."""
+    if result.stand_ins:
+        stand_ins = count(result.stand_ins, "token")
+        yield f"  stand-ins {stand_ins} of accounts that were to be read with another one"
+    if result.skipped_tokens:
+        yield f"  skipped   {count(result.skipped_tokens, 'token')}, first in the next run"
+    yield from row_lines(result.unusable, result.unusable_rows, result.not_connected)
+
+
+def _why_none_is_due(result: LoadResult) -> str:
+    if not result.tokens:
+        return "the token store holds no token that can be polled"
+    return f"all {result.tokens} tokens were polled successfully a short while ago"
 
 
 def print_demo(console: Console, result: "DemoResult", report: Path) -> None:

@@ -1,7 +1,7 @@
 """The tally of one load: what its polls said and what was written, and the summary made of it."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from sources.cronofy.history.knowledge import Row
 from sources.cronofy.settings import ACCOUNT
 from sources.cronofy.sweep import Rows
 from sources.cronofy.tables import POLLS, PROFILE_CHANGES
+from sources.cronofy.tokens import LISTED_ROWS, UnusableRow
 
 
 @dataclass
@@ -22,6 +23,9 @@ class LoadResult:
         due: tokens to be polled.
         stand_ins: tokens that were polled only where another one of their account was refused.
         fresh: tokens whose account was read less than `every` ago.
+        not_connected: users of the token store without any token, who have not connected yet.
+        unusable_rows: rows of the token store that cannot be used.
+        unusable: the first `LISTED_ROWS` of them; none after a load in shards, whose plan has named them.
         alerted: newly opened outages somebody was told of; None where alerts are off.
     """
 
@@ -43,6 +47,9 @@ class LoadResult:
     finished_packages: list[str] = field(default_factory=list)
     quarantined_packages: list[str] = field(default_factory=list)
     lost_refresh_tokens: list[str] = field(default_factory=list)
+    not_connected: int = 0
+    unusable_rows: int = 0
+    unusable: list[UnusableRow] = field(default_factory=list)
     alerted: int | None = None
     stopped_by: str | None = None
     seconds: float = 0.0
@@ -51,6 +58,11 @@ class LoadResult:
     def of(cls, run_id: str, tokens: int, due: int, stand_ins: int) -> "LoadResult":
         """That of a load which has been planned."""
         return cls(run_id, tokens, due, fresh=tokens - due - stand_ins, stand_ins=stand_ins)
+
+    def note_rows(self, unusable: Sequence[UnusableRow], not_connected: int) -> None:
+        """Take over what the rows of the store are that no token can be polled of."""
+        self.not_connected, self.unusable_rows = not_connected, len(unusable)
+        self.unusable = list(unusable[:LISTED_ROWS])
 
     def conclude(self, tally: "Tally", destination: str, dataset: str) -> None:
         """Take over what was counted, and say where the rows went."""

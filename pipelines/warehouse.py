@@ -5,7 +5,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -70,6 +70,8 @@ SESSION_IN_UTC = {
     "redshift": "SET timezone TO 'UTC'",
     "snowflake": "ALTER SESSION SET TIMEZONE = 'UTC'",
 }
+# what every DuckDB file has behind a checksum
+DUCKDB_MAGIC, DUCKDB_MAGIC_AT = b"DUCK", 8
 
 Row = dict[str, Any]
 
@@ -105,12 +107,17 @@ def open_pipeline(
             target wait there, a folder within it.
 
     Raises:
-        ConfigurationError: dlt knows no such destination, or the views cannot be written for it.
+        ConfigurationError: dlt knows no such destination, it is none that is supported, or its DuckDB file
+            can be none.
     """
     name, dataset = destination or configured_destination(), dataset or DEFAULT_DATASET
     target = _target(name, dataset, credentials)
     folder = folder_for(target, pipelines_dir) if pipelines_dir else _folder(target)
-    return _open(Opening(name, dataset, credentials, target), folder)
+    pipeline = _open(Opening(name, dataset, credentials, target), folder)
+    file = duckdb_file(pipeline)
+    if file is not None:
+        check_duckdb_file(file, f"destination.{name}.credentials")
+    return pipeline
 
 
 def reopened(pipeline: dlt.Pipeline, folder: WorkingFolder) -> dlt.Pipeline:
@@ -185,6 +192,28 @@ def _has_credentials() -> bool:
 
 def _is_configured(key: str) -> bool:
     return bool(dlt.secrets.get(key))
+
+
+def check_duckdb_file(file: Path, setting: str) -> None:
+    """Refuse what can never be a DuckDB file; DuckDB says so late, and dlt then names the internet.
+
+    Raises:
+        ConfigurationError: its folder is missing, it is a folder itself, or a file of another kind.
+    """
+    if str(file).startswith((":", "md:")):
+        return  # in memory, or MotherDuck
+    if file.is_dir():
+        raise ConfigurationError(f"{setting}: {file} is a folder, not a DuckDB file")
+    if not file.parent.is_dir():
+        raise ConfigurationError(
+            f"{setting}: there is no folder {file.parent}; make it, or name another file"
+        )
+    # one that cannot be read is explained when it is opened
+    with suppress(OSError), file.open("rb") as content:
+        magic = content.read(DUCKDB_MAGIC_AT + len(DUCKDB_MAGIC))[DUCKDB_MAGIC_AT:]
+        # one that was just made is empty, or zeros
+        if magic.strip(b"\0") and magic != DUCKDB_MAGIC:
+            raise ConfigurationError(f"{setting}: {file} is not a DuckDB file; name another one")
 
 
 def working_place(destination: str | None = None, dataset: str | None = None, application: str = "") -> Path:

@@ -1,9 +1,15 @@
 """Figures in words, the same in the terminal and in the report."""
 
 import math
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sources.cronofy.tokens import UnusableRow
 
 SHOWN_DIGEST_DIGITS = 8
+SHOWN_ROWS = 5
 SECONDS_PER_DAY = 86_400
 
 # what an outcome means for the person who has to act
@@ -25,6 +31,20 @@ ADVICE = {
 def count(number: int, noun: str) -> str:
     """`1 token`, `2,500 tokens`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def row_lines(
+    unusable: Sequence["UnusableRow"], unusable_rows: int, not_connected: int, shown: int = SHOWN_ROWS
+) -> Iterator[str]:
+    """What the rows of a token store are that are not polled; the first that cannot be used, and how many."""
+    if not_connected:
+        yield f"  not connected  {count(not_connected, 'user')} without a token"
+    if unusable_rows:
+        yield f"  unusable  {count(unusable_rows, 'row')} of the token store, left out"
+        for row in unusable[:shown]:
+            yield f"    {row}"
+        if unusable_rows > shown and unusable:
+            yield f"    and {count(unusable_rows - shown, 'more row')}; --json lists them"
 
 
 def percent(share: float | None) -> str:

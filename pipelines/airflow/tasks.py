@@ -76,6 +76,8 @@ class Job:
             summary = result.as_dict()
             # how many is enough for whoever looks at a run; the log says which
             summary["lost_refresh_tokens"] = len(result.lost_refresh_tokens)
+            # `plan` has named these
+            del summary["unusable"]
             if result.lost_refresh_tokens:
                 logger.error("to be authorized again: %s", ", ".join(result.lost_refresh_tokens))
             return summary

@@ -66,6 +66,8 @@ class FrozenPlan:
         tasks: by shard, in the order in which they are polled.
         deadline: no request after that, UTC; None where there is none.
         recent_requests: when requests of earlier runs were answered that the server may still count.
+        unusable_rows: how many rows of the store cannot be used; the log of the plan says which.
+        not_connected: users of the store without any token.
         is_bounded: whether the run may send no more calls than its tasks have endpoints.
     """
 
@@ -77,6 +79,8 @@ class FrozenPlan:
     deadline: datetime | None = None
     recent_requests: Sequence[datetime] = field(default=())
     is_bounded: bool = False
+    unusable_rows: int = 0
+    not_connected: int = 0
 
     @property
     def shards(self) -> list[int]:
@@ -161,6 +165,8 @@ def freeze_plan(
         deadline,
         plan.recent_requests,
         max_requests is not None,
+        len(plan.unusable),
+        plan.not_connected,
     )
 
 
@@ -210,6 +216,8 @@ def write_plan(handoff: Handoff, plan: FrozenPlan) -> None:
         "deadline": plan.deadline,
         "recent_requests": plan.recent_requests,
         "is_bounded": plan.is_bounded,
+        "unusable_rows": plan.unusable_rows,
+        "not_connected": plan.not_connected,
     }
     table = pa.Table.from_arrays(
         [pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)],
@@ -258,6 +266,8 @@ def read_plan(handoff: Handoff, run_id: str, shard: int | None = None) -> Frozen
         about["deadline"] and datetime.fromisoformat(about["deadline"]),
         [datetime.fromisoformat(each) for each in about["recent_requests"]],
         about["is_bounded"],
+        about.get("unusable_rows", 0),
+        about.get("not_connected", 0),
     )
 
 

@@ -28,9 +28,9 @@ from sources.cronofy.clock import Clock, SystemClock
 from sources.cronofy.errors import ConfigurationError, UnreachableError
 from sources.cronofy.history.knowledge import WarehouseKnowledge
 from sources.cronofy.settings import PollingSettings
-from sources.cronofy.stores import TokenStore
+from sources.cronofy.stores import TokenStore, stored_tokens
 from sources.cronofy.sweep import new_run_id
-from sources.cronofy.tokens import Token, in_data_centers
+from sources.cronofy.tokens import StoredTokens, Token, log_unusable
 
 from ..collection import rare_collection
 from ..configuration import configured_store, read_settings
@@ -134,7 +134,9 @@ class Stages:
     def plan(self, options: LoadOptions, shards: int = DEFAULT_SHARDS) -> FrozenPlan:
         """Ask the warehouse which tokens are due, and freeze that. A plan made again is another run."""
         now = self.clock.now()
-        plan = make_plan(self.open_pipeline(), self._tokens(), options, now)
+        tokens = self._tokens()
+        log_unusable(tokens)
+        plan = make_plan(self.open_pipeline(), tokens, options, now)
         deadline = now + options.max_duration if options.max_duration is not None else None
         run_id = new_run_id(self.clock)
         frozen = freeze_plan(run_id, plan, shards, options.max_requests, deadline)
@@ -221,8 +223,8 @@ class Stages:
             return None
         return sum(self.alerts.send_opened(pipeline, run_id, ()) for run_id in run_ids)
 
-    def _tokens(self) -> list[Token]:
-        return in_data_centers(self.store.read(), self.settings.data_center)
+    def _tokens(self) -> StoredTokens:
+        return stored_tokens(self.store, self.settings)
 
     def _limits(self, plan: FrozenPlan, shard: int) -> tuple[PollingSettings, Sequence[datetime]]:
         """The settings for a shard: the limits are shared with the others, or it keeps a part of them."""
@@ -309,6 +311,7 @@ class _Loader:
         result = ShardedResult(
             plan.run_id, plan.tokens, plan.due, plan.fresh, plan.stand_ins, shards=len(plan.shards)
         )
+        result.not_connected, result.unusable_rows = plan.not_connected, plan.unusable_rows
         if chosen or plan.tasks:
             with at_hand(chosen) as readable_here, rare_collection():
                 self._load_polls(plan, readable_here, receipts, tally, result)

@@ -24,10 +24,10 @@ from .settings import (
     check_endpoints,
     revealed,
 )
-from .stores import OnRefresh, open_store
+from .stores import OnRefresh, open_store, stored_tokens
 from .sweep import RecordedPolls, Rows, Sweep
 from .tables import TABLES, Table
-from .tokens import in_data_centers
+from .tokens import log_unusable
 
 SOURCE_NAME = "cronofy"
 
@@ -83,7 +83,8 @@ def cronofy_source(
         on_refresh: told of every refreshed token, to write it back to a store of your own.
 
     Raises:
-        ConfigurationError: tokens or settings cannot be used; says which and where.
+        ConfigurationError: the token store, most of its rows, or settings cannot be used; says which and
+            where. A row that cannot be used is named in the log, and the others are polled.
     """
     configuration = CronofyConfiguration()
     configuration.update(
@@ -105,7 +106,9 @@ def cronofy_source(
     store = open_store(
         tokens, tokens_file, tokens_query, revealed(tokens_database), tokens_update, on_refresh
     )
-    sweep = Sweep(settings, tokens=in_data_centers(store.read(), settings.data_center), store=store)
+    found = stored_tokens(store, settings)
+    log_unusable(found)
+    sweep = Sweep(settings, tokens=found, store=store)
     return _resources(sweep, check_endpoints(endpoints) if endpoints is not None else None)
 
 

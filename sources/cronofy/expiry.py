@@ -1,38 +1,72 @@
 """When an access token expires, in the forms that stores write a point in time in."""
 
 import re
-from datetime import UTC, datetime
+import sys
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
 EPOCH = re.compile(r"\d+(\.\d*)?")
+# PostgreSQL's word is infinity
+NEVER = ("", "infinity")
 OFFSET = re.compile(r"\d[+-]\d\d(:?\d\d)?")
+# units of a second, and below which number a time is in that unit: 1e11 seconds are the year 5138, and
+# 1e11 milliseconds were in 1973, before anything expired
+UNITS = ((1, 1e11), (10**3, 1e14), (10**6, 1e17), (10**9, 1e20))
+
+
+def plain(value: Any) -> Any:
+    """A value of numpy's, which pandas hands out, as Python's own; any other one as it is."""
+    numpy = sys.modules.get("numpy")
+    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value
+
+
+def is_missing(value: Any) -> bool:
+    """Whether it stands for no value: None, and what pandas has for it (NaN, NaT, NA)."""
+    try:
+        return value is None or bool(value != value)
+    except (ArithmeticError, TypeError, ValueError):
+        return type(value).__name__ == "NAType"
 
 
 def parse_expiry(value: Any) -> datetime | None:
-    """The point in time, UTC; None where the value is empty.
+    """The point in time, UTC; None where the value is empty, or that is never.
 
     Args:
-        value: a datetime or ISO 8601 text, both in UTC where they name no zone; or seconds since 1970.
+        value: a datetime or ISO 8601 text, both in UTC where they name no zone; a date, which is its first
+            instant; or seconds, milliseconds, microseconds or nanoseconds since 1970, known by their size.
 
     Raises:
         ValueError: it is nothing of that.
     """
-    if isinstance(value, str):
-        value = value.strip()
-    # pandas writes a missing value as NaN or NaT, which equal nothing
-    if value is None or value == "" or value != value:
+    value = value.strip() if isinstance(value, str) else plain(value)
+    if is_missing(value) or (isinstance(value, str) and value.lower() in NEVER):
         return None
     try:
         if isinstance(value, str) and not EPOCH.fullmatch(value):
             value = datetime.fromisoformat(value)
         if isinstance(value, datetime):
             return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-        if isinstance(value, (int, float, Decimal, str)) and not isinstance(value, bool):
-            return datetime.fromtimestamp(float(value), UTC)
+        if isinstance(value, date):
+            return datetime.combine(value, time(), UTC)
+        if isinstance(value, (int, float, Decimal, str)) and type(value) is not bool:
+            number = float(value)
+            return datetime.fromtimestamp(number / _units_a_second(number), UTC)
     except (ArithmeticError, OSError, TypeError, ValueError):
         pass  # what was wrong may quote the value
     raise ValueError("not a point in time")
+
+
+def _units_a_second(number: float) -> int:
+    """In what unit a number counts from 1970: how many of it a second has.
+
+    Raises:
+        ValueError: it is too large for any.
+    """
+    for units, limit in UNITS:
+        if abs(number) < limit:
+            return units
+    raise ValueError("no unit")
 
 
 def expiry_like(moment: datetime | None, sample: Any) -> Any:
@@ -40,24 +74,36 @@ def expiry_like(moment: datetime | None, sample: Any) -> Any:
 
     Args:
         moment: with a zone, or None.
-        sample: what stands or stood in its place: text gives text, a number a number, a datetime without
-            a zone one without, and so on; None gives a datetime in UTC.
+        sample: what stands or stood in its place: text gives text, a number a number in the same unit, a
+            datetime without a zone one without, and so on; None gives a datetime in UTC. A date gives the
+            first one that is not before the moment: with an earlier one, a token just refreshed would be
+            refreshed again by every load of that day.
     """
     if moment is None:
         return None
     moment = moment.astimezone(UTC).replace(microsecond=0)
     if isinstance(sample, str):
         return _text_like(moment, sample.strip())
-    if isinstance(sample, datetime) and sample.tzinfo is None:
-        return moment.replace(tzinfo=None)
+    if isinstance(sample, datetime):
+        return moment if sample.tzinfo is not None else moment.replace(tzinfo=None)
+    if isinstance(sample, date):
+        return (moment + timedelta(days=1, seconds=-1)).date()
     if isinstance(sample, (int, float, Decimal)):
-        return type(sample)(int(moment.timestamp()))
+        kind: Any = type(sample)
+        return kind(int(moment.timestamp()) * _units_like(sample))
     return moment
+
+
+def _units_like(sample: Any) -> int:
+    try:
+        return _units_a_second(float(sample))
+    except (ArithmeticError, ValueError):
+        return 1
 
 
 def _text_like(moment: datetime, sample: str) -> str:
     if EPOCH.fullmatch(sample):
-        return str(int(moment.timestamp()))
+        return str(int(moment.timestamp()) * _units_like(sample))
     text = moment.replace(tzinfo=None).isoformat(sep=" " if " " in sample else "T")
     if not sample or sample[-1] in "Zz":
         return text + "Z"

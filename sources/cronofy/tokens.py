@@ -1,23 +1,20 @@
-"""Tokens: the credentials to poll with, and the stores they are read from."""
+"""Tokens: the credentials to poll with, and what the rows of a token store are."""
 
-import csv
 import hashlib
-import io
 import json
+import logging
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import orjson
-import pyarrow as pa
-
 from .errors import ConfigurationError
-from .expiry import parse_expiry
+from .expiry import is_missing, parse_expiry, plain
 from .secret import Hidden, Secret
 from .settings import DATA_CENTERS
 
@@ -26,6 +23,18 @@ COLUMNS = ("key", "access_token", "refresh_token", "data_center")
 READ_COLUMNS = (*COLUMNS, "expires_at")
 # RFC 6750 b68token and everything else that can stand in a header without breaking it
 HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+QUOTES = ("'", '"')
+# a float is exact up to here, so two larger keys could become one; and no number that long is a key
+LARGEST_EXACT, LARGEST_KEY = 2**53, 10**100
+# so many rows that cannot be used are listed; all are counted
+LISTED_ROWS = 1000
+LOGGED_ROWS = 3
+# a token that stands in the wrong column: long, and nothing a person would write
+OPAQUE = re.compile(r"[A-Za-z0-9._~+/=-]{32,}")
+UUID_TEXT = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+SHOWN_KEY = 100
+
+logger = logging.getLogger("dlt_cronofy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,7 @@ class Token:
     """One authorization of one end user for one Cronofy application.
 
     Attributes:
+        access_token: empty where the store has a refresh token only: it is refreshed before it is used.
         expires_at: when the access token expires, UTC; None where nobody said.
     """
 
@@ -41,6 +51,73 @@ class Token:
     refresh_token: Secret | None = None
     data_center: str | None = None
     expires_at: datetime | None = None
+
+    @property
+    def has_access_token(self) -> bool:
+        """Whether there is anything to call with."""
+        return bool(self.access_token.reveal())
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableRow:
+    """A row of a store that no token can be read from. Quotes no value of it but its key.
+
+    Attributes:
+        place: the store, and which of its rows.
+        reason: what is wrong, in words for a person.
+        key: None where it has none that can be used, or where a token may stand in its place.
+    """
+
+    place: str
+    reason: str
+    key: str | None = None
+
+    def __str__(self) -> str:
+        key = self.key if self.key is None or len(self.key) <= SHOWN_KEY else self.key[:SHOWN_KEY] + "…"
+        return f"{self.place}: {self.reason}{'' if key is None else f' (key {key!r})'}"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenRow:
+    """What stands for a row that could not even be read; says why."""
+
+    reason: str
+
+
+class StoredTokens(list[Token]):
+    """The tokens of a store that can be used, in its order, and what its other rows are.
+
+    Attributes:
+        unusable: rows that cannot be used; the others are polled.
+        not_connected: keys of users without any token: they have not connected yet.
+        places: of the tokens without an access token, by key.
+    """
+
+    def __init__(
+        self,
+        tokens: Iterable[Token] = (),
+        unusable: Sequence[UnusableRow] = (),
+        not_connected: Sequence[str] = (),
+        places: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(tokens)
+        self.unusable = tuple(unusable)
+        self.not_connected = tuple(not_connected)
+        self.places = places or {}
+
+    @classmethod
+    def of(cls, tokens: Iterable[Token]) -> "StoredTokens":
+        """The tokens, with what is known of other rows where they came with it."""
+        return tokens if isinstance(tokens, cls) else cls(tokens)
+
+    @property
+    def keys(self) -> set[str]:
+        """Of the tokens, and of the rows that cannot be used."""
+        return {token.key for token in self} | {row.key for row in self.unusable if row.key is not None}
+
+    def replaced(self, tokens: Iterable[Token], unusable: Iterable[UnusableRow] = ()) -> "StoredTokens":
+        """Other tokens of the same store, and further rows that cannot be used."""
+        return StoredTokens(tokens, (*self.unusable, *unusable), self.not_connected, self.places)
 
 
 TokenRow = Mapping[str, Any] | str | Token
@@ -52,7 +129,7 @@ def token_key(access_token: str, refresh_token: str | None) -> str:
     return "tok_" + hashlib.sha256((refresh_token or access_token).encode()).hexdigest()[:16]
 
 
-def read_tokens(tokens: Any = None, tokens_file: str | None = None) -> list[Token]:
+def read_tokens(tokens: Any = None, tokens_file: str | None = None) -> StoredTokens:
     """Read and check the configured token store, in its order.
 
     Args:
@@ -62,8 +139,11 @@ def read_tokens(tokens: Any = None, tokens_file: str | None = None) -> list[Toke
         tokens_file: path of a CSV, JSON Lines or Parquet file with those columns.
 
     Raises:
-        ConfigurationError: no store, two stores, or a row that cannot be used; names the place.
+        ConfigurationError: no store, two stores, one that cannot be read, or one of which most rows cannot
+            be used; names the place.
     """
+    from .token_files import file_rows
+
     tokens = Hidden(tokens)
     if tokens.value is not None and tokens_file is not None:
         raise ConfigurationError(
@@ -79,9 +159,58 @@ def read_tokens(tokens: Any = None, tokens_file: str | None = None) -> list[Toke
     )
 
 
-def in_data_centers(tokens: Iterable[Token], default: str) -> list[Token]:
+def in_data_centers(tokens: Iterable[Token], default: str) -> StoredTokens:
     """The tokens, each with a data center: its own, else the default."""
-    return [replace(token, data_center=token.data_center or default) for token in tokens]
+    return StoredTokens.of(tokens).replaced(
+        replace(token, data_center=token.data_center or default) for token in tokens
+    )
+
+
+def without_refreshing(tokens: StoredTokens, store: str) -> StoredTokens:
+    """The tokens that can be called with as they are; the others are rows that cannot be used.
+
+    Raises:
+        ConfigurationError: these are most of them.
+    """
+    reason = "access_token is missing; client_id and client_secret are needed to get one by the refresh token"
+    unusable = [
+        UnusableRow(tokens.places.get(token.key, store), reason, token.key)
+        for token in tokens
+        if not token.has_access_token
+    ]
+    if not unusable:
+        return tokens
+    usable = tokens.replaced((token for token in tokens if token.has_access_token), unusable)
+    check_usable(usable)
+    return usable
+
+
+def check_usable(tokens: StoredTokens) -> None:
+    """Refuse a store of which most rows are wrong: it is not what it should be.
+
+    Raises:
+        ConfigurationError: more than half of its rows cannot be used; says why the first one cannot.
+    """
+    wrong, rows = len(tokens.unusable), len(tokens) + len(tokens.unusable)
+    if 2 * wrong > rows:
+        raise ConfigurationError(
+            f"{tokens.unusable[0]}; {wrong} of {rows} rows cannot be used, more than half"
+        )
+
+
+def log_unusable(tokens: Iterable[Token]) -> None:
+    """One line in the log about the rows that are left out; none where there are none."""
+    unusable = StoredTokens.of(tokens).unusable
+    if unusable:
+        first = "; ".join(map(str, unusable[:LOGGED_ROWS]))
+        more = len(unusable) - LOGGED_ROWS
+        logger.warning(
+            "%d row%s of the token store cannot be used: %s%s",
+            len(unusable),
+            "" if len(unusable) == 1 else "s",
+            first,
+            f"; and {more} more" if more > 0 else "",
+        )
 
 
 def configured_rows(tokens: Any) -> Iterable[Any]:
@@ -112,77 +241,8 @@ def _as_rows(tokens: Any) -> Iterable[Any]:
     return tokens
 
 
-def file_rows(path: Path) -> tuple[str, Iterator[tuple[int, Any]]]:
-    """What a row of the file is called, and the rows with their numbers, unchecked.
-
-    Raises:
-        ConfigurationError: no such file, or none that can be read; also while the rows are read.
-    """
-    readers: dict[str, tuple[str, Callable[[Path], Iterator[tuple[int, Any]]]]] = {
-        ".csv": ("line", _csv_rows),
-        ".jsonl": ("line", _json_lines),
-        ".ndjson": ("line", _json_lines),
-        ".parquet": ("row", _parquet_rows),
-    }
-    if path.suffix.lower() not in readers:
-        raise ConfigurationError(f"{path}: tokens_file must end in .csv, .jsonl, .ndjson or .parquet")
-    if not path.is_file():
-        raise ConfigurationError(f"{path}: tokens_file does not exist")
-    unit, read = readers[path.suffix.lower()]
-    return unit, read(path)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
-    names = [(name or "").strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = names
-    if reader.fieldnames and "access_token" not in names:
-        # the names found are not shown: a file without a header line has a token there
-        raise ConfigurationError(
-            f"{path}, line 1: no column access_token;"
-            f" the first line must name the columns {', '.join(COLUMNS)}"
-        )
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error:
-        raise ConfigurationError(f"{path}, line {reader.line_num}: not CSV") from None
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if line.strip():
-            try:
-                yield number, orjson.loads(line)
-            except ValueError:
-                raise ConfigurationError(f"{path}, line {number}: not a JSON object") from None
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        file = ParquetFile(path)
-        if "access_token" not in file.schema_arrow.names:
-            raise ConfigurationError(f"{path}: no column access_token; expected {', '.join(COLUMNS)}")
-        columns = [name for name in READ_COLUMNS if name in file.schema_arrow.names]
-        batches = file.iter_batches(columns=columns)
-        yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
-    except (pa.ArrowException, OSError):
-        raise ConfigurationError(f"{path}: not a Parquet file") from None
-
-
-def collect_tokens(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> list[Token]:
-    """The tokens of numbered rows, checked.
+def collect_tokens(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> StoredTokens:
+    """The tokens of numbered rows, and which rows are none. Of rows with one key the first is the token.
 
     Args:
         store: what messages call the store.
@@ -190,7 +250,7 @@ def collect_tokens(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> li
         rows: each with its number.
 
     Raises:
-        ConfigurationError: no rows, a row that cannot be used, or a key twice; names the place.
+        ConfigurationError: no rows, or most of them cannot be used; names the place.
     """
     try:
         return _collect(store, unit, rows)
@@ -198,22 +258,33 @@ def collect_tokens(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> li
         raise error.with_traceback(None) from None  # the frames below hold rows in plain
 
 
-def _collect(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> list[Token]:
-    tokens: list[Token] = []
-    places: dict[str, int] = {}
+def _collect(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> StoredTokens:
+    tokens: dict[str, Token] = {}
+    numbers: dict[str, int] = {}
+    unusable: list[UnusableRow] = []
+    not_connected: dict[str, None] = {}
     for number, row in rows:
         place = f"{store}, {unit} {number}"
-        token = as_token(row, place)
-        if token.key in places:
-            raise ConfigurationError(
-                f"{place}: key {token.key!r} was used before, at {unit} {places[token.key]};"
-                " keys must be unique"
-            )
-        places[token.key] = number
-        tokens.append(token)
-    if not tokens:
+        found = _read_row(row, place)
+        if isinstance(found, UnusableRow):
+            unusable.append(found)
+        elif isinstance(found, str):
+            not_connected[found] = None
+        elif (first := tokens.setdefault(found.key, found)) is found:
+            numbers[found.key] = number
+        elif first != replace(found, expires_at=first.expires_at):
+            reason = f"its key was used before, at {unit} {numbers[found.key]}; keys must be unique"
+            unusable.append(UnusableRow(place, reason, found.key))
+    if not (tokens or unusable or not_connected):
         raise ConfigurationError(f"{store}: holds no tokens")
-    return tokens
+    stored = StoredTokens(
+        tokens.values(),
+        unusable,
+        [key for key in not_connected if key not in tokens],
+        {key: f"{store}, {unit} {numbers[key]}" for key, each in tokens.items() if not each.has_access_token},
+    )
+    check_usable(stored)
+    return stored
 
 
 def as_token(row: Any, place: str) -> Token:
@@ -222,65 +293,118 @@ def as_token(row: Any, place: str) -> Token:
     Raises:
         ConfigurationError: it cannot be used.
     """
-    if isinstance(row, Token):
-        return row
-    if isinstance(row, str):
+    found = _read_row(row, place)
+    row = None
+    if isinstance(found, Token):
+        return found
+    if isinstance(found, str):
+        found = UnusableRow(place, "access_token is missing")
+    raise ConfigurationError(str(found))
+
+
+class _RefusedError(Exception):
+    """A value cannot be used; the message says why, and does not quote it."""
+
+
+def _read_row(row: Any, place: str) -> Token | UnusableRow | str:
+    """What a row is: a token; why it is none; or the key of a user who has not connected."""
+    if isinstance(row, BrokenRow):
+        return UnusableRow(place, row.reason)
+    if isinstance(row, (str, Secret)):
         row = {"access_token": row}
+    elif isinstance(row, Token):
+        row = {name: getattr(row, name) for name in READ_COLUMNS}
     if not isinstance(row, Mapping):
-        raise ConfigurationError(f"{place}: not a table with the columns {', '.join(COLUMNS)}")
-    access_token = _field(row, "access_token", place)
-    if access_token is None:
-        raise ConfigurationError(f"{place}: access_token is missing")
-    refresh_token = _field(row, "refresh_token", place)
-    for name, value in (("access_token", access_token), ("refresh_token", refresh_token)):
-        if value is not None and not HEADER_SAFE.fullmatch(value):
-            raise ConfigurationError(f"{place}: {name} holds characters that no token has")
-    key = _field(row, "key", place) or token_key(access_token, refresh_token)
-    if not key.isprintable():
-        raise ConfigurationError(f"{place}: key holds control characters")
-    return Token(
-        key=key,
-        access_token=Secret(access_token),
-        refresh_token=Secret(refresh_token) if refresh_token else None,
-        data_center=check_data_center(_field(row, "data_center", place), place),
-        expires_at=_expiry(row.get("expires_at"), place),
-    )
+        return UnusableRow(place, f"not a table with the columns {', '.join(COLUMNS)}")
+    key = None
+    try:
+        key = _key(row.get("key"))
+        access_token, refresh_token = _token(row, "access_token"), _token(row, "refresh_token")
+        if access_token or refresh_token:
+            return Token(
+                key=key or token_key(access_token or "", refresh_token),
+                access_token=Secret(access_token or ""),
+                refresh_token=Secret(refresh_token) if refresh_token else None,
+                data_center=_data_center(row),
+                expires_at=_expiry(row.get("expires_at")),
+            )
+        if key:
+            return key
+        reason = "access_token is missing"
+    except _RefusedError as refused:
+        reason = str(refused)
+    return UnusableRow(place, reason, _shown_key(key))
 
 
-def _expiry(value: Any, place: str) -> datetime | None:
+def _shown_key(key: str | None) -> str | None:
+    is_opaque = key is not None and OPAQUE.fullmatch(key) and not UUID_TEXT.fullmatch(key)
+    return None if is_opaque else key
+
+
+def _key(value: Any) -> str | None:
+    """A key as text: a primary key is a common one, which pandas makes a float where another is missing."""
+    if isinstance(value, str):
+        value = value.strip()
+        if not value.isprintable():
+            raise _RefusedError("key holds control characters")
+        return value or None
+    value = plain(value)
+    if is_missing(value):
+        return None
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not _is_whole(value):
+        raise _RefusedError("key is neither text nor a whole number nor a UUID")
+    if isinstance(value, float) and abs(value) > LARGEST_EXACT:
+        raise _RefusedError("key is a number too large to be exact; make it text")
+    return str(int(value))
+
+
+def _is_whole(value: int | float | Decimal) -> bool:
+    try:
+        return -LARGEST_KEY < value < LARGEST_KEY and value == int(value)
+    except (ArithmeticError, ValueError):
+        return False
+
+
+def _token(row: Mapping[str, Any], name: str) -> str | None:
+    text = _text(row, name)
+    if text is not None and not HEADER_SAFE.fullmatch(text):
+        raise _RefusedError(f"{name} holds characters that no token has")
+    if text is not None and text.startswith(QUOTES) and text.endswith(QUOTES):
+        raise _RefusedError(f"{name} has quotation marks around it, which no token has")
+    return text
+
+
+def _text(row: Mapping[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    if isinstance(value, Secret):
+        value = value.reveal()
+    if not isinstance(value, str):
+        if is_missing(value):
+            return None
+        raise _RefusedError(f"{name} is not text")
+    return value.strip() or None
+
+
+def _data_center(row: Mapping[str, Any]) -> str | None:
+    """The data center in lower case, or None where none is named."""
+    data_center = _text(row, "data_center")
+    if data_center is None:
+        return None
+    if data_center.lower() not in DATA_CENTERS:
+        # the value is not shown: a token may stand in the wrong column
+        raise _RefusedError(f"unknown data_center; use one of {', '.join(DATA_CENTERS)}")
+    return sys.intern(data_center.lower())  # one object for very many tokens
+
+
+def _expiry(value: Any) -> datetime | None:
+    if value is None:
+        return None
     try:
         return parse_expiry(value)
     except ValueError:
         # the value is not shown: a token may stand in the wrong column
-        raise ConfigurationError(
-            f"{place}: expires_at is no point in time; use ISO 8601 text or seconds since 1970"
+        raise _RefusedError(
+            "expires_at is no point in time; use ISO 8601 text, a date or a number since 1970"
         ) from None
-
-
-def _field(row: Mapping[str, Any], name: str, place: str) -> str | None:
-    value = row.get(name)
-    if value is None:
-        return None
-    if isinstance(value, Secret):
-        value = value.reveal()
-    if name == "key" and isinstance(value, (int, UUID)) and not isinstance(value, bool):
-        value = str(value)  # a primary key is a common token key
-    if not isinstance(value, str):
-        raise ConfigurationError(f"{place}: {name} is not text")
-    return value.strip() or None
-
-
-def check_data_center(data_center: str | None, place: str) -> str | None:
-    """The data center in lower case, or None where none is named.
-
-    Raises:
-        ConfigurationError: it is none of Cronofy's six.
-    """
-    if data_center is None:
-        return None
-    if data_center.lower() not in DATA_CENTERS:
-        raise ConfigurationError(
-            # the value is not shown: a token may stand in the wrong column
-            f"{place}: unknown data_center; use one of {', '.join(DATA_CENTERS)}"
-        )
-    return sys.intern(data_center.lower())  # one object for very many tokens

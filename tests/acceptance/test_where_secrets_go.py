@@ -64,8 +64,8 @@ def certificate(tmp_path: Path) -> Path:
 def answer(base_url: str | None) -> tuple[str, str | None]:
     """How a call ends, and its message."""
     settings = PollingSettings(base_url=base_url, timeout_seconds=10)
-    [(_, _, found)] = check_calls(settings, [TOKEN])
-    return found.outcome.value, found.message
+    [found] = check_calls(settings, [TOKEN])
+    return found.answer.outcome.value, found.answer.message
 
 
 def lie(monkeypatch: pytest.MonkeyPatch, port: int) -> None:

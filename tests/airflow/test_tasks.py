@@ -57,8 +57,11 @@ def _project(job: Job) -> Path:
     return Path(job.project_dir)
 
 
-def test_the_tasks_in_their_order_load(job: Job) -> None:
+def test_the_tasks_in_their_order_load(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    with (_project(job) / "tokens.csv").open("a", encoding="utf-8") as file:
+        file.write("user_x\nuser_y,,\nuser_z,at z\n,,,\n")
     load_run, shards = job.plan()
+    assert "2 rows of the token store cannot be used: tokens.csv, line " in caplog.text
     assert shards == [0, 1, 2]
     for shard in shards:
         job.poll(load_run, shard)
@@ -66,6 +69,8 @@ def test_the_tasks_in_their_order_load(job: Job) -> None:
     job.views(summary)
     assert json.loads(json.dumps(summary)) == summary
     assert summary["undelivered_shards"] == []
+    assert (summary["unusable_rows"], summary["not_connected"]) == (2, 1)
+    assert "unusable" not in summary
     polled = query(_project(job) / "cronofy.duckdb", "SELECT count(*), count(DISTINCT run_id) FROM polls")
     assert polled == [(summary["polls"], 1)]
     assert query(_project(job) / "cronofy.duckdb", "SELECT count(*) FROM token_health") == [

@@ -301,14 +301,21 @@ def test_no_token_is_in_the_files_or_tables(warehouse: Warehouse) -> None:
             assert b"at-k1" not in path.read_bytes(), path
 
 
-def test_the_source_configures_itself(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOURCES__CRONOFY__TOKENS", '[{"key": "k1", "access_token": "at-k1"}]')
+def test_the_source_configures_itself(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And names in the log a token that it leaves out."""
+    monkeypatch.setenv(
+        "SOURCES__CRONOFY__TOKENS",
+        '[{"key": "k1", "access_token": "at-k1"}, {"key": "k2", "access_token": "at k2"}, {"key": "k3"}]',
+    )
     monkeypatch.setenv("SOURCES__CRONOFY__BASE_URL", warehouse.server.url)
     warehouse.pipeline().run(cronofy_source())
     assert warehouse.server.called() == {"userinfo": 1, "account": 1}
     assert warehouse.query("SELECT DISTINCT token_key, data_center, outcome FROM polls") == [
         ("k1", "us", "ok")
     ]
+    assert "1 row of the token store cannot be used: tokens, entry 2: access_token" in caplog.text
 
 
 @pytest.mark.parametrize(

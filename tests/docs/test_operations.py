@@ -42,7 +42,7 @@ def messages() -> list[str]:
 
 def test_what_it_tells_of_is_found() -> None:
     assert len(LINES) == len(set(LINES)) >= 25
-    assert len(KEYS) == 6
+    assert len(KEYS) == 7
     assert TEXT.count("```sql") == len(QUERY.findall(TEXT)) == 2
 
 

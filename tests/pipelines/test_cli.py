@@ -39,11 +39,17 @@ BAD_CONFIGURATION: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "tokens are no list": ({"TOKENS": '{"a": 1}'}, ("tokens", "list")),
     "empty list": ({"TOKENS": "[]"}, ("tokens", "no tokens")),
     "duplicate keys": (
-        {"TOKENS": '[{"key": "a", "access_token": "1"}, {"key": "a", "access_token": "2"}]'},
-        ("tokens, entry 2", "'a'", "entry 1"),
+        {"TOKENS": json.dumps([{"key": "a", "access_token": each} for each in "123"])},
+        ("tokens, entry 2: its key", "'a'", "entry 1", "2 of 3 rows cannot be used, more than half"),
     ),
-    "the same token twice": ({"TOKENS": '["one", "one"]'}, ("tokens, entry 2",)),
-    "entry without a token": ({"TOKENS": '[{"key": "a"}]'}, ("tokens, entry 1", "access_token is missing")),
+    "entries without a token": (
+        {"TOKENS": '["", {}]'},
+        ("tokens, entry 1", "access_token is missing", "2 of 2"),
+    ),
+    "nothing to refresh with": (
+        {"TOKENS": '[{"key": "a", "refresh_token": "b"}]'},
+        ("tokens, entry 1: access_token is missing", "'a'", "client_id and client_secret"),
+    ),
     "unknown data center of a token": (
         {"TOKENS": '[{"access_token": "a", "data_center": "fr"}]'},
         ("tokens, entry 1", "data_center", "us, au, ca, de, sg, uk"),
@@ -80,19 +86,14 @@ BAD_FILES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "empty": ("tokens.csv", "", ("tokens.csv", "no tokens")),
     "header only": ("tokens.csv", "key,access_token\n", ("tokens.csv", "no tokens")),
     "missing column": ("tokens.csv", "key,token\na,1\n", ("tokens.csv, line 1", "access_token")),
-    "missing value": ("tokens.csv", "key,access_token\na,1\nb,\n", ("tokens.csv, line 3", "access_token")),
-    "duplicate key": (
+    "most rows": (
         "tokens.csv",
-        "key,access_token\na,1\nb,2\na,3\n",
-        ("tokens.csv, line 4", "'a'", "line 2"),
+        "access_token,data_center\n1,us\n2,fr\n3,de \n4,xx\n5,yy\n",
+        ("tokens.csv, line 3", "data_center", "3 of 5 rows cannot be used, more than half"),
     ),
-    "unknown data center": (
-        "tokens.csv",
-        "access_token,data_center\n1,us\n2,fr\n",
-        ("tokens.csv, line 3", "data_center"),
-    ),
+    "semicolons": ("tokens.csv", "key;access_token\na;1\n", ("tokens.csv, line 1", "semicolons", "commas")),
     "empty JSON Lines": ("tokens.jsonl", "\n", ("tokens.jsonl", "no tokens")),
-    "broken JSON line": ("tokens.jsonl", '{"access_token": "a"}\n{"acc', ("tokens.jsonl, line 2", "JSON")),
+    "no JSON": ("tokens.jsonl", '{"acc\n', ("tokens.jsonl, line 1", "JSON")),
     "not Parquet": ("tokens.parquet", "PAR?", ("tokens.parquet", "Parquet")),
 }
 
@@ -290,22 +291,83 @@ def test_query_prints_rows(place: Place, tokens: list[str]) -> None:
     assert "nowhere" in wrong.stderr
 
 
-@pytest.mark.parametrize(("reply", "status"), [(None, 0), (Reply(401), 1), (Reply(cut="reset"), 1)])
-def test_check_calls_once_and_loads_nothing(
-    reply: Reply | None,
-    status: int,
-    place: Place,
-    tokens: list[str],
-    answers: Answers,
-    server: ScriptedServer,
+ROWS = "key,access_token,data_center\none,one,\nbad,two,mars\nthree,three,us\nlater,,\n,,\n[bold],a b,\n"
+
+
+def test_rows_that_cannot_be_used_are_named_and_the_others_polled(
+    place: Place, tokens: list[str], server: ScriptedServer
 ) -> None:
-    if reply is not None:
-        answers.by_token = dict.fromkeys(tokens, reply)
+    assert tokens
+    place.tokens_file.write_text(ROWS, encoding="utf-8")
+    file = place.tokens_file
+    reasons = {
+        f"{file}, line 3": ("bad", "unknown data_center; use one of us, au, ca, de, sg, uk"),
+        f"{file}, line 7": ("[bold]", "access_token holds characters that no token has"),
+    }
+    lines = [f"    {place}: {reason} (key {key!r})" for place, (key, reason) in reasons.items()]
+    expected = [
+        "  not connected  1 user without a token",
+        "  unusable  2 rows of the token store, left out",
+        *lines,
+    ]
+    rows = [{"place": place, "key": key, "reason": reason} for place, (key, reason) in reasons.items()]
+
+    checked = invoke(place, "check")
+    assert (checked.exit_code, checked.stderr) == (1, "")
+    assert checked.stdout.splitlines()[:5] == ["2 tokens, each with a key of its own", *expected]
+    planned = invoke(place, "plan")
+    assert planned.stdout.splitlines()[1:5] == expected
+    loaded = invoke(place, "load")
+    assert loaded.exit_code == 0, loaded.stderr
+    shown = loaded.stdout.splitlines()
+    assert shown[shown.index(expected[0]) :][:4] == expected
+    [line] = [line for line in loaded.stderr.splitlines() if "WARNING" in line]
+    assert f"2 rows of the token store cannot be used: {lines[0].strip()}; {lines[1].strip()}" in line
+    assert {request.token for request, _ in server.log} == {"one", "three"}
+    for command in ("check", "plan", "load"):
+        found = json.loads(invoke(place, command, "--json").stdout)
+        assert (found["tokens"], found["not_connected"], found["unusable_rows"]) == (2, 1, 2)
+        assert found["unusable"] == rows
+
+
+def test_a_store_without_any_connected_user_is_fine(place: Place, server: ScriptedServer) -> None:
+    place.tokens_file.write_text("key,access_token\none,\ntwo,\n", encoding="utf-8")
+    loaded = invoke(place, "load")
+    assert (loaded.exit_code, loaded.stderr) == (0, "")
+    assert "Nothing is due: the token store holds no token that can be polled" in loaded.stdout
+    assert "  not connected  2 users without a token" in loaded.stdout
+    checked = invoke(place, "check")
+    assert (checked.exit_code, checked.stdout.splitlines()[0]) == (0, "0 tokens, each with a key of its own")
+    assert server.log == []
+
+
+def test_check_calls_and_loads_nothing(place: Place, tokens: list[str], server: ScriptedServer) -> None:
     result = invoke(place, "check")
-    assert result.exit_code == status, result.stderr
-    assert "4 tokens" in result.stdout
+    assert result.exit_code == 0, result.stderr
+    assert f"{len(tokens)} tokens" in result.stdout
     assert len(server.log) == 1
     assert not place.database.exists()
+
+
+# the database of DuckDB, and what the one line says of it
+NO_DATABASES = {
+    "sub/dir/new.duckdb": "there is no folder {}/sub/dir; make it, or name another file",
+    "tokens.csv/new.duckdb": "there is no folder {}/tokens.csv; make it, or name another file",
+    "data": "{}/data is a folder, not a DuckDB file",
+    "tokens.csv": "{}/tokens.csv is not a DuckDB file; name another one",
+}
+
+
+@pytest.mark.parametrize("name", NO_DATABASES)
+def test_a_file_that_can_be_no_database_is_one_line_and_2(
+    name: str, place: Place, tokens: list[str], server: ScriptedServer
+) -> None:
+    assert tokens
+    place.data_dir.mkdir()
+    for command in ("load", "plan", "check", "status", "views"):
+        result = invoke(place, command, DESTINATION__DUCKDB__CREDENTIALS=str(place.directory / name))
+        assert_refused(result, "destination.duckdb.credentials", NO_DATABASES[name].format(place.directory))
+    assert server.log == []
 
 
 def test_check_says_whether_the_warehouse_lets_us_in(place: Place, tokens: list[str]) -> None:

@@ -14,6 +14,7 @@ from pipelines.shards.handoff import Handoff
 from pipelines.steps import Plan
 from sources.cronofy.calls.polling import PollTask
 from sources.cronofy.errors import ConfigurationError
+from sources.cronofy.tokens import UnusableRow
 from tests.cronofy.bodies import minute, token
 
 RUN = "20260105T060000Z-0a1b2c3d"
@@ -60,7 +61,8 @@ def test_one_shard_reads_its_own_tasks_and_how_many_others_there_are(handoff: Ha
 
 
 def test_a_plan_without_tasks_is_one(handoff: Handoff) -> None:
-    plan = freeze_plan(RUN, Plan([], 7, []), 4)
+    plan = freeze_plan(RUN, Plan([], 7, [], [UnusableRow("tokens, entry 1", "no token")], 3), 4)
+    assert (plan.unusable_rows, plan.not_connected) == (1, 3)
     write_plan(handoff, plan)
     assert read_plan(handoff, RUN) == plan
     assert plan.shards == []

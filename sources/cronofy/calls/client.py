@@ -55,6 +55,9 @@ class CronofyClient:
         return self._urls[host, endpoint]
 
     async def _ask(self, endpoint: str, token: Token, permit: Permit | None) -> Answer | None:
+        if not token.has_access_token:
+            self.allowance.give_back(1)
+            return skipped(self._clock.now(), "not called: no access token, and no new one")
         url = self._url(self._settings.host(token.data_center), endpoint)
         answer = await self._exchange.ask(
             token.data_center,

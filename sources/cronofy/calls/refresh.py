@@ -98,11 +98,11 @@ class Refresher:
         return token
 
     def is_due(self, token: Token) -> bool:
-        """Whether the access token is known to be no good: it expired, or an earlier refresh is unsettled."""
+        """Whether the access token is missing, is known to have expired, or a refresh of it is unsettled."""
         if token.refresh_token is None or self._given_up:
             return False
         expired = token.expires_at is not None and self._clock.now() >= token.expires_at
-        return expired or self._notes.is_unsettled(token.refresh_token)
+        return expired or not token.has_access_token or self._notes.is_unsettled(token.refresh_token)
 
     def may_help(self, token: Token) -> bool:
         """Whether a refresh could mend a 401: not without a refresh token, and not what was just issued."""

@@ -329,7 +329,7 @@ def open_log(place: Secret, rates: Sequence[tuple[int, float]]) -> BucketLog:
     missing = [module for module in NEEDED[kind] if find_spec(module) is None]
     if missing:
         raise ConfigurationError(
-            f"{SETTING}: {kind} needs {' and '.join(missing)}: pip install 'dlt-cronofy[shared]'"
+            f"{SETTING}: {kind} needs {' and '.join(missing)}: install the extra shared of dlt-cronofy"
         )
     openers: dict[str, Callable[[Secret, Any, str], BucketLog]] = {
         "SQLite": _open_sqlite,

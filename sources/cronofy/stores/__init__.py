@@ -10,7 +10,16 @@ from typing import Any, Protocol, cast
 
 from ..errors import ConfigurationError
 from ..secret import Hidden, Secret
-from ..tokens import Token, collect_tokens, configured_rows, read_tokens
+from ..settings import PollingSettings
+from ..tokens import (
+    StoredTokens,
+    Token,
+    collect_tokens,
+    configured_rows,
+    in_data_centers,
+    read_tokens,
+    without_refreshing,
+)
 
 REREAD_SECONDS = 30.0
 
@@ -45,10 +54,13 @@ class TokenStore(Protocol):
     """Where notes on refreshes under way may be kept beside the store; None where it has no place."""
 
     def read(self) -> list[Token]:
-        """All tokens, checked, in the order of the store.
+        """All tokens, in the order of the store.
+
+        `StoredTokens`, a list as well, also says which rows cannot be used. The tokens of any other list
+        are checked by `stored_tokens`, so that one that cannot be used costs itself only.
 
         Raises:
-            ConfigurationError: the store, or a row of it, cannot be used; names the place.
+            ConfigurationError: the store, or most of its rows, cannot be used; names the place.
         """
         ...
 
@@ -74,6 +86,19 @@ class TokenStore(Protocol):
 
 
 OnRefresh = Callable[[Renewal], Any]
+
+
+def stored_tokens(store: TokenStore, settings: PollingSettings) -> StoredTokens:
+    """The tokens of a store that can be polled, each with a data center, and what its other rows are.
+
+    Raises:
+        ConfigurationError: the store, or most of its rows, cannot be used; names the place.
+    """
+    found: list[Token] = store.read()
+    if found and not isinstance(found, StoredTokens):
+        found = collect_tokens(store.name, "entry", enumerate(found, start=1))
+    tokens = in_data_centers(found, settings.data_center)
+    return tokens if settings.client is not None else without_refreshing(tokens, store.name)
 
 
 def open_store(
@@ -165,7 +190,7 @@ class GivenStore:
         self._known_at: float | None = None
         self._handed_over: set[Renewal] = set()
 
-    def read(self) -> list[Token]:
+    def read(self) -> StoredTokens:
         """All tokens; a callable is called again, and an iterator is used up by the first time."""
         if not callable(self._rows):
             # kept, because an iterator gives its rows once
@@ -218,6 +243,6 @@ class GivenStore:
         self._handed_over.difference_update(renewals)
         return []
 
-    def _collect(self) -> list[Token]:
+    def _collect(self) -> StoredTokens:
         rows: Iterable[Any] = configured_rows(self._rows)
         return collect_tokens(self.name, "entry", enumerate(rows, start=1))

@@ -12,7 +12,8 @@ from threading import Lock
 import fasteners
 
 from ..errors import ConfigurationError
-from ..tokens import Token, collect_tokens, file_rows
+from ..token_files import file_rows
+from ..tokens import StoredTokens, Token, collect_tokens
 from . import Renewal, StoreError
 from .rewriting import Changes, rewrite_csv, rewrite_json_lines, rewrite_parquet
 
@@ -44,12 +45,12 @@ class FileStore:
         self._seen: Signature | None = None
         self._known: dict[str, Token] = {}
 
-    def read(self) -> list[Token]:
-        """All tokens of the file, in its order."""
+    def read(self) -> StoredTokens:
+        """All tokens of the file, in its order, and which rows are none."""
         with self._cache_lock:
             return self._read()
 
-    def _read(self) -> list[Token]:
+    def _read(self) -> StoredTokens:
         self._seen, self._known = _signature(self._path) if self._path.is_file() else None, {}
         tokens = collect_tokens(self.name, *file_rows(self._path))
         self._known = {each.key: each for each in tokens}

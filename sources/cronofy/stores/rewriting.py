@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ..expiry import expiry_like
+from ..token_files import csv_records
 from ..tokens import token_key
 from . import Renewal
 
 BOM = b"\xef\xbb\xbf"
-# a cell as the csv module reads it: quotes mean something at its start only
-CELL = re.compile(r'"(?:[^"]|"")*+"[^,\r\n]*|[^",\r\n][^,\r\n]*|')
+# a cell as the csv module reads it: quotes mean something at its start only, blanks before it aside
+CELL = re.compile(r' *+(?:"(?:[^"]|"")*+"[^,\r\n]*|[^",\r\n][^,\r\n]*|)')
 JSON_DECODER = json.JSONDecoder()
 JSON_SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -84,47 +85,42 @@ def rewrite_csv(content: bytes, changes: Changes) -> bytes:
     at = {name.strip(): index for index, name in enumerate(names)}
     if "refresh_token" not in at or "access_token" not in at:
         return content
-    rows: list[tuple[str, list[str], Renewal | None]] = []
+    rows: list[tuple[str, Sequence[str], Renewal | None]] = []
     sample = ""
     for raw, cells in records:
         sample = sample or _cell(cells, at.get("expires_at"))
         rows.append((raw, cells, changes.of(_cell(cells, at["refresh_token"]))))
-    lines: list[tuple[str, dict[str, Any]]] = []
+    lines: list[tuple[str, Sequence[str], dict[str, Any]]] = []
     for raw, cells, renewal in rows:
         row = {name: _cell(cells, index) for name, index in at.items()} if renewal else {}
         values = _values(row, renewal, row.get("expires_at") or sample) if renewal else {}
-        lines.append((raw, values))
-    new_column = "key" not in at and any("key" in values for _, values in lines)
+        lines.append((raw, cells, values))
+    new_column = "key" not in at and any("key" in values for _, _, values in lines)
     width = len(names) if new_column else None
     header = _edited(first, {len(names): "key"}, width) if new_column else first
     body = "".join(
         _edited(raw, {at.get(name, len(names)): value or "" for name, value in values.items()}, width)
-        if values or (new_column and raw.strip("\r\n"))
+        if values or (new_column and cells)
         else raw
-        for raw, values in lines
+        for raw, cells, values in lines
     )
     return (BOM if content.startswith(BOM) else b"") + (header + body).encode()
 
 
-def _cell(cells: list[str], index: int | None) -> str:
+def _cell(cells: Sequence[str], index: int | None) -> str:
     return cells[index].strip() if index is not None and index < len(cells) else ""
 
 
-def _csv_records(text: str) -> Iterator[tuple[str, list[str]]]:
-    """The records of a CSV text, each as it is written and as cells."""
-    lines: list[str] = []
+def _csv_records(text: str) -> Iterator[tuple[str, Sequence[str]]]:
+    """The records of a CSV text as reading has them, each as it is written and as cells.
 
-    def taken() -> Iterator[str]:
-        for line in io.StringIO(text, newline=""):
-            lines.append(line)
-            yield line
-
-    try:
-        for cells in csv.reader(taken()):
-            yield "".join(lines), cells
-            lines.clear()
-    except csv.Error:
-        raise ValueError("not CSV") from None
+    Raises:
+        ValueError: the first line, which names the columns, cannot be read.
+    """
+    for record in csv_records(text):
+        if record.is_broken and record.line == 1:
+            raise ValueError("not CSV")
+        yield record.raw, record.cells
 
 
 def _edited(raw: str, edits: Mapping[int, str], new_column: int | None) -> str:
@@ -132,14 +128,14 @@ def _edited(raw: str, edits: Mapping[int, str], new_column: int | None) -> str:
     body = raw.rstrip("\r\n")
     written = _csv_cells(body)
     if not written:
-        cells = next(csv.reader(io.StringIO(raw, newline="")))
+        cells = next(csv.reader(io.StringIO(raw, newline=""), skipinitialspace=True))
         written = [_csv_cell(cell, quoted='"' in cell) for cell in cells]
     if new_column is not None:
         written += [""] * (new_column - len(written))
         written.insert(new_column, "")
     written += [""] * (max(edits, default=0) + 1 - len(written))
     for index, value in edits.items():
-        written[index] = _csv_cell(value, quoted=written[index].startswith('"'))
+        written[index] = _csv_cell(value, quoted=written[index].lstrip(" ").startswith('"'))
     return ",".join(written) + raw[len(body) :]
 
 
@@ -157,7 +153,7 @@ def _csv_cells(body: str) -> list[str]:
 
 
 def _csv_cell(value: str, *, quoted: bool) -> str:
-    if quoted or any(character in value for character in ',"\r\n'):
+    if quoted or value.startswith(" ") or any(character in value for character in ',"\r\n'):
         return '"' + value.replace('"', '""') + '"'
     return value
 
@@ -165,16 +161,17 @@ def _csv_cell(value: str, *, quoted: bool) -> str:
 def rewrite_json_lines(content: bytes, changes: Changes) -> bytes:
     """The JSON Lines file with its changes; nothing but the changed values is touched.
 
-    A row gets an `expires_at` only where it had one.
+    A row gets an `expires_at` only where it had one. A line that is not JSON stays.
 
     Raises:
-        ValueError: a line is not JSON.
+        ValueError: not UTF-8.
     """
+    content.decode("utf-8")
     lines = content.removeprefix(BOM).split(b"\n")
     sample: Any = ""
     changed: list[tuple[int, dict[str, Any], Renewal]] = []
     for number, line in enumerate(lines):
-        row = orjson.loads(line) if line.strip() else None
+        row = _json(line)
         if isinstance(row, dict):
             sample = sample or row.get("expires_at") or ""
             renewal = changes.of(row.get("refresh_token"))
@@ -184,6 +181,13 @@ def rewrite_json_lines(content: bytes, changes: Changes) -> bytes:
         values = _values(row, renewal, row.get("expires_at") or sample)
         lines[number] = _with_members(lines[number].decode(), values).encode()
     return (BOM if content.startswith(BOM) else b"") + b"\n".join(lines)
+
+
+def _json(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except ValueError:
+        return None
 
 
 def _with_members(text: str, values: Mapping[str, Any]) -> str:

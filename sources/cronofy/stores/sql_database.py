@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
 from ..secret import Secret
+from .sql_drivers import leave_unreadable
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
@@ -17,6 +18,8 @@ LOGGING_NAME = "dlt_cronofy_tokens"
 SHOWN_CHARACTERS = 200
 TELLING_PART = 6  # so many characters of a secret in a message are too many
 AT_SIGN = "tokens_database in [sources.cronofy]: write an @ in the password as %40"
+# what the modules of drivers are called where they are installed from
+DRIVER_PACKAGES = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient", "cx_Oracle": "cx-oracle"}
 QUOTED = re.compile(r"""(["'`])(.*?)\1""")
 
 
@@ -32,29 +35,34 @@ def open_engine(database: str | Secret) -> "Engine":
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError
     except ImportError:
         raise ConfigurationError(
-            "tokens_query needs SQLAlchemy: pip install 'dlt-cronofy[sql]' and the driver of your database"
+            "tokens_query needs SQLAlchemy: install the extra sql of dlt-cronofy, or sqlalchemy,"
+            " and the driver of your database"
         ) from None
     # SQLAlchemy logs whole rows once somebody turns its loggers to DEBUG
     for name in ("engine.Engine", "pool.impl.NullPool"):
         logging.getLogger(f"sqlalchemy.{name}.{LOGGING_NAME}").setLevel(logging.WARNING)
     try:
-        return create_engine(
+        engine = create_engine(
             _url(database.reveal()),
             poolclass=NullPool,
             hide_parameters=True,
             logging_name=LOGGING_NAME,
             pool_logging_name=LOGGING_NAME,
         )
+        leave_unreadable(engine)
     except ConfigurationError as error:
         raise error.with_traceback(None) from None  # the frame below holds the URL in plain
     except NoSuchModuleError:
         problem = "names a database that SQLAlchemy does not know"
     except ImportError as error:
-        problem = f"needs a driver that is not installed: {error.name}"
+        package = DRIVER_PACKAGES.get(error.name or "", error.name)
+        problem = f"needs a driver that is not installed: {error.name}; install {package}"
     except (ArgumentError, TypeError, ValueError):
         if database.reveal().count("@") > 1:
             raise ConfigurationError(AT_SIGN) from None
         problem = "must be a SQLAlchemy URL like postgresql://user:password@host:5432/database"
+    else:
+        return engine
     raise ConfigurationError(f"tokens_database in [sources.cronofy] {problem}")
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, UnreachableError
-from ..expiry import expiry_like
+from ..expiry import expiry_like, parse_expiry
 from ..secret import Secret
-from ..tokens import COLUMNS, READ_COLUMNS, Token, as_token, collect_tokens
+from ..tokens import COLUMNS, READ_COLUMNS, StoredTokens, Token, as_token, collect_tokens
 from . import Renewal, StoreError
 from .sql_database import connect, open_engine, said
 
@@ -66,8 +66,8 @@ class SqlStore:
         self._expiry_sample: Any = None
         self._some_key = "0"
 
-    def read(self) -> list[Token]:
-        """All tokens, in the order of the query; rows are fetched a few thousand at a time."""
+    def read(self) -> StoredTokens:
+        """All tokens, in the order of the query, and which rows are none; a few thousand at a time."""
         from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
         # the query goes to the driver as it is, so that : and % mean what they mean there
@@ -83,6 +83,14 @@ class SqlStore:
             raise kind(f"{self.name} failed: {self._said(error)}") from None
         except UnicodeError:
             raise ConfigurationError(f"{self.name} failed: a column is not text in UTF-8") from None
+        except (ArithmeticError, ValueError) as error:
+            if isinstance(error, ConfigurationError):
+                raise
+            # a driver that has no value for one of the database's, such as a year after 9999
+            raise ConfigurationError(
+                f"{self.name} failed: the driver cannot read a value ({type(error).__name__});"
+                " cast its column to text in the query"
+            ) from None
 
     def why_not_saved(self) -> str | None:
         """Tries the update with a refresh token that no row has, and takes it back."""
@@ -103,7 +111,10 @@ class SqlStore:
         return None
 
     def current(self, token: Token) -> Token | None:
-        """The row of that key, asked for as a part of the query; None where that has no column key."""
+        """The row of that key, asked for as a part of the query; None where that has no column key.
+
+        Of several rows it is the one that was read before, as long as that is there.
+        """
         from sqlalchemy import text
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -112,9 +123,16 @@ class SqlStore:
             if key is not None:
                 quoted = self._engine.dialect.identifier_preparer.quote(key).replace(":", "\\:")
                 one = text(f"{self._part()} WHERE t.{quoted} = :key")
-                for row in self._rows(connection.execute(one, {"key": token.key})):
-                    return as_token(row, self.name)
+                rows = self._rows(connection.execute(one, {"key": token.key}))
+                found = list(self._usable(rows))
+                same = (each for each in found if each.refresh_token == token.refresh_token)
+                return next(same, found[0] if found else None)
         return None
+
+    def _usable(self, rows: Iterator[dict[str, Any]]) -> Iterator[Token]:
+        for row in rows:
+            with suppress(ConfigurationError):
+                yield as_token(row, self.name)
 
     def save(self, renewals: Sequence[Renewal]) -> list[Renewal]:
         """Update the rows of all renewals, in one transaction."""
@@ -146,7 +164,8 @@ class SqlStore:
         for part in result.partitions(FETCHED_ROWS):
             for row in part:
                 values = {name: row[index] for name, index in wanted}
-                self._expiry_sample = self._expiry_sample or values.get("expires_at")
+                if self._expiry_sample is None and _is_time(values.get("expires_at")):
+                    self._expiry_sample = values["expires_at"]
                 self._some_key = str(values.get("key") or self._some_key)
                 yield values
 
@@ -234,6 +253,13 @@ def _names(result: "CursorResult[Any]") -> list[str]:
     if twice:
         raise ConfigurationError(f"tokens_query: several columns {twice[0]}; name the ones that matter")
     return names
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return parse_expiry(value) is not None
+    except ValueError:
+        return False
 
 
 def _checked_update(sql: str) -> Update:

@@ -15,6 +15,7 @@ from sources.cronofy.calls.client import CronofyClient
 from sources.cronofy.calls.conduct import Conduct
 from sources.cronofy.calls.exchange import Exchange
 from sources.cronofy.calls.transport import open_transport
+from sources.cronofy.secret import Secret
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import Token
 from tests.cronofy.bodies import token
@@ -409,6 +410,16 @@ def test_no_retry_is_sent_after_the_deadline(
     assert (found.http_status, found.attempts) == (status, 1)
     assert len(server.arrivals) == 1
     assert clock.elapsed <= 10.0  # and no one waits beyond it
+
+
+def test_nothing_is_sent_without_an_access_token(client: Client, server: Server) -> None:
+    client.allowance = Allowance(max_requests=1)
+    assert client.allowance.take(1)
+    [found] = client.read(Token("k", Secret(""), Secret("rt"), "us"))
+    assert found is not None
+    assert (found.outcome, found.attempts) == (Outcome.SKIPPED, 0)
+    assert server.arrivals == []
+    assert client.allowance.take(1)
 
 
 def test_every_request_is_counted_in_the_budget(client: Client, server: Server) -> None:

@@ -24,7 +24,8 @@ from sources.cronofy.secret import Secret
 from sources.cronofy.stores import Renewal, StoreError, file_store
 from sources.cronofy.stores.file_store import FileStore
 from sources.cronofy.stores.rewriting import rewrite_csv
-from sources.cronofy.tokens import Token, file_rows
+from sources.cronofy.token_files import file_rows
+from sources.cronofy.tokens import Token
 
 ROOT = Path(__file__).parents[2]
 SECRET = "hunter2-is-secret"
@@ -94,6 +95,49 @@ def test_refreshed_tokens_are_read_again_under_their_keys(
     assert "LATE" not in repr(shown(store.read()))
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
         [Path(store.name).name, Path(store.name).name + ".lock"]
+    )
+
+
+BAD_LINES = f'''\
+key, "access_token", "refresh_token", note
+a, "at1", "r,1",
+b,"{SECRET},rt2
+,,,
+c,at3,rt3,"an open
+d,at4,rt4,us,more
+'''
+GOOD_LINES = f'''\
+key, "access_token", "refresh_token", note
+a,"A","R",
+b,"{SECRET},rt2
+,,,
+c,A,R,"an open
+"
+d,at4,rt4,us,more
+'''
+
+
+def test_rows_that_cannot_be_used_stay_beside_refreshed_ones(path: Path) -> None:
+    store = holding(path, BAD_LINES)
+    found = store.read()
+    assert shown(found) == [("a", "at1", "r,1"), ("c", "at3", "rt3")]
+    assert [row.place for row in found.unusable] == [f"{path}, line 3", f"{path}, line 6"]
+    assert store.save([renewed(each, "A", "R") for each in found]) == []
+    assert path.read_text() == GOOD_LINES
+    assert shown(store.read()) == [("a", "A", "R"), ("c", "A", "R")]
+
+
+def test_a_line_that_is_not_json_keeps_nobody_from_refreshing(tmp_path: Path) -> None:
+    lines = (
+        '{"access_token":"a","refresh_token":"r","key":"a"}\n{"access\n\n{"key":"b","refresh_token":"rt2"}\n'
+    )
+    store = holding(tmp_path / "tokens.jsonl", lines)
+    found = store.read()
+    assert shown(found) == [("a", "a", "r"), ("b", "", "rt2")]
+    assert store.save([renewed(each, "A", "R") for each in found]) == []
+    assert (tmp_path / "tokens.jsonl").read_text() == (
+        '{"access_token":"A","refresh_token":"R","key":"a"}\n{"access\n\n'
+        '{"key":"b","refresh_token":"R","access_token":"A"}\n'
     )
 
 
@@ -262,7 +306,7 @@ def lock_is_a_folder(path: Path, _: pytest.MonkeyPatch) -> None:
 
 
 def not_csv(path: Path, _: pytest.MonkeyPatch) -> None:
-    path.write_bytes(b'access_token,refresh_token\n"' + SECRET.encode() * 20_000)
+    path.write_bytes(b'access_token,"refresh_token\n' + SECRET.encode() * 20_000)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import NullPool, create_engine
+from sqlalchemy import NullPool, create_engine, make_url
 
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.secret import Secret
@@ -25,6 +25,7 @@ from tests.views.server import postgres_server
 
 SECRET = "hunter2-is-secret"
 EXPIRES = datetime(2026, 1, 5, 6, 7, 8, tzinfo=UTC)
+AT_1 = datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
 UPDATE = (
     "UPDATE users SET access_token = :access_token, refresh_token = :refresh_token"
     " WHERE refresh_token = :used_refresh_token"
@@ -395,7 +396,10 @@ def test_trying_changes_nothing(database: Database) -> None:
     [
         (SECRET, "tokens_database in [sources.cronofy] must be a SQLAlchemy URL"),
         (f"nosuch://u:{SECRET}@host/db", "names a database that SQLAlchemy does not know"),
-        (f"mysql+pymysql://u:{SECRET}@host/db", "needs a driver that is not installed: pymysql"),
+        (
+            f"mysql+pymysql://u:{SECRET}@host/db",
+            "needs a driver that is not installed: pymysql; install pymysql",
+        ),
         (f"postgresql://u:not@{SECRET}@host/db", "write an @ in the password as %40"),
         (f"postgres://u:{SECRET}@host:port/db", "must be a SQLAlchemy URL"),
     ],
@@ -409,7 +413,7 @@ def test_a_url_that_is_none(url: str, message: str) -> None:
 
 def test_sqlalchemy_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'dlt-cronofy\[sql\]'"):
+    with pytest.raises(ConfigurationError, match="install the extra sql of dlt-cronofy, or sqlalchemy,"):
         SqlStore(QUERY, "sqlite://")
 
 
@@ -425,7 +429,7 @@ def test_sqlalchemy_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SELECT 1 AS access_token", "tokens_query, row 1: access_token is not text"),
         (
             "SELECT 'k' AS key, access_token FROM users",
-            "tokens_query, row 2: key 'k' was used before, at row 1",
+            "tokens_query, row 2: its key was used before, at row 1",
         ),
         (
             f"SELECT access_token, '{SECRET}' AS expires_at FROM users",
@@ -433,7 +437,7 @@ def test_sqlalchemy_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             f"SELECT CAST(x'ff' || '{SECRET}' AS text) AS access_token",
-            "tokens_query failed: OperationalError",
+            "tokens_query, row 1: access_token is not text",
         ),
     ],
 )
@@ -443,18 +447,74 @@ def test_a_query_that_fails(sqlite: Database, query: str, message: str) -> None:
         SqlStore(query, sqlite.url).read()
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-    if "CAST" not in query:
-        assert SECRET not in str(error.value)
+    assert SECRET not in str(error.value)
     assert len(sqlite.rows("SELECT * FROM users")) == 3
 
 
-def test_a_cell_is_not_quoted_in_an_error(sqlite: Database) -> None:
+def test_text_that_is_none_costs_its_row_only(sqlite: Database) -> None:
     create_users(sqlite)
-    sqlite.run(f"UPDATE users SET access_token = CAST(x'ff' || '{SECRET}' AS text)")
-    with pytest.raises(ConfigurationError) as error:
-        SqlStore("SELECT access_token FROM users", sqlite.url).read()
-    assert "OperationalError" in str(error.value)
-    assert SECRET not in str(error.value)
+    sqlite.run(f"UPDATE users SET access_token = CAST(x'ff' || '{SECRET}' AS text) WHERE id = 1")
+    store = SqlStore(QUERY, sqlite.url)
+    found = store.read()
+    assert [each.key for each in found] == ["2", "3"]
+    assert list(map(str, found.unusable)) == ["tokens_query, row 1: access_token is not text (key '1')"]
+    assert store.current(found[0]) == found[0]
+
+
+BAD_USERS = """
+    CREATE TABLE users (id numeric(10, 2), access_token text, refresh_token text, expires_at bigint);
+    INSERT INTO users VALUES
+        (1, 'at1', 'rt1', 1767593228000), (2, NULL, NULL, NULL), (3, 'a t', 'rt3', NULL),
+        (4, NULL, 'rt4', 1), (5, 'at5', 'rt5', NULL), (NULL, NULL, NULL, NULL),
+        (5, 'later', 'later', NULL), (7.5, 'at7', NULL, NULL), (8, 'at8', NULL, NULL)
+"""
+
+
+def test_a_bad_row_costs_that_row_only(database: Database) -> None:
+    """And keys may be NUMERIC, times milliseconds."""
+    database.run(*BAD_USERS.split(";"))
+    store = SqlStore(QUERY.removesuffix(" ORDER BY id"), database.url)
+    found = store.read()
+    assert shown(found[:3]) == [
+        ("1", "at1", "rt1", EXPIRES), ("4", "", "rt4", AT_1), ("5", "at5", "rt5", None),
+    ]  # fmt: skip
+    assert found.not_connected == ("2",)
+    reasons = [(row.place, row.key, row.reason.split()[0]) for row in found.unusable]
+    assert reasons == [
+        ("tokens_query, row 3", "3", "access_token"),
+        ("tokens_query, row 6", None, "access_token"),
+        ("tokens_query, row 7", "5", "its"),
+        ("tokens_query, row 8", None, "key"),
+    ]
+    one, four, five, _ = found
+    assert store.why_not_saved() is None
+    assert store.save([renewed(one, "A", "R"), renewed(four, "B", "S")]) == []
+    assert sorted(shown(store.read()))[:2] == [("1", "A", "R", EXPIRES), ("4", "B", "S", EXPIRES)]
+    assert store.current(one) == replace(
+        one, access_token=Secret("A"), refresh_token=Secret("R"), expires_at=EXPIRES
+    )
+    # of two rows with its key the one that it was read from
+    assert store.current(five) == five
+    # in milliseconds, as it was
+    assert database.rows("SELECT expires_at FROM users WHERE id = 4") == [(1767593228000,)]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize("kind", ["timestamp with time zone", "timestamp", "date"])
+def test_times_that_python_has_not_cost_their_rows_only(postgres: Database, kind: str, driver: str) -> None:
+    create_users(postgres, kind, count=5)
+    for number, value in enumerate(("20000-01-01", "0044-03-15 BC", "infinity", "2026-01-05"), start=1):
+        postgres.run(f"UPDATE users SET expires_at = '{value}' WHERE id = {number}")
+    store = SqlStore(
+        QUERY, make_url(postgres.url).set(drivername=f"postgresql+{driver}").render_as_string(False)
+    )
+    found = store.read()
+    assert [each.key for each in found] == ["3", "4", "5"]
+    assert [(row.key, row.reason.split()[0]) for row in found.unusable] == [
+        ("1", "expires_at"), ("2", "expires_at"),
+    ]  # fmt: skip
+    assert store.save([renewed(found[2])]) == []
+    assert store.read()[2].expires_at == (datetime(2026, 1, 6, tzinfo=UTC) if kind == "date" else EXPIRES)
 
 
 def test_a_database_that_is_not_there(tmp_path: Path) -> None:

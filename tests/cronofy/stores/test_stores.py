@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.secret import Secret
-from sources.cronofy.stores import GivenStore, Renewal, StoreError, TokenStore, open_store
+from sources.cronofy.settings import ClientCredentials, PollingSettings
+from sources.cronofy.stores import GivenStore, Renewal, StoreError, TokenStore, open_store, stored_tokens
 from sources.cronofy.stores.file_store import FileStore
 from sources.cronofy.stores.sql_store import SqlStore
 from sources.cronofy.tokens import Token, read_tokens
@@ -101,10 +103,54 @@ def test_a_row_may_say_when_its_token_expires(value: Any, expected: datetime | N
     assert token.expires_at == expected
 
 
-def test_an_expiry_that_is_none_is_said_with_its_place() -> None:
-    with pytest.raises(ConfigurationError, match="tokens, entry 2: expires_at is no point in time") as error:
-        read_tokens(["at", {"access_token": "at2", "expires_at": SECRET}])
-    assert SECRET not in str(error.value)
+class Others(OwnStore):
+    """Gives whatever it is told to."""
+
+    def __init__(self, tokens: list[Any]) -> None:
+        self.tokens = tokens
+
+    def read(self) -> list[Token]:
+        return self.tokens
+
+
+SETTINGS = PollingSettings(data_center="de")
+CLIENT = replace(SETTINGS, client=ClientCredentials("id", Secret(SECRET)))
+
+
+def test_a_store_of_ones_own_may_return_any_list() -> None:
+    tokens = [Token("a", Secret("at"), data_center="us"), Token("b", Secret("at2"))]
+    assert stored_tokens(Others(tokens), SETTINGS) == [tokens[0], replace(tokens[1], data_center="de")]
+    assert stored_tokens(Others([]), SETTINGS) == []
+
+
+def test_what_a_store_of_ones_own_returns_is_checked() -> None:
+    bad = [Token("a", Secret(f"{SECRET} x")), Token("b", Secret("at3")), Token(7, SECRET, data_center="mars")]  # type: ignore[arg-type]
+    good = [Token(key, Secret(f"at-{key}")) for key in "bcde"]
+    found = stored_tokens(Others([*good, *bad, Token("z", Secret(""))]), SETTINGS)
+    assert [each.key for each in found] == ["b", "c", "d", "e"]
+    assert [str(row) for row in found.unusable] == [
+        "mine, entry 5: access_token holds characters that no token has (key 'a')",
+        "mine, entry 6: its key was used before, at entry 1; keys must be unique (key 'b')",
+        "mine, entry 7: unknown data_center; use one of us, au, ca, de, sg, uk (key '7')",
+    ]
+    assert found.not_connected == ("z",)
+    # a store around another one hands its rows on
+    assert stored_tokens(Others(found), SETTINGS).unusable == found.unusable
+
+
+def test_a_refresh_token_alone_is_enough_where_it_can_be_used() -> None:
+    store = open_store([{"key": "a", "access_token": "at"}, {"key": "b", "refresh_token": "rt"}])
+    assert [each.key for each in stored_tokens(store, CLIENT)] == ["a", "b"]
+    found = stored_tokens(store, SETTINGS)
+    assert [each.key for each in found] == ["a"]
+    assert [row.place for row in found.unusable] == ["tokens, entry 2"]
+
+
+def test_one_bad_entry_is_left_out_by_a_callable_too() -> None:
+    store = GivenStore(lambda: iter(["at", {"access_token": "at2", "expires_at": SECRET}]))
+    found = store.read()
+    assert [row.place for row in found.unusable] == ["tokens, entry 2"]
+    assert store.current(found[0]) == found[0]
 
 
 @pytest.mark.parametrize("given", [["a", "b"], iter(["a", "b"]), lambda: iter(["a", "b"]), '["a", "b"]'])
