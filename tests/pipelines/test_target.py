@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipelines.target import Target
-from pipelines.warehouse import duckdb_file, open_pipeline, pipeline_target, sql_client
+from pipelines.warehouse import duckdb_file, open_pipeline, pipeline_target, writer
 
 PASSWORD = "pass-canary"
 URL = "DESTINATION__{}__CREDENTIALS"
@@ -201,7 +201,7 @@ def test_a_relative_path_begins_where_one_stands(here: Path, monkeypatch: pytest
         monkeypatch.chdir(folder)
         pipeline = open_pipeline(credentials="x.duckdb", pipelines_dir=here / "shared")
         assert duckdb_file(pipeline) == folder / "x.duckdb"
-        with sql_client(pipeline):
+        with writer(pipeline):
             pass
         assert (folder / "x.duckdb").is_file()
         pipeline.sync_destination()
