@@ -386,7 +386,8 @@ def test_trying_changes_nothing(database: Database) -> None:
     before = database.rows("SELECT * FROM users ORDER BY id")
     update = UPDATE.replace("WHERE refresh_token =", "WHERE '' <>")
     assert SqlStore(QUERY, database.url).why_not_saved() is None
-    assert SqlStore(QUERY, database.url, update).why_not_saved() is None
+    assert SqlStore(QUERY, database.url, UPDATE).why_not_saved() is None
+    assert "changes rows of other tokens too" in str(SqlStore(QUERY, database.url, update).why_not_saved())
     assert database.rows("SELECT * FROM users ORDER BY id") == before
 
 
