@@ -16,6 +16,7 @@ from sources.cronofy.calls.transport import open_transport
 from sources.cronofy.clock import Clock, SystemClock
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.settings import USERINFO, PollingSettings
+from sources.cronofy.stores import TokenStore
 from sources.cronofy.tokens import Token
 
 from .shards.handoff import SETTING as HANDOFF_SETTING
@@ -73,6 +74,14 @@ def checks_as_dict(checked: Sequence[Checked]) -> list[dict[str, Any]]:
         }
         for data_center, host, answer in checked
     ]
+
+
+def check_store(settings: PollingSettings, store: TokenStore, tokens: Sequence[Token]) -> str | None:
+    """Why refreshed tokens could not be written back; None when they can, or nothing is to be refreshed."""
+    if settings.client is None or not any(token.refresh_token for token in tokens):
+        return None
+    why = store.why_not_saved()
+    return why and f"expired tokens will not be refreshed: {why}"
 
 
 def check_warehouse(pipeline: dlt.Pipeline) -> str:

@@ -529,19 +529,27 @@ def _confirm(question: str, *, yes: bool) -> None:
 def check(as_json: bool, destination: str | None, dataset: str | None) -> None:  # noqa: FBT001
     """Validate the configuration, the token store and the warehouse, with at most one call per data center.
 
-    Loads nothing. Exit status: 0 all is well, 1 a data center did not accept its token or the warehouse lets
-    nobody in, 2 bad configuration.
+    Loads nothing. Exit status: 0 all is well, 1 a data center did not accept its token, refreshed tokens
+    could not be written back, or the warehouse lets nobody in, 2 bad configuration.
     """
     from sources.cronofy.tokens import in_data_centers
 
     from .alerts import configured_alerts
-    from .check import check_calls, check_handoff, check_lines, check_warehouse, checks_as_dict
+    from .check import (
+        check_calls,
+        check_handoff,
+        check_lines,
+        check_store,
+        check_warehouse,
+        checks_as_dict,
+    )
     from .configuration import configured_store, read_settings
     from .warehouse import open_pipeline
 
     configuration, settings = read_settings()
     configured_alerts()
-    tokens = in_data_centers(configured_store(configuration).read(), settings.data_center)
+    store = configured_store(configuration)
+    tokens = in_data_centers(store.read(), settings.data_center)
     pipeline = open_pipeline(destination, dataset)
     if not as_json:
         click.echo(f"{len(tokens)} token{'' if len(tokens) == 1 else 's'}, each with a key of its own")
@@ -549,12 +557,19 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None: 
     if not as_json:
         for line in check_lines(checked):
             click.echo(line)
+    unwritable = check_store(settings, store, tokens)
     warehouse, handoff = check_warehouse(pipeline), check_handoff()
     if as_json:
         found = {"tokens": len(tokens), "data_centers": checks_as_dict(checked), "warehouse": warehouse}
-        click.echo(json.dumps(found | ({"handoff": handoff} if handoff else {}), indent=2))
+        found |= ({"not_written_back": unwritable} if unwritable else {}) | (
+            {"handoff": handoff} if handoff else {}
+        )
+        click.echo(json.dumps(found, indent=2))
     else:
+        if unwritable:
+            click.echo(unwritable)
         click.echo(warehouse)
         if handoff is not None:
             click.echo(handoff)
-    sys.exit(LOADED if all(answer.outcome == "ok" for _, _, answer in checked) else LOAD_FAILED)
+    is_well = unwritable is None and all(answer.outcome == "ok" for _, _, answer in checked)
+    sys.exit(LOADED if is_well else LOAD_FAILED)
