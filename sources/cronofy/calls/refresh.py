@@ -199,6 +199,7 @@ class Refresher:
         was_interrupted = self._notes.is_unsettled(used)
         obstacle = await asyncio.to_thread(self._obstacle, token, used)
         if obstacle is not None:
+            self._forget(used, was_interrupted)
             self._give_up(obstacle)
             return Refreshed(why=obstacle)
         if not exchange.allowance.take(1):
@@ -247,6 +248,11 @@ class Refresher:
         if self._given_up is None:
             self._given_up = why
         self._limit.end()
+
+    def _give_up_writing(self) -> None:
+        if self._given_up is None:
+            logger.error("nothing more is refreshed in this run: the token store cannot be written")
+        self._give_up(STORE_FAILS)
 
     def _obstacle(self, token: Token, used: Secret) -> str | None:
         """Why this token cannot be refreshed, before anything is used up; None when it was noted down."""
@@ -312,12 +318,12 @@ class Refresher:
             saved = await self._write_back.save(renewal)
         except StoreError as error:
             # the note stays: the store holds a refresh token that may be used up
-            if self._given_up is None:
-                logger.error("nothing more is refreshed in this run: the token store cannot be written")
-            self._give_up(STORE_FAILS)
+            self._give_up_writing()
             logger.error("%s was refreshed and cannot be written back: %s", key, error)
             self._unsaved.add(used)
             return Refreshed(why=NOT_WRITTEN_BACK)
+        if self._write_back.has_failed:
+            self._give_up_writing()  # others, or at the first try
         self._notes.end(used)
         if saved:
             self._limit.prove()

@@ -5,7 +5,7 @@ from collections import deque
 
 # from the request until the store has the answer. With rotating refresh tokens so many are lost at most when
 # the store fails in the middle of a run
-MOST_UNDER_WAY = 16
+MOST_UNDER_WAY = 8
 # one that is not answered by then lets another one begin, so that a hanging answer holds up nobody
 SLOW_SECONDS = 1.0
 
