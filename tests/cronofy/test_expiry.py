@@ -1,6 +1,6 @@
 """When a token expires: every form that stores write it in, and the same form back."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -37,6 +37,13 @@ SECONDS = int(MOMENT.timestamp())
         (Decimal(SECONDS), MOMENT),
         (f"{SECONDS}", MOMENT),
         (f"{SECONDS}.5", MOMENT + timedelta(seconds=0.5)),
+        (date(2026, 1, 5), datetime(2026, 1, 5, tzinfo=UTC)),
+        (SECONDS * 1000 + 500, MOMENT + timedelta(seconds=0.5)),
+        (SECONDS * 10**6, MOMENT),
+        (SECONDS * 10**9, MOMENT),
+        (float(SECONDS * 1000), MOMENT),
+        (Decimal(SECONDS * 1000), MOMENT),
+        (f"{SECONDS * 1000}", MOMENT),
     ],
 )
 def test_a_point_in_time_is_read(value: Any, expected: datetime | None) -> None:
@@ -44,7 +51,7 @@ def test_a_point_in_time_is_read(value: Any, expected: datetime | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["soon", "1e9", SECONDS * 1000, float("inf"), True, [], b"2026-01-05", "x" * 9]
+    "value", ["soon", "1e9", SECONDS * 10**12, float("inf"), True, [], b"2026-01-05", "x" * 9]
 )
 def test_nonsense_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="not a point in time"):
@@ -65,6 +72,10 @@ def test_nonsense_is_refused(value: Any) -> None:
         (1577836800, SECONDS),
         (1577836800.5, float(SECONDS)),
         (Decimal(1), Decimal(SECONDS)),
+        (1577836800000, SECONDS * 1000),
+        (1577836800000.5, float(SECONDS * 1000)),
+        ("1577836800000", f"{SECONDS * 1000}"),
+        (1577836800 * 10**9, SECONDS * 10**9),
         (datetime(2020, 1, 1), MOMENT.replace(tzinfo=None)),
         (datetime(2020, 1, 1, tzinfo=UTC), MOMENT),
     ],
@@ -76,9 +87,16 @@ def test_it_is_written_in_the_form_of_what_stood_there(sample: Any, expected: An
     assert expiry_like(None, sample) is None
 
 
+def test_a_day_is_written_as_a_day_and_never_a_later_one() -> None:
+    written = expiry_like(MOMENT.astimezone(timezone(timedelta(hours=-9))), date(2020, 1, 1))
+    assert (type(written), written) == (date, date(2026, 1, 5))
+
+
 @given(
     st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC)),
-    st.sampled_from(["", "2020-01-01 00:00:00", "0", 0, 0.0, Decimal(), None, datetime(2020, 1, 1)]),
+    st.sampled_from(
+        ["", "2020-01-01 00:00:00", "0", 0, 10**12, 10**18, 0.0, Decimal(), None, datetime(2020, 1, 1)]
+    ),
 )
 def test_what_is_written_is_read_back(moment: datetime, sample: Any) -> None:
     assert parse_expiry(expiry_like(moment, sample)) == moment.replace(microsecond=0)

@@ -94,7 +94,8 @@ def said(error: Exception, shown: str, secrets: Iterable[str | None], *, is_harm
         error: SQLAlchemy's.
         shown: what may be quoted: the driver's other quotations are left out.
         secrets: whatever a part of appears in the driver's words, they are left out altogether.
-        is_harmless: whether the values that the database refused were placeholders.
+        is_harmless: whether the values that the database refused were placeholders; then a constraint or a
+            column may be named.
     """
     from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
@@ -103,7 +104,9 @@ def said(error: Exception, shown: str, secrets: Iterable[str | None], *, is_harm
     if not isinstance(error, safe):
         return kind
     lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
-    line = QUOTED.sub(lambda match: match.group() if match.group(2) in shown else "…", "".join(lines[:1]))
+    line = "".join(lines[:1])
+    if not is_harmless:
+        line = QUOTED.sub(lambda match: match.group() if match.group(2) in shown else "…", line)
     line = line[:SHOWN_CHARACTERS]
     hidden = [secret for secret in secrets if secret]
     parts = (line[at : at + TELLING_PART] for at in range(len(line) - TELLING_PART + 1))

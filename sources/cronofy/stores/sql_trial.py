@@ -138,7 +138,7 @@ class SqlTrial:
     def _what_is_wrong(self, renewal: Renewal, changed: int, rows: int) -> str | None:
         """What the query reads within the transaction, held against what was written."""
         new, used = renewal.refresh_token.reveal(), renewal.token.refresh_token
-        found = unchanged = 0
+        found = unchanged = altered = 0
         for row in self._read():
             held = _text(row, "refresh_token")
             if held == new:
@@ -147,12 +147,14 @@ class SqlTrial:
                     return KEEPS_SOMETHING_ELSE
             elif used is not None and held == used.reveal():
                 unchanged += 1
-            elif is_cut_off(held, new) or _text(row, "key") == renewal.token.key:
-                return KEEPS_SOMETHING_ELSE
-        if found > rows:
-            return CHANGES_OTHERS
+            else:
+                altered += is_cut_off(held, new) or _text(row, "key") == renewal.token.key
+        if found:
+            return CHANGES_OTHERS if found > rows else None
+        if unchanged or changed == 0:
+            return CHANGES_NOTHING
         # a row that left the query, because it asks for expired tokens only, is as good as one that is found
-        return CHANGES_NOTHING if not found and (unchanged or changed == 0) else None
+        return KEEPS_SOMETHING_ELSE if altered else None
 
 
 def is_cut_off(held: str, written: str) -> bool:
