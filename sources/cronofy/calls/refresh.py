@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 CLIENT_REFUSED = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
 # a token endpoint that failed so often is left alone for the rest of the run
 MAX_FAILURES_IN_A_ROW = 20
+# and so often where it has answered nothing yet that could be kept
+MAX_UNREADABLE = 3
 NOT_WRITTEN_BACK = "refreshed, but not written back"
+WRITTEN_LATE = "%s was written back in the end"
+CHANGED_MEANWHILE = "%s was changed in the store while it was refreshed: the store's value is kept"
 STORE_FAILS = "not refreshed: the token store cannot be written"
 
 logger = logging.getLogger("dlt_cronofy")
@@ -149,10 +153,10 @@ class Refresher:
     def finish(self) -> None:
         """End the run: a last try to write back, and the loud word on what was lost."""
         try:
-            for renewal in self._write_back.try_again():
+            for renewal, is_saved in self._write_back.try_again():
                 assert renewal.token.refresh_token is not None
                 self._notes.end(renewal.token.refresh_token)
-                logger.warning("%s was written back in the end", renewal.token.key)
+                logger.warning(WRITTEN_LATE if is_saved else CHANGED_MEANWHILE, renewal.token.key)
         finally:
             self._name_unsaved()
             self._notes.close()
@@ -192,7 +196,8 @@ class Refresher:
     async def _refresh_once(
         self, token: Token, used: Secret, exchange: "Exchange", place: RefreshPlace
     ) -> Refreshed:
-        if exchange.allowance.stopped or self._is_over():
+        is_late = self._clock.monotonic() >= exchange.allowance.deadline
+        if is_late or exchange.allowance.stopped or self._is_over():
             return self._unsent()
         if await self._adopt(token, used):
             return Refreshed(token)
@@ -218,14 +223,15 @@ class Refresher:
         requests, said = answer.attempts, _taken(answer)
         if answer.outcome in TROUBLES:
             return self._failed(answer, requests)
-        self._failures_in_a_row = 0
         if answer.outcome is not Outcome.OK:
+            self._failures_in_a_row = 0
             interrupted = was_interrupted or requests > 1
             refused = await self._refused(token, used, answer, _error_code(said), interrupted=interrupted)
             return replace(refused, requests=requests)
         renewal = _read_renewal(token, answer, said)
         if renewal is None:
             return self._unreadable(token, answer, requests)
+        self._failures_in_a_row = 0
         return replace(await self._keep(renewal, used), requests=requests)
 
     def _is_over(self) -> bool:
@@ -330,7 +336,7 @@ class Refresher:
             self._renewals[used] = renewal
             self._issued.add(renewal.access_token)
             return Refreshed(renewal.token)
-        logger.error("%s was changed in the store while it was refreshed: the store's value is kept", key)
+        logger.error(CHANGED_MEANWHILE, key)
         if await self._adopt(renewal.token, used):
             return Refreshed(renewal.token)
         return Refreshed(why="its row is gone from the store")
@@ -369,6 +375,23 @@ class Refresher:
 
     def _failed(self, answer: Answer, requests: int) -> Refreshed:
         """No word from the token endpoint: the refresh token may be used up or not, so its note stays."""
+        self._count_failure()
+        return Refreshed(answer=_as(answer, answer.outcome, answer.message or ""), requests=requests)
+
+    def _unreadable(self, token: Token, answer: Answer, requests: int) -> Refreshed:
+        """A new token that cannot be kept: the used one may be void, so its note stays.
+
+        Where the first answers cannot be kept, the next one is no better, and no refresh token is risked.
+        """
+        logger.error("the token endpoint's answer for %s is not of the documented shape", token.key)
+        self._count_failure()
+        nothing_kept = not self._limit.is_proven and self._failures_in_a_row >= MAX_UNREADABLE
+        if nothing_kept and self._given_up is None:
+            logger.error("nothing more is refreshed in this run: the token endpoint's answers cannot be read")
+            self._give_up("not refreshed: the token endpoint's answers cannot be read")
+        return Refreshed(answer=_as(answer, Outcome.BAD_PAYLOAD, "no access token"), requests=requests)
+
+    def _count_failure(self) -> None:
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW and self._given_up is None:
             self._give_up("not refreshed: the token endpoint fails")
@@ -376,15 +399,6 @@ class Refresher:
                 "the token endpoint failed %d times in a row: nothing more is refreshed in this run",
                 self._failures_in_a_row,
             )
-        return Refreshed(answer=_as(answer, answer.outcome, answer.message or ""), requests=requests)
-
-    def _unreadable(self, token: Token, answer: Answer, requests: int) -> Refreshed:
-        """Taken at its word, the refresh token is used up; the note stays, and no other one is used."""
-        logger.error("the token endpoint's answer for %s is not of the documented shape", token.key)
-        if self._given_up is None:
-            logger.error("nothing more is refreshed in this run: the token endpoint's answers cannot be read")
-        self._give_up("not refreshed: the token endpoint's answers cannot be read")
-        return Refreshed(answer=_as(answer, Outcome.BAD_PAYLOAD, "no access token"), requests=requests)
 
     def _unpaid(self) -> Answer:
         return skipped(self._clock.now(), "expired, and no request left to refresh it with")

@@ -16,6 +16,9 @@ class RefreshLimit:
     A trial cannot show everything, a function that is given every new token for instance; so the first
     refresh of a run goes alone, and where the store fails from the start one refresh token is lost.
     Holds nothing that belongs to an event loop while no refresh is under way.
+
+    Attributes:
+        is_proven: whether the store has taken a new token in this run.
     """
 
     def __init__(self, most: int = MOST_UNDER_WAY) -> None:
@@ -23,7 +26,7 @@ class RefreshLimit:
         self._under_way = 0
         self._slow = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._is_proven = False
+        self.is_proven = False
         self._is_over = False
 
     def place(self) -> "RefreshPlace":
@@ -32,7 +35,7 @@ class RefreshLimit:
 
     def prove(self) -> None:
         """The store has taken a new token: others may be refreshed beside each other."""
-        self._is_proven = True
+        self.is_proven = True
         self.let_in()
 
     def end(self) -> None:
@@ -68,7 +71,7 @@ class RefreshLimit:
                 place.set_result(None)
 
     def _has_room(self) -> bool:
-        together = self._most if self._is_proven else min(self._most, 1 + self._slow)
+        together = self._most if self.is_proven else min(self._most, 1 + self._slow)
         return self._is_over or self._under_way < together
 
 

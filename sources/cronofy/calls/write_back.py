@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..secret import Secret
 from ..stores import Renewal, StoreError, TokenStore
+from ..stores.trial import is_cut_off
 
 # so long the renewals of a batch that failed are tried one by one; the rest is tried at the end of the run
 ONE_BY_ONE_SECONDS = 30.0
@@ -52,7 +53,11 @@ class WriteBack:
     async def _write_waiting(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            outcomes = await asyncio.to_thread(self._save, [renewal for renewal, _ in batch])
+            try:
+                outcomes = await asyncio.to_thread(self._save, [renewal for renewal, _ in batch])
+            except Exception as error:  # noqa: BLE001 - a fault of ours; those that wait must hear of it
+                self.has_failed = True
+                outcomes = [StoreError(self._cannot(type(error).__name__))] * len(batch)
             for (renewal, saved), outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, StoreError):
                     saved.set_exception(outcome)
@@ -60,23 +65,24 @@ class WriteBack:
                     self.unsaved.remove(renewal)
                     saved.set_result(outcome)
 
-    def try_again(self) -> list[Renewal]:
-        """Write what could not be written before; returns what the store holds now.
+    def try_again(self) -> list[tuple[Renewal, bool]]:
+        """Write what could not be written before; what still cannot be written stays in `unsaved`.
 
-        What it still does not hold stays in `unsaved`.
+        Returns:
+            What is settled now, and whether the store holds it, or what somebody else put there.
         """
         renewals = list(self.unsaved)
         outcomes = self._save(renewals) if renewals else []
         for error in dict.fromkeys(str(each) for each in outcomes if isinstance(each, StoreError)):
             logger.error("%s", error)
-        saved = [
-            renewal
+        settled = [
+            (renewal, outcome)
             for renewal, outcome in zip(renewals, outcomes, strict=True)
             if not isinstance(outcome, StoreError)
         ]
-        for renewal in saved:
+        for renewal, _ in settled:
             self.unsaved.remove(renewal)
-        return saved
+        return settled
 
     def _save(self, renewals: list[Renewal]) -> list[Saved]:
         """What becomes of each: whether it is in the store, or else why it could not be written.
@@ -106,7 +112,9 @@ class WriteBack:
             raise
         except BaseException as error:  # noqa: BLE001 - somebody else's store may raise anything at all
             self.has_failed = True
-            return error if isinstance(error, StoreError) else StoreError(self._cannot(type(error).__name__))
+            if isinstance(error, StoreError):
+                return error.with_traceback(None)  # the frames below hold tokens in plain
+            return StoreError(self._cannot(type(error).__name__))
         held = self._held() if conflicts else set()
         outcomes = [self._judged(renewal, conflicts, held) for renewal in renewals]
         self.has_failed = self.has_failed or any(isinstance(each, StoreError) for each in outcomes)
@@ -122,6 +130,8 @@ class WriteBack:
             return True  # written by an attempt that seemed to fail
         if used in held:
             return StoreError(self._cannot("it keeps the used refresh token"))
+        if any(is_cut_off(each.reveal(), new.reveal()) for each in held):
+            return StoreError(self._cannot("it cuts the new refresh token off"))
         return False
 
     def _held(self) -> set[Secret] | None:

@@ -156,11 +156,11 @@ class FileStore:
         try:
             return REWRITERS[kind](content, changes)
         except ColumnError as error:
-            problem = str(error)
+            raise StoreError(f"{self.name} cannot be written: {error}") from None
         except ValueError:
-            problem = f"it is not {kind.removeprefix('.')} any more"
-        # outside of the handlers, so that no frame with the content goes along
-        raise StoreError(f"{self.name} cannot be written: {problem}")
+            raise StoreError(
+                f"{self.name} cannot be written: it is not {kind.removeprefix('.')} any more"
+            ) from None
 
     def _remember(self, changes: Changes, before: Signature, after: Signature) -> None:
         """Know the new file without reading it, where the old one was known."""

@@ -15,7 +15,8 @@ from ..secret import Secret
 from ..tokens import COLUMNS, READ_COLUMNS, Token, as_token, collect_tokens
 from . import Renewal, StoreError
 from .sql_database import connect, open_engine, said
-from .sql_trial import CHANGES_NOTHING, KEEPS_SOMETHING_ELSE, Sample, SqlTrial, is_cut_off
+from .sql_trial import CHANGES_NOTHING, KEEPS_SOMETHING_ELSE, Sample, SqlTrial
+from .trial import is_cut_off
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult, TextClause

@@ -10,7 +10,7 @@ from ..expiry import expiry_like
 from ..secret import Hidden, Secret
 from ..tokens import Token, as_token
 from . import Renewal
-from .trial import LIFETIME, longest, lookalike, placeholder
+from .trial import LIFETIME, is_cut_off, longest, lookalike, placeholder
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -20,8 +20,6 @@ Row = dict[str, Any]
 CHANGES_NOTHING = "the update changes no row that tokens_query reads (a policy, a rule, a trigger?)"
 CHANGES_OTHERS = "the update changes rows of other tokens too; it must ask for :used_refresh_token"
 KEEPS_SOMETHING_ELSE = "what tokens_query reads after the update is not what was written"
-# a value this long that a new one begins with is the new one, cut off
-TELLING_LENGTH = 8
 # numbers that are not exact lose so much
 INEXACT = timedelta(minutes=2)
 
@@ -155,11 +153,6 @@ class SqlTrial:
             return CHANGES_NOTHING
         # a row that left the query, because it asks for expired tokens only, is as good as one that is found
         return KEEPS_SOMETHING_ELSE if altered else None
-
-
-def is_cut_off(held: str, written: str) -> bool:
-    """Whether a value is the beginning of what was written, and no more."""
-    return held != written and len(held) >= TELLING_LENGTH and written.startswith(held)
 
 
 def _reads_as(row: Row, renewal: Renewal, *, has_expiry: bool) -> bool:

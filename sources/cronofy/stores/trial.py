@@ -13,6 +13,8 @@ from . import Renewal
 WORDS = "no-token-"
 # shorter ones are random throughout, so that no two are alike
 SHORTEST_WITH_WORDS = 20
+# a value this long that a new one begins with is the new one, cut off
+TELLING_LENGTH = 8
 LIFETIME = timedelta(hours=1)
 # a token may say what kind it is: ghp_…, sk-…
 KIND = re.compile(r"[A-Za-z0-9]{1,10}[_.:-]")
@@ -58,6 +60,11 @@ def trial_renewals(tokens: Sequence[Token], now: datetime) -> list[Renewal]:
         Renewal(token, Secret(placeholder(access)), Secret(placeholder(refresh)), now + LIFETIME)
         for token in renewable.values()
     ]
+
+
+def is_cut_off(held: str, written: str) -> bool:
+    """Whether a value is the beginning of what was written, and no more."""
+    return held != written and len(held) >= TELLING_LENGTH and written.startswith(held)
 
 
 def is_as_written(before: Token, after: Token, renewal: Renewal | None) -> bool:

@@ -314,13 +314,27 @@ def test_answers_that_cannot_be_kept_end_refreshing(
     store, endpoint = MemoryStore(keys(), never), TokenEndpoint(keys())
     endpoint.garble = garble
     _, ended = asyncio.run(refresh_all(store, endpoint, tmp_path))
-    assert endpoint.used == ["k0"]
-    assert [each.answer.outcome for each in ended if each.answer] == [Outcome.BAD_PAYLOAD]
+    assert endpoint.used == ["k0", "k1", "k2"]
+    assert [each.answer.outcome for each in ended if each.answer] == 3 * [Outcome.BAD_PAYLOAD]
     assert "the token endpoint's answer for k0 is not of the documented shape" in caplog.text
     later = open_refresher(settings(), store, store.read(), tmp_path, SystemClock())
     assert later is not None
     assert later.is_due(store.rows["k0"])
-    assert not later.is_due(store.rows["k1"])
+    assert not later.is_due(store.rows["k3"])
+
+
+def test_an_odd_answer_among_good_ones_is_its_tokens_own_trouble(tmp_path: Path) -> None:
+    store, endpoint = MemoryStore(keys(), never), TokenEndpoint(keys())
+    endpoint.garble = lambda answer: {} if "-k40-" in answer["access_token"] else answer
+    _, ended = asyncio.run(refresh_all(store, endpoint, tmp_path))
+    assert len(endpoint.used) == TOKENS
+    assert [each.answer.outcome for each in ended if each.answer] == [Outcome.BAD_PAYLOAD]
+    assert lost(store, endpoint) == {"k40"}
+    # whether it is lost is known when the next run has asked
+    endpoint.garble = lambda answer: answer
+    store.rows = {"k40": store.rows["k40"]}
+    later, _ = asyncio.run(refresh_all(store, endpoint, tmp_path))
+    assert later.lost == ["k40"]
 
 
 def test_a_run_that_is_told_to_stop_loses_nothing(tmp_path: Path) -> None:

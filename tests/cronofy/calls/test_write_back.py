@@ -16,9 +16,10 @@ from sources.cronofy.tokens import Token
 SECRET = "hunter2-is-secret"
 
 
-def renewal(number: int, *, rotates: bool = True) -> Renewal:
+def renewal(number: int) -> Renewal:
     token = Token(f"k{number}", Secret(f"at-{number}"), Secret(f"used-{number}"))
-    return Renewal(token, Secret(f"new-at-{number}"), Secret(f"rt-{number}" if rotates else f"used-{number}"))
+    new = f"rt-{number}-of-thirty-two-characters"
+    return Renewal(token, Secret(f"new-at-{number}"), Secret(new))
 
 
 def refuse(_: object) -> None:
@@ -89,10 +90,16 @@ def test_those_who_wait_are_written_together() -> None:
         # somebody else changed it
         (set(), True, "False"),
         # a write that seemed to fail had arrived
-        ({"rt-1"}, True, "True"),
+        ({renewal(1).refresh_token.reveal()}, True, "True"),
         # a policy, a rule or a trigger took the write and did nothing
         ({"used-1"}, True, "slow cannot be written: it keeps the used refresh token"),
         (set(), False, "slow cannot be written: it was changed, and cannot be read"),
+        # a column that cuts off what is too long for it
+        (
+            {renewal(1).refresh_token.reveal()[:20]},
+            True,
+            "slow cannot be written: it cuts the new refresh token off",
+        ),
     ],
 )
 def test_a_row_that_was_not_written_was_changed_or_refused(
@@ -125,7 +132,7 @@ def test_what_could_not_be_written_is_tried_one_by_one_and_again_in_the_end(
     assert [f"k{n}" for n, each in enumerate(saved) if isinstance(each, StoreError)] == refused
     assert writing.has_failed
     assert unsaved(writing) == refused
-    written = [each.token.key for each in writing.try_again()]
+    written = [each.token.key for each, _ in writing.try_again()]
     assert unsaved(writing) == lost
     assert written == [key for key in refused if key not in lost]
 
@@ -155,6 +162,16 @@ def test_whatever_a_store_raises_is_a_failed_write(error: BaseException) -> None
 
     writing, saved = asyncio.run(save_all(SlowStore(raises), range(2)))
     assert {str(each) for each in saved} == {f"slow cannot be written: {type(error).__name__}"}
+    assert unsaved(writing) == ["k0", "k1"]
+
+
+def test_a_fault_of_ours_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bool:
+        raise LookupError(SECRET)
+
+    monkeypatch.setattr(WriteBack, "_judged", fail)
+    writing, saved = asyncio.run(save_all(SlowStore(), range(2)))
+    assert {str(each) for each in saved} == {"slow cannot be written: LookupError"}
     assert unsaved(writing) == ["k0", "k1"]
 
 
