@@ -142,6 +142,14 @@ def checks_as_dict(checked: Sequence[Checked]) -> list[dict[str, Any]]:
     ]
 
 
+def check_store(settings: PollingSettings, store: TokenStore, tokens: Sequence[Token]) -> str | None:
+    """Why refreshed tokens could not be written back; None when they can, or nothing is to be refreshed."""
+    if settings.client is None or not any(token.refresh_token for token in tokens):
+        return None
+    why = store.why_not_saved()
+    return why and f"expired tokens will not be refreshed: {why}"
+
+
 def check_warehouse(pipeline: dlt.Pipeline) -> str:
     """Whether the warehouse lets us in, and what is there; creates nothing.
 

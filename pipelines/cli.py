@@ -530,7 +530,8 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None: 
     """Validate configuration, token store and warehouse, with at most three calls per data center.
 
     Loads and refreshes nothing. Exit status: 0 all is well, 1 a row of the token store cannot be used, a data
-    center did not accept its tokens or the warehouse lets nobody in, 2 bad configuration.
+    center did not accept its tokens, refreshed tokens could not be written back, or the warehouse lets nobody
+    in, 2 bad configuration.
     """
     from sources.cronofy.stores import stored_tokens
 
@@ -539,6 +540,7 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None: 
         check_calls,
         check_handoff,
         check_lines,
+        check_store,
         check_warehouse,
         checks_as_dict,
         rows_as_dict,
@@ -559,13 +561,19 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None: 
     if not as_json:
         for line in check_lines(checked):
             click.echo(line)
+    unwritable = check_store(settings, store, tokens)
     warehouse, handoff = check_warehouse(pipeline), check_handoff()
     if as_json:
         found = rows_as_dict(tokens) | {"data_centers": checks_as_dict(checked), "warehouse": warehouse}
-        click.echo(json.dumps(found | ({"handoff": handoff} if handoff else {}), indent=2))
+        found |= ({"not_written_back": unwritable} if unwritable else {}) | (
+            {"handoff": handoff} if handoff else {}
+        )
+        click.echo(json.dumps(found, indent=2))
     else:
+        if unwritable:
+            click.echo(unwritable)
         click.echo(warehouse)
         if handoff is not None:
             click.echo(handoff)
-    is_well = not tokens.unusable and all(each.is_well for each in checked)
+    is_well = unwritable is None and not tokens.unusable and all(each.is_well for each in checked)
     sys.exit(LOADED if is_well else LOAD_FAILED)

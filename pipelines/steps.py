@@ -154,9 +154,11 @@ class Polling:
         finally:
             self.requests = conduct.budget.requests
             self.stopped_by = self.allowance.exhausted_by(self.clock.monotonic())
-            conduct.close()
-            if conduct.refresher is not None:
-                self.lost_refresh_tokens = conduct.refresher.lost
+            try:
+                conduct.close()
+            finally:
+                if conduct.refresher is not None:
+                    self.lost_refresh_tokens = conduct.refresher.lost
 
 
 @dataclass

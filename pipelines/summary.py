@@ -73,7 +73,9 @@ def print_load(console: Console, result: LoadResult) -> None:
     for line in _unpolled_lines(result):
         console.print(line, markup=False, soft_wrap=True)
     if result.lost_refresh_tokens:
-        console.print(f"  refresh tokens lost, authorize again: {', '.join(result.lost_refresh_tokens)}")
+        lost = ", ".join(result.lost_refresh_tokens)
+        # as they are: a key is no markup, and not broken into two
+        console.print(f"  refresh tokens lost, authorize again: {lost}", markup=False, soft_wrap=True)
     console.print(
         f"Loaded into {result.destination}, dataset {result.dataset} (run {result.run_id})", markup=False
     )

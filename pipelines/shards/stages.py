@@ -197,10 +197,12 @@ class Stages:
             pipeline.sync_destination()
             learn_columns(pipeline)
             loader = _Loader(self, pipeline, still_mine)
-            late_runs = [other for other in self.handoff.runs() if loader.load_late(other, run_id)]
+            late = {other: loader.load_late(other, run_id) for other in self.handoff.runs()}
             result = loader.load_run(plan)
             drop_staging(pipeline)
-        result.late_runs = late_runs
+        result.late_runs = [other for other, found in late.items() if found is not None]
+        lost = [*result.lost_refresh_tokens, *(key for found in late.values() for key in found or ())]
+        result.lost_refresh_tokens = list(dict.fromkeys(lost))
         result.seconds = round(time.monotonic() - started, 2)
         logger.info(
             "run %s: %d tokens polled, %d of them failed, %d skipped; rows written: %s",
@@ -267,10 +269,14 @@ class _Loader:
     pipeline: dlt.Pipeline
     still_mine: Callable[[], None]
 
-    def load_late(self, run_id: str, present: str) -> bool:
-        """Load what came of another run since it was loaded; whether there was anything."""
+    def load_late(self, run_id: str, present: str) -> list[str] | None:
+        """Load what came of another run since it was loaded.
+
+        Returns:
+            Keys of the refresh tokens that were lost on the way; None where there was nothing to load.
+        """
         if run_id == present or RUN_ID.fullmatch(run_id) is None:
-            return False
+            return None
         handoff = self.stages.handoff
         planned_at = datetime.strptime(run_id[:RUN_ID_STAMP], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         is_given_up = self.stages.clock.now() - planned_at > GIVEN_UP_AFTER
@@ -281,15 +287,17 @@ class _Loader:
                 plan = read_plan(handoff, run_id)
         except ConfigurationError as error:
             logger.warning("%s", error)
+        found: list[str] | None = None
         try:
-            rows = self.load_run(plan, is_late=True).rows
+            result = self.load_run(plan, is_late=True)
+            if result.rows:
+                found = result.lost_refresh_tokens
         except ConfigurationError as error:
             # of another version, say: no reason to load nothing of the present run
             logger.error("run %s stays where it is: %s", run_id, error)
-            rows = {}
         if is_given_up:
             handoff.remove_run(run_id)
-        return bool(rows)
+        return found
 
     def load_run(self, plan: FrozenPlan, *, is_late: bool = False) -> ShardedResult:
         """Load what was handed in of one run.
@@ -316,7 +324,9 @@ class _Loader:
             with at_hand(chosen) as readable_here, rare_collection():
                 self._load_polls(plan, readable_here, receipts, tally, result)
         receipts = receipts.confirm()
-        _summarize([receipt.summary for receipt in receipts.by_shard.values()], plan, result)
+        # of an earlier run only what comes now is news
+        shards = {each.shard for each in chosen} if is_late else receipts.by_shard.keys()
+        _summarize([receipts.by_shard[shard].summary for shard in shards], plan, result)
         for each in sets:
             if each.shard in receipts.loaded:
                 each.remove()

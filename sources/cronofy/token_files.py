@@ -24,8 +24,12 @@ NOT_CLOSED = BrokenRow("a quotation mark is not closed")
 UNREADABLE = object()
 
 
-def file_rows(path: Path) -> tuple[str, NumberedRows]:
+def file_rows(path: Path, suffix: str | None = None) -> tuple[str, NumberedRows]:
     """What a row of the file is called, and the rows with their numbers, unchecked.
+
+    Args:
+        path: the file.
+        suffix: what its name would end in, where it ends otherwise.
 
     Raises:
         ConfigurationError: no such file, or none that can be read; also while the rows are read.
@@ -36,11 +40,12 @@ def file_rows(path: Path) -> tuple[str, NumberedRows]:
         ".ndjson": ("line", _json_lines),
         ".parquet": ("row", _parquet_rows),
     }
-    if path.suffix.lower() not in readers:
+    suffix = (suffix or path.suffix).lower()
+    if suffix not in readers:
         raise ConfigurationError(f"{path}: tokens_file must end in .csv, .jsonl, .ndjson or .parquet")
     if not path.is_file():
         raise ConfigurationError(f"{path}: tokens_file does not exist")
-    unit, read = readers[path.suffix.lower()]
+    unit, read = readers[suffix]
     return unit, read(path)
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,19 +16,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dlt
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from dlt.pipeline.exceptions import PipelineStepFailed
 
 from pipelines.cli import cli
 from pipelines.load import Load, LoadOptions, LoadResult
 from pipelines.sandbox import MovableClock, OAuth, SandboxServer, World, build_world, serve
 from pipelines.sandbox.token_files import write_token_file
+from pipelines.steps import Loading
 from pipelines.warehouse import open_pipeline
+from sources.cronofy import cronofy_source
+from sources.cronofy.calls.refresh_limit import MOST_UNDER_WAY
 from sources.cronofy.clock import SystemClock
+from sources.cronofy.errors import UnreachableError
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import ClientCredentials, PollingSettings
-from sources.cronofy.stores import open_store
+from sources.cronofy.stores import Renewal, open_store
 from sources.cronofy.tokens import in_data_centers
 
 from .place import Place
@@ -351,10 +360,212 @@ def test_killed_in_mid_refresh_a_run_loses_nothing_in_silence(place: Place, sand
 
 def kill_while_refreshing(process: "subprocess.Popen[str]", sandbox: SandboxServer, refreshed: int) -> None:
     """End the process when the server has answered that many refreshes."""
+    wait_for_refreshes(process, sandbox, refreshed)
+    process.kill()
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGKILL
+
+
+def wait_for_refreshes(process: "subprocess.Popen[str]", sandbox: SandboxServer, refreshed: int) -> None:
     deadline = time.monotonic() + 30
     while sum(answers(sandbox, "token").values()) < refreshed and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
-    process.kill()
-    process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGKILL
+
+
+def used_up(sandbox: SandboxServer, held: dict[str, str]) -> set[str]:
+    """The keys whose refresh token in the store works no more, as the server knows it."""
+    return {key for key, token in held.items() if sandbox.app.grants.find(token) is None}
+
+
+def refreshed(sandbox: SandboxServer) -> int:
+    """How many refresh tokens were used."""
+    return answers(sandbox, "token").get("200", 0)
+
+
+def said_to_be_lost(logged: str) -> list[str]:
+    return re.findall(r"the refresh token of (\S+) is lost", logged)
+
+
+class FailingVault:
+    """Takes new tokens, until it fails for good."""
+
+    def __init__(self, rows: dict[str, Row], fails_at: int) -> None:
+        self.held = {key: row["refresh_token"] for key, row in rows.items()}
+        self._calls = 0
+        self._fails_at = fails_at
+
+    def keep(self, renewal: Renewal) -> None:
+        self._calls += 1
+        if self._calls >= self._fails_at:
+            raise ConnectionError("the vault is sealed")
+        self.held[renewal.token.key] = renewal.refresh_token.reveal()
+
+
+def application_table(place: Place, *statements: str) -> tuple[Path, str]:
+    """The tokens in an application's SQLite table `users`, and the query that reads them."""
+    database = place.directory / "application.sqlite"
+    rows = [(row["key"], row["access_token"], row["refresh_token"]) for row in stored(place).values()]
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE users (id TEXT PRIMARY KEY, token TEXT, refresh TEXT)")
+        connection.executemany("INSERT INTO users VALUES (?, ?, ?)", rows)
+        for statement in statements:
+            connection.execute(statement)
+    return database, "SELECT id AS key, token AS access_token, refresh AS refresh_token FROM users"
+
+
+def held_in(database: Path) -> dict[str, str]:
+    with sqlite3.connect(database) as connection:
+        return dict(connection.execute("SELECT id, refresh FROM users"))
+
+
+def refusing(key: str) -> str:
+    """A trigger of the application that lets nobody change one user."""
+    return (
+        f"CREATE TRIGGER t BEFORE UPDATE ON users WHEN OLD.id = '{key}'"
+        " BEGIN SELECT RAISE(ABORT, 'suspended'); END"
+    )
+
+
+@pytest.mark.parametrize(("fails_at", "most"), [(1, 1), (12, MOST_UNDER_WAY)])
+def test_a_function_that_fails_ends_refreshing(
+    place: Place, sandbox: SandboxServer, fails_at: int, most: int
+) -> None:
+    rows = stored(place)
+    vault = FailingVault(rows, fails_at)
+    result, logged = load(place, tokens=list(rows.values()), on_refresh=vault.keep)
+    lost = used_up(sandbox, vault.held)
+    assert 1 <= len(lost) <= most
+    assert refreshed(sandbox) == fails_at - 1 + len(lost)
+    assert set(result.lost_refresh_tokens) == set(said_to_be_lost(logged)) == lost
+    assert result.outcomes["token_rejected"] >= len(rows) - refreshed(sandbox)
+
+
+def test_a_trigger_that_lets_nobody_write_is_found_before_anything_is_used(
+    place: Place, sandbox: SandboxServer
+) -> None:
+    database, query = application_table(
+        place, "CREATE TRIGGER t BEFORE UPDATE ON users BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    result, logged = load(place, tokens_query=query, tokens_database=f"sqlite:///{database}")
+    assert refreshed(sandbox) == 0
+    assert result.lost_refresh_tokens == []
+    assert "expired tokens are not refreshed: tokens_query cannot be written back" in logged
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["loaded", "the warehouse is gone"])
+def test_one_row_that_cannot_be_written_is_named_however_the_load_ends(
+    place: Place, sandbox: SandboxServer, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = sorted(stored(place))[7]
+    database, query = application_table(place, refusing(victim))
+    environment = CLIENT | {
+        "SOURCES__CRONOFY__TOKENS_FILE": "",
+        "SOURCES__CRONOFY__TOKENS_QUERY": query,
+        "SOURCES__CRONOFY__TOKENS_DATABASE": f"sqlite:///{database}",
+    }
+
+    def gone(*_: object) -> None:
+        raise UnreachableError("the warehouse is gone")
+
+    if fails:
+        monkeypatch.setattr(Loading, "_load_package", gone)
+    # one after the other, so that others wait while that one fails
+    sandbox.faults.add("drip", endpoint="token", seconds=0.01)
+    done = invoke(place, "load", "--json", "--max-failure-ratio", "1", **environment)
+    assert done.exit_code == (2 if fails else 0), done.stderr
+    assert used_up(sandbox, held_in(database)) == {victim}
+    assert said_to_be_lost(done.stderr) == [victim]
+    assert "suspended" not in done.stderr
+    if not fails:
+        assert json.loads(done.stdout)["lost_refresh_tokens"] == [victim]
+
+
+def test_a_folder_that_goes_away_and_a_signal_lose_nothing_in_silence(
+    place: Place, sandbox: SandboxServer
+) -> None:
+    """As a volume that is unmounted, or becomes read-only, while tokens are refreshed."""
+    volume, gone = place.directory / "volume", place.directory / "gone"
+    volume.mkdir()
+    tokens_file = shutil.copy(place.tokens_file, volume / "tokens.csv")
+    sandbox.faults.add("drip", endpoint="token", seconds=0.05)
+    process = place.start(
+        "load", "--json", "--max-failure-ratio", "1", **CLIENT, SOURCES__CRONOFY__TOKENS_FILE=str(tokens_file)
+    )
+    wait_for_refreshes(process, sandbox, 10)
+    volume.rename(gone)
+    process.send_signal(signal.SIGTERM)
+    printed, logged = process.communicate(timeout=60)
+    assert process.returncode == 0, logged
+    shutil.copy(gone / "tokens.csv", place.tokens_file)
+    lost = used_up(sandbox, {key: row["refresh_token"] for key, row in stored(place).items()})
+    assert len(lost) <= MOST_UNDER_WAY
+    assert set(json.loads(printed)["lost_refresh_tokens"]) == set(said_to_be_lost(logged)) == lost
+    assert refreshed(sandbox) < len(stored(place))
+
+
+def test_a_parquet_file_with_columns_of_nothing_but_none_is_refreshed(
+    place: Place, sandbox: SandboxServer
+) -> None:
+    path = place.directory / "tokens.parquet"
+    table = pa.Table.from_pylist(list(stored(place).values()))
+    nothing = pa.nulls(table.num_rows)
+    pq.write_table(table.append_column("expires_at", nothing).append_column("note", nothing), path)
+    result, _ = load(place, tokens_file=str(path))
+    held = {row["key"]: row["refresh_token"] for row in pq.read_table(path).to_pylist()}
+    assert refreshed(sandbox) == len(held)
+    assert used_up(sandbox, held) == set()
+    assert result.lost_refresh_tokens == []
+
+
+@pytest.mark.parametrize("ends", ["well", "in the middle"])
+def test_the_source_by_itself_says_what_is_lost(
+    place: Place, sandbox: SandboxServer, ends: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = stored(place)
+    vault = FailingVault(rows, 5)
+    source = cronofy_source(
+        tokens=list(rows.values()),
+        on_refresh=vault.keep,
+        base_url=place.base_url,
+        client_id="sandbox-client",
+        client_secret="sandbox-secret",
+        requests_per_second=1e6,
+        requests_per_minute=1e6,
+    )
+
+    def fail(table: Any) -> Any:
+        if table.num_rows and refreshed(sandbox) >= 5:
+            raise LookupError("somebody's own step")
+        return table
+
+    pipeline = dlt.pipeline(
+        "cronofy",
+        destination=dlt.destinations.duckdb(str(place.database)),
+        pipelines_dir=str(place.data_dir),
+        dataset_name="cronofy",
+    )
+    if ends == "well":
+        pipeline.run(source)
+    else:
+        source.resources["polls"].add_map(fail)
+        with pytest.raises(PipelineStepFailed):
+            pipeline.run(source)
+    lost = used_up(sandbox, vault.held)
+    assert 1 <= len(lost) <= MOST_UNDER_WAY
+    assert set(said_to_be_lost(caplog.text)) == lost
+
+
+def test_check_says_that_new_tokens_could_not_be_written_back(place: Place, sandbox: SandboxServer) -> None:
+    tokens = json.dumps(list(stored(place).values()))
+    environment = {"SOURCES__CRONOFY__TOKENS": tokens, "SOURCES__CRONOFY__TOKENS_FILE": ""}
+    why = "expired tokens will not be refreshed: tokens in [sources.cronofy] cannot be written back"
+    done = invoke(place, "check", **CLIENT, **environment)
+    assert done.exit_code == 1
+    assert sum(line.startswith(why) for line in done.stdout.splitlines()) == 1
+    found = json.loads(invoke(place, "check", "--json", **CLIENT, **environment).stdout)
+    assert found["not_written_back"].startswith(why)
+    # without client credentials nothing is refreshed, and a file can be written
+    assert why not in invoke(place, "check", **environment).stdout
+    assert "not_written_back" not in json.loads(invoke(place, "check", "--json", **CLIENT).stdout)
+    assert refreshed(sandbox) == 0

@@ -55,6 +55,10 @@ SECONDS = int(MOMENT.timestamp())
         (Decimal(SECONDS), MOMENT),
         (f"{SECONDS}", MOMENT),
         (f"{SECONDS}.5", MOMENT + timedelta(seconds=0.5)),
+        (SECONDS * 1000 + 500, MOMENT + timedelta(seconds=0.5)),
+        (float(SECONDS * 1000), MOMENT),
+        (Decimal(SECONDS * 1000), MOMENT),
+        (f"{SECONDS * 1000}", MOMENT),
     ],
 )
 def test_a_point_in_time_is_read(value: Any, expected: datetime | None) -> None:
@@ -107,9 +111,16 @@ def test_it_is_written_in_the_form_of_what_stood_there(sample: Any, expected: An
     assert expiry_like(None, sample) is None
 
 
+def test_a_day_is_written_as_a_day_and_never_a_later_one() -> None:
+    written = expiry_like(MOMENT.astimezone(timezone(timedelta(hours=-9))), date(2020, 1, 1))
+    assert (type(written), written) == (date, date(2026, 1, 5))
+
+
 @given(
     st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC)),
-    st.sampled_from(["", "2020-01-01 00:00:00", "0", 0, 0.0, Decimal(), None, datetime(2020, 1, 1)]),
+    st.sampled_from(
+        ["", "2020-01-01 00:00:00", "0", 0, 10**12, 10**18, 0.0, Decimal(), None, datetime(2020, 1, 1)]
+    ),
 )
 def test_what_is_written_is_read_back(moment: datetime, sample: Any) -> None:
     assert parse_expiry(expiry_like(moment, sample)) == moment.replace(microsecond=0)

@@ -53,6 +53,11 @@ LINES: dict[str, tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = {
         ("Polled 1 of 1 due token (10", "with 1 request in"),
         ("1 due tokens", "1 requests"),
     ),
+    "lost refresh tokens": (
+        {"lost_refresh_tokens": ["user_1", "[bold]", "k" * 130]},
+        (f"refresh tokens lost, authorize again: user_1, [bold], {'k' * 130}",),
+        (),
+    ),
     "nothing changed": ({"changes": {}}, ("none",), ("first_seen",)),
     "nothing was due": (
         {"due": 0, "polled_tokens": 0, "requests": 0, "polls": 0, "outcomes": {}, "changes": {}},

@@ -17,7 +17,7 @@ from pipelines.load import LoadOptions
 from pipelines.sandbox import Fault
 from pipelines.shards import stages
 from pipelines.shards.frozen_plan import shard_of
-from pipelines.shards.sealed_set import sets_of
+from pipelines.shards.sealed_set import ShardSummary, sets_of
 from pipelines.warehouse import sql_client
 from sources.cronofy.errors import ConfigurationError, UnreachableError
 from sources.cronofy.settings import USERINFO
@@ -182,6 +182,20 @@ def test_what_came_late_is_loaded_by_the_next_run(world: World) -> None:
     assert yard.load_in_shards().late_runs == [run_id]
     assert yard.load_in_shards().late_runs == []
     assert not sets_of(yard.handoff, run_id)
+
+
+def test_what_a_late_shard_lost_is_named_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    yard = world.yard("sharded")
+    run_id, shards = yard.plan()
+    for shard, lost in zip(shards, (["early"], ["late", "late too"], []), strict=True):
+        with monkeypatch.context() as patched:
+            patched.setattr(stages, "ShardSummary", lambda *_, lost=lost: ShardSummary(1, None, lost))
+            yard.poll(run_id, shard)
+    deliver = yard.hold_back(run_id, shards[1])
+    assert yard.machine().load(run_id).lost_refresh_tokens == ["early"]
+    deliver()
+    assert yard.load_in_shards().lost_refresh_tokens == ["late", "late too"]
+    assert yard.load_in_shards().lost_refresh_tokens == []
 
 
 def test_a_run_that_was_never_loaded_is_told_of_before_it_is_given_up(world: World) -> None:

@@ -35,10 +35,12 @@ class Conduct:
 
     def close(self) -> None:
         """The run is over: bring refreshes to their end, leave the place where processes meet."""
-        if self.refresher is not None:
-            self.refresher.finish()
-        if self.shared is not None:
-            self.shared.close()
+        try:
+            if self.refresher is not None:
+                self.refresher.finish()
+        finally:
+            if self.shared is not None:
+                self.shared.close()
 
     def retries(self, data_center: str | None) -> RetryBudget:
         """The retry budget of a data center."""

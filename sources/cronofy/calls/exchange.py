@@ -1,5 +1,7 @@
 """The exchange: a request with bounded attempts, under the budget and within the allowance of its run."""
 
+from collections.abc import Callable
+
 import tenacity
 
 from ..clock import Clock
@@ -37,7 +39,11 @@ class Exchange:
         self.allowance = conduct.allowance
 
     async def ask(
-        self, data_center: str | None, build: BuildRequest, permit: Permit | None = None
+        self,
+        data_center: str | None,
+        build: BuildRequest,
+        permit: Permit | None = None,
+        is_off: Callable[[], bool] = lambda: False,
     ) -> Answer | None:
         """Send a request, again where that may help; the caller has taken the first from the allowance.
 
@@ -45,13 +51,18 @@ class Exchange:
             data_center: whose retry budget pays for further attempts.
             build: makes the request anew for each attempt, so that no secret is kept meanwhile.
             permit: must hold when an attempt could be sent.
+            is_off: asked right before an attempt is sent; where it is true, it is not.
 
         Returns:
-            The answer to the last attempt, or None when time ran out, or the permit was withdrawn, before
-            anything was sent.
+            The answer to the last attempt, or None when time ran out, the permit was withdrawn, or it was
+            off, before anything was sent.
         """
         retries = self._conduct.retries(data_center)
-        answer = await self._attempt(build, retries, permit)
+
+        def given_up() -> bool:
+            return self.allowance.stopped or is_off() or not (permit is None or permit.holds())
+
+        answer = await self._attempt(build, retries, permit, given_up)
         if answer is None or not answer.retriable:
             return answer
         attempts = tenacity.AsyncRetrying(
@@ -61,7 +72,7 @@ class Exchange:
             sleep=self._clock.sleep,
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
-        return await attempts(self._again, build, retries, permit, [answer])
+        return await attempts(self._again, build, retries, permit, given_up, [answer])
 
     def _is_enough(self, state: tenacity.RetryCallState, retries: RetryBudget) -> bool:
         """Whether the last answer stays as it is; otherwise another attempt is paid for."""
@@ -75,7 +86,12 @@ class Exchange:
         return state.attempt_number >= most or too_late or not retries.take()
 
     async def _again(
-        self, build: BuildRequest, retries: RetryBudget, permit: Permit | None, answers: list[Answer]
+        self,
+        build: BuildRequest,
+        retries: RetryBudget,
+        permit: Permit | None,
+        given_up: Callable[[], bool],
+        answers: list[Answer],
     ) -> Answer:
         """One attempt for tenacity: the first one returns what is known already."""
         last = answers[-1]
@@ -84,7 +100,7 @@ class Exchange:
             return last
         if not self.allowance.take(1):
             return _final(last)
-        answer = await self._attempt(build, retries, permit)
+        answer = await self._attempt(build, retries, permit, given_up)
         if answer is None:
             return _final(last)
         answer.attempts = len(answers)
@@ -92,11 +108,12 @@ class Exchange:
         return answer
 
     async def _attempt(
-        self, build: BuildRequest, retries: RetryBudget, permit: Permit | None
+        self,
+        build: BuildRequest,
+        retries: RetryBudget,
+        permit: Permit | None,
+        given_up: Callable[[], bool],
     ) -> Answer | None:
-        def given_up() -> bool:
-            return self.allowance.stopped or not (permit is None or permit.holds())
-
         try:
             async with (
                 self._places.place() as place,

@@ -8,6 +8,7 @@ token's key and a digest of its refresh token, never the token.
 
 import contextlib
 import hashlib
+import logging
 import os
 import secrets
 import threading
@@ -23,6 +24,8 @@ import orjson
 from ..secret import Secret
 
 PATTERN = "cronofy-refreshing-*.jsonl"
+
+logger = logging.getLogger("dlt_cronofy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class RefreshNotes:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._path = folder / PATTERN.replace("*", secrets.token_hex(4))
         self._lock: Any = None
         self._descriptor = -1
@@ -123,15 +126,21 @@ class RefreshNotes:
 
     def _read_earlier(self) -> dict[str, Note]:
         found: dict[str, Note] = {}
-        for path in sorted(self._folder.glob(PATTERN)):
+        for path in sorted(self.folder.glob(PATTERN)):
             lock = fasteners.InterProcessLock(_lock_file(path))
-            if not lock.acquire(blocking=False):
-                lock.lockfile.close()
-                continue  # its run is under way
+            try:
+                if not lock.acquire(blocking=False):
+                    lock.lockfile.close()
+                    continue  # its run is under way
+                lines = path.read_bytes().splitlines()
+                lock.release()
+            except OSError as error:
+                # another user's: that user's next run looks after it
+                logger.warning("%s cannot be read (%s)", path, error.strerror)
+                continue
             self._left_behind.append(path)
-            for line in path.read_bytes().splitlines():
+            for line in lines:
                 _take_in(line, found)
-            lock.release()
         return found
 
 

@@ -19,8 +19,9 @@ from ..stores import Renewal, StoreError, TokenStore
 from ..tokens import HEADER_SAFE, Token
 from .answers import TROUBLES, Answer, Outcome, skipped
 from .notes import RefreshNotes
+from .refresh_limit import RefreshLimit, RefreshPlace
 from .transport import HEADERS
-from .write_back import WriteBack
+from .write_back import WriteBack, store_name
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
 CLIENT_REFUSED = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
 # a token endpoint that failed so often is left alone for the rest of the run
 MAX_FAILURES_IN_A_ROW = 20
+# and so often where it has answered nothing yet that could be kept
+MAX_UNREADABLE = 3
 NOT_WRITTEN_BACK = "refreshed, but not written back"
+WRITTEN_LATE = "%s was written back in the end"
+CHANGED_MEANWHILE = "%s was changed in the store while it was refreshed: the store's value is kept"
+STORE_FAILS = "not refreshed: the token store cannot be written"
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -71,6 +77,8 @@ class Refresher:
         self._notes = notes
         self._clock = clock
         self._write_back = WriteBack(store)
+        self._limit = RefreshLimit()
+        self._tokens: Sequence[Token] = ()
         self._renewals: dict[Secret, Renewal] = {}
         self._issued: set[Secret] = set()
         self._unsaved: set[Secret] = set()
@@ -79,10 +87,16 @@ class Refresher:
         self._looking = threading.Lock()
         self._store_is_fine = False
         self._given_up: str | None = None
-        self.lost: list[str] = []
+        self._lost: dict[str, None] = {}
+
+    @property
+    def lost(self) -> list[str]:
+        """Keys of tokens whose refresh token is used up, while the store holds no other; each once."""
+        return list(self._lost)
 
     def begin(self, tokens: Sequence[Token]) -> None:
         """Look at what earlier runs left unsettled; called once, with all tokens of the store."""
+        self._tokens = tokens
         self._notes.keep_only(token.refresh_token for token in tokens if token.refresh_token)
         if self._notes.earlier:
             keys = ", ".join(sorted(note.token_key for note in self._notes.earlier.values()))
@@ -116,12 +130,12 @@ class Refresher:
         newest = self.newest(token)
         if newest.access_token != token.access_token:
             return Refreshed(newest)
-        if self._given_up:
-            return Refreshed(why=self._given_up)
         assert token.refresh_token is not None
         if token.refresh_token in self._unsaved:
             return Refreshed(why=NOT_WRITTEN_BACK)
         running = self._running.get(token.refresh_token)
+        if running is None and self._given_up:
+            return Refreshed(why=self._given_up)
         if running is not None:
             refreshed = replace(await asyncio.shield(running), requests=0)
         else:
@@ -132,69 +146,145 @@ class Refresher:
 
     async def settle(self) -> None:
         """Wait for the refreshes under way: the event loop is about to end."""
-        await asyncio.gather(*self._running.values())
+        # a fault in one of them is no reason to abandon the others
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
         self._running.clear()
 
     def finish(self) -> None:
         """End the run: a last try to write back, and the loud word on what was lost."""
-        for renewal in self._write_back.try_again():
-            self.lost.append(renewal.token.key)
-            logger.error(
-                "the new refresh token of %s is lost: it could not be written back. Authorize it again",
-                renewal.token.key,
-            )
-        self._notes.close()
+        try:
+            for renewal, is_saved in self._write_back.try_again():
+                assert renewal.token.refresh_token is not None
+                self._notes.end(renewal.token.refresh_token)
+                logger.warning(WRITTEN_LATE if is_saved else CHANGED_MEANWHILE, renewal.token.key)
+        finally:
+            self._name_unsaved()
+            self._notes.close()
+
+    def _name_unsaved(self) -> None:
+        for renewal in self._write_back.unsaved:
+            used = renewal.token.refresh_token
+            if renewal.refresh_token == used:
+                logger.warning(
+                    "the new access token of %s could not be written back; its refresh token still works",
+                    renewal.token.key,
+                )
+                continue
+            for key in self._sharing(renewal.token):
+                self._lose(key, "it could not be written back")
+
+    def _lose(self, key: str, why: str) -> None:
+        """Say that a refresh token is lost, loudly and once."""
+        if key not in self._lost:
+            self._lost[key] = None
+            logger.error("the refresh token of %s is lost: %s. Authorize it again", key, why)
+
+    def _sharing(self, token: Token) -> list[str]:
+        """The keys of all tokens of the store that have the refresh token of this one; of this one first."""
+        sharing = (
+            each.key for each in self._tokens if self.newest(each).refresh_token == token.refresh_token
+        )
+        return list(dict.fromkeys((token.key, *sharing)))
 
     async def _refresh(self, token: Token, used: Secret, exchange: "Exchange") -> Refreshed:
         try:
-            return await self._refresh_once(token, used, exchange)
+            async with self._limit.place() as place:
+                return await self._refresh_once(token, used, exchange, place)
         finally:
             self._running.pop(used, None)
 
-    async def _refresh_once(self, token: Token, used: Secret, exchange: "Exchange") -> Refreshed:
+    async def _refresh_once(
+        self, token: Token, used: Secret, exchange: "Exchange", place: RefreshPlace
+    ) -> Refreshed:
+        is_late = self._clock.monotonic() >= exchange.allowance.deadline
+        if is_late or exchange.allowance.stopped or self._is_over():
+            return self._unsent()
         if await self._adopt(token, used):
             return Refreshed(token)
         was_interrupted = self._notes.is_unsettled(used)
         obstacle = await asyncio.to_thread(self._obstacle, token, used)
         if obstacle is not None:
+            self._forget(used, was_interrupted)
+            self._give_up(obstacle)
             return Refreshed(why=obstacle)
         if not exchange.allowance.take(1):
-            self._notes.end(used)
+            self._forget(used, was_interrupted)
             return Refreshed(answer=self._unpaid())
-        answer = await exchange.ask(token.data_center, lambda: self._request(token, used))
+
+        def build() -> httpx.Request:
+            place.sent()
+            return self._request(token, used)
+
+        answer = await exchange.ask(token.data_center, build, is_off=self._is_over)
+        place.answered()
         if answer is None:
-            self._notes.end(used)
-            return Refreshed(answer=self._unpaid())
+            self._forget(used, was_interrupted)
+            return self._unsent()
         requests, said = answer.attempts, _taken(answer)
         if answer.outcome in TROUBLES:
             return self._failed(answer, requests)
-        self._failures_in_a_row = 0
         if answer.outcome is not Outcome.OK:
+            self._failures_in_a_row = 0
             interrupted = was_interrupted or requests > 1
             refused = await self._refused(token, used, answer, _error_code(said), interrupted=interrupted)
             return replace(refused, requests=requests)
         renewal = _read_renewal(token, answer, said)
         if renewal is None:
-            logger.error("the token endpoint's answer for %s is not of the documented shape", token.key)
-            return Refreshed(answer=_as(answer, Outcome.BAD_PAYLOAD, "no access token"), requests=requests)
+            return self._unreadable(token, answer, requests)
+        self._failures_in_a_row = 0
         return replace(await self._keep(renewal, used), requests=requests)
+
+    def _is_over(self) -> bool:
+        """Whether nothing more may be used up; a write that failed counts before it was heard of."""
+        return self._given_up is not None or self._write_back.has_failed
+
+    def _unsent(self) -> Refreshed:
+        """How a refresh ends whose request was not sent."""
+        if self._is_over():
+            return Refreshed(why=self._given_up or STORE_FAILS)
+        return Refreshed(answer=self._unpaid())
+
+    def _forget(self, used: Secret, was_interrupted: bool) -> None:  # noqa: FBT001
+        """Strike out the note of a request that was not sent; an earlier run's is as true as before."""
+        if not was_interrupted:
+            self._notes.end(used)
+
+    def _give_up(self, why: str) -> None:
+        """Refresh nothing more in this run."""
+        if self._given_up is None:
+            self._given_up = why
+        self._limit.end()
+
+    def _give_up_writing(self) -> None:
+        if self._given_up is None:
+            logger.error("nothing more is refreshed in this run: the token store cannot be written")
+        self._give_up(STORE_FAILS)
 
     def _obstacle(self, token: Token, used: Secret) -> str | None:
         """Why this token cannot be refreshed, before anything is used up; None when it was noted down."""
         with self._looking:
             if not self._store_is_fine and self._given_up is None:
-                self._note_obstacle(self._store.why_not_saved())
+                self._note_obstacle(self._why_not_saved())
                 self._store_is_fine = self._given_up is None
         if self._given_up is None:
             try:
                 self._notes.begin(token.key, used, self._clock.now())
             except OSError as error:
-                self._note_obstacle(f"{error.filename}: {error.strerror}")
+                self._note_obstacle(f"{error.filename or self._notes.folder}: {error.strerror}")
         return self._given_up
+
+    def _why_not_saved(self) -> str | None:
+        """What the store's own trial says."""
+        try:
+            # a store of somebody else's making may have none
+            trial = getattr(self._store, "why_not_saved", None)
+            return trial() if trial is not None else None
+        except Exception as error:  # noqa: BLE001 - and its words may quote a token
+            return f"{store_name(self._store)} cannot be tried: {type(error).__name__}"
 
     def _note_obstacle(self, obstacle: str | None) -> None:
         if obstacle is not None and self._given_up is None:
-            self._given_up = "not refreshed: the token store cannot be written"
+            self._given_up = STORE_FAILS
             logger.error("expired tokens are not refreshed: %s", obstacle)
 
     def _request(self, token: Token, used: Secret) -> httpx.Request:
@@ -214,12 +304,18 @@ class Refresher:
 
     async def _adopt(self, token: Token, used: Secret) -> bool:
         """Take over what somebody else, the application itself or another run, has put into the store."""
-        found = await asyncio.to_thread(self._store.current, token)
+        found = await asyncio.to_thread(self._current, token)
         if found is None or found.refresh_token is None or found.access_token == token.access_token:
             return False
         self._renewals[used] = Renewal(token, found.access_token, found.refresh_token, found.expires_at)
         self._notes.end(used)
         return True
+
+    def _current(self, token: Token) -> Token | None:
+        try:
+            return self._store.current(token)
+        except Exception:  # noqa: BLE001 - a store may be somebody else's
+            return None
 
     async def _keep(self, renewal: Renewal, used: Secret) -> Refreshed:
         """Write a new pair back; it may be used when the store holds it."""
@@ -228,15 +324,19 @@ class Refresher:
             saved = await self._write_back.save(renewal)
         except StoreError as error:
             # the note stays: the store holds a refresh token that may be used up
+            self._give_up_writing()
             logger.error("%s was refreshed and cannot be written back: %s", key, error)
             self._unsaved.add(used)
             return Refreshed(why=NOT_WRITTEN_BACK)
+        if self._write_back.has_failed:
+            self._give_up_writing()  # others, or at the first try
         self._notes.end(used)
         if saved:
+            self._limit.prove()
             self._renewals[used] = renewal
             self._issued.add(renewal.access_token)
             return Refreshed(renewal.token)
-        logger.error("%s was changed in the store while it was refreshed: the store's value is kept", key)
+        logger.error(CHANGED_MEANWHILE, key)
         if await self._adopt(renewal.token, used):
             return Refreshed(renewal.token)
         return Refreshed(why="its row is gone from the store")
@@ -258,8 +358,8 @@ class Refresher:
                     token.data_center,
                     code,
                 )
-            self._given_up = "not refreshed: client_id and client_secret are not accepted"
-            return Refreshed(why=self._given_up)
+            self._give_up("not refreshed: client_id and client_secret are not accepted")
+            return Refreshed(why=self._given_up or "")
         if answer.outcome is Outcome.RATE_LIMITED:
             return Refreshed(answer=_as(answer, Outcome.RATE_LIMITED, "HTTP 429"))
         return Refreshed(why=f"refresh: HTTP {answer.http_status}")
@@ -267,24 +367,38 @@ class Refresher:
     def _revoked(self, token: Token, answer: Answer, *, lost: bool) -> Answer:
         if not lost:
             return _as(answer, Outcome.GRANT_REVOKED, "invalid_grant")
-        self.lost.append(token.key)
-        logger.error(
-            "the refresh token of %s is lost: a refresh of it was interrupted, and the answer with a new one"
-            " never reached the store. Authorize it again",
-            token.key,
-        )
+        for key in self._sharing(token):
+            self._lose(
+                key, "a refresh of it was interrupted, and the answer with a new one never reached the store"
+            )
         return _as(answer, Outcome.GRANT_REVOKED, "invalid_grant; lost in an interrupted refresh")
 
     def _failed(self, answer: Answer, requests: int) -> Refreshed:
         """No word from the token endpoint: the refresh token may be used up or not, so its note stays."""
+        self._count_failure()
+        return Refreshed(answer=_as(answer, answer.outcome, answer.message or ""), requests=requests)
+
+    def _unreadable(self, token: Token, answer: Answer, requests: int) -> Refreshed:
+        """A new token that cannot be kept: the used one may be void, so its note stays.
+
+        Where the first answers cannot be kept, the next one is no better, and no refresh token is risked.
+        """
+        logger.error("the token endpoint's answer for %s is not of the documented shape", token.key)
+        self._count_failure()
+        nothing_kept = not self._limit.is_proven and self._failures_in_a_row >= MAX_UNREADABLE
+        if nothing_kept and self._given_up is None:
+            logger.error("nothing more is refreshed in this run: the token endpoint's answers cannot be read")
+            self._give_up("not refreshed: the token endpoint's answers cannot be read")
+        return Refreshed(answer=_as(answer, Outcome.BAD_PAYLOAD, "no access token"), requests=requests)
+
+    def _count_failure(self) -> None:
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW and self._given_up is None:
-            self._given_up = "not refreshed: the token endpoint fails"
+            self._give_up("not refreshed: the token endpoint fails")
             logger.error(
                 "the token endpoint failed %d times in a row: nothing more is refreshed in this run",
                 self._failures_in_a_row,
             )
-        return Refreshed(answer=_as(answer, answer.outcome, answer.message or ""), requests=requests)
 
     def _unpaid(self) -> Answer:
         return skipped(self._clock.now(), "expired, and no request left to refresh it with")
@@ -299,7 +413,7 @@ def open_refresher(
     """
     if settings.client is None or not any(token.refresh_token for token in tokens):
         return None
-    place = store.folder or folder
+    place = getattr(store, "folder", None) or folder
     refresher = Refresher(settings.client, settings, store, RefreshNotes(place), clock)
     refresher.begin(tokens)
     return refresher
@@ -326,7 +440,9 @@ def _read_renewal(token: Token, answer: Answer, said: Hidden) -> Renewal | None:
     assert used is not None
     if not isinstance(access_token, str) or not HEADER_SAFE.fullmatch(access_token):
         return None
-    rotated = isinstance(refresh_token, str) and HEADER_SAFE.fullmatch(refresh_token)
+    rotated = isinstance(refresh_token, str) and refresh_token != ""
+    if rotated and not HEADER_SAFE.fullmatch(str(refresh_token)):
+        return None  # a store that held it could not be read any more
     return Renewal(
         token,
         Secret(access_token),

@@ -1,7 +1,9 @@
 """Token stores: where tokens come from, and where refreshed ones go back to."""
 
+import inspect
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +24,7 @@ from ..tokens import (
 )
 
 REREAD_SECONDS = 30.0
+NOT_PLAIN = "it must be a plain function, not async and without yield"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,11 @@ class TokenStore(Protocol):
         ...
 
     def why_not_saved(self) -> str | None:
-        """Why refreshed tokens could not be written back, in words for a person; None when they can."""
+        """Why refreshed tokens could not be written back, in words for a person; None when they can.
+
+        Asked before the first refresh token of a run is used up, because afterwards is too late. A store
+        does what `save` does as far as it can be undone, with values as long as the longest it holds.
+        """
         ...
 
     def current(self, token: Token) -> Token | None:
@@ -170,6 +177,27 @@ def _check_query(query: str | None, database: Secret | None, update: str | None)
             )
 
 
+def _why_not_called(hook: OnRefresh) -> str | None:
+    """Why this function cannot take a renewal, as far as it shows without a call."""
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    # an object may be a function by its method
+    if any(is_kind(each) for is_kind in kinds for each in (hook, type(hook).__call__)):
+        return f"on_refresh cannot be called: {NOT_PLAIN}"
+    with suppress(ValueError):  # some built-in functions have no signature
+        try:
+            inspect.signature(hook).bind(None)
+        except TypeError:
+            return "on_refresh cannot be called: it must take one argument, the renewal"
+    return None
+
+
+def _is_unfinished(returned: object) -> bool:
+    """Whether a hook has only said that it will do something: a coroutine or a generator."""
+    if inspect.iscoroutine(returned):
+        returned.close()  # it is never awaited, and Python would say so
+    return inspect.isawaitable(returned) or inspect.isgenerator(returned) or inspect.isasyncgen(returned)
+
+
 class GivenStore:
     """Tokens in the configuration, or given by code; a hook takes the refreshed ones."""
 
@@ -198,12 +226,13 @@ class GivenStore:
         return self._collect()
 
     def why_not_saved(self) -> str | None:
-        """Without a hook there is nowhere to write to."""
-        if self._on_refresh is not None:
-            return None
-        return (
-            "tokens in [sources.cronofy] cannot be written back: use tokens_file, tokens_query or on_refresh"
-        )
+        """Without a hook there is nowhere to write to; what a hook does shows when it is first called."""
+        if self._on_refresh is None:
+            return (
+                "tokens in [sources.cronofy] cannot be written back:"
+                " use tokens_file, tokens_query or on_refresh"
+            )
+        return _why_not_called(self._on_refresh)
 
     def current(self, token: Token) -> Token | None:
         """What a callable says, asked anew after half a minute; nothing can be told of a list."""
@@ -233,11 +262,14 @@ class GivenStore:
             if renewal in self._handed_over:
                 continue
             try:
-                self._on_refresh(renewal)
+                returned = self._on_refresh(renewal)
             except Exception as error:  # noqa: BLE001 - and its text may quote a token
                 failures.append(type(error).__name__)
-            else:
-                self._handed_over.add(renewal)
+                continue
+            if _is_unfinished(returned):
+                failures.append(NOT_PLAIN)
+                continue
+            self._handed_over.add(renewal)
         if failures:
             raise StoreError(f"on_refresh failed for {len(failures)} of {len(renewals)}: {failures[0]}")
         self._handed_over.difference_update(renewals)

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 
@@ -15,7 +16,8 @@ from ..errors import ConfigurationError
 from ..token_files import file_rows
 from ..tokens import StoredTokens, Token, collect_tokens
 from . import Renewal, StoreError
-from .rewriting import Changes, rewrite_csv, rewrite_json_lines, rewrite_parquet
+from .rewriting import Changes, ColumnError, rewrite_csv, rewrite_json_lines, rewrite_parquet
+from .trial import is_as_written, trial_renewals
 
 TEMPORARY = ".new-"
 LOCK_SECONDS = 60
@@ -52,29 +54,55 @@ class FileStore:
 
     def _read(self) -> StoredTokens:
         self._seen, self._known = _signature(self._path) if self._path.is_file() else None, {}
-        tokens = collect_tokens(self.name, *file_rows(self._path))
+        tokens = self._tokens_in(self._path)
         self._known = {each.key: each for each in tokens}
         return tokens
 
+    def _tokens_in(self, path: Path) -> StoredTokens:
+        """The tokens of the file, or of a version of it under another name."""
+        return collect_tokens(self.name, *file_rows(path, self._path.suffix))
+
     def why_not_saved(self) -> str | None:
-        """Tries what saving does, short of replacing the file."""
+        """Does what saving does with placeholders in every row that can be refreshed, short of replacing.
+
+        So a new version is written whole, synced, read back by what reads the store, and removed.
+        """
         try:
             with self._locked() as path:
-                if _is_mount(path):
-                    return (
-                        f"{self.name} is not writable: it is a mount of its own, which cannot be replaced;"
-                        " mount its folder instead"
-                    )
-                with path.open("r+b"):  # a file that may not be changed is not to be replaced either
-                    pass
-                descriptor, temporary = _create_beside(path)
-                os.close(descriptor)
-                temporary.unlink()
-        except StoreError as error:
+                obstacle = _why_not_replaced(path)
+                if obstacle is not None:
+                    return f"{self.name} is not writable: {obstacle}"
+                self._try(path)
+        except (StoreError, ConfigurationError) as error:
             return str(error)
         except OSError as error:
             return f"{self.name} is not writable: {_said(error)}"
         return None
+
+    def _try(self, path: Path) -> None:
+        """Write a new version with placeholders, and compare what is read of it.
+
+        Raises:
+            StoreError: it cannot be written, or not so that it reads as it should.
+        """
+        for _ in range(ATTEMPTS):
+            before = _signature(path)
+            content, tokens = path.read_bytes(), self._tokens_in(path)
+            if _signature(path) == before:
+                break
+        else:
+            raise StoreError(f"{self.name} cannot be written: it changes all the time")
+        renewals = trial_renewals(tokens, datetime.now(UTC))
+        new = self._rewritten(path, content, Changes(renewals))
+        with _written_beside(path, new) as temporary:
+            by_used = {renewal.token.refresh_token: renewal for renewal in renewals}
+            try:
+                found = self._tokens_in(temporary)
+            except ConfigurationError:
+                found = StoredTokens()
+        written = [by_used.get(token.refresh_token) if token.refresh_token else None for token in tokens]
+        if len(found) != len(tokens) or not all(map(is_as_written, tokens, found, written)):
+            raise StoreError(f"{self.name} cannot be written: with new tokens it does not read as it should")
 
     def current(self, token: Token) -> Token | None:
         """The token of that key; the file is read again only when it has changed."""
@@ -109,19 +137,31 @@ class FileStore:
         """Whether the file is as it should be; not when somebody else wrote it meanwhile."""
         before = _signature(path)
         content = path.read_bytes()
-        try:
-            new = REWRITERS[path.suffix.lower()](content, changes)
-        except KeyError:
-            raise StoreError(f"{self.name} must end in {', '.join(REWRITERS)}") from None
-        except ValueError:
-            kind = path.suffix.lower().removeprefix(".")
-            raise StoreError(f"{self.name} cannot be written: it is not {kind} any more") from None
+        new = self._rewritten(path, content, changes)
         if new == content:
             return True
         after = _replace(path, new, before)
         if after is not None:
             self._remember(changes, before, after)
         return after is not None
+
+    def _rewritten(self, path: Path, content: bytes, changes: Changes) -> bytes:
+        """The content with its changes.
+
+        Raises:
+            StoreError: it cannot have them; says why.
+        """
+        kind = path.suffix.lower()
+        if kind not in REWRITERS:
+            raise StoreError(f"{self.name} must end in {', '.join(REWRITERS)}")
+        try:
+            return REWRITERS[kind](content, changes)
+        except ColumnError as error:
+            raise StoreError(f"{self.name} cannot be written: {error}") from None
+        except ValueError:
+            raise StoreError(
+                f"{self.name} cannot be written: it is not {kind.removeprefix('.')} any more"
+            ) from None
 
     def _remember(self, changes: Changes, before: Signature, after: Signature) -> None:
         """Know the new file without reading it, where the old one was known."""
@@ -201,8 +241,9 @@ def _create_beside(path: Path) -> tuple[int, Path]:
     return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), temporary
 
 
-def _replace(path: Path, content: bytes, before: Signature) -> Signature | None:
-    """Put a new file in the place of the old one; None where the old one has changed meanwhile."""
+@contextmanager
+def _written_beside(path: Path, content: bytes) -> Iterator[Path]:
+    """A new version of the file, complete and synced, in the same folder; gone afterwards if it is there."""
     descriptor, temporary = _create_beside(path)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -210,12 +251,34 @@ def _replace(path: Path, content: bytes, before: Signature) -> Signature | None:
             file.flush()
             _take_over(descriptor, path.stat())
             os.fsync(descriptor)
-            after = _signed(os.fstat(descriptor))
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _why_not_replaced(path: Path) -> str | None:
+    """Why a new file cannot take the place of this one, though it can be written beside it.
+
+    Raises:
+        OSError: the file may not be changed, so it is not to be replaced either.
+    """
+    if _is_mount(path):
+        return "it is a mount of its own, which cannot be replaced; mount its folder instead"
+    with path.open("r+b"):
+        pass
+    folder, user = path.parent.stat(), os.geteuid()
+    if folder.st_mode & stat.S_ISVTX and user not in (0, folder.st_uid, path.stat().st_uid):
+        return f"{path.parent} lets only the owner of a file replace it (sticky bit)"
+    return None
+
+
+def _replace(path: Path, content: bytes, before: Signature) -> Signature | None:
+    """Put a new file in the place of the old one; None where the old one has changed meanwhile."""
+    with _written_beside(path, content) as temporary:
+        after = _signature(temporary)
         if _signature(path) != before:
             return None
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     with suppress(OSError):  # it is written; some file systems cannot say so
         folder = os.open(path.parent, os.O_RDONLY)
         try:

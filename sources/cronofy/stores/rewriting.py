@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -23,6 +24,18 @@ BOM = b"\xef\xbb\xbf"
 CELL = re.compile(r' *+(?:"(?:[^"]|"")*+"[^,\r\n]*|[^",\r\n][^,\r\n]*|)')
 JSON_DECODER = json.JSONDecoder()
 JSON_SPACE = re.compile(r"[ \t\r\n]*")
+# what Arrow raises where a value does not fit, and Python below it
+CONVERSION_ERRORS = (pa.ArrowException, ArithmeticError, OSError, TypeError, ValueError)
+SHOWN_TYPE = 60
+
+
+class ColumnError(ValueError):
+    """One column stands in the way; the message names it and its type, and quotes no value."""
+
+    def __init__(self, field: pa.Field, problem: str) -> None:
+        kind = str(field.type)
+        shown = kind if len(kind) <= SHOWN_TYPE else f"{kind[:SHOWN_TYPE]}…"
+        super().__init__(f"its column {field.name!r} of type {shown} {problem}")
 
 
 class Changes:
@@ -225,51 +238,95 @@ def _after_space(text: str, at: int) -> int:
 def rewrite_parquet(content: bytes, changes: Changes) -> bytes:
     """The Parquet file with its changes; schema, metadata and compression stay.
 
+    A column without any value, such as pandas writes one of nothing but None, is given a type with its
+    first value.
+
     Raises:
+        ColumnError: a column cannot be read, written, or take its new values.
         ValueError: not a Parquet file.
     """
     try:
-        return _rewrite_parquet(content, changes)
+        file = pyarrow.parquet.ParquetFile(pa.BufferReader(content))
     except (pa.ArrowException, OSError):
         raise ValueError("not a Parquet file") from None
-
-
-def _rewrite_parquet(content: bytes, changes: Changes) -> bytes:
-    file = pyarrow.parquet.ParquetFile(pa.BufferReader(content))
-    table = file.read()
-    if not {"access_token", "refresh_token"} <= set(table.column_names):
+    table = _read_columns(file)
+    # of two columns of one name the last one is read
+    at = {name: index for index, name in enumerate(table.column_names)}
+    if not {"access_token", "refresh_token"} <= at.keys():
         return content
-    known = [name for name in ("key", "refresh_token", "expires_at") if name in table.column_names]
-    rows = table.select(known).to_pylist()
-    sample = next((row["expires_at"] for row in rows if row.get("expires_at") is not None), None)
-    edits: dict[int, dict[str, Any]] = {}
-    for number, row in enumerate(rows):
-        renewal = changes.of(row["refresh_token"])
-        if renewal is not None:
-            edits[number] = _values(row, renewal, row.get("expires_at") or sample)
+    edits = _parquet_edits(table, at, changes)
     if not edits:
         return content
-    if "key" not in table.column_names and any("key" in values for values in edits.values()):
+    if "key" not in at and any("key" in values for values in edits.values()):
+        at["key"] = table.num_columns
         table = table.append_column("key", pa.nulls(table.num_rows, pa.string()))
     for name in ("key", "access_token", "refresh_token", "expires_at"):
         changed = {number: values[name] for number, values in edits.items() if name in values}
         if changed:
-            table = _with_values(table, name, changed)
+            table = _with_values(table, at[name], changed)
     return _parquet_bytes(table, file.metadata)
 
 
-def _with_values(table: pa.Table, name: str, changed: Mapping[int, Any]) -> pa.Table:
-    field = table.schema.field(name)
-    values = table.column(name).to_pylist()
+def _read_columns(file: pyarrow.parquet.ParquetFile) -> pa.Table:
+    try:
+        return file.read()
+    except (pa.ArrowException, OSError):
+        for name in dict.fromkeys(file.schema_arrow.names):
+            try:
+                file.read(columns=[name])
+            except (pa.ArrowException, OSError):
+                raise ColumnError(file.schema_arrow.field(name), "cannot be read") from None
+        raise ValueError("not a Parquet file") from None
+
+
+def _parquet_edits(table: pa.Table, at: Mapping[str, int], changes: Changes) -> dict[int, dict[str, Any]]:
+    """The new values of the rows that change, by the row's number."""
+    known = {
+        name: table.column(at[name]).to_pylist()
+        for name in ("key", "refresh_token", "expires_at")
+        if name in at
+    }
+    sample = next((value for value in known.get("expires_at", ()) if value is not None), None)
+    edits: dict[int, dict[str, Any]] = {}
+    for number, used in enumerate(known["refresh_token"]):
+        renewal = changes.of(used)
+        if renewal is not None:
+            row = {name: values[number] for name, values in known.items()}
+            expiry = row.get("expires_at")
+            edits[number] = _values(row, renewal, sample if expiry is None else expiry)
+    return edits
+
+
+def _with_values(table: pa.Table, index: int, changed: Mapping[int, Any]) -> pa.Table:
+    field = table.schema.field(index)
+    before = table.column(index)
+    values = before.to_pylist()
     for number, value in changed.items():
         values[number] = _fitting(value, field.type)
-    return table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+    for kind in _possible_types(field.type):
+        with suppress(*CONVERSION_ERRORS):
+            return table.set_column(index, field.with_type(kind), pa.array(values, kind))
+    if before.null_count < len(before):
+        raise ColumnError(field, "does not take what a refresh brings")
+    # nothing but nulls: the column is what its first value is
+    array = pa.array([changed.get(number) for number in range(len(values))])
+    return table.set_column(index, field.with_type(array.type), array)
+
+
+def _possible_types(kind: pa.DataType) -> Iterator[pa.DataType]:
+    """The column's own type, and the same with room for more different values."""
+    if not pa.types.is_null(kind):
+        yield kind
+    if pa.types.is_dictionary(kind):
+        yield pa.dictionary(pa.int32(), kind.value_type, kind.ordered)
 
 
 def _fitting(value: Any, kind: pa.DataType) -> Any:
     """The value as the column has it; a column without any value yet does not show what belongs there."""
-    if not isinstance(value, datetime) or pa.types.is_timestamp(kind):
+    if not isinstance(value, datetime) or pa.types.is_timestamp(kind) or pa.types.is_null(kind):
         return value
+    if pa.types.is_date(kind):
+        return value.date()
     numbers = {pa.types.is_integer: 0, pa.types.is_floating: 0.0, pa.types.is_decimal: Decimal()}
     return expiry_like(value, next((zero for fits, zero in numbers.items() if fits(kind)), ""))
 
@@ -277,14 +334,26 @@ def _fitting(value: Any, kind: pa.DataType) -> Any:
 def _parquet_bytes(table: pa.Table, metadata: Any) -> bytes:
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     columns = [groups[0].column(number) for number in range(groups[0].num_columns)] if groups else []
+    compression = {
+        column.path_in_schema: "none" if column.compression == "UNCOMPRESSED" else column.compression
+        for column in columns
+    }
+    rows = max((group.num_rows for group in groups), default=None)
     sink = pa.BufferOutputStream()
-    pyarrow.parquet.write_table(
-        table,
-        sink,
-        row_group_size=max((group.num_rows for group in groups), default=None),
-        compression={
-            column.path_in_schema: "none" if column.compression == "UNCOMPRESSED" else column.compression
-            for column in columns
-        },
-    )
+    try:
+        pyarrow.parquet.write_table(table, sink, row_group_size=rows, compression=compression)
+    except CONVERSION_ERRORS:
+        raise ColumnError(_unwritable(table), "cannot be written") from None
     return bytes(sink.getvalue())
+
+
+def _unwritable(table: pa.Table) -> pa.Field:
+    """The first column that cannot be written by itself."""
+    for field, column in zip(table.schema, table.columns, strict=True):
+        try:
+            pyarrow.parquet.write_table(
+                pa.Table.from_arrays([column], schema=pa.schema([field])), io.BytesIO()
+            )
+        except CONVERSION_ERRORS:
+            return field
+    return table.schema.field(0)

@@ -95,21 +95,26 @@ def connect(engine: "Engine") -> "Connection":
     return engine.connect()
 
 
-def said(error: Exception, shown: str, secrets: Iterable[str | None]) -> str:
+def said(error: Exception, shown: str, secrets: Iterable[str | None], *, is_harmless: bool = False) -> str:
     """A database's error in one line: what kind, and what the driver says where that is harmless.
 
     Args:
         error: SQLAlchemy's.
         shown: what may be quoted: the driver's other quotations are left out.
         secrets: whatever a part of appears in the driver's words, they are left out altogether.
+        is_harmless: whether the values that the database refused were placeholders; then a constraint or a
+            column may be named.
     """
-    from sqlalchemy.exc import OperationalError, ProgrammingError
+    from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
     kind = type(error).__name__
-    if not isinstance(error, (OperationalError, ProgrammingError)):
+    safe = (DBAPIError,) if is_harmless else (OperationalError, ProgrammingError)
+    if not isinstance(error, safe):
         return kind
     lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
-    line = QUOTED.sub(lambda match: match.group() if match.group(2) in shown else "…", "".join(lines[:1]))
+    line = "".join(lines[:1])
+    if not is_harmless:
+        line = QUOTED.sub(lambda match: match.group() if match.group(2) in shown else "…", line)
     line = line[:SHOWN_CHARACTERS]
     hidden = [secret for secret in secrets if secret]
     parts = (line[at : at + TELLING_PART] for at in range(len(line) - TELLING_PART + 1))

@@ -116,3 +116,16 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_anything_is_used_up(
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         RefreshNotes(tmp_path / "file").begin("one", FIRST, NOW)
+
+
+def test_notes_that_cannot_be_read_are_left_alone(killed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As those of another user's run are."""
+    [path] = killed.glob("*.jsonl")
+    lock = path.with_suffix(".lock")
+    lock.unlink()
+    lock.mkdir()
+    notes = RefreshNotes(killed)
+    assert not notes.is_unsettled(SECOND)
+    notes.close()
+    assert path.exists()
+    assert f"{path} cannot be read (Is a directory)" in caplog.text

@@ -5,23 +5,21 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import NullPool, create_engine, make_url
+from sqlalchemy import make_url
 
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.secret import Secret
 from sources.cronofy.stores import Renewal, StoreError
-from sources.cronofy.stores.sql_database import open_engine
 from sources.cronofy.stores.sql_store import SqlStore
 from sources.cronofy.stores.sql_update import NotDerivedError, derive_target
 from sources.cronofy.tokens import Token, token_key
-from tests.views.server import postgres_server
+from tests.cronofy.stores.databases import Database
 
 SECRET = "hunter2-is-secret"
 EXPIRES = datetime(2026, 1, 5, 6, 7, 8, tzinfo=UTC)
@@ -32,48 +30,6 @@ UPDATE = (
 )
 QUERY = "SELECT id AS key, access_token, refresh_token, expires_at FROM users ORDER BY id"
 Shown = tuple[str, str, str | None, datetime | None]
-
-
-class Database:
-    """A database of somebody's application."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._engine = create_engine(open_engine(url).url, poolclass=NullPool)
-
-    def run(self, *statements: str) -> None:
-        with self._engine.begin() as connection:
-            for statement in statements:
-                connection.exec_driver_sql(statement)
-
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        with self._engine.connect() as connection:
-            return [tuple(row) for row in connection.exec_driver_sql(query)]
-
-
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    with postgres_server() as uri:
-        yield uri
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Database:
-    (tmp_path / "app.db").touch()
-    return Database(f"sqlite:///{tmp_path / 'app.db'}")
-
-
-@pytest.fixture
-def postgres(postgres_url: str) -> Database:
-    database = Database(postgres_url)
-    database.run("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
-    return database
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest) -> Database:
-    found: Database = request.getfixturevalue(request.param)
-    return found
 
 
 def create_users(database: Database, kind: str = "timestamp with time zone", count: int = 3) -> None:
@@ -387,7 +343,8 @@ def test_trying_changes_nothing(database: Database) -> None:
     before = database.rows("SELECT * FROM users ORDER BY id")
     update = UPDATE.replace("WHERE refresh_token =", "WHERE '' <>")
     assert SqlStore(QUERY, database.url).why_not_saved() is None
-    assert SqlStore(QUERY, database.url, update).why_not_saved() is None
+    assert SqlStore(QUERY, database.url, UPDATE).why_not_saved() is None
+    assert "changes rows of other tokens too" in str(SqlStore(QUERY, database.url, update).why_not_saved())
     assert database.rows("SELECT * FROM users ORDER BY id") == before
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,57 @@ def test_a_hook_takes_every_renewal_once() -> None:
     assert store.save([renewal("a"), renewal("b")]) == []
     assert store.save([renewal("a", "rt2", "rt3")]) == []
     assert taken == [renewal("a"), renewal("b"), renewal("a", "rt2", "rt3")]
+
+
+async def awaited(_: Renewal) -> None:
+    """A hook that does nothing unless it is awaited."""
+
+
+def yielding(_: Renewal) -> Iterator[None]:
+    yield
+
+
+class Awaited:
+    async def __call__(self, _: Renewal) -> None:
+        """As above."""
+
+
+class Vault:
+    def keep(self, renewal: Renewal) -> None:
+        """As it should be."""
+
+
+PLAIN = "on_refresh cannot be called: it must be a plain function, not async and without yield"
+ONE = "on_refresh cannot be called: it must take one argument, the renewal"
+
+
+@pytest.mark.parametrize(
+    ("hook", "why"),
+    [
+        (awaited, PLAIN),
+        (partial(awaited), PLAIN),
+        (Awaited(), PLAIN),
+        (yielding, PLAIN),
+        (lambda: None, ONE),
+        (lambda key, access, refresh: None, ONE),
+        (Vault.keep, ONE),
+        (Vault().keep, None),
+        (lambda renewal, log=print: None, None),
+        (print, None),
+        ({}.update, None),
+        ([].append, None),
+    ],
+)
+def test_a_hook_that_cannot_be_called_is_said_before(hook: Any, why: str | None) -> None:
+    assert GivenStore(["at"], hook).why_not_saved() == why
+
+
+@pytest.mark.parametrize("hook", [lambda each: awaited(each) or None, lambda each: yielding(each) or None])
+def test_a_hook_that_only_says_that_it_will_has_failed(hook: Any) -> None:
+    store = GivenStore(["at"], hook)
+    assert store.why_not_saved() is None
+    with pytest.raises(StoreError, match="on_refresh failed for 1 of 1: it must be a plain function"):
+        store.save([renewal()])
 
 
 def test_a_failing_hook_is_named_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
