@@ -232,13 +232,17 @@ def _parquet_rows(path: Path) -> NumberedRows:
 
 
 def _batch_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    columns = [plain_values(column) for column in batch.columns]
+    return [dict(zip(batch.schema.names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def plain_values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """The values as Python has them; a time or a text that it has nothing for is `UNREADABLE`."""
     try:
-        rows: list[dict[str, Any]] = batch.to_pylist()
+        values: list[Any] = column.to_pylist()
     except (ArithmeticError, ValueError):
-        # a time or a text that Python has nothing for; it costs its own row only
-        columns = [[_plain(cell) for cell in column] for column in batch.columns]
-        rows = [dict(zip(batch.schema.names, cells, strict=True)) for cells in zip(*columns, strict=True)]
-    return rows
+        values = [_plain(cell) for cell in column]
+    return values
 
 
 def _plain(cell: pa.Scalar) -> Any:

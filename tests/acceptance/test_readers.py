@@ -25,7 +25,7 @@ READ = (
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(seed=31, accounts=60)
+    return World(seed=31, accounts=60, shared=False)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,29 @@ def test_a_reader_that_stays_costs_no_poll(
     assert content(place) == content(undisturbed)
     assert final_outcomes(place) == final_outcomes(undisturbed)
     assert_keys_are_unique(place)
+
+
+def test_what_waits_to_be_loaded_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an account with several tokens each profile is first seen once, though nothing of it is loaded yet."""
+    world = World(seed=31, accounts=15)
+    world.turn()
+    for name in ("MIN_PACKAGE_POLLS", "MAX_PACKAGE_POLLS"):
+        monkeypatch.setattr(steps, name, 5)
+    with ScriptedServer(world.answer_steadily) as server:
+        place = Place(tmp_path, server.base_url)
+        place.write_tokens(world.owners)
+        with monkeypatch.context() as patched:
+            patched.setattr(steps.Loading, "_load_package", refuse)
+            with pytest.raises(ConnectionError):
+                place.load()
+        assert len(place.load(every=timedelta(hours=1)).finished_packages) > 4
+    seen = "SELECT account_id, profile_id FROM profile_changes WHERE kind = 'first_seen' GROUP BY ALL"
+    assert place.query(f"{seen} HAVING COUNT(*) > 1") == []
+    assert len(place.query(seen)) > 15
+
+
+def refuse(_: steps.Loading) -> None:
+    raise ConnectionError("gone")
 
 
 def test_three_readers_and_a_load(yesterday: Place, tmp_path: Path) -> None:

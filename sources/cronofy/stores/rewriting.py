@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ..expiry import expiry_like
-from ..token_files import csv_records
+from ..token_files import UNREADABLE, csv_records, plain_values
 from ..tokens import token_key
 from . import Renewal
 
@@ -282,35 +282,49 @@ def _read_columns(file: pyarrow.parquet.ParquetFile) -> pa.Table:
 def _parquet_edits(table: pa.Table, at: Mapping[str, int], changes: Changes) -> dict[int, dict[str, Any]]:
     """The new values of the rows that change, by the row's number."""
     known = {
-        name: table.column(at[name]).to_pylist()
+        name: plain_values(table.column(at[name]))
         for name in ("key", "refresh_token", "expires_at")
         if name in at
     }
-    sample = next((value for value in known.get("expires_at", ()) if value is not None), None)
+    expiries = (value for value in known.get("expires_at", ()) if value is not UNREADABLE)
+    sample = next((value for value in expiries if value is not None), None)
     edits: dict[int, dict[str, Any]] = {}
     for number, used in enumerate(known["refresh_token"]):
         renewal = changes.of(used)
         if renewal is not None:
             row = {name: values[number] for name, values in known.items()}
             expiry = row.get("expires_at")
-            edits[number] = _values(row, renewal, sample if expiry is None else expiry)
+            edits[number] = _values(row, renewal, sample if expiry in (None, UNREADABLE) else expiry)
     return edits
 
 
 def _with_values(table: pa.Table, index: int, changed: Mapping[int, Any]) -> pa.Table:
     field = table.schema.field(index)
     before = table.column(index)
-    values = before.to_pylist()
-    for number, value in changed.items():
-        values[number] = _fitting(value, field.type)
+    values = plain_values(before)
+    is_readable = UNREADABLE not in values
+    fresh = [_fitting(value, field.type) for value in changed.values()]
+    for number, value in zip(changed, fresh, strict=True):
+        values[number] = value
     for kind in _possible_types(field.type):
         with suppress(*CONVERSION_ERRORS):
-            return table.set_column(index, field.with_type(kind), pa.array(values, kind))
+            array = (
+                pa.array(values, kind) if is_readable else _replaced(before, changed, pa.array(fresh, kind))
+            )
+            return table.set_column(index, field.with_type(kind), array)
     if before.null_count < len(before):
         raise ColumnError(field, "does not take what a refresh brings")
     # nothing but nulls: the column is what its first value is
     array = pa.array([changed.get(number) for number in range(len(values))])
     return table.set_column(index, field.with_type(array.type), array)
+
+
+def _replaced(before: pa.ChunkedArray, places: Iterable[int], fresh: pa.Array) -> pa.ChunkedArray:
+    """The column with some values replaced, none of which Python needs to read."""
+    wanted = list(range(len(before)))
+    for number, place in enumerate(places):
+        wanted[place] = len(before) + number
+    return pa.chunked_array([*before.chunks, fresh]).take(pa.array(wanted))
 
 
 def _possible_types(kind: pa.DataType) -> Iterator[pa.DataType]:
@@ -326,7 +340,7 @@ def _fitting(value: Any, kind: pa.DataType) -> Any:
     if not isinstance(value, datetime) or pa.types.is_timestamp(kind) or pa.types.is_null(kind):
         return value
     if pa.types.is_date(kind):
-        return value.date()
+        return expiry_like(value, value.date())
     numbers = {pa.types.is_integer: 0, pa.types.is_floating: 0.0, pa.types.is_decimal: Decimal()}
     return expiry_like(value, next((zero for fits, zero in numbers.items() if fits(kind)), ""))
 

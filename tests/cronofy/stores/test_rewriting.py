@@ -143,6 +143,18 @@ def test_parquet_expiries_keep_their_type(kind: pa.DataType, others: list[Any], 
     assert after.column("access_token").to_pylist() == ["AT", "b", "c"]
 
 
+@pytest.mark.parametrize("kind", [pa.timestamp("ms"), pa.timestamp("us", "UTC")])
+def test_a_parquet_expiry_that_python_cannot_read_stays(kind: pa.DataType) -> None:
+    expiries = pa.chunked_array([pa.array([2**58, 5], pa.int64()), pa.array([7], pa.int64())]).cast(kind)
+    columns = {"access_token": ["a", "at", "c"], "refresh_token": ["x", "rt1", None]}
+    table = pa.table({**columns, "expires_at": expiries})
+    after = pq.read_table(pa.BufferReader(rewrite_parquet(parquet(table), Changes([ROTATED]))))
+    written = after.column("expires_at").cast(pa.int64()).to_pylist()
+    units = 1000 if kind.unit == "ms" else 10**6
+    assert written == [2**58, SECONDS * units, 7]
+    assert after.column("access_token").to_pylist() == ["a", "AT", "c"]
+
+
 def test_parquet_keeps_schema_metadata_and_layout() -> None:
     columns = {
         "note": pa.array([{"a": [n]} for n in range(10)]),
