@@ -158,8 +158,9 @@ class Chronicle:
         findings.wrong += self.ledger.add(killed, recovery, tables)
         complete = {row[0] for row in reader.query("SELECT load_id FROM _dlt_loads WHERE status = 0")}
         findings.wrong += _check_samples(new_polls, [*killed, recovery], tables["profile_changes"])
-        new_changes = [row for row in tables["profile_changes"] if row["run_id"] not in self.run_ids]
-        findings.wrong += _check_previous_polls(new_changes, tables["polls"], complete)
+        findings.wrong += _check_previous_polls(
+            tables["profile_changes"], tables["polls"], complete, self.run_ids
+        )
         self.poll_ids = poll_ids
         self.run_ids = {row["run_id"] for table in tables.values() for row in table}
 
@@ -274,18 +275,25 @@ def _check_samples(
     return wrong
 
 
-def _check_previous_polls(new_changes: Sequence[Row], polls: Sequence[Row], complete: set[str]) -> list[str]:
-    """`previous_poll_at` is the account's last sample of that type before the change."""
+def _check_previous_polls(
+    changes: Sequence[Row], polls: Sequence[Row], complete: set[str], old_runs: set[str]
+) -> list[str]:
+    """`previous_poll_at` is the account's last sample of that type before the change.
+
+    A poll says so, or another change, whose own poll may be missing: a load may be killed between the two.
+    """
     samples: dict[tuple[str, str], list[Any]] = defaultdict(list)
-    polled = {(row["run_id"], row["token_key"]) for row in polls}
     for row in polls:
         for profile_type, column in SAMPLED_BY.items():
             if row["outcome"] == "ok" and row[column] is not None and row["_dlt_load_id"] in complete:
                 samples[row["account_id"], profile_type].append(row["polled_at"])
+    for row in changes:
+        if row["_dlt_load_id"] in complete:
+            samples[row["account_id"], row["profile_type"]].append(row["observed_at"])
     wrong = []
-    for row in new_changes:
-        if (row["run_id"], row["token_key"]) not in polled:
-            continue  # its own poll did not arrive, so others of that load may be missing as well
+    for row in changes:
+        if row["run_id"] in old_runs:
+            continue
         earlier = [at for at in samples[row["account_id"], row["profile_type"]] if at < row["observed_at"]]
         if row["previous_poll_at"] != max(earlier, default=None):
             wrong.append(
