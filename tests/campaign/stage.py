@@ -321,7 +321,7 @@ class Stage:
     def _locks(self) -> list[Path]:
         """Their appearance says that the command is through with its imports and begins to work."""
         below = ("pipelines", "pipelines/*", "pipelines/*/*")
-        return [lock for folder in below for lock in self.place.data_dir.glob(f"{folder}/.*.lock")]
+        return [lock for folder in below for lock in self.place.data_dir.glob(f"{folder}/*.lock")]
 
     def _wait_until_it_works(
         self, process: "subprocess.Popen[bytes]", *, may_be_killed: bool = False
