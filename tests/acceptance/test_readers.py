@@ -73,7 +73,7 @@ def test_a_reader_that_stays_costs_no_poll(
 
 
 def test_what_waits_to_be_loaded_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an account with several tokens each profile is first seen once, though nothing of it is loaded yet."""
+    """Of an account with several tokens each profile is first seen once, though nothing is loaded yet."""
     world = World(seed=31, accounts=15)
     world.turn()
     for name in ("MIN_PACKAGE_POLLS", "MAX_PACKAGE_POLLS"):

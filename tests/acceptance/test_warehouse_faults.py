@@ -21,9 +21,9 @@ from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from pipelines.working_folders import EXTRACTED
-from tests.campaign.ledger import CONTENT_TABLES, Ledger
+from tests.campaign.ledger import Ledger
 from tests.campaign.rounds import credentials
-from tests.campaign.stage import Attempt, Stage
+from tests.campaign.stage import CONTENT_TABLES, Attempt, Stage
 from tests.views.server import postgres_server
 
 from .conftest import Serve
@@ -288,7 +288,8 @@ def test_postgres_goes_away_while_loading_and_stays_away(
         }
         process = stopped_when(is_normalized, place, server, *arguments, **environment)
         sealed = stage.sealed_polls()
-        failing = Attempt(before.ended_at, datetime.now(UTC), list(server.log))
+        failing = Attempt(before.ended_at, datetime.now(UTC), list(server.log), sealed=1)
+        failing.packages = [failing.polls()]
         server.log.clear()
         # the one the URI is of
         database = get_server(Path(parse_qs(urlsplit(uri).query)["host"][0]))
@@ -308,7 +309,7 @@ def test_postgres_goes_away_while_loading_and_stays_away(
             tables = {table: reader.rows(table) for table in (*CONTENT_TABLES, "polls")}
         assert sealed
         assert sealed <= {row["poll_id"] for row in tables["polls"]}
-        assert ledger.add([(failing, 1)], after, tables) == []
+        assert ledger.add([failing], after, tables) == []
 
 
 class KilledError(BaseException):

@@ -1,8 +1,9 @@
 """The ledger: what the tables must say, from what the server truly answered.
 
-A killed load may have got any number of its batches into the warehouse. Which ones is not guessed: polls
-that arrived say it, and otherwise the tables must be explained by one and the same number for all of them.
-Where the working directory was lost too, each table may have got as far as it did.
+What a package of polls showed is in the warehouse after the next load if dlt had finished writing it when
+the kill came, though its polls may be missing: they are written after it. So exactly so many packages are
+expected of each killed load. Where the working directory was lost while some waited in it, each table may
+have got as far as it did, but not less far than the polls.
 """
 
 from collections import defaultdict
@@ -14,9 +15,7 @@ from typing import Any
 from tests.acceptance.place import Row
 from tests.acceptance.world import ATTRIBUTES, Record
 
-from .stage import Attempt
-
-CONTENT_TABLES = ("userinfo", "account", "profiles", "calendars", "profile_changes")
+from .stage import CONTENT_TABLES, Attempt
 
 Tables = Mapping[str, list[Row]]
 Content = dict[Any, Any]
@@ -28,58 +27,51 @@ class Ledger:
 
     records: dict[str, Record] = field(default_factory=lambda: dict.fromkeys(CONTENT_TABLES, Record()))
 
-    def add(self, killed: Sequence[tuple[Attempt, int]], recovery: Attempt, tables: Tables) -> list[str]:
+    def add(self, killed: Sequence[Attempt], recovery: Attempt, tables: Tables) -> list[str]:
         """Take in a round; says what in the tables nothing explains.
 
         Args:
-            killed: the killed loads, each with the number of batches whose polls arrived.
+            killed: the killed loads, with what of them was sealed and what arrived.
             recovery: the load after them.
             tables: the rows of the content tables.
         """
         found = {table: content_of(table, tables[table]) for table in CONTENT_TABLES}
-        if any(attempt.lost_working_directory for attempt, _ in killed):
-            wrong = []
-            for table in CONTENT_TABLES:
-                wrong += self._explain((table,), found, killed, recovery)
-            return wrong
-        return self._explain(CONTENT_TABLES, found, killed, recovery)
-
-    def _explain(
-        self,
-        names: Sequence[str],
-        found: Mapping[str, Content],
-        killed: Sequence[tuple[Attempt, int]],
-        recovery: Attempt,
-    ) -> list[str]:
-        """Find how many batches of each killed load these tables hold."""
-        fewest: tuple[dict[str, Record], list[str]] | None = None
-        for chosen in _choices(killed):
-            records: dict[int, Record] = {}
-            candidates = {}
-            for name in names:
-                base = self.records[name]
-                if id(base) not in records:
-                    records[id(base)] = _continued(base, chosen, recovery)
-                candidates[name] = records[id(base)]
-            wrong = [
-                line
-                for name in names
-                for line in _differences(name, found[name], expected_of(name, candidates[name]))
-            ]
-            if fewest is None or len(wrong) < len(fewest[1]):
-                fewest = candidates, wrong
-            if not wrong:
-                break
-        assert fewest is not None
-        self.records |= fewest[0]
-        return fewest[1]
+        wrong = []
+        for table in CONTENT_TABLES:
+            self.records[table], lines = _explained(
+                table, self.records[table], found[table], killed, recovery
+            )
+            wrong += lines
+        return wrong
 
 
-def _choices(killed: Sequence[tuple[Attempt, int]]) -> Iterator[list[tuple[Attempt, int]]]:
-    """Every number of batches that each killed load may have got through, the likely ones first."""
-    ranges = [range(arrived, len(attempt.batches()) + 1) for attempt, arrived in killed]
-    for counts in product(*ranges):
-        yield [(attempt, count) for (attempt, _), count in zip(killed, counts, strict=True)]
+def _explained(
+    table: str, base: Record, found: Content, killed: Sequence[Attempt], recovery: Attempt
+) -> tuple[Record, list[str]]:
+    """The record that comes closest to what is found in the table, and how they differ."""
+    best: tuple[Record, list[str]] | None = None
+    for chosen in _choices(killed):
+        record = _continued(base, chosen, recovery)
+        wrong = _differences(table, found, expected_of(table, record))
+        if best is None or len(wrong) < len(best[1]):
+            best = record, wrong
+        if not wrong:
+            break
+    assert best is not None
+    return best
+
+
+def _choices(killed: Sequence[Attempt]) -> Iterator[list[tuple[Attempt, int]]]:
+    """Every number of packages that each killed load may have got through: mostly one."""
+    for counts in product(*(_loaded_packages(attempt) for attempt in killed)):
+        yield list(zip(killed, counts, strict=True))
+
+
+def _loaded_packages(attempt: Attempt) -> Sequence[int]:
+    """How many packages of a killed load have their content in a table."""
+    # polls are loaded after what they showed
+    most = max(attempt.arrived, attempt.sealed)
+    return range(attempt.arrived if attempt.lost else most, most + 1)
 
 
 def _continued(base: Record, chosen: Sequence[tuple[Attempt, int]], recovery: Attempt) -> Record:
@@ -93,7 +85,7 @@ def _continued(base: Record, chosen: Sequence[tuple[Attempt, int]], recovery: At
         _last=dict(base._last),
     )
     for attempt, count in chosen:
-        record.add_run(0, [answer for batch in attempt.batches()[:count] for answer in batch])
+        record.add_run(0, attempt.answers(count))
     record.add_run(0, recovery.log)
     record.polls.clear()
     return record

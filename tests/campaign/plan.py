@@ -1,7 +1,11 @@
 """The kill plan: what happens in which round. The same seed draws the same plan."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from random import Random
+
+from .killed_load import INSTANTS
 
 # polls of a package in the rounds whose loads go in several packages
 SMALL_PACKAGE = 40
@@ -12,7 +16,8 @@ class Round:
     """One round: loads that are killed, then one that is not.
 
     Attributes:
-        kills: one killed load each; the instant as a share of the time an undisturbed load takes.
+        kills: one killed load each; the instant as a share of the time an undisturbed load takes, or its
+            name.
         package_polls: polls of a package in the killed loads, None for the product's own size, which holds
             all polls of this world.
         first: the kills hit the first load of a warehouse of its own, which is thrown away afterwards.
@@ -23,13 +28,35 @@ class Round:
     """
 
     number: int
-    kills: tuple[float, ...]
+    kills: tuple[float | str, ...]
     package_polls: int | None = None
     first: bool = False
     loses_working_directory: bool = False
     turns: bool = False
     resumes: bool = False
     by_command: bool = False
+
+
+# where a load can be killed that finishes what another one left
+SETTLING = (
+    "pending packages not looked at",
+    "content normalized twice over",
+    "all normalized",
+    "content half loaded",
+    "content loaded, not noted",
+    "content loaded",
+    "plan",
+)
+# what each of them leaves in the working directory, which is lost then, is another part of a package
+LOSING = ("content without polls", "content half loaded", "content loaded", "polls loaded, not noted")
+
+
+def rounds_at_instants() -> Sequence[Round]:
+    """A kill at every instant that has a name, with the world another one at the next load."""
+    several = ((name,) for name in INSTANTS), (("content without polls", name) for name in SETTLING)
+    rounds = [Round(0, names, SMALL_PACKAGE, turns=True) for names in chain(*several)]
+    rounds += [Round(0, (name,), loses_working_directory=True, turns=True) for name in LOSING]
+    return [replace(each, number=number) for number, each in enumerate(rounds)]
 
 
 def draw_round(seed: int, destination: str, number: int) -> Round:

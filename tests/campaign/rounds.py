@@ -20,7 +20,7 @@ from tests.views.server import postgres_server
 from .expected import SAMPLED_BY, VIEWS, Histories, differences, listings
 from .ledger import Ledger
 from .plan import Round, draw_round
-from .stage import HOLD, Attempt, Reader, Stage
+from .stage import HOLD, Attempt, Log, Reader, Stage
 
 KEYS = {
     "account": "token_key",
@@ -45,6 +45,7 @@ class Findings:
     """What the rounds so far came to."""
 
     phases: Counter[str] = field(default_factory=Counter)
+    at_instants: int = 0
     too_late: int = 0
     broken: int = 0
     rounds: int = 0
@@ -57,7 +58,8 @@ class Findings:
 
     @property
     def kills(self) -> int:
-        return self.phases.total()
+        """Those at random."""
+        return self.phases.total() - self.at_instants
 
     @property
     def faults(self) -> int:
@@ -83,23 +85,12 @@ class Chronicle:
         stage, findings = self.stage, self.findings
         faults_before = findings.faults
         stage.world.turn()
-        killed, kept = [], self.poll_ids
         began = _now()
-        for share in plan.kills:
-            attempt, finished = stage.run_killed(share, median(durations), plan.package_polls)
-            killed.append(attempt)
-            if attempt.phase is None:
-                findings.too_late += 1
-                if plan.package_polls is None and finished is not None:
-                    _remember(durations, finished)
-            else:
-                findings.phases[attempt.phase] += 1
-            kept = kept | self._loaded_polls(complete=False) | stage.sealed_polls()
+        killed, kept = self._kill(plan, durations)
         if plan.loses_working_directory:
             findings.lost_directories += 1
             kept = self.poll_ids | self._loaded_polls(complete=True)
-            killed[-1].lost_working_directory = True
-            stage.place.forget()
+            stage.lose_working_directory(killed)
         if plan.turns:
             stage.world.turn()
         if plan.by_command:
@@ -118,6 +109,24 @@ class Chronicle:
             for lines in (findings.lost, findings.duplicated, findings.wrong):
                 lines[:] = [line if line.startswith("round ") else where + line for line in lines]
         findings.rounds += 1
+
+    def _kill(self, plan: Round, durations: list[float]) -> tuple[list[Attempt], set[str]]:
+        """The killed loads of a round, and the polls that were loaded or sealed after any of them."""
+        killed, kept = [], self.poll_ids
+        for kill in plan.kills:
+            attempt, finished = self.stage.run_killed(kill, median(durations), plan.package_polls)
+            killed.append(attempt)
+            if attempt.phase is not None:
+                self.findings.phases[attempt.phase] += 1
+                self.findings.at_instants += isinstance(kill, str)
+            elif isinstance(kill, str):
+                self.findings.wrong.append(f"a load did not come to the instant {kill!r}")
+            else:
+                self.findings.too_late += 1
+                if plan.package_polls is None and finished is not None:
+                    _remember(durations, finished)
+            kept = kept | self._loaded_polls(complete=False) | self.stage.sealed_polls()
+        return killed, kept
 
     def check_views(self) -> None:
         """Compare every public view with the oracle."""
@@ -146,19 +155,19 @@ class Chronicle:
         findings.duplicated += _duplicates(reader)
         new_polls = [row for row in tables["polls"] if row["poll_id"] not in self.poll_ids]
         findings.wrong += self._check_polls(plan, new_polls, killed, recovery)
-        arrived = [_arrived_batches(attempt, new_polls) for attempt in killed]
-        findings.wrong += self.ledger.add(list(zip(killed, arrived, strict=True)), recovery, tables)
+        findings.wrong += self.ledger.add(killed, recovery, tables)
         complete = {row[0] for row in reader.query("SELECT load_id FROM _dlt_loads WHERE status = 0")}
         findings.wrong += _check_samples(new_polls, [*killed, recovery], tables["profile_changes"])
-        new_changes = [row for row in tables["profile_changes"] if row["run_id"] not in self.run_ids]
-        findings.wrong += _check_previous_polls(new_changes, tables["polls"], complete)
+        findings.wrong += _check_previous_polls(
+            tables["profile_changes"], tables["polls"], complete, self.run_ids
+        )
         self.poll_ids = poll_ids
         self.run_ids = {row["run_id"] for table in tables.values() for row in table}
 
     def _check_polls(
         self, plan: Round, new_polls: Sequence[Row], killed: Sequence[Attempt], recovery: Attempt
     ) -> list[str]:
-        """Every poll is one the server answered; loads leave whole batches, the last one all of them."""
+        """Every poll is one the server answered; loads leave whole packages, the last one all of them."""
         wrong = []
         for row in new_polls:
             owners = [
@@ -171,27 +180,7 @@ class Chronicle:
                 continue
             owners[0].run_ids.add(row["run_id"])
         for attempt in (*killed, recovery):
-            attempt.arrived = {
-                (row["token_key"], row["endpoint"]) for row in new_polls if row["run_id"] in attempt.run_ids
-            }
-            written = Counter(
-                (row["token_key"], row["endpoint"], row["outcome"], row["attempts"])
-                for row in new_polls
-                if row["run_id"] in attempt.run_ids
-            )
-            wholes = [_polls(attempt, count) for count in range(len(attempt.batches()) + 1)]
-            if attempt is recovery or attempt.phase is None:
-                wholes = wholes[-1:]
-            is_whole = written in wholes and (
-                attempt.package_polls is None
-                or written == wholes[-1]
-                or written.total() % attempt.package_polls == 0
-            )
-            if not is_whole or len(attempt.run_ids) > 1:
-                wrong.append(
-                    f"polls of {attempt.run_ids or 'a load'}: {written.total()} rows are no whole batches of"
-                    f" {wholes[-1].total()}, e.g. {list((wholes[-1] - written) + (written - wholes[-1]))[:2]}"
-                )
+            wrong += _check_packages(attempt, new_polls, finished=attempt.phase is None)
         if plan.resumes and not plan.by_command and not plan.loses_working_directory:
             read = {
                 row["token_key"] for row in new_polls if row["run_id"] not in recovery.run_ids and _is_ok(row)
@@ -217,19 +206,34 @@ def _remember(durations: list[float], duration: float) -> None:
     del durations[:-FULL_DURATIONS]
 
 
-def _polls(attempt: Attempt, batches: int) -> "Counter[tuple[str, str, str, int]]":
-    """The polls of so many batches, as the server saw them."""
-    answers = [answer for batch in attempt.batches()[:batches] for answer in batch]
-    attempts = Counter((request.token, request.endpoint) for request, _ in answers)
-    final = {(request.token, request.endpoint): reply.outcome for request, reply in answers}
+def _check_packages(attempt: Attempt, new_polls: Sequence[Row], *, finished: bool) -> list[str]:
+    """How many packages of a load have their polls in the warehouse, and whether those are whole."""
+    written = Counter(
+        (row["token_key"], row["endpoint"], row["outcome"], row["attempts"])
+        for row in new_polls
+        if row["run_id"] in attempt.run_ids
+    )
+    all_packages = len(attempt.packages)
+    wholes = {count: _polls(attempt.answers(count)) for count in range(all_packages + 1)}
+    if finished:
+        wholes = {all_packages: _polls(attempt.log)}
+    found = [count for count, polls in wholes.items() if polls == written]
+    if found and len(attempt.run_ids) <= 1:
+        attempt.arrived = found[0]
+        return []
+    asked = _polls(attempt.log)
+    example = list((asked - written) + (written - asked))[:2]
+    load = attempt.run_ids or "a load"
+    return [
+        f"polls of {load}: {written.total()} rows are no whole packages of {asked.total()}, e.g. {example}"
+    ]
+
+
+def _polls(log: Log) -> "Counter[tuple[str, str, str, int]]":
+    """The polls that got these answers, as the server saw them."""
+    attempts = Counter((request.token, request.endpoint) for request, _ in log)
+    final = {(request.token, request.endpoint): reply.outcome for request, reply in log}
     return Counter((*key, outcome, attempts[key]) for key, outcome in final.items())
-
-
-def _arrived_batches(attempt: Attempt, new_polls: Sequence[Row]) -> int:
-    """How many batches of a killed load have their polls in the warehouse."""
-    if attempt.phase is None:
-        return len(attempt.batches())
-    return 1 if attempt.arrived else 0
 
 
 def _duplicates(reader: Reader) -> list[str]:
@@ -271,18 +275,25 @@ def _check_samples(
     return wrong
 
 
-def _check_previous_polls(new_changes: Sequence[Row], polls: Sequence[Row], complete: set[str]) -> list[str]:
-    """`previous_poll_at` is the account's last sample of that type before the change."""
+def _check_previous_polls(
+    changes: Sequence[Row], polls: Sequence[Row], complete: set[str], old_runs: set[str]
+) -> list[str]:
+    """`previous_poll_at` is the account's last sample of that type before the change.
+
+    A poll says so, or another change, whose own poll may be missing: a load may be killed between the two.
+    """
     samples: dict[tuple[str, str], list[Any]] = defaultdict(list)
-    polled = {(row["run_id"], row["token_key"]) for row in polls}
     for row in polls:
         for profile_type, column in SAMPLED_BY.items():
             if row["outcome"] == "ok" and row[column] is not None and row["_dlt_load_id"] in complete:
                 samples[row["account_id"], profile_type].append(row["polled_at"])
+    for row in changes:
+        if row["_dlt_load_id"] in complete:
+            samples[row["account_id"], row["profile_type"]].append(row["observed_at"])
     wrong = []
-    for row in new_changes:
-        if (row["run_id"], row["token_key"]) not in polled:
-            continue  # its own poll did not arrive, so others of that load may be missing as well
+    for row in changes:
+        if row["run_id"] in old_runs:
+            continue
         earlier = [at for at in samples[row["account_id"], row["profile_type"]] if at < row["observed_at"]]
         if row["previous_poll_at"] != max(earlier, default=None):
             wrong.append(
@@ -306,31 +317,43 @@ class Campaign:
     postgres_uri: str = ""
     _warehouses: int = 0
 
-    def run(self, kills: int, seconds: float, durations: Sequence[float] = ()) -> Findings:
-        """Play; `durations` of undisturbed loads are measured unless given."""
+    def run(
+        self,
+        kills: int,
+        seconds: float,
+        durations: Sequence[float] = (),
+        first: Sequence[Round] = (),
+    ) -> Findings:
+        """Play rounds that are given, then drawn ones until that many loads were killed in those.
+
+        Args:
+            kills: how many at random.
+            seconds: no round is begun after so many.
+            durations: of undisturbed loads; measured where there are none.
+            first: played before those that are drawn, in a warehouse of their own.
+        """
         deadline = time.monotonic() + seconds
         known = list(durations) or self._measured()
-        numbers = count()
-        while (
-            self.findings.kills < kills and time.monotonic() < deadline and self.findings.broken < MOST_BROKEN
-        ):
+        self._play_all(iter(first), known, lambda: time.monotonic() < deadline)
+        drawn = (draw_round(self.seed, self.destination, number) for number in count())
+        self._play_all(drawn, known, lambda: self.findings.kills < kills and time.monotonic() < deadline)
+        return self.findings
+
+    def _play_all(self, plans: Iterator[Round], durations: list[float], goes_on: Callable[[], bool]) -> None:
+        plan = next(plans, None)
+        while plan is not None and goes_on() and self.findings.broken < MOST_BROKEN:
             # a warehouse in which something was found would show it again and again
             faults = self.findings.faults
             with self._chronicle() as chronicle:
-                while (
-                    self.findings.faults == faults
-                    and self.findings.kills < kills
-                    and time.monotonic() < deadline
-                ):
-                    plan = draw_round(self.seed, self.destination, next(numbers))
-                    self._round(plan, chronicle, known)
+                while plan is not None and goes_on() and self.findings.faults == faults:
+                    self._round(plan, chronicle, durations)
                     if (plan.number + 1) % REPORT_EVERY == 0:
-                        self._report(known)
+                        self._report(durations)
+                    plan = next(plans, None)
                 if self.findings.faults == faults:
                     chronicle.check_views()
                 else:
                     self.findings.broken += 1
-        return self.findings
 
     def _round(self, plan: Round, chronicle: Chronicle, durations: list[float]) -> None:
         with ExitStack() as stack:
@@ -379,7 +402,7 @@ class Campaign:
     def _report(self, durations: Sequence[float]) -> None:
         findings = self.findings
         self.say(
-            f"{self.destination}: {findings.kills} kills in {findings.rounds} rounds"
+            f"{self.destination}: {findings.phases.total()} kills in {findings.rounds} rounds"
             f" ({', '.join(f'{phase} {count}' for phase, count in findings.phases.most_common())});"
             f" lost {len(findings.lost)}, duplicated {len(findings.duplicated)}, wrong {len(findings.wrong)};"
             f" a load takes {median(durations):.2f} s, a recovery {findings.recovery_seconds:.2f} s"

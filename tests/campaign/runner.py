@@ -9,6 +9,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
+from .plan import rounds_at_instants
 from .rounds import Campaign, Findings, credentials, server_for
 
 
@@ -30,7 +31,7 @@ def play_destination(destination: str, kills: int, seed: int, minutes: float, ch
             os.chdir(directory)
             say = lambda line: channel.put((destination, line))  # noqa: E731
             campaign = Campaign(destination, seed, directory, say, postgres_uri=uri)
-            found = campaign.run(kills, minutes * 60)
+            found = campaign.run(kills, minutes * 60, first=rounds_at_instants())
     except BaseException:  # noqa: BLE001 - whatever it is, the other destination goes on
         found = f"broke off, files in {directory}\n{traceback.format_exc()}"
     if isinstance(found, Findings) and not found.faults:

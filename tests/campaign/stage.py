@@ -5,9 +5,8 @@ import csv
 import gzip
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -27,43 +26,51 @@ from tests.acceptance.place import COMMAND, Place, Row
 from tests.acceptance.server import Reply, Request, ScriptedServer
 from tests.acceptance.world import World
 
+from .killed_load import NO_INSTANT, read_packages, unusual_command
+
 HOLD = timedelta(seconds=30)
 SLOWEST_ANSWER = 0.4
+LONGEST_LOAD = 120.0
+CONTENT_TABLES = ("userinfo", "account", "profiles", "calendars", "profile_changes")
+# where dlt has the packages that it has finished writing, below its working directory
+SEALED = ("normalize/extracted", "load/normalized")
 Log = list[tuple[Request, Reply]]
 Poll = tuple[str, str]
-
-# what the command would do with packages of another size, which no setting allows
-IN_PACKAGES = (
-    "import pipelines.steps as steps; steps.MIN_PACKAGE_POLLS = steps.MAX_PACKAGE_POLLS = {size};"
-    "from pipelines.cli import main; main()"
-)
 
 
 @dataclass
 class Attempt:
-    """One load: when it ran, what the server answered it, and where the kill met it."""
+    """One load: when it ran, what the server answered it, and where the kill met it.
+
+    Attributes:
+        packages: the polls of each package, in the order in which they were captured. What was asked and is
+            in none of them left no trace.
+        pending: dlt's own packages of this load that were finished and not loaded, by their load ids.
+        sealed: so many of `packages` had their content in those or in the warehouse, with or without polls.
+        lost: the working directory was lost while content waited in it.
+        arrived: so many of `packages` have their polls in the warehouse.
+        phase: None where it was faster than the kill.
+    """
 
     started_at: datetime
     ended_at: datetime
     log: Log
-    package_polls: int | None = None
+    packages: Sequence[set[Poll]] = ()
+    pending: frozenset[str] = frozenset()
+    sealed: int = 0
+    lost: bool = False
+    arrived: int = 0
     phase: str | None = None
     run_ids: set[str] = field(default_factory=set)
-    lost_working_directory: bool = False
-    arrived: set[Poll] = field(default_factory=set)
 
     def polls(self) -> set[Poll]:
         """Token and endpoint of everything that was asked."""
         return {(request.token, request.endpoint) for request, _ in self.log}
 
-    def batches(self) -> list[Log]:
-        """The answers in parts that arrive together: all, or those that came and the rest."""
-        if self.package_polls is None:
-            return [self.log] if self.log else []
-        parts: tuple[Log, Log] = ([], [])
-        for request, reply in self.log:
-            parts[(request.token, request.endpoint) not in self.arrived].append((request, reply))
-        return [part for part in parts if part]
+    def answers(self, packages: int) -> Log:
+        """What the server answered to the polls of so many packages."""
+        polls = set().union(*self.packages[:packages])
+        return [each for each in self.log if (each[0].token, each[0].endpoint) in polls]
 
 
 class Reader:
@@ -105,42 +112,53 @@ class Stage:
             self.world.answer_steadily(request), delay=dice.uniform(0, SLOWEST_ANSWER)
         )
 
-    @property
-    def lock(self) -> Path:
-        """Its appearance says that the command is through with its imports and begins to work."""
-        return self.place.data_dir / "pipelines" / ".cronofy.lock"
-
     def run_killed(
-        self, share: float, duration: float, package_polls: int | None
+        self, kill: float | str, duration: float, package_polls: int | None
     ) -> tuple[Attempt, float | None]:
-        """The command, killed after that share of the duration; its own duration where it was faster."""
+        """The command, killed; its own duration where it was faster.
+
+        Args:
+            kill: after that share of the duration, or at the instant of that name.
+            duration: of an undisturbed load.
+            package_polls: polls of a package; None for the product's own size.
+        """
         pending_before = self.pending()
         before = self._folders()
         started_at = datetime.now(UTC)
-        process = self._start(package_polls)
-        began = self._wait_until_it_works(process)
+        at_instant = isinstance(kill, str)
+        process = self._start(package_polls, kill if isinstance(kill, str) else NO_INSTANT)
         finished: float | None = None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=share * duration)
-            finished = time.monotonic() - began
-        process.kill()
-        process.wait(timeout=30)
-        log = self._take_log()
-        attempt = Attempt(started_at, datetime.now(UTC), log, package_polls)
+        try:
+            began = self._wait_until_it_works(process, may_be_killed=at_instant)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=LONGEST_LOAD if isinstance(kill, str) else kill * duration)
+                finished = time.monotonic() - began
+        finally:
+            process.kill()
+            process.wait(timeout=30)
+        attempt = Attempt(started_at, datetime.now(UTC), self._take_log())
+        attempt.packages = self._packages(attempt)
         if process.returncode == -signal.SIGKILL:
             attempt.phase = self._phase(attempt, pending_before, before)
+            attempt.pending = frozenset(self.pending() - pending_before)
+            attempt.sealed = self._sealed_packages(attempt)
             return attempt, None
-        assert process.returncode == 0, (self.place.directory / "command.log").read_text()
+        assert process.returncode == 0, self._said()
         return attempt, finished
 
     def run_command(self) -> tuple[Attempt, float]:
         """The command, undisturbed."""
         started_at = datetime.now(UTC)
         process = self._start(None)
-        began = self._wait_until_it_works(process)
-        assert process.wait(timeout=60) == 0, (self.place.directory / "command.log").read_text()
+        try:
+            began = self._wait_until_it_works(process)
+            assert process.wait(timeout=LONGEST_LOAD) == 0, self._said()
+        finally:
+            process.kill()
         duration = time.monotonic() - began
-        return Attempt(started_at, datetime.now(UTC), self._take_log()), duration
+        attempt = Attempt(started_at, datetime.now(UTC), self._take_log())
+        attempt.packages = self._packages(attempt)
+        return attempt, duration
 
     def run_here(self, every: timedelta) -> tuple[Attempt, float]:
         """A load through the same code in this process."""
@@ -161,7 +179,10 @@ class Stage:
         tokens = read_tokens(tokens_file=str(self.place.tokens_file))
         Load(pipeline, settings, tokens, LoadOptions(every=every)).run()
         duration = time.monotonic() - began
-        return Attempt(started_at, datetime.now(UTC), self._take_log()), duration
+        log = self._take_log()
+        attempt = Attempt(started_at, datetime.now(UTC), log)
+        attempt.packages = [attempt.polls()] if log else []
+        return attempt, duration
 
     @contextmanager
     def read(self) -> Iterator[Reader]:
@@ -200,22 +221,50 @@ class Stage:
 
     def sealed_polls(self) -> set[str]:
         """The keys of the polls in packages that dlt has finished writing."""
-        found: set[str] = set()
-        for folder in ("normalize/extracted", "load/normalized"):
-            for file in (self.place.working_dir / folder).glob("*/*_jobs/polls.*"):
-                found |= _poll_ids(file)
-        return found
+        files = (file for table, file in self._sealed_files(self.pending()) if table == "polls")
+        return {poll_id for file in files for (poll_id,) in _values(file, "poll_id")}
+
+    def lose_working_directory(self, killed: Iterable[Attempt]) -> None:
+        """Lose dlt's files, and what of these loads waits in them."""
+        for attempt in killed:
+            waiting = {table for table, _ in self._sealed_files(attempt.pending)}
+            attempt.lost = not waiting.isdisjoint(CONTENT_TABLES)
+        self.place.forget()
 
     def pending(self) -> set[str]:
         """The packages that wait to be loaded."""
         folders = self._folders()
-        return folders["normalize/extracted"] | folders["load/normalized"]
+        return set().union(*(folders[folder] for folder in SEALED))
 
     def _folders(self) -> dict[str, set[str]]:
         return {
-            folder: {each.name for each in (self.place.working_dir / folder).glob("*") if each.is_dir()}
-            for folder in ("normalize/extracted", "load/new", "load/normalized", "load/loaded")
+            folder: {each.name for each in self.place.data_dir.glob(f"**/{folder}/*") if each.is_dir()}
+            for folder in (*SEALED, "load/new", "load/loaded")
         }
+
+    def _sealed_files(self, packages: Collection[str]) -> Iterator[tuple[str, Path]]:
+        """The tables and files of packages that dlt has finished writing."""
+        for folder in SEALED:
+            for file in self.place.data_dir.glob(f"**/{folder}/*/*_jobs/*"):
+                if file.parts[-3] in packages:
+                    yield file.name.split(".", 1)[0], file
+
+    def _packages(self, attempt: Attempt) -> list[set[Poll]]:
+        """The polls of each package of a load: noted, or all of them in one."""
+        if self.notes.exists():
+            return read_packages(self.notes)
+        return [attempt.polls()] if attempt.log else []
+
+    def _sealed_packages(self, attempt: Attempt) -> int:
+        """How many packages of a load have rows in sealed files; polls are sealed after what they showed."""
+        sealed: set[Poll] = set()
+        for table, file in self._sealed_files(attempt.pending):
+            if table == "polls":
+                sealed |= _values(file, "token_key", "endpoint")
+            elif table in CONTENT_TABLES:
+                endpoint = "account" if table == "account" else "userinfo"
+                sealed |= {(token_key, endpoint) for (token_key,) in _values(file, "token_key")}
+        return max((n for n, polls in enumerate(attempt.packages, 1) if polls & sealed), default=0)
 
     def _phase(self, attempt: Attempt, pending_before: set[str], before: dict[str, set[str]]) -> str:
         """What the load was at when it was killed, as far as the working directory tells."""
@@ -228,16 +277,22 @@ class Stage:
             return "normalize"
         if not attempt.log:
             return "plan"
-        polls = len(attempt.polls())
-        packages = -(-polls // (attempt.package_polls or polls))
         # one for what changed, one for the polls
-        return "views" if len(new["load/loaded"] - pending_before) == 2 * packages else "poll"
+        all_loaded = len(new["load/loaded"] - pending_before) == 2 * len(attempt.packages)
+        return "views" if all_loaded and set().union(*attempt.packages) == attempt.polls() else "poll"
 
-    def _start(self, package_polls: int | None) -> "subprocess.Popen[bytes]":
+    @property
+    def notes(self) -> Path:
+        """What the command notes of its packages where they are of another size, or it has a killer."""
+        return self.place.directory / "packages.notes"
+
+    def _start(self, package_polls: int | None, instant: str = NO_INSTANT) -> "subprocess.Popen[bytes]":
         command: Sequence[str] = [str(COMMAND)]
-        if package_polls is not None:
-            command = [sys.executable, "-c", IN_PACKAGES.format(size=package_polls)]
-        self.lock.unlink(missing_ok=True)
+        if package_polls is not None or instant != NO_INSTANT:
+            command = unusual_command(self.notes, package_polls or 0, instant)
+        self.notes.unlink(missing_ok=True)
+        for lock in self._locks():
+            lock.unlink()
         self.server.log.clear()
         with (self.place.directory / "command.log").open("wb") as output:
             return subprocess.Popen(
@@ -263,11 +318,26 @@ class Stage:
                 stderr=output,
             )
 
-    def _wait_until_it_works(self, process: "subprocess.Popen[bytes]") -> float:
-        while not self.lock.exists():
-            assert process.poll() is None, (self.place.directory / "command.log").read_text()
+    def _locks(self) -> list[Path]:
+        """Their appearance says that the command is through with its imports and begins to work."""
+        below = ("pipelines", "pipelines/*", "pipelines/*/*")
+        return [lock for folder in below for lock in self.place.data_dir.glob(f"{folder}/*.lock")]
+
+    def _wait_until_it_works(
+        self, process: "subprocess.Popen[bytes]", *, may_be_killed: bool = False
+    ) -> float:
+        deadline = time.monotonic() + LONGEST_LOAD
+        while not self._locks():
+            ended = process.poll()
+            if may_be_killed and ended == -signal.SIGKILL:
+                break
+            assert ended is None, self._said()
+            assert time.monotonic() < deadline, f"nothing is locked: {self._said()}"
             time.sleep(0.002)
         return time.monotonic()
+
+    def _said(self) -> str:
+        return (self.place.directory / "command.log").read_text()
 
     def _take_log(self) -> Log:
         """What was asked and answered; what a killed load had sent is waited for."""
@@ -280,11 +350,12 @@ class Stage:
         return log
 
 
-def _poll_ids(file: Path) -> set[str]:
+def _values(file: Path, *columns: str) -> set[Any]:
+    """Tuples of what a file of a package has in these columns."""
     if file.name.endswith(".parquet"):
-        column = pyarrow.parquet.read_table(file, columns=["poll_id"]).column("poll_id")
-        return set(column.to_pylist())
+        table = pyarrow.parquet.read_table(file, columns=list(columns))
+        return {tuple(row.values()) for row in table.to_pylist()}
     if file.name.endswith(".csv.gz"):
         with gzip.open(file, "rt", encoding="utf-8", newline="") as text:
-            return {row["poll_id"] for row in csv.DictReader(text)}
+            return {tuple(row[name] for name in columns) for row in csv.DictReader(text)}
     return set()  # the statement of a merge

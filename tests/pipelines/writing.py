@@ -1,7 +1,6 @@
 """Commands in processes of their own that write to one warehouse, and what is there afterwards."""
 
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tables import TABLES
 from sources.cronofy.tokens import in_data_centers, read_tokens
 from tests.acceptance.place import Place
-from tests.campaign.stage import IN_PACKAGES
+from tests.campaign.killed_load import unusual_command
 from tests.views.server import postgres_server
 
 SECONDS = 60
@@ -66,7 +65,7 @@ class Commands:
         log = place.directory / f"command{len(self.started)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-c", IN_PACKAGES.format(size=package_polls), *arguments],
+                [*unusual_command(place.directory / "packages.notes", package_polls), *arguments],
                 cwd=place.directory,
                 env=place.environment(**environment),
                 stdin=subprocess.DEVNULL,

@@ -324,18 +324,31 @@ class WarehouseKnowledge:
         return histories
 
     def last_samples(self, account_ids: Sequence[str]) -> dict[str, LastSamples]:
-        """When each profile type of these accounts was last sampled; one pass over `polls`."""
-        newest = (
+        """When each profile type of these accounts was last sampled.
+
+        A change says so as well as a poll: a load that was killed in between has left changes without polls.
+        """
+        found: defaultdict[str, LastSamples] = defaultdict(dict)
+        polled = (
             "SELECT account_id, MAX(CASE WHEN profiles IS NOT NULL THEN polled_at END) AS calendar,"
             " MAX(CASE WHEN conferencing_profiles IS NOT NULL THEN polled_at END) AS conferencing"
             " FROM {table} WHERE outcome = 'ok' AND account_id IN ({values}) AND {complete}"
             " GROUP BY account_id"
         )
-        return {
-            row["account_id"]: {kind: row[kind] for kind in PROFILE_TYPES if row[kind] is not None}
-            for batch in self._batches_in(POLLS, newest, account_ids)
-            for row in batch.to_pylist()
-        }
+        for batch in self._batches_in(POLLS, polled, account_ids):
+            for row in batch.to_pylist():
+                known = {kind: row[kind] for kind in PROFILE_TYPES if row[kind] is not None}
+                found[row["account_id"]] = known
+        changed = (
+            "SELECT account_id, profile_type, MAX(observed_at) AS observed_at FROM {table}"
+            " WHERE account_id IN ({values}) AND {complete} GROUP BY account_id, profile_type"
+        )
+        for batch in self._batches_in(PROFILE_CHANGES, changed, account_ids):
+            columns = (column.to_pylist() for column in batch.columns)
+            for account_id, kind, observed_at in zip(*columns, strict=True):
+                samples = found[account_id]
+                samples[kind] = max(samples.get(kind, observed_at), observed_at)
+        return dict(found)
 
     def outcomes_of(self, run_id: str) -> dict[tuple[str, str], str]:
         """What came of the polls of a run that are loaded, by token_key and endpoint."""
@@ -391,8 +404,7 @@ class WarehouseKnowledge:
                 history = found[row["account_id"], row["profile_type"]]
                 history.add(logged)
                 # its poll may be missing, if the load was killed in between
-                if row["observed_at"] >= since:
-                    history.instants.add(row["observed_at"])
+                history.instants.add(row["observed_at"])
         return dict(found)
 
     def _samples_around(self, account_ids: Sequence[str], since: datetime) -> Iterator[Row]:

@@ -107,6 +107,31 @@ def test_what_was_loaded_is_known(warehouse: Warehouse, monkeypatch: pytest.Monk
         assert abs(samples["acc_1"][kind] - START - 2 * HOUR) < MARGIN
 
 
+@pytest.mark.parametrize("missing", ["every poll", "the newest poll", "no poll"])
+def test_a_change_tells_of_a_sample_whose_poll_is_missing(warehouse: Warehouse, missing: str) -> None:
+    """As a load leaves it that was killed when its changes were written and its polls were not."""
+    import duckdb
+
+    up, down = (profile("pro_1", connected=each) for each in (True, False))
+    warehouse.serves("k1", userinfo=userinfo(up, conferencing_profiles=[conferencing("pro_z")]))
+    warehouse.load("userinfo", "profile_changes", "polls")
+    warehouse.clock.advance(hours=2)
+    warehouse.serves("k1", userinfo=userinfo(down, conferencing_profiles=[conferencing("pro_z")]))
+    warehouse.load("userinfo", "profile_changes", "polls")
+    runs = {"every poll": "run-", "the newest poll": "run-2", "no poll": "none"}
+    with duckdb.connect(str(warehouse.directory / warehouse.file)) as connection:
+        connection.execute(f"DELETE FROM cronofy.cronofy.polls WHERE run_id LIKE '{runs[missing]}%'")
+    [(account, samples)] = warehouse.knowledge().last_samples(["acc_1"]).items()
+    assert account == "acc_1"
+    # nothing of the conferencing profile changed with the missing poll, so nothing tells of that
+    sampled = {kind: round((at - START) / HOUR) for kind, at in samples.items()}
+    assert sampled == {"calendar": 2, "conferencing": 2 if missing == "no poll" else 0}
+    # what a late sample is put into says the same
+    since = START + 3 * HOUR
+    histories = warehouse.knowledge().sampled_histories(["acc_1"], since)
+    assert {kind: history.last_before(since) for (_, kind), history in histories.items()} == samples
+
+
 @pytest.mark.parametrize(
     ("states", "winner"),
     [

@@ -310,6 +310,9 @@ def not_csv(path: Path, _: pytest.MonkeyPatch) -> None:
     path.write_bytes(b'access_token,"refresh_token\n' + SECRET.encode() * 20_000)
 
 
+NO_HEADER = "no column access_token; the first line must name the columns key, access_token, refresh_token, data_center"
+
+
 @pytest.mark.parametrize(
     ("damage", "said_before", "said_then"),
     [
@@ -317,7 +320,7 @@ def not_csv(path: Path, _: pytest.MonkeyPatch) -> None:
         (full, "{path} is not writable: No space left on device", "No space left on device"),
         (no_new_files, "{path} is not writable: No space left on device", "No space left on device"),
         (lock_is_a_folder, "{path} is not writable: Is a directory (tokens.csv.lock)", "Is a directory"),
-        (not_csv, "{path}, line 1: not CSV", "{path} cannot be written: it is not csv any more"),
+        (not_csv, f"{{path}}, line 1: {NO_HEADER}", "{path} cannot be written: it is not csv any more"),
     ],
 )
 def test_a_file_that_cannot_be_written(
