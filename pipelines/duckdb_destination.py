@@ -26,7 +26,7 @@ from .duckdb_file import PRAGMAS, SETTINGS, connect
 
 
 class FilePool(DuckDbConnectionPool):
-    """Opens the file as `duckdb_file.connect` does: for reading, unless this process is writing to it."""
+    """Opens the file as `duckdb_file.connect` does: read-only while this process only reads."""
 
     def borrow_conn(self, *args: Any, **kwargs: Any) -> driver.DuckDBPyConnection:
         """A connection of its own for each caller, cloned from one."""

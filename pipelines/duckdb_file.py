@@ -1,7 +1,7 @@
 """A DuckDB file: who has it open how, and checkpoints that a kill cannot tear.
 
-DuckDB lets one process write to a file, or several read it. So everything here reads with a read-only
-connection, and a load writes in short turns (`writing`). Each waits a while for the others.
+DuckDB lets one process write to a file, or several read it. So what only reads has a read-only connection
+(`reading`), and a load writes in short turns (`writing`). Each waits a while for the others.
 
 A checkpoint of DuckDB 1.4 and 1.5 writes over the metadata that the last checkpoint made valid before the
 new one is. A kill in the middle of that write leaves a file that never opens again. So no connection of ours
@@ -43,6 +43,7 @@ CHECKPOINT, NEW = ".checkpoint", ".new"
 # dlt-cronofy 0.2 checkpointed the file itself, with such a copy beside it
 COPY_OF_0_2 = ".checkpointing"
 
+_read: Counter[Path] = Counter()
 _written: Counter[Path] = Counter()
 
 
@@ -56,16 +57,27 @@ def log_of(file: Path) -> Path:
 
 
 @contextlib.contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Have connections that this process opens meanwhile only read the file, but within `writing`."""
+    with _counted(_read, file):
+        yield
+
+
+@contextlib.contextmanager
 def writing(file: Path) -> Iterator[None]:
-    """Have connections of this process that `connect` makes write to the file; there is one by then."""
+    """Have connections that this process opens meanwhile write to the file."""
+    with _counted(_written, file):
+        yield
+
+
+@contextlib.contextmanager
+def _counted(counts: Counter[Path], file: Path) -> Iterator[None]:
     file = file.resolve()
-    if not file.exists():
-        _create(file)
-    _written[file] += 1
+    counts[file] += 1
     try:
         yield
     finally:
-        _written[file] -= 1
+        counts[file] -= 1
 
 
 def is_written(file: Path) -> bool:
@@ -74,14 +86,16 @@ def is_written(file: Path) -> bool:
 
 
 def connect(file: Path) -> duckdb.DuckDBPyConnection:
-    """A connection to the file: read-only, but for the time of `writing`.
+    """A connection to the file: one that writes, but within `reading`.
 
-    Where there is no file, reading finds an empty database of its name and creates nothing.
+    Where there is no file, writing creates it; reading finds an empty database of its name.
 
     Raises:
         duckdb.IOException: another process kept it locked for too long, or it cannot be opened.
     """
-    if is_written(file):
+    if is_written(file) or not _read[file.resolve()]:
+        if not file.exists():
+            _create(file.resolve())
         return _connect_when_free(file, read_only=False, wait_seconds=WRITE_WAIT_SECONDS)
     if file.exists():
         return _connect_when_free(file, read_only=True, wait_seconds=READ_WAIT_SECONDS)
@@ -103,7 +117,7 @@ def _connect_when_free(file: Path, *, read_only: bool, wait_seconds: float) -> d
     while True:
         opened = file.stat().st_ino
         try:
-            connection = duckdb.connect(str(file), read_only=read_only)
+            connection = _connect(file, read_only=read_only)
         except duckdb.IOException as error:
             if not is_locked(error) or time.monotonic() >= deadline:
                 raise
@@ -119,10 +133,21 @@ def _connect_when_free(file: Path, *, read_only: bool, wait_seconds: float) -> d
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
+def _connect(file: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    if read_only:
+        return duckdb.connect(str(file), read_only=True)
+    connection = duckdb.connect(str(file), config=dict(SETTINGS))
+    for pragma in PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
 def _create(file: Path) -> None:
     """An empty database, complete or not there at all."""
     new = file.with_name(f".{file.name}{NEW}")
     _remove(new)
+    # of a file that somebody removed
+    log_of(file).unlink(missing_ok=True)
     try:
         duckdb.connect(str(new)).close()
         sync(new)

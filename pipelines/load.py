@@ -20,7 +20,7 @@ from sources.cronofy.tokens import Token, log_unusable
 from .pending import forget_loaded, settle_pending
 from .steps import Loading, LoadOptions, Plan, Polling, make_plan, package_polls
 from .tally import LoadResult, Tally
-from .warehouse import learn_columns, location, refresh_views
+from .warehouse import learn_columns, location, reader, refresh_views
 from .writers import sole_writer, turn
 
 if TYPE_CHECKING:
@@ -77,8 +77,9 @@ class Load:
         settled = settle_pending(self.pipeline, self._turn)
         # the warehouse says what the schema is, to a fresh working directory and after another machine
         if self.options.sync:
-            self.pipeline.sync_destination()
-            learn_columns(self.pipeline)
+            with reader(self.pipeline):
+                self.pipeline.sync_destination()
+                learn_columns(self.pipeline)
         plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now())
         self.on_plan(len(plan.tasks))
         tally = Tally(new_run_id(self.clock), self.on_progress)

@@ -15,14 +15,14 @@ from rich.text import Text
 
 from sources.cronofy import SOURCE_NAME
 from sources.cronofy.calls.budget import Window
-from sources.cronofy.hazard import Hazards, Histories
+from sources.cronofy.hazard import Hazards
 from sources.cronofy.history.knowledge import Evidence, WarehouseKnowledge
 from sources.cronofy.plan import HAZARD, Place, due_tokens, longest_wait_sweeps, order_by
 from sources.cronofy.settings import ACCOUNT, PollingSettings
 from sources.cronofy.tokens import LISTED_ROWS, StoredTokens, Token, UnusableRow
 
 from .steps import LoadOptions, learned_hazards
-from .warehouse import duckdb_file
+from .warehouse import reader
 from .wording import duration, row_lines
 
 HAZARD_DAYS = 30
@@ -169,11 +169,8 @@ def _read(
     pipeline: dlt.Pipeline, options: LoadOptions, now: datetime
 ) -> tuple[Mapping[str, Evidence], Hazards | None]:
     """What the warehouse knows, as far as the order asks for it."""
-    path = duckdb_file(pipeline)
-    if path is not None and not path.exists():  # opening it would create it
-        return {}, Hazards(Histories()) if options.order == HAZARD else None
     knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
-    with knowledge.connected():
+    with reader(pipeline), knowledge.connected():
         return knowledge.evidence(), learned_hazards(options.order, knowledge, now)
 
 

@@ -29,7 +29,7 @@ from sources.cronofy.tokens import StoredTokens, Token, UnusableRow
 
 from .collection import rare_collection
 from .tally import Tally
-from .warehouse import writer
+from .warehouse import reader, writer
 from .writers import take_folder
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Plan:
 def make_plan(pipeline: dlt.Pipeline, tokens: Sequence[Token], options: LoadOptions, now: datetime) -> Plan:
     """The first step: ask the warehouse which tokens are due."""
     knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
-    with knowledge.connected():
+    with reader(pipeline), knowledge.connected():
         knowledge.check_access()
         hazards = learned_hazards(options.order, knowledge, now)
         evidence = knowledge.evidence()
@@ -226,7 +226,8 @@ class Loading:
         # Two packages, loaded in this order: a poll in the warehouse says that all it showed is there
         # too, whenever a kill comes and whatever becomes of the working directory.
         source = prepared_source(sweep)
-        self.pipeline.extract(source.with_resources(*CONTENT))
+        with reader(self.pipeline):
+            self.pipeline.extract(source.with_resources(*CONTENT))
         polls = RecordedPolls(self.tally.take_poll_rows())
         self.pipeline.extract(prepared_source(polls).with_resources(POLLS.name))
         return sweep.known

@@ -29,7 +29,7 @@ from sources.cronofy.tables import TABLES
 
 from .console import program
 from .duckdb_destination import catalog_duckdb
-from .duckdb_file import checkpoint, is_checkpoint_due, is_written, writing
+from .duckdb_file import checkpoint, is_checkpoint_due, is_written, reading, writing
 from .target import PIPELINE_NAME, Target, bind_files, digest, target_of
 from .views import PUBLIC_VIEWS, are_current, create_views
 from .working_folders import WorkingFolder, configured_base, default_folder, folder_for
@@ -264,8 +264,11 @@ def _is_worth_a_line(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def sql_client(pipeline: dlt.Pipeline) -> Iterator[SqlClientBase[Any]]:
-    """An open SQL client on the dataset of the pipeline; its session's time zone is UTC."""
-    with pipeline.sql_client() as client:
+    """An open SQL client on the dataset of the pipeline; its session's time zone is UTC.
+
+    It only reads a DuckDB file, but within `writer`.
+    """
+    with reader(pipeline), pipeline.sql_client() as client:
         think_in_utc(client)
         yield client
 
@@ -363,7 +366,15 @@ def drop_staging(pipeline: dlt.Pipeline) -> None:
 @contextmanager
 def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
     """Keep a DuckDB file open while it is opened and closed a dozen times, which is then nearly free."""
-    with sql_client(pipeline) if _is_duckdb(pipeline) else nullcontext():
+    with reader(pipeline), sql_client(pipeline) if _is_duckdb(pipeline) else nullcontext():
+        yield
+
+
+@contextmanager
+def reader(pipeline: dlt.Pipeline) -> Iterator[None]:
+    """Have whatever opens a DuckDB file meanwhile, dlt too, read it only. Other warehouses need nothing."""
+    file = duckdb_file(pipeline)
+    with reading(file) if file is not None else nullcontext():
         yield
 
 

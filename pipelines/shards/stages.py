@@ -43,6 +43,7 @@ from ..warehouse import (
     loaded_dataset,
     location,
     open_pipeline,
+    reader,
     refresh_views,
     working_place,
 )
@@ -194,8 +195,9 @@ class Stages:
         with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline) as still_mine, _emptied(pipeline):
             pipeline.activate()
             settle_pending(pipeline)
-            pipeline.sync_destination()
-            learn_columns(pipeline)
+            with reader(pipeline):
+                pipeline.sync_destination()
+                learn_columns(pipeline)
             loader = _Loader(self, pipeline, still_mine)
             late = {other: loader.load_late(other, run_id) for other in self.handoff.runs()}
             result = loader.load_run(plan)
@@ -342,7 +344,7 @@ class _Loader:
         result: ShardedResult,
     ) -> None:
         knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
-        with knowledge.connected():
+        with reader(self.pipeline), knowledge.connected():
             loaded, newest = knowledge.outcomes_of(plan.run_id), knowledge.newest_evidence_at()
         missing = undelivered_tasks(plan, receipts.by_shard, loaded)
         result.undelivered_shards = list(missing)

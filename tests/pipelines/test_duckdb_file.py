@@ -15,7 +15,7 @@ import duckdb
 import pytest
 
 from pipelines import duckdb_file, warehouse
-from pipelines.duckdb_file import PRAGMAS, SETTINGS, checkpoint, connect, log_of, tidy, writing
+from pipelines.duckdb_file import PRAGMAS, SETTINGS, checkpoint, connect, log_of, reading, tidy, writing
 from pipelines.warehouse import open_pipeline, sql_client, writer
 
 HOLD_OPEN = (
@@ -176,16 +176,23 @@ def test_a_large_file_is_copied_when_its_log_is_a_good_part_of_it(
 
 
 def test_readers_stand_beside_each_other_and_none_can_write(file: Path) -> None:
-    with held(file, "reading"), closing(connect(file)) as connection:
+    with held(file, "reading"), reading(file), closing(connect(file)) as connection:
         assert connection.execute("SELECT count(*) FROM numbers").fetchall() == [(110,)]
         with pytest.raises(duckdb.InvalidInputException, match="read-only"):
             connection.execute("DELETE FROM numbers")
 
 
 def test_reading_what_is_not_there_creates_nothing(tmp_path: Path) -> None:
-    with closing(connect(tmp_path / "new.duckdb")) as connection:
+    file = tmp_path / "new.duckdb"
+    with reading(file), closing(connect(file)) as connection:
         assert connection.execute("SELECT current_database()").fetchall() == [("new",)]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_log_of_a_file_that_was_removed_is_not_taken_for_that_of_a_new_one(file: Path) -> None:
+    file.unlink()
+    with closing(connect(file)) as connection:
+        assert connection.execute("SELECT * FROM duckdb_tables()").fetchall() == []
 
 
 def test_writing_waits_for_readers_and_says_so(file: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -219,8 +226,9 @@ def test_no_client_of_a_pipeline_checkpoints(tmp_path: Path, monkeypatch: pytest
     assert file.read_bytes() == before
 
 
-def test_a_reader_does_not_meet_a_file_that_is_replaced_while_it_opens_it(
-    file: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["reading", "writing"])
+def test_a_file_that_is_replaced_while_it_is_opened(
+    how: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[bool] = []
     real = duckdb.connect
@@ -236,6 +244,6 @@ def test_a_reader_does_not_meet_a_file_that_is_replaced_while_it_opens_it(
 
     monkeypatch.setattr(duckdb, "connect", slow)
     began = time.monotonic()
-    with closing(connect(file)) as connection:
+    with reading(file) if how == "reading" else writing(file), closing(connect(file)) as connection:
         assert connection.execute("SELECT count(*) FROM numbers").fetchall() == [(110,)]
     assert time.monotonic() - began >= duckdb_file.SECONDS_BETWEEN_TRIES

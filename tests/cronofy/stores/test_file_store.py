@@ -310,7 +310,8 @@ def not_csv(path: Path, _: pytest.MonkeyPatch) -> None:
     path.write_bytes(b'access_token,"refresh_token\n' + SECRET.encode() * 20_000)
 
 
-NO_HEADER = "no column access_token; the first line must name the columns key, access_token, refresh_token, data_center"
+COLUMNS = "key, access_token, refresh_token, data_center"
+NO_HEADER = f"no column access_token; the first line must name the columns {COLUMNS}"
 
 
 @pytest.mark.parametrize(
