@@ -10,6 +10,7 @@ takes the place of the file when it is complete.
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -185,7 +186,10 @@ def checkpoint(file: Path, *, wait_seconds: float = 0.0) -> bool:
     except BlockingIOError:
         logger.debug("%s keeps its write-ahead log: another process has it open", file)
     except OSError as error:
-        logger.warning("%s keeps its write-ahead log: no copy can be made (%s)", file, error.strerror)
+        if error.errno == errno.EBUSY:
+            _checkpoint_mounted(file)
+        else:
+            logger.warning("%s keeps its write-ahead log: no copy can be made (%s)", file, error.strerror)
     except (CheckpointError, duckdb.Error) as error:
         logger.warning("%s keeps its write-ahead log: %s", file, error)
     return not log_of(file).exists()
@@ -214,6 +218,16 @@ def _locked(file: Path, wait_seconds: float) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _checkpoint_mounted(file: Path) -> None:
+    """Checkpoint a file that is a mount of its own: its log lies in a container, and would go with it."""
+    logger.warning(
+        "%s is a mount of its own, which no copy can replace: a kill may tear it; mount its folder instead",
+        file,
+    )
+    with contextlib.closing(duckdb.connect(str(file))) as connection:
+        connection.execute("CHECKPOINT")
 
 
 def _checkpoint_copy(descriptor: int, file: Path) -> None:

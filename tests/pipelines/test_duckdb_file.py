@@ -145,6 +145,24 @@ def test_without_room_for_a_copy_the_log_stays(file: Path, monkeypatch: pytest.M
     assert (rows(file), beside(file)) == (110, {"some.duckdb.wal"})
 
 
+def test_a_file_that_is_a_mount_of_its_own_is_checkpointed_in_place(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its folder goes with the container, and its log with that."""
+    real = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if target == file:
+            raise OSError(16, "Device or resource busy")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    inode = file.stat().st_ino
+    assert checkpoint(file)
+    assert (beside(file), rows(file), file.stat().st_ino) == (set(), 110, inode)
+    assert "mount its folder instead" in caplog.text
+
+
 @pytest.mark.parametrize("how", ["reading", "writing"])
 def test_while_somebody_has_the_file_open_the_log_stays(file: Path, how: str) -> None:
     with held(file, how):
