@@ -18,6 +18,7 @@ from dlt.common.pipeline import get_dlt_pipelines_dir
 from sources.cronofy import SOURCE_NAME
 from sources.cronofy.calls.notes import PATTERN as REFRESH_NOTES
 
+from .duckdb_file import sync
 from .target import PIPELINE_NAME, Target
 
 # below dlt's working files of a pipeline
@@ -89,7 +90,7 @@ class WorkingFolder:
             file.flush()
             os.fsync(file.fileno())
         part.replace(self.place / OWNER)
-        _sync_folder(self.place)
+        sync(self.place)
         _remember(self.place)
 
     def _mark(self) -> "_Mark | None":
@@ -241,11 +242,3 @@ def _is_whole(line: str) -> bool:
         return isinstance(json.loads(line), str)
     except ValueError:
         return False  # its writer was killed
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
