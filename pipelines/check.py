@@ -71,14 +71,19 @@ class Checked:
 
 
 def check_calls(
-    settings: PollingSettings, tokens: Sequence[Token], store: TokenStore | None = None
+    settings: PollingSettings, tokens: Sequence[Token], unwritable: str | None = None
 ) -> list[Checked]:
     """Try each data center with one of its tokens, and where that is refused with up to two others.
 
     Nothing is refreshed: an access token that a load would replace is no fault, as long as the store can
     take the new one.
+
+    Args:
+        settings: how to call.
+        tokens: those of the store.
+        unwritable: why refreshed tokens could not be written back; None where they could.
     """
-    return asyncio.run(_check(settings, _to_try(settings, tokens, SystemClock().now()), store))
+    return asyncio.run(_check(settings, _to_try(settings, tokens, SystemClock().now()), unwritable))
 
 
 def _to_try(settings: PollingSettings, tokens: Sequence[Token], now: datetime) -> dict[str, list[Token]]:
@@ -146,7 +151,8 @@ def check_store(settings: PollingSettings, store: TokenStore, tokens: Sequence[T
     """Why refreshed tokens could not be written back; None when they can, or nothing is to be refreshed."""
     if settings.client is None or not any(token.refresh_token for token in tokens):
         return None
-    why = store.why_not_saved()
+    # a store of somebody's own may not say
+    why = getattr(store, "why_not_saved", lambda: None)()
     return why and f"expired tokens will not be refreshed: {why}"
 
 
@@ -192,7 +198,7 @@ def check_handoff() -> str | None:
 
 
 async def _check(
-    settings: PollingSettings, to_try: dict[str, list[Token]], store: TokenStore | None
+    settings: PollingSettings, to_try: dict[str, list[Token]], unwritable: str | None
 ) -> list[Checked]:
     clock = SystemClock()
     # one attempt each: a check says how it is now
@@ -202,7 +208,7 @@ async def _check(
         async with open_transport() as transport:
             client = CronofyClient(Exchange(transport, settings, conduct, clock), settings, clock)
             return [
-                _judged(data_center, settings, await _answers(client, tokens, clock), store)
+                _judged(data_center, settings, await _answers(client, tokens, clock), unwritable)
                 for data_center, tokens in to_try.items()
             ]
     finally:
@@ -232,7 +238,7 @@ def _judged(
     data_center: str,
     settings: PollingSettings,
     answers: Sequence[tuple[Token, Answer]],
-    store: TokenStore | None,
+    unwritable: str | None,
 ) -> Checked:
     """What the answers come to: the last one where it tells of the data center, else what a load would do."""
     calls = sum(answer.attempts for _, answer in answers)
@@ -249,9 +255,8 @@ def _judged(
         return checked(first, ADVICE.get(first.outcome.value), is_well=False)
     if settings.client is None:
         return checked(mendable[0], NOT_REFRESHED, is_well=False)
-    obstacle = store.why_not_saved() if store is not None else None
-    if obstacle is not None:
-        return checked(mendable[0], f"expired, and not refreshed: {obstacle}", is_well=False)
+    if unwritable is not None:
+        return checked(mendable[0], unwritable, is_well=False)
     return checked(mendable[0], REFRESHED if mendable[0].attempts else FETCHED, is_well=True)
 
 

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
 from .console import BAD_CONFIGURATION, LOAD_FAILED, LOADED, PROGRAM, progress, result_console, set_up_logging
 
 logger = logging.getLogger("dlt_cronofy")
+
+if TYPE_CHECKING:
+    from .tally import LoadResult
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -202,7 +205,11 @@ def load(
             store=store,
             alerts=alerts,
         )
-        result = run_interruptibly(work.run, work.stop)
+        try:
+            result = run_interruptibly(work.run, work.stop)
+        except Exception:
+            _show_lost(work.result, as_json=as_json)
+            raise
     if as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     else:
@@ -215,6 +222,19 @@ def load(
             max_failure_ratio,
         )
         sys.exit(LOAD_FAILED)
+
+
+def _show_lost(result: "LoadResult | None", *, as_json: bool) -> None:
+    """What a load that failed has used up for good, in the form of its summary."""
+    from .summary import print_lost
+
+    if result is None or not result.lost_refresh_tokens:
+        return
+    if as_json:
+        lost = {"run_id": result.run_id, "lost_refresh_tokens": result.lost_refresh_tokens}
+        click.echo(json.dumps(lost, indent=2))
+    else:
+        print_lost(result_console(), result)
 
 
 @cli.command(short_help="Show what a load would do; call nothing.")
@@ -557,11 +577,11 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None: 
     if not as_json:
         for line in store_lines(tokens):
             click.echo(line)
-    checked = check_calls(settings, tokens, store)
+    unwritable = check_store(settings, store, tokens)
+    checked = check_calls(settings, tokens, unwritable)
     if not as_json:
         for line in check_lines(checked):
             click.echo(line)
-    unwritable = check_store(settings, store, tokens)
     warehouse, handoff = check_warehouse(pipeline), check_handoff()
     if as_json:
         found = rows_as_dict(tokens) | {"data_centers": checks_as_dict(checked), "warehouse": warehouse}

@@ -10,10 +10,10 @@ takes the place of the file when it is complete.
 """
 
 import contextlib
-import errno
 import fcntl
 import logging
 import os
+import re
 import shutil
 import time
 from collections import Counter
@@ -43,8 +43,11 @@ CHUNK_BYTES = 8 * 1024 * 1024
 CHECKPOINT, NEW = ".checkpoint", ".new"
 # dlt-cronofy 0.2 checkpointed the file itself, with such a copy beside it
 COPY_OF_0_2 = ".checkpointing"
+# DuckDB's words for a file that was torn
+TORN = re.compile(r"Corrupt|checksum|Failure while replaying WAL|not a valid DuckDB|Failed to load metadata")
 
-_read: Counter[Path] = Counter()
+# how long those that read a file now would wait for it; how many write to it
+_read: dict[Path, list[float]] = {}
 _written: Counter[Path] = Counter()
 
 
@@ -58,27 +61,25 @@ def log_of(file: Path) -> Path:
 
 
 @contextlib.contextmanager
-def reading(file: Path) -> Iterator[None]:
+def reading(file: Path, wait_seconds: float | None = None) -> Iterator[None]:
     """Have connections that this process opens meanwhile only read the file, but within `writing`."""
-    with _counted(_read, file):
+    waits = _read.setdefault(file.resolve(), [])
+    waits.append(READ_WAIT_SECONDS if wait_seconds is None else wait_seconds)
+    try:
         yield
+    finally:
+        waits.pop()
 
 
 @contextlib.contextmanager
 def writing(file: Path) -> Iterator[None]:
     """Have connections that this process opens meanwhile write to the file."""
-    with _counted(_written, file):
-        yield
-
-
-@contextlib.contextmanager
-def _counted(counts: Counter[Path], file: Path) -> Iterator[None]:
     file = file.resolve()
-    counts[file] += 1
+    _written[file] += 1
     try:
         yield
     finally:
-        counts[file] -= 1
+        _written[file] -= 1
 
 
 def is_written(file: Path) -> bool:
@@ -94,12 +95,13 @@ def connect(file: Path) -> duckdb.DuckDBPyConnection:
     Raises:
         duckdb.IOException: another process kept it locked for too long, or it cannot be opened.
     """
-    if is_written(file) or not _read[file.resolve()]:
+    waits = _read.get(file.resolve())
+    if is_written(file) or not waits:
         if not file.exists():
             _create(file.resolve())
         return _connect_when_free(file, read_only=False, wait_seconds=WRITE_WAIT_SECONDS)
     if file.exists():
-        return _connect_when_free(file, read_only=True, wait_seconds=READ_WAIT_SECONDS)
+        return _connect_when_free(file, read_only=True, wait_seconds=max(waits))
     connection = duckdb.connect(":memory:")
     catalog = '"' + file.stem.replace('"', '""') + '"'
     connection.execute(f"ATTACH ':memory:' AS {catalog}")
@@ -144,15 +146,20 @@ def _connect(file: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
 
 
 def _create(file: Path) -> None:
-    """An empty database, complete or not there at all."""
+    """An empty database, complete or not there at all; another one's that came first stays."""
     new = file.with_name(f".{file.name}{NEW}")
     _remove(new)
-    # of a file that somebody removed
-    log_of(file).unlink(missing_ok=True)
     try:
         duckdb.connect(str(new)).close()
         sync(new)
-        new.replace(file)
+        # of a file that somebody removed
+        log_of(file).unlink(missing_ok=True)
+        try:
+            os.link(new, file)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            new.replace(file)
     finally:
         _remove(new)
 
@@ -177,19 +184,21 @@ def checkpoint(file: Path, *, wait_seconds: float = 0.0) -> bool:
         file: nothing in this process may have it open.
         wait_seconds: how long to wait for other processes that have it open.
     """
+    from sources.cronofy.stores.file_store import is_mount
+
     file = file.resolve()
     if not log_of(file).exists():
         return True
     try:
+        if is_mount(file):
+            _checkpoint_mounted(file, wait_seconds)
+            return not log_of(file).exists()
         with _locked(file, wait_seconds) as descriptor:
             _checkpoint_copy(descriptor, file)
     except BlockingIOError:
         logger.debug("%s keeps its write-ahead log: another process has it open", file)
     except OSError as error:
-        if error.errno == errno.EBUSY:
-            _checkpoint_mounted(file)
-        else:
-            logger.warning("%s keeps its write-ahead log: no copy can be made (%s)", file, error.strerror)
+        logger.warning("%s keeps its write-ahead log: no copy can be made (%s)", file, error.strerror)
     except (CheckpointError, duckdb.Error) as error:
         logger.warning("%s keeps its write-ahead log: %s", file, error)
     return not log_of(file).exists()
@@ -205,28 +214,35 @@ def _locked(file: Path, wait_seconds: float) -> Iterator[int]:
         BlockingIOError: another process has the file open.
     """
     deadline = time.monotonic() + wait_seconds
-    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if _try_lock(descriptor) and os.fstat(descriptor).st_ino == file.stat().st_ino:
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+        if time.monotonic() >= deadline:
+            raise BlockingIOError
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def _try_lock(descriptor: int) -> bool:
     try:
-        while True:
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except (BlockingIOError, PermissionError):
-                if time.monotonic() >= deadline:
-                    raise BlockingIOError from None
-                time.sleep(SECONDS_BETWEEN_TRIES)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
-def _checkpoint_mounted(file: Path) -> None:
+def _checkpoint_mounted(file: Path, wait_seconds: float) -> None:
     """Checkpoint a file that is a mount of its own: its log lies in a container, and would go with it."""
     logger.warning(
         "%s is a mount of its own, which no copy can replace: a kill may tear it; mount its folder instead",
         file,
     )
-    with contextlib.closing(duckdb.connect(str(file))) as connection:
+    connection = _connect_when_free(file, read_only=False, wait_seconds=wait_seconds)
+    with contextlib.closing(connection):
         connection.execute("CHECKPOINT")
 
 
@@ -236,8 +252,12 @@ def _checkpoint_copy(descriptor: int, file: Path) -> None:
     try:
         _copy(descriptor, file, copy)
         _merge(copy)
-        take_place(copy, file)
-        log_of(file).unlink()
+        sync(copy)
+        sync(log_of(copy))
+        # nobody writes to the new file before the old log is gone
+        with _locked(copy, 0.0):
+            replace_file(copy, file)
+            log_of(file).unlink()
     finally:
         _remove(copy)
 
@@ -252,18 +272,22 @@ def _copy(descriptor: int, file: Path, copy: Path) -> None:
 
 
 def _merge(copy: Path) -> None:
-    """Checkpoint the copy, and keep its log with DuckDB's note that the file holds all of it.
+    """Checkpoint the copy, and keep its log with DuckDB's checkpoint marker: the file holds all of it.
 
-    DuckDB writes the note, completes the file and removes the log. A log with that note is ignored beside
-    the complete file and replayed beside the old one, so the two may take their places one after the other.
+    DuckDB writes the marker, completes the file and removes the log. A log with the marker is ignored beside
+    the complete file and replayed beside the old one, so the two may be replaced one after the other.
 
     Raises:
-        CheckpointError: the log with the note does not do that.
+        CheckpointError: there is no marker, or DuckDB does not do that.
     """
     with log_of(copy).open("rb") as log:
-        with contextlib.closing(duckdb.connect(str(copy))) as connection:
+        with contextlib.closing(_connect(copy, read_only=False)) as connection:
             rows = _count_rows(connection)
+            logged_bytes = os.fstat(log.fileno()).st_size
             connection.execute("CHECKPOINT")
+            has_marker = os.fstat(log.fileno()).st_size > logged_bytes
+        if not has_marker:
+            raise CheckpointError("DuckDB put no checkpoint marker into its log")
         if log_of(copy).exists():
             raise CheckpointError("DuckDB kept its log")
         log.seek(0)
@@ -286,15 +310,16 @@ def _count_rows(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], 
     return rows
 
 
-def take_place(fresh: Path, file: Path) -> None:
-    """Put a complete file, and before it its log if it has one, in the place of another; the rights stay."""
+def replace_file(fresh: Path, file: Path) -> None:
+    """Put a complete file, and before it its log if it has one, in the place of another; the rights stay.
+
+    Both are on the disk. Neither is opened here: closing it would end a lock of this process.
+    """
     status = file.stat()
     shutil.copymode(file, fresh)
     with contextlib.suppress(PermissionError):
         os.chown(fresh, status.st_uid, status.st_gid)
-    sync(fresh)
     if log_of(fresh).exists():
-        sync(log_of(fresh))
         log_of(fresh).replace(log_of(file))
     fresh.replace(file)
     sync(file.parent)
@@ -306,8 +331,18 @@ def tidy(file: Path) -> None:
     if file.exists():
         _restore_0_2(file)
         with contextlib.suppress(OSError), _locked(file, 0.0):
-            for suffix in (CHECKPOINT, NEW):
-                _remove(file.with_name(f".{file.name}{suffix}"))
+            for leftover in leftovers(file):
+                leftover.unlink(missing_ok=True)
+
+
+def leftovers(file: Path) -> list[Path]:
+    """What a kill may leave beside the file and its log."""
+    new, copy, old = (
+        file.with_name(name)
+        for name in (f".{file.name}{NEW}", f".{file.name}{CHECKPOINT}", file.name + COPY_OF_0_2)
+    )
+    parts = (path.with_name(path.name + ".part") for path in (old, log_of(old)))
+    return [*(path for each in (new, copy, old) for path in (each, log_of(each))), *parts]
 
 
 def _restore_0_2(file: Path) -> None:
@@ -319,10 +354,10 @@ def _restore_0_2(file: Path) -> None:
         with contextlib.closing(duckdb.connect(str(file), read_only=True)) as connection:
             _count_rows(connection)
     except duckdb.Error as error:
-        if is_locked(error):
+        if TORN.search(str(error)) is None:
             raise
         logger.warning("a checkpoint of %s was interrupted; its copy takes its place", file)
-        take_place(copy, file)
+        replace_file(copy, file)
     _remove(copy)
 
 

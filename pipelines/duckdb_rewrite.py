@@ -14,7 +14,9 @@ from pathlib import Path
 
 import duckdb
 
-from .duckdb_file import WRITE_WAIT_SECONDS, checkpoint, log_of, take_place
+from sources.cronofy.stores.file_store import is_mount
+
+from .duckdb_file import WRITE_WAIT_SECONDS, checkpoint, log_of, replace_file, sync
 
 FRESH = "erasing_fresh"
 # beside the file, so that it is on the same file system; what a killed run left is written over
@@ -76,6 +78,8 @@ def rewrite_without(path: Path, doomed: Mapping[TableName, Condition]) -> None:
         OSError: the folder cannot be written. The old file is untouched.
     """
     path = path.resolve()
+    if is_mount(path):
+        raise CannotCopyError("it is a mount of its own, which no copy can replace")
     fresh = path.with_name(path.name + SUFFIX)
     _remove(fresh)
     try:
@@ -87,7 +91,8 @@ def rewrite_without(path: Path, doomed: Mapping[TableName, Condition]) -> None:
             # the old file stays locked until the new one is in its place
             if log_of(fresh).exists() or log_of(path).exists():
                 raise CannotCopyError("write-ahead log")
-            take_place(fresh, path)
+            sync(fresh)
+            replace_file(fresh, path)
     except duckdb.IOException as error:
         from dlt.destinations.exceptions import DatabaseTransientException
 

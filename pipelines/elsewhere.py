@@ -23,14 +23,11 @@ from .writers import WarehouseBusy, sole_user
 logger = logging.getLogger("dlt_cronofy")
 
 
-def pending_elsewhere(pipeline: dlt.Pipeline) -> Generator[tuple[dlt.Pipeline, bool]]:
+def pending_elsewhere(pipeline: dlt.Pipeline) -> Generator[dlt.Pipeline]:
     """Pipelines over other folders with packages for the same target, one after the other.
 
     Each folder is kept from loads until the next one is asked for. What waits and is not known to be the
     target's is left where it is, and a warning names it.
-
-    Yields:
-        The pipeline, and whether its packages come too late: another run was loaded since they were made.
     """
     target = pipeline_target(pipeline)
     if target is None:
@@ -67,9 +64,7 @@ def _is_asked(folder: WorkingFolder, target: Target) -> bool:
     return False
 
 
-def _held(
-    pipeline: dlt.Pipeline, folder: WorkingFolder, target: Target
-) -> Generator[tuple[dlt.Pipeline, bool]]:
+def _held(pipeline: dlt.Pipeline, folder: WorkingFolder, target: Target) -> Generator[dlt.Pipeline]:
     if not (folder.place / LOCK).exists():
         _warn(folder, "another program made them")
         return
@@ -84,8 +79,11 @@ def _held(
                     return
                 folder.give_to(target)
             made_at = min(float(package.name) for package in packages)
-            is_late = _was_loaded_since(pipeline, folder, datetime.fromtimestamp(made_at, UTC))
-            yield reopened(pipeline, folder), is_late
+            if _was_loaded_since(pipeline, folder, datetime.fromtimestamp(made_at, UTC)):
+                # they may be of other tokens, or older than what is known by now
+                _warn(folder, "newer polls were loaded meanwhile; a load with that working folder loads them")
+                return
+            yield reopened(pipeline, folder)
     except WarehouseBusy:
         _warn(folder, "a load is running there")
 

@@ -20,6 +20,7 @@ from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.tokens import StoredTokens
 
 from .configuration import configured_store, read_settings
+from .duckdb_file import leftovers, log_of
 from .duckdb_rewrite import CannotCopyError, rewrite_without
 from .erase_elsewhere import erase_elsewhere
 from .pending import settle_pending
@@ -368,7 +369,7 @@ def _clean_handoff(person: Person, result: Erased) -> None:
 
 def _database_files(pipeline: dlt.Pipeline) -> list[Path]:
     path = duckdb_file(pipeline)
-    return [] if path is None else [path, path.with_name(path.name + ".wal")]
+    return [] if path is None else [path, log_of(path), *leftovers(path.resolve())]
 
 
 def _still_stored(findings: Findings) -> list[str] | None:

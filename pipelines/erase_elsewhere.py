@@ -95,5 +95,5 @@ def _pending_line(folder: WorkingFolder, target: Target | None) -> str:
     if owner is None:
         return f"{waits}, and it is not known for which warehouse: delete that folder"
     if owner == target:
-        return f"{waits}; run this again"
+        return f"{waits}: load with that working folder and run this again, or delete that folder"
     return f"{waits}: they are for {owner}; run {program()} erase there too, or delete that folder"

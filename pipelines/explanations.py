@@ -23,12 +23,12 @@ REFUSED = re.compile(r"authentication failed|no password supplied|(role|database
 # drivers may quote the URL they were given
 PASSWORD = re.compile(r"://[^/@\s]*@")
 DUCKDB_LOCKED = re.compile(r'Could not set lock on file "([^"]+)": Conflicting lock is held in .*?(PID \d+)')
-# DuckDB's words, then PostgreSQL's
 # what dlt's drivers come with, where an extra of ours brings it as well
 OURS = {"dlt[postgres]": "the extra postgres of dlt-cronofy, or psycopg2-binary"}
 # dlt's own words before those of the driver, which name the internet whatever it is
 CONNECTION_FAILED = re.compile(r"^Connection with .* The actual reason given is: (?=.)")
 CANNOT_OPEN = re.compile(r'(?:Cannot open|Could not read from) (?:database |file )*"([^"]+)".*?: ([^:]+)$')
+# DuckDB's words, then PostgreSQL's
 ABSENT = re.compile(r'Table with name (\S+) does not exist|relation "([^"]+)" does not exist')
 
 
@@ -154,8 +154,8 @@ def _explain_reach(cause: BaseException) -> str | None:
         return f"{locked[1]} is open in another process ({locked[2]}); close it there and run again"
     if DAMAGED.search(message):
         return (
-            f"the DuckDB file is damaged ({message}); the next load mends it if a copy is beside it,"
-            " else put a backup in its place"
+            f"the DuckDB file is damaged ({message}); the next load restores the copy that version 0.2 left,"
+            " if there is one; else put a backup in its place"
         )
     if REFUSED.search(message):
         return f"the warehouse refuses: {message}; correct its credentials in .dlt/secrets.toml"

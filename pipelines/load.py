@@ -50,6 +50,8 @@ class Load:
     alerts: "Alerts | None" = None
     """who is told of newly opened outages, which the views tell"""
     allowance: Allowance = field(init=False)
+    result: LoadResult | None = field(init=False, default=None)
+    """what is known of the load so far, also if it fails"""
 
     def __post_init__(self) -> None:
         self.allowance = Allowance(self.options.max_requests)
@@ -83,7 +85,7 @@ class Load:
         plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now())
         self.on_plan(len(plan.tasks))
         tally = Tally(new_run_id(self.clock), self.on_progress)
-        result = LoadResult.of(tally.run_id, plan.tokens, len(plan.tasks), plan.stand_ins)
+        self.result = result = LoadResult.of(tally.run_id, plan.tokens, len(plan.tasks), plan.stand_ins)
         result.note_rows(plan.unusable, plan.not_connected)
         self._poll_and_load(plan, tally, result)
         if self.options.refresh_views and self.pipeline.schemas:

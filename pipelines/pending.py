@@ -73,8 +73,7 @@ def settle_pending(
     that fails for a passing reason stays, and the load fails; so does one that the warehouse takes once a
     right is granted or a constraint dropped. One that can never be loaded is copied to the folder
     `quarantine` of the working directory and taken out of the way, loudly. What waits in other working
-    folders for the same warehouse is loaded too, unless newer polls were loaded meanwhile: what it says would
-    be taken for the present.
+    folders for the same warehouse is loaded too, unless newer polls were loaded meanwhile.
 
     Args:
         pipeline: Whose packages they are.
@@ -90,11 +89,8 @@ def settle_pending(
         tidy(file)
     settled = _settle_packages(pipeline, alone)
     with closing(pending_elsewhere(pipeline)) as found:
-        for other, is_late in found:
-            if is_late:
-                _set_aside(other, settled, "newer polls were loaded meanwhile")
-            else:
-                settled.add(_settle_packages(other, alone))
+        for other in found:
+            settled.add(_settle_packages(other, alone))
     return settled
 
 

@@ -15,12 +15,15 @@ from .warehouse import Row, query_rows, sql_client
 # Values that do not fit: the class of data exceptions, but for texts and numbers longer than somebody's
 # column, and types that cannot be converted.
 UNFIT_STATES = re.compile(r"22(?!001|003)|42804|42846")
-UNFIT_IN_DUCKDB = (
-    duckdb.ConversionException,
-    duckdb.InvalidTypeException,
-    duckdb.NotImplementedException,
-    duckdb.OutOfRangeException,
-    duckdb.TypeMismatchException,
+# a constraint, a right, room, or a table or column that somebody dropped
+REPAIRABLE_IN_DUCKDB = (
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ConstraintException,
+    duckdb.IOException,
+    duckdb.OutOfMemoryException,
+    duckdb.PermissionException,
+    duckdb.TransactionException,
 )
 # whose errors are none of a warehouse's
 NO_DRIVERS = {"builtins", "dlt", "pyarrow", "sources", __name__.partition(".")[0]}
@@ -96,7 +99,7 @@ def is_repairable(cause: BaseException) -> bool:
     if state is not None:
         return UNFIT_STATES.match(state) is None
     if isinstance(cause, duckdb.Error):
-        return not isinstance(cause, UNFIT_IN_DUCKDB)
+        return isinstance(cause, REPAIRABLE_IN_DUCKDB)
     return _is_of_a_driver(cause) and REFUSED_IN_WORDS.search(str(cause)) is not None
 
 

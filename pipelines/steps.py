@@ -41,6 +41,8 @@ logger = logging.getLogger("dlt_cronofy")
 CONTENT = tuple(name for name in TABLES if name != POLLS.name)
 # a package and the polls that wait for the next one are what a killed run loses
 MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 10_000
+# for who writes to a DuckDB file in the middle of a load: polls that wait to be compared would be lost
+LONGEST_WAIT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,8 @@ class Loading:
                 known = self._extract_package(polled, known)
         except Exception:
             # the failure that led here is the one to report
-            logger.warning("some of what was polled is not kept and is polled again", exc_info=True)
+            logger.warning("some of what was polled is not kept and is polled again")
+            logger.debug("the error", exc_info=True)
 
     def _extract_package(self, polled: PolledBatches, known: Known) -> Known:
         sweep = Sweep(
@@ -226,7 +229,7 @@ class Loading:
         # Two packages, loaded in this order: a poll in the warehouse says that all it showed is there
         # too, whenever a kill comes and whatever becomes of the working directory.
         source = prepared_source(sweep)
-        with reader(self.pipeline):
+        with reader(self.pipeline, LONGEST_WAIT_SECONDS):
             self.pipeline.extract(source.with_resources(*CONTENT))
         polls = RecordedPolls(self.tally.take_poll_rows())
         self.pipeline.extract(prepared_source(polls).with_resources(POLLS.name))

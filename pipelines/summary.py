@@ -72,10 +72,7 @@ def print_load(console: Console, result: LoadResult) -> None:
         console.print(f"  stopped by {reason}; {count(left, 'token')} wait for the next run")
     for line in _unpolled_lines(result):
         console.print(line, markup=False, soft_wrap=True)
-    if result.lost_refresh_tokens:
-        lost = ", ".join(result.lost_refresh_tokens)
-        # as they are: a key is no markup, and not broken into two
-        console.print(f"  refresh tokens lost, authorize again: {lost}", markup=False, soft_wrap=True)
+    print_lost(console, result)
     console.print(
         f"Loaded into {result.destination}, dataset {result.dataset} (run {result.run_id})", markup=False
     )
@@ -95,6 +92,14 @@ def _why_none_is_due(result: LoadResult) -> str:
     if not result.tokens:
         return "the token store holds no token that can be polled"
     return f"all {result.tokens} tokens were polled successfully a short while ago"
+
+
+def print_lost(console: Console, result: LoadResult) -> None:
+    """Whose refresh tokens were used up and could not be written back, if any; also of a load that failed."""
+    if result.lost_refresh_tokens:
+        lost = ", ".join(result.lost_refresh_tokens)
+        # as they are: a key is no markup, and not broken into two
+        console.print(f"  refresh tokens lost, authorize again: {lost}", markup=False, soft_wrap=True)
 
 
 def print_demo(console: Console, result: "DemoResult", report: Path) -> None:

@@ -371,10 +371,10 @@ def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
 
 
 @contextmanager
-def reader(pipeline: dlt.Pipeline) -> Iterator[None]:
+def reader(pipeline: dlt.Pipeline, wait_seconds: float | None = None) -> Iterator[None]:
     """Have whatever opens a DuckDB file meanwhile, dlt too, read it only. Other warehouses need nothing."""
     file = duckdb_file(pipeline)
-    with reading(file) if file is not None else nullcontext():
+    with reading(file, wait_seconds) if file is not None else nullcontext():
         yield
 
 

@@ -9,6 +9,7 @@ from typing import Any
 EPOCH = re.compile(r"\d+(\.\d*)?")
 # PostgreSQL's word is infinity
 NEVER = ("", "infinity")
+START = datetime(1970, 1, 1, tzinfo=UTC)
 OFFSET = re.compile(r"\d[+-]\d\d(:?\d\d)?")
 # units of a second, and below which number a time is in that unit: 1e11 seconds are the year 5138, and
 # 1e11 milliseconds were in 1973, before anything expired
@@ -50,8 +51,8 @@ def parse_expiry(value: Any) -> datetime | None:
         if isinstance(value, date):
             return datetime.combine(value, time(), UTC)
         if isinstance(value, (int, float, Decimal, str)) and type(value) is not bool:
-            number = float(value)
-            return datetime.fromtimestamp(number / _units_a_second(number), UTC)
+            units = _units_a_second(float(value))
+            return START + timedelta(microseconds=int(Decimal(value) * 10**6 / units))
     except (ArithmeticError, OSError, TypeError, ValueError):
         pass  # what was wrong may quote the value
     raise ValueError("not a point in time")

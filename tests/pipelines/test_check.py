@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.check import Checked, check_calls, check_lines, checks_as_dict
+from pipelines.check import Checked, check_calls, check_lines, check_store, checks_as_dict
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import ClientCredentials, PollingSettings
 from sources.cronofy.stores import GivenStore, TokenStore
@@ -32,7 +32,9 @@ def token(key: str, refresh: str | None = None, expires_at: datetime | None = No
 def checked(
     server: ScriptedServer, tokens: list[Token], store: TokenStore | None = None, **settings: Any
 ) -> Checked:
-    [found] = check_calls(PollingSettings(base_url=server.base_url, **settings), tokens, store)
+    polling = PollingSettings(base_url=server.base_url, **settings)
+    unwritable = check_store(polling, store, tokens) if store is not None else None
+    [found] = check_calls(polling, tokens, unwritable)
     assert found.calls == len(server.log) <= 3
     assert json.loads(json.dumps(checks_as_dict([found])))[0]["is_well"] == found.is_well
     return found
@@ -106,7 +108,7 @@ def test_what_cannot_be_written_back_is_not_refreshed(server: ScriptedServer, tm
     assert not found.is_well
     assert found.advice is not None
     assert found.advice.startswith(
-        "expired, and not refreshed: tokens in [sources.cronofy] cannot be written"
+        "expired tokens will not be refreshed: tokens in [sources.cronofy] cannot be written"
     )
     server.log.clear()
     (tmp_path / "tokens.csv").write_text("access_token,refresh_token\na,rt\n")

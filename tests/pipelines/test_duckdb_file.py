@@ -17,11 +17,20 @@ import pytest
 from pipelines import duckdb_file, warehouse
 from pipelines.duckdb_file import PRAGMAS, SETTINGS, checkpoint, connect, log_of, reading, tidy, writing
 from pipelines.warehouse import open_pipeline, sql_client, writer
+from sources.cronofy.stores import file_store
 
 HOLD_OPEN = (
     "import duckdb, sys, time; c = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == 'reading');"
     "print(1, flush=True); time.sleep(60)"
 )
+
+WRITE = """
+import duckdb, sys
+try:
+    duckdb.connect(sys.argv[1])
+except duckdb.IOException:
+    sys.exit(3)
+"""
 
 
 @pytest.fixture
@@ -80,6 +89,42 @@ def test_a_checkpoint_never_writes_to_the_file(file: Path) -> None:
         assert checkpoint(file)
         assert opened.read() == before
         assert file.stat().st_ino != os.fstat(opened.fileno()).st_ino
+
+
+def test_nobody_writes_to_the_new_file_before_the_old_log_is_gone(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another process commits in between would go with that log."""
+    tried: list[int] = []
+    real = duckdb_file.replace_file
+
+    def replace(fresh: Path, path: Path) -> None:
+        real(fresh, path)
+        tried.append(subprocess.run([sys.executable, "-c", WRITE, str(path)], check=False).returncode)
+
+    monkeypatch.setattr(duckdb_file, "replace_file", replace)
+    assert checkpoint(file)
+    assert tried == [3]
+    assert subprocess.run([sys.executable, "-c", WRITE, str(file)], check=False).returncode == 0
+
+
+def test_a_file_that_was_replaced_meanwhile_is_not_checkpointed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock on what is no longer there keeps nobody out."""
+    fresh = file.with_name("fresh")
+    shutil.copy(file, fresh)
+    real = os.open
+
+    def late(path: Path, *arguments: int) -> int:
+        descriptor = real(path, *arguments)
+        if path == file and fresh.exists():
+            fresh.replace(file)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", late)
+    assert not checkpoint(file)
+    assert checkpoint(file)
 
 
 def test_a_link_to_the_file_stays_one(file: Path, tmp_path: Path) -> None:
@@ -149,15 +194,10 @@ def test_a_file_that_is_a_mount_of_its_own_is_checkpointed_in_place(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its folder goes with the container, and its log with that."""
-    real = Path.replace
-
-    def replace(path: Path, target: Path) -> Path:
-        if target == file:
-            raise OSError(16, "Device or resource busy")
-        return real(path, target)
-
-    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(file_store, "is_mount", lambda path: path == file)
     inode = file.stat().st_ino
+    with held(file, "reading"):
+        assert not checkpoint(file)
     assert checkpoint(file)
     assert (beside(file), rows(file), file.stat().st_ino) == (set(), 110, inode)
     assert "mount its folder instead" in caplog.text

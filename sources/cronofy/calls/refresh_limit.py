@@ -48,7 +48,12 @@ class RefreshLimit:
         if self._waiting or not self._has_room():
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(place)
-            await place  # whoever lets it in has counted it
+            try:
+                await place  # it is counted when it is let in
+            except asyncio.CancelledError:
+                if place.done() and not place.cancelled():
+                    self.leave()
+                raise
         else:
             self._under_way += 1
 

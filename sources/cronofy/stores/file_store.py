@@ -217,7 +217,8 @@ def _signed(status: os.stat_result) -> Signature:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _is_mount(path: Path) -> bool:
+def is_mount(path: Path) -> bool:
+    """Whether a file is a mount of its own, which nothing can replace."""
     with suppress(OSError):
         # of each line the fifth word is the mount point, with blanks and the like in octal
         mounts = (line.split()[4] for line in MOUNTS.read_bytes().splitlines())
@@ -262,7 +263,7 @@ def _why_not_replaced(path: Path) -> str | None:
     Raises:
         OSError: the file may not be changed, so it is not to be replaced either.
     """
-    if _is_mount(path):
+    if is_mount(path):
         return "it is a mount of its own, which cannot be replaced; mount its folder instead"
     with path.open("r+b"):
         pass
