@@ -62,7 +62,7 @@ FAILED_JOB = re.compile(r"Traceback \(most recent|was not fully loaded|ransient 
 # dlt's own words for destinations that are refused in one line
 UNFIT_DESTINATION = re.compile(r"Custom destination callable not provided|initializing destination factory")
 
-# What makes a session think in UTC, whatever server, database, role or environment say
+# What sets a session to UTC, whatever the server, database, role or environment say
 SESSION_IN_UTC = {
     "databricks": "SET TIME ZONE 'UTC'",
     "duckdb": "SET TimeZone = 'UTC'",
@@ -269,11 +269,11 @@ def sql_client(pipeline: dlt.Pipeline) -> Iterator[SqlClientBase[Any]]:
     It only reads a DuckDB file, but within `writer`.
     """
     with reader(pipeline), pipeline.sql_client() as client:
-        think_in_utc(client)
+        set_session_utc(client)
         yield client
 
 
-def think_in_utc(client: SqlClientBase[Any]) -> None:
+def set_session_utc(client: SqlClientBase[Any]) -> None:
     """Have the open session of a client show times, and cut days, in UTC.
 
     Otherwise the database, the role, the environment or dlt's configuration decide what day it is in a query.

@@ -7,6 +7,7 @@ loaded into that target and no other. A folder that was moved or copied, and hol
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
@@ -31,6 +32,8 @@ ELSEWHERE = f".{PIPELINE_NAME}-folders.jsonl"
 DLTS_OWN = {"state.json", "schemas", "normalize", "load", QUARANTINE}
 # a load in shards works here, and what it leaves is in the handoff as well
 SHARDS = "shards"
+# named after a target, also by 0.2; an application's name may follow
+MADE_HERE = re.compile(rf"{PIPELINE_NAME}-[0-9a-f]{{8,16}}(-|$)")
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,7 @@ def _look_through(
 
 
 def _is_made_here(place: Path) -> bool:
-    return place.name == SHARDS or place.name.startswith(f"{PIPELINE_NAME}-")
+    return place.name == SHARDS or MADE_HERE.match(place.name) is not None
 
 
 def _is_of_a_load(path: Path) -> bool:

@@ -83,7 +83,7 @@ def test_the_log_goes_into_the_file_and_nothing_stays_beside_it(file: Path) -> N
 
 
 def test_a_checkpoint_never_writes_to_the_file(file: Path) -> None:
-    """Whoever has it open goes on with what it was."""
+    """A process that has it open goes on with what it was."""
     before = file.read_bytes()
     with file.open("rb") as opened:
         assert checkpoint(file)

@@ -231,7 +231,7 @@ def test_what_comes_too_late_is_named_and_left(loads: Loads, caplog: pytest.LogC
     left = loads.leave_pending(loads.file("prod"))
     aside = shutil.move(left.place, loads.place.directory / "aside")
     loads.load(loads.file("prod"), hours_ago=1)
-    late = WorkingFolder(Path(shutil.move(aside, loads.root / "cronofy-late")))
+    late = WorkingFolder(Path(shutil.move(aside, loads.root / "cronofy-2a1b2c3d")))
     result = loads.load(loads.file("prod"))
     assert (result.finished_packages, result.quarantined_packages) == ([], [])
     assert "newer polls were loaded meanwhile" in caplog.text

@@ -22,7 +22,7 @@ from pipelines.warehouse import (
     query_rows,
     refresh_views,
     sql_client,
-    think_in_utc,
+    set_session_utc,
     writer,
 )
 from sources.cronofy.errors import ConfigurationError
@@ -107,7 +107,7 @@ def test_bigquery_has_no_session_and_takes_its_time_zone_query_by_query(
     client: Any = SimpleNamespace(
         capabilities=SimpleNamespace(sqlglot_dialect="bigquery"), native_connection=SimpleNamespace()
     )
-    think_in_utc(client)
+    set_session_utc(client)
     config = client.native_connection.default_query_job_config
     assert config.connection_properties == [{"key": "time_zone", "value": "UTC"}]
 
@@ -120,7 +120,7 @@ SESSIONS = {
 
 
 @pytest.mark.parametrize("configured", SESSIONS.values(), ids=SESSIONS)
-def test_queries_think_in_utc_whatever_is_configured(
+def test_queries_set_session_utc_whatever_is_configured(
     loaded: Place, monkeypatch: pytest.MonkeyPatch, configured: dict[str, str]
 ) -> None:
     for name, value in configured.items():

@@ -1,6 +1,7 @@
 """The refresh limit: the first goes alone, a slow answer holds up nobody, and never are too many at once."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -112,3 +113,21 @@ def test_an_answer_in_time_is_not_slow() -> None:
         await other
 
     simulate(run())
+
+
+def test_a_place_that_came_too_late_is_given_back() -> None:
+    """Its refresh was cancelled when it had just been let in."""
+
+    async def run() -> bool:
+        limit = RefreshLimit(1)
+        await limit.enter()
+        waiting = asyncio.create_task(limit.enter())
+        await asyncio.sleep(0)
+        limit.leave()
+        waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting
+        await asyncio.wait_for(limit.enter(), 1)
+        return True
+
+    assert simulate(run())
