@@ -21,8 +21,8 @@ from pipelines.warehouse import (
     open_pipeline,
     query_rows,
     refresh_views,
-    sql_client,
     set_session_utc,
+    sql_client,
     writer,
 )
 from sources.cronofy.errors import ConfigurationError
