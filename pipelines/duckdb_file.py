@@ -29,7 +29,7 @@ PRAGMAS = ("disable_checkpoint_on_shutdown",)
 SETTINGS = {"wal_autocheckpoint": "1TB"}
 
 # how long a reader waits for a load, which writes for some seconds at a time, and a load for readers
-READ_WAIT_SECONDS, WRITE_WAIT_SECONDS = 20.0, 45.0
+READ_WAIT_SECONDS, WRITE_WAIT_SECONDS = 20.0, 30.0
 SECONDS_BETWEEN_TRIES = 0.05
 
 # A checkpoint copies the whole file. Below this size that takes no time worth mentioning; above, the log may

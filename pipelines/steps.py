@@ -27,6 +27,7 @@ from sources.cronofy.sweep import BATCH_POLLS, PolledBatches, RecordedPolls, Swe
 from sources.cronofy.tables import POLLS, TABLES
 from sources.cronofy.tokens import StoredTokens, Token, UnusableRow
 
+from . import duckdb_file
 from .collection import rare_collection
 from .tally import Tally
 from .warehouse import reader, writer
@@ -41,8 +42,6 @@ logger = logging.getLogger("dlt_cronofy")
 CONTENT = tuple(name for name in TABLES if name != POLLS.name)
 # a package and the polls that wait for the next one are what a killed run loses
 MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 10_000
-# for who writes to a DuckDB file in the middle of a load: polls that wait to be compared would be lost
-LONGEST_WAIT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ class Loading:
         # Two packages, loaded in this order: a poll in the warehouse says that all it showed is there
         # too, whenever a kill comes and whatever becomes of the working directory.
         source = prepared_source(sweep)
-        with reader(self.pipeline, LONGEST_WAIT_SECONDS):
+        with reader(self.pipeline, duckdb_file.WRITE_WAIT_SECONDS):
             self.pipeline.extract(source.with_resources(*CONTENT))
         polls = RecordedPolls(self.tally.take_poll_rows())
         self.pipeline.extract(prepared_source(polls).with_resources(POLLS.name))
