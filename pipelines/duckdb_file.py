@@ -22,6 +22,8 @@ from pathlib import Path
 
 import duckdb
 
+from sources.cronofy.mounts import is_mount
+
 logger = logging.getLogger("dlt_cronofy")
 
 # for every connection that writes
@@ -184,8 +186,6 @@ def checkpoint(file: Path, *, wait_seconds: float = 0.0) -> bool:
         file: nothing in this process may have it open.
         wait_seconds: how long to wait for other processes that have it open.
     """
-    from sources.cronofy.stores.file_store import is_mount
-
     file = file.resolve()
     if not log_of(file).exists():
         return True

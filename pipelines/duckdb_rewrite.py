@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from sources.cronofy.stores.file_store import is_mount
+from sources.cronofy.mounts import is_mount
 
 from .duckdb_file import WRITE_WAIT_SECONDS, checkpoint, log_of, replace_file, sync
 

@@ -17,7 +17,6 @@ import pytest
 from pipelines import duckdb_file, warehouse
 from pipelines.duckdb_file import PRAGMAS, SETTINGS, checkpoint, connect, log_of, reading, tidy, writing
 from pipelines.warehouse import open_pipeline, sql_client, writer
-from sources.cronofy.stores import file_store
 
 HOLD_OPEN = (
     "import duckdb, sys, time; c = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == 'reading');"
@@ -194,7 +193,7 @@ def test_a_file_that_is_a_mount_of_its_own_is_checkpointed_in_place(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its folder goes with the container, and its log with that."""
-    monkeypatch.setattr(file_store, "is_mount", lambda path: path == file)
+    monkeypatch.setattr(duckdb_file, "is_mount", lambda path: path == file)
     inode = file.stat().st_ino
     with held(file, "reading"):
         assert not checkpoint(file)

@@ -13,6 +13,7 @@ from threading import Lock
 import fasteners
 
 from ..errors import ConfigurationError
+from ..mounts import is_mount
 from ..token_files import file_rows
 from ..tokens import StoredTokens, Token, collect_tokens
 from . import Renewal, StoreError
@@ -22,7 +23,6 @@ from .trial import is_as_written, trial_renewals
 TEMPORARY = ".new-"
 LOCK_SECONDS = 60
 ATTEMPTS = 10
-MOUNTS = Path("/proc/self/mountinfo")
 
 REWRITERS: dict[str, Callable[[bytes, Changes], bytes]] = {
     ".csv": rewrite_csv,
@@ -215,17 +215,6 @@ def _signature(path: Path) -> Signature:
 
 def _signed(status: os.stat_result) -> Signature:
     return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def is_mount(path: Path) -> bool:
-    """Whether a file is a mount of its own, which nothing can replace."""
-    with suppress(OSError):
-        # of each line the fifth word is the mount point, with blanks and the like in octal
-        mounts = (line.split()[4] for line in MOUNTS.read_bytes().splitlines())
-        return os.fsencode(path) in {
-            mount.decode("unicode_escape").encode("latin-1") if b"\\" in mount else mount for mount in mounts
-        }
-    return path.is_mount()
 
 
 def _temporary_prefix(path: Path) -> str:

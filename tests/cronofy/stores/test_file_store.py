@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sources.cronofy import mounts
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.secret import Secret
 from sources.cronofy.stores import Renewal, StoreError, file_store
@@ -438,13 +439,13 @@ def test_a_file_that_is_a_mount_cannot_be_replaced(
 ) -> None:
     path = tmp_path / "my tokens.csv"
     store = holding(path)
-    mounts = tmp_path / "mountinfo"
-    mounts.write_text(f"36 35 98:0 /x {str(path).replace(' ', chr(92) + '040')} rw - ext4 /dev/root rw\n")
-    monkeypatch.setattr(file_store, "MOUNTS", mounts)
+    listed = tmp_path / "mountinfo"
+    listed.write_text(f"36 35 98:0 /x {str(path).replace(' ', chr(92) + '040')} rw - ext4 /dev/root rw\n")
+    monkeypatch.setattr(mounts, "MOUNTS", listed)
     why = store.why_not_saved()
     assert why is not None
     assert "is a mount of its own" in why
-    mounts.write_text("36 35 98:0 / / rw - ext4 /dev/root rw\n")
+    listed.write_text("36 35 98:0 / / rw - ext4 /dev/root rw\n")
     assert store.why_not_saved() is None
 
 
