@@ -105,9 +105,8 @@ def connect(file: Path) -> duckdb.DuckDBPyConnection:
     if file.exists():
         return _connect_when_free(file, read_only=True, wait_seconds=max(waits))
     connection = duckdb.connect(":memory:")
-    catalog = '"' + file.stem.replace('"', '""') + '"'
-    connection.execute(f"ATTACH ':memory:' AS {catalog}")
-    connection.execute(f"USE {catalog}")
+    connection.execute(f"ATTACH ':memory:' AS {quoted(file.stem)}")
+    connection.execute(f"USE {quoted(file.stem)}")
     return connection
 
 
@@ -304,7 +303,7 @@ def _count_rows(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], 
     ).fetchall()
     rows = {}
     for table in tables:
-        name = ".".join('"' + part.replace('"', '""') + '"' for part in table)
+        name = ".".join(map(quoted, table))
         ((count,),) = connection.execute(f"SELECT COUNT(*) FROM {name}").fetchall()  # noqa: S608 - quoted
         rows[table[1:]] = count
     return rows
@@ -373,3 +372,8 @@ def sync(path: Path) -> None:
 def _remove(file: Path) -> None:
     for path in (file, log_of(file)):
         path.unlink(missing_ok=True)
+
+
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'

@@ -16,7 +16,7 @@ import duckdb
 
 from sources.cronofy.mounts import is_mount
 
-from .duckdb_file import WRITE_WAIT_SECONDS, checkpoint, log_of, replace_file, sync
+from .duckdb_file import WRITE_WAIT_SECONDS, checkpoint, log_of, quoted, replace_file, sync
 
 FRESH = "erasing_fresh"
 # beside the file, so that it is on the same file system; what a killed run left is written over
@@ -189,11 +189,6 @@ def _ordered(files: _Files) -> Iterator[TableName]:
 def _remove(fresh: Path) -> None:
     for path in (fresh, log_of(fresh)):
         path.unlink(missing_ok=True)
-
-
-def quoted(name: str) -> str:
-    """A name as SQL writes it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
