@@ -12,15 +12,17 @@ import dlt
 
 from sources.cronofy.calls.budget import Allowance
 from sources.cronofy.clock import Clock, SystemClock
+from sources.cronofy.history.knowledge import Row
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.stores import TokenStore
-from sources.cronofy.sweep import new_run_id
-from sources.cronofy.tokens import Token, log_unusable
+from sources.cronofy.sweep import new_run_id, run_row
+from sources.cronofy.tokens import StoredTokens, Token, log_unusable
 
 from .pending import forget_loaded, settle_pending
 from .steps import Loading, LoadOptions, Plan, Polling, make_plan, package_polls
 from .tally import LoadResult, Tally
-from .warehouse import learn_columns, location, reader, refresh_views
+from .upkeep import Upkeep
+from .warehouse import learn_columns, location, reader, refresh_views, writer
 from .writers import sole_writer, turn
 
 if TYPE_CHECKING:
@@ -82,18 +84,28 @@ class Load:
             with reader(self.pipeline):
                 self.pipeline.sync_destination()
                 learn_columns(self.pipeline)
+        upkeep = Upkeep(self.pipeline, self.settings, self.clock, self._turn)
+        upkeep.prepare()
         plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now())
+        store = upkeep.store_changes(StoredTokens.of(self.tokens), confirm_left=self.options.confirm_left)
         self.on_plan(len(plan.tasks))
-        tally = Tally(new_run_id(self.clock), self.on_progress)
-        self.result = result = LoadResult.of(tally.run_id, plan.tokens, len(plan.tasks), plan.stand_ins)
+        run_id = new_run_id(self.clock)
+        run = run_row(run_id, self.clock.now()) | {"tokens": plan.tokens, "due": plan.due}
+        tally = Tally(run_id, self.on_progress)
+        self.result = result = LoadResult.of(run_id, plan.tokens, plan.due, plan.stand_ins)
         result.note_rows(plan.unusable, plan.not_connected)
-        self._poll_and_load(plan, tally, result)
-        if self.options.refresh_views and self.pipeline.schemas:
-            with turn(self.pipeline):
-                refresh_views(self.pipeline, self.settings.hold.total_seconds(), anew=False)
-        forget_loaded(self.pipeline)
+        result.left_tokens, result.held_back_tokens = store.left, store.held_back
+        self._poll_and_load(plan, run, partial(upkeep.open_run, run, store), tally, result)
         result.finished_packages, result.quarantined_packages = settled.finished, settled.quarantined
         result.conclude(tally, location(self.pipeline), self.pipeline.dataset_name or "")
+        run |= tally.counts.row() | {"finished_at": self.clock.now(), "stopped_by": result.stopped_by}
+        with self._turn(), writer(self.pipeline):
+            if not plan.tasks:
+                upkeep.open_run(run, store)
+            upkeep.close_run(run, tally.rows.total())
+            if self.options.refresh_views:
+                refresh_views(self.pipeline, self.settings.hold.total_seconds(), anew=False)
+        forget_loaded(self.pipeline)
         result.seconds = round(time.monotonic() - started, 2)
         if self.alerts is not None:
             news = result.polls or settled.finished
@@ -102,7 +114,9 @@ class Load:
             )
         return result
 
-    def _poll_and_load(self, plan: Plan, tally: Tally, result: LoadResult) -> None:
+    def _poll_and_load(
+        self, plan: Plan, run: Row, open_run: Callable[[], None], tally: Tally, result: LoadResult
+    ) -> None:
         """Poll all tasks, and load what was polled package by package meanwhile."""
         if not plan.tasks:
             return
@@ -122,7 +136,10 @@ class Load:
             self.settings,
             self.clock,
             tally,
+            run,
             package_polls(self.settings.requests_per_minute),
+            plan.unsupported,
+            open_run,
             self._turn,
             stop_polling=partial(self.stop, "warehouse"),
         )

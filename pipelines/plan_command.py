@@ -16,7 +16,7 @@ from rich.text import Text
 from sources.cronofy import SOURCE_NAME
 from sources.cronofy.calls.budget import Window
 from sources.cronofy.hazard import Hazards
-from sources.cronofy.history.knowledge import Evidence, WarehouseKnowledge
+from sources.cronofy.history.knowledge import LastPolls, WarehouseKnowledge
 from sources.cronofy.plan import HAZARD, Place, due_tokens, longest_wait_sweeps, order_by
 from sources.cronofy.settings import ACCOUNT, PollingSettings
 from sources.cronofy.tokens import LISTED_ROWS, StoredTokens, Token, UnusableRow
@@ -138,8 +138,8 @@ def preview_load(
     limit: int,
 ) -> Preview:
     """What a load with these options would do now; reads the warehouse and nothing else."""
-    evidence, hazards = _read(pipeline, options, now)
-    due = due_tokens(tokens, evidence, now, options.endpoints, options.every)
+    last_polls, hazards = _read(pipeline, options, now)
+    due = due_tokens(tokens, last_polls, now, options.endpoints, options.every)
     places = list(order_by(hazards)(due, now))
     reach = Reach.of([len(each.due.task.endpoints) for each in places], settings, options)
     stored = StoredTokens.of(tokens)
@@ -150,7 +150,7 @@ def preview_load(
         endpoints=tuple(options.endpoints),
         tokens=len(tokens),
         due=len(due),
-        stand_ins=(stand_ins := sum(len(each.task.stand_ins) for each in due)),
+        stand_ins=(stand_ins := sum(len(each.task.fallback_tokens) for each in due)),
         fresh=len(tokens) - len(due) - stand_ins,
         never_polled=sum(each.waits_since is None for each in due),
         failing=sum(not each.task.was_well for each in due),
@@ -167,11 +167,11 @@ def preview_load(
 
 def _read(
     pipeline: dlt.Pipeline, options: LoadOptions, now: datetime
-) -> tuple[Mapping[str, Evidence], Hazards | None]:
+) -> tuple[Mapping[str, LastPolls], Hazards | None]:
     """What the warehouse knows, as far as the order asks for it."""
     knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
     with reader(pipeline), knowledge.connected():
-        return knowledge.evidence(), learned_hazards(options.order, knowledge, now)
+        return knowledge.last_polls(), learned_hazards(options.order, knowledge, now)
 
 
 def least_seconds(calls: int, per_second: float, per_minute: float) -> float:

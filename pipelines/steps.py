@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import dlt
 
-from sources.cronofy import SOURCE_NAME, prepared_source
+from dlt.common.schema import Schema
+
+from sources.cronofy import SOURCE_NAME, Frames, prepared_source, schema_framer
 from sources.cronofy.calls.budget import Allowance
 from sources.cronofy.calls.conduct import Conduct
 from sources.cronofy.calls.polling import Poll, PollTask
@@ -20,11 +22,12 @@ from sources.cronofy.clock import Clock
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.hazard import WINDOW, Hazards
 from sources.cronofy.history.capture import Known
-from sources.cronofy.history.knowledge import WarehouseKnowledge
+from sources.cronofy.history.frames import Framer
+from sources.cronofy.history.knowledge import Row, WarehouseKnowledge
 from sources.cronofy.plan import HAZARD, OLDEST, ORDERS, order_by, plan_polls
 from sources.cronofy.settings import DEFAULT_ENDPOINTS, PollingSettings
-from sources.cronofy.sweep import BATCH_POLLS, PolledBatches, RecordedPolls, Sweep
-from sources.cronofy.tables import POLLS, TABLES
+from sources.cronofy.sweep import BATCH_POLLS, Recording
+from sources.cronofy.tables import CONTENT, POLLS, TABLES, tables_with
 from sources.cronofy.tokens import StoredTokens, Token, UnusableRow
 
 from . import duckdb_file
@@ -39,9 +42,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dlt_cronofy")
 
-CONTENT = tuple(name for name in TABLES if name != POLLS.name)
 # a package and the polls that wait for the next one are what a killed run loses
 MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 10_000
+MAX_PACKAGE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Plan:
 
     Attributes:
         tokens: how many of the store can be used.
+        unsupported: tokens of which rows are missing that their digests speak for.
         unusable: rows of the store that cannot.
         not_connected: users of the store without any token.
         recent_requests: when requests of earlier runs were answered that the server may still count.
@@ -71,6 +75,7 @@ class Plan:
 
     tasks: Sequence[PollTask]
     tokens: int
+    unsupported: set[str] = field(default_factory=set)
     recent_requests: Sequence[datetime] = ()
     unusable: Sequence[UnusableRow] = ()
     not_connected: int = 0
@@ -83,7 +88,7 @@ class Plan:
     @property
     def stand_ins(self) -> int:
         """Tokens that are polled only where another one of their account is refused."""
-        return sum(len(task.stand_ins) for task in self.tasks)
+        return sum(len(task.fallback_tokens) for task in self.tasks)
 
     @property
     def fresh(self) -> int:
@@ -97,11 +102,12 @@ def make_plan(pipeline: dlt.Pipeline, tokens: Sequence[Token], options: LoadOpti
     with reader(pipeline), knowledge.connected():
         knowledge.check_access()
         hazards = learned_hazards(options.order, knowledge, now)
-        evidence = knowledge.evidence()
+        unsupported = knowledge.unsupported_digests(set(TABLES))
+        last_polls = knowledge.last_polls()
         recent = knowledge.requests_since(now - timedelta(minutes=1))
-    tasks = plan_polls(tokens, evidence, now, options.endpoints, options.every, order_by(hazards))
+    tasks = plan_polls(tokens, last_polls, now, options.endpoints, options.every, order_by(hazards))
     stored = StoredTokens.of(tokens)
-    return Plan(tasks, len(tokens), recent, stored.unusable, len(stored.not_connected))
+    return Plan(tasks, len(tokens), unsupported, recent, stored.unusable, len(stored.not_connected))
 
 
 def learned_hazards(order: str, knowledge: WarehouseKnowledge, now: datetime) -> Hazards | None:
@@ -162,14 +168,24 @@ class Polling:
                     self.lost_refresh_tokens = conduct.refresher.lost
 
 
+class PolledBatches(Protocol):
+    """Polls batch by batch, in the order of `polled_at`: a feed under way, or what was kept of one."""
+
+    def take(self) -> list[Poll] | None:
+        """The next batch; None when there is none."""
+        ...
+
+
 @dataclass
 class Loading:
     """The third step: what polls show, captured and loaded into a pipeline package by package.
 
     Attributes:
+        run: the columns of the row of `runs` that polls do not tell.
         package_polls: about so many polls are one package.
+        unsupported: tokens of which rows are missing that their digests speak for.
+        open_run: called in the first turn to write, before any row of the run is written.
         alone: entered while rows are written, to keep other writers out.
-        late_until: polls up to that instant may be older than what the warehouse knows.
         stop_polling: called when a package cannot be loaded: what was polled by then is kept as packages,
             which the next load begins with. None where the polls are kept elsewhere.
     """
@@ -178,9 +194,11 @@ class Loading:
     settings: PollingSettings
     clock: Clock
     tally: Tally
+    run: Row
     package_polls: int
+    unsupported: set[str] = field(default_factory=set)
+    open_run: Callable[[], None] = lambda: None
     alone: Callable[[], AbstractContextManager[object]] = nullcontext
-    late_until: datetime | None = None
     stop_polling: Callable[[], None] | None = None
 
     def load_all(self, polled: PolledBatches) -> None:
@@ -191,53 +209,97 @@ class Loading:
                 pending and is loaded first next time.
         """
         take_folder(self.pipeline)
-        while polled.has_more():
-            known = self._extract_package(polled, Known())
+        is_open = False
+        while polls := self._take_package(polled):
+            recording = self._recording()
+            is_extracted = False
             try:
-                self._load_package()
+                # What the warehouse knows is read within the turn to write: other loads may have changed it.
+                with self.alone(), writer(self.pipeline):
+                    if not is_open:
+                        self.open_run()
+                        is_open = True
+                    self._extract(polls, recording)
+                    is_extracted = True
+                    self.pipeline.normalize()
+                    self.pipeline.load()
             except Exception:
-                self._keep_rest(polled, known)
+                self._keep_rest([] if is_extracted else polls, polled, recording)
                 raise
 
-    def _keep_rest(self, polled: PolledBatches, known: Known) -> None:
-        """Extract what was polled by now, compared with what waits to be loaded as well."""
+    def _take_package(self, polled: PolledBatches) -> list[Poll]:
+        polls: list[Poll] = []
+        size = 0
+        while len(polls) < self.package_polls and size < MAX_PACKAGE_BYTES:
+            batch = polled.take()
+            if batch is None:
+                break
+            polls += batch
+            size += sum(poll.body_bytes for poll in batch)
+        return polls
+
+    def _recording(self) -> Recording:
+        return Recording(
+            self.settings,
+            WarehouseKnowledge(self.pipeline, SOURCE_NAME),
+            self.run,
+            TABLES,
+            self.clock,
+            Known(unsupported=self.unsupported),
+            self.tally.counts,
+        )
+
+    def _keep_rest(self, polls: list[Poll], polled: PolledBatches, recording: Recording) -> None:
+        """Extract what was polled by now, compared with what waits to be loaded as well.
+
+        The evidence that goes along may be old when these packages are loaded: it is healed then.
+        """
         if self.stop_polling is None:
             return
         self.stop_polling()
         try:
-            while polled.has_more():
-                known = self._extract_package(polled, known)
+            while polls or (polls := self._take_package(polled)):
+                with reader(self.pipeline, duckdb_file.WRITE_WAIT_SECONDS):
+                    self._extract(polls, recording)
+                polls = []
         except Exception:
             # the failure that led here is the one to report
             logger.warning("some of what was polled is not kept and is polled again")
             logger.debug("the error", exc_info=True)
 
-    def _extract_package(self, polled: PolledBatches, known: Known) -> Known:
-        sweep = Sweep(
-            self.settings,
-            clock=self.clock,
-            feed=polled,
-            # what a late sample tells again must be in the warehouse before the next one is put in
-            polls=self.package_polls if self.late_until is None else 1,
-            known=known,
-            late_until=self.late_until,
-            run_id=self.tally.run_id,
-            on_captured=self.tally.add_captured,
-            on_batch=self.tally.add_rows,
-        )
-        # Two packages, loaded in this order: a poll in the warehouse says that all it showed is there
-        # too, whenever a kill comes and whatever becomes of the working directory.
-        source = prepared_source(sweep)
-        with reader(self.pipeline, duckdb_file.WRITE_WAIT_SECONDS):
-            self.pipeline.extract(source.with_resources(*CONTENT))
-        polls = RecordedPolls(self.tally.take_poll_rows())
-        self.pipeline.extract(prepared_source(polls).with_resources(POLLS.name))
-        return sweep.known
+    def _extract(self, polls: Sequence[Poll], recording: Recording) -> None:
+        """Make two packages, to be loaded in this order: what is new, then the polls with their evidence.
 
-    def _load_package(self) -> None:
-        with self.alone(), writer(self.pipeline):
-            self.pipeline.normalize()
-            self.pipeline.load()
+        So a poll in the warehouse says that all it showed is there too, whenever a kill comes and whatever
+        becomes of the working directory. A kill between the tables of the second package leaves evidence that
+        does not fit the polls; the run has no `finished_at` then, and the next load heals it.
+        """
+        framer = pipeline_framer(self.pipeline)
+        described = tables_with(self.settings.token_labels)
+        content: list[Frames] = []
+        poll_rows: list[Row] = []
+        with recording.knowledge.connected():
+            for start in range(0, len(polls), BATCH_POLLS):
+                rows = recording.capture(polls[start : start + BATCH_POLLS])
+                self.tally.add_rows(rows)
+                poll_rows += rows.pop(POLLS.name)
+                changed = {name: table_rows for name, table_rows in rows.items() if table_rows}
+                content += [framer.frames(changed, described)] if changed else []
+        if content:
+            extract(self.pipeline, content, *(table.name for table in CONTENT))
+        evidence = {POLLS.name: poll_rows} | recording.evidence_rows()
+        extract(self.pipeline, [framer.frames(evidence, described)], POLLS.name)
+
+
+def pipeline_framer(pipeline: dlt.Pipeline) -> Framer:
+    """What makes Arrow tables of rows with the columns that the pipeline knows."""
+    known = pipeline.schemas[SOURCE_NAME] if SOURCE_NAME in pipeline.schemas else Schema(SOURCE_NAME)
+    return schema_framer(known)
+
+
+def extract(pipeline: dlt.Pipeline, frames: Sequence[Frames], *resources: str) -> None:
+    """Make a package of rows."""
+    pipeline.extract(prepared_source(frames).with_resources(*resources))
 
 
 def package_polls(requests_per_minute: float) -> int:

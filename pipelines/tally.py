@@ -7,11 +7,10 @@ from typing import Any
 
 from sources.cronofy.calls.answers import Outcome
 from sources.cronofy.calls.polling import Poll
-from sources.cronofy.history.capture import poll_row
-from sources.cronofy.history.knowledge import Row
+from sources.cronofy.history.runs import RunCounts
 from sources.cronofy.settings import ACCOUNT
 from sources.cronofy.sweep import Rows
-from sources.cronofy.tables import POLLS, PROFILE_CHANGES
+from sources.cronofy.tables import POLLS
 from sources.cronofy.tokens import LISTED_ROWS, UnusableRow
 
 
@@ -24,6 +23,8 @@ class LoadResult:
         stand_ins: tokens that were polled only where another one of their account was refused.
         fresh: tokens whose account was read less than `every` ago.
         not_connected: users of the token store without any token, who have not connected yet.
+        left_tokens: tokens that the store has no more, since this load.
+        held_back_tokens: tokens that it has no more either, which are so many that they have not left.
         unusable_rows: rows of the token store that cannot be used.
         unusable: the first `LISTED_ROWS` of them; none after a load in shards, whose plan has named them.
         alerted: newly opened outages somebody was told of; None where alerts are off.
@@ -48,6 +49,8 @@ class LoadResult:
     quarantined_packages: list[str] = field(default_factory=list)
     lost_refresh_tokens: list[str] = field(default_factory=list)
     not_connected: int = 0
+    left_tokens: int = 0
+    held_back_tokens: int = 0
     unusable_rows: int = 0
     unusable: list[UnusableRow] = field(default_factory=list)
     alerted: int | None = None
@@ -98,24 +101,37 @@ class LoadResult:
 
 
 class Tally:
-    """Counts what the sweeps of one load see and write."""
+    """Counts what one load polls, captures and writes.
+
+    Attributes:
+        counts: what goes into the row of `runs`.
+        rows: written, by table.
+    """
 
     def __init__(self, run_id: str, on_progress: Callable[[int], None] = lambda _: None) -> None:
         self.run_id = run_id
         self._on_progress = on_progress
-        self._poll_rows: list[Row] = []
+        self._answered: set[str] = set()
         self._seen: dict[str, bool] = {}
         self._skipped: set[str] = set()
+        self.counts = RunCounts()
         self.outcomes: Counter[str] = Counter()
-        self.changes: Counter[str] = Counter()
         self.rows: Counter[str] = Counter()
 
     def add_poll(self, poll: Poll) -> None:
-        """Count one poll; `/v1/account` is no evidence of a token's health beside another endpoint."""
-        self.add_outcome(poll.token_key, poll.endpoint, poll.answer.outcome)
+        """Show that a token was polled, before anybody has read the answer."""
+        self._answered.add(poll.token_key)
+        self._on_progress(len(self._answered))
+
+    def add_rows(self, rows: Rows) -> None:
+        """Count the rows of one batch."""
+        for table, table_rows in rows.items():
+            self.rows[table] += len(table_rows)
+        for row in rows.get(POLLS.name, ()):
+            self.add_outcome(row["token_key"], row["endpoint"], Outcome(row["outcome"]))
 
     def add_outcome(self, token_key: str, endpoint: str, outcome: Outcome) -> None:
-        """Count what one poll came to."""
+        """Count what one poll came to; `/v1/account` tells nothing of a token's health beside another endpoint."""
         self.outcomes[outcome.value] += 1
         if outcome is not Outcome.SKIPPED:
             self._skipped.discard(token_key)
@@ -123,23 +139,11 @@ class Tally:
                 self._seen[token_key] = outcome is Outcome.OK
         elif token_key not in self._seen:
             self._skipped.add(token_key)
-        self._on_progress(len(self._seen) + self.skipped_tokens)
 
-    def add_captured(self, polls: list[Poll]) -> None:
-        """Polls whose content is part of the present package: they go with it."""
-        self._poll_rows += [poll_row(poll, self.run_id) for poll in polls]
-
-    def take_poll_rows(self) -> list[Row]:
-        """The rows of the polls captured since the last call."""
-        rows, self._poll_rows = self._poll_rows, []
-        self.rows[POLLS.name] += len(rows)
-        return rows
-
-    def add_rows(self, rows: Rows) -> None:
-        """Count the rows one batch writes."""
-        for table, table_rows in rows.items():
-            self.rows[table] += len(table_rows)
-        self.changes.update(row["kind"] for row in rows.get(PROFILE_CHANGES.name, ()))
+    @property
+    def changes(self) -> Counter[str]:
+        """Rows of `profile_changes` by kind."""
+        return self.counts.changes
 
     @property
     def polled_tokens(self) -> int:

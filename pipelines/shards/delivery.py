@@ -1,7 +1,7 @@
 """The delivery: what the shards of one run have handed in, as polls in the order of their answers."""
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from sources.cronofy.calls.answers import Outcome, skipped
@@ -24,9 +24,8 @@ class Delivery:
         taken: token_key and endpoint of the polls that were taken so far.
     """
 
-    def __init__(self, polls: Iterator[Poll], on_poll: Callable[[Poll], None]) -> None:
+    def __init__(self, polls: Iterator[Poll]) -> None:
         self._polls = polls
-        self._on_poll = on_poll
         self._next: list[Poll] = []
         self.taken: set[tuple[str, str]] = set()
 
@@ -41,9 +40,7 @@ class Delivery:
         if not self.has_more():
             return None
         batch, self._next = self._next, []
-        for poll in batch:
-            self._on_poll(poll)
-            self.taken.add((poll.token_key, poll.endpoint))
+        self.taken.update((poll.token_key, poll.endpoint) for poll in batch)
         return batch
 
     def _read_batch(self) -> list[Poll]:

@@ -23,7 +23,7 @@ from . import MAX_SHARDS
 from .handoff import Handoff
 
 NAME = "plan.parquet"
-VERSION = 1
+VERSION = 2
 METADATA = b"dlt-cronofy"
 
 SCHEMA = pa.schema(

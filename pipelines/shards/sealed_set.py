@@ -40,7 +40,8 @@ SCHEMA = pa.schema(
         ("data_center", pa.string()),
         ("endpoint", pa.string()),
         ("account_id", pa.string()),
-        ("stand_ins", pa.list_(pa.string())),
+        ("fallback_tokens", pa.list_(pa.string())),
+        ("digest", pa.string()),
         ("outcome", pa.string()),
         ("requested_at", TIME),
         ("polled_at", TIME),
@@ -128,11 +129,6 @@ class SealedSet:
                 for row in batch.to_pylist():
                     yield _poll(row)
 
-    def starts_before(self, instant: datetime) -> bool:
-        """Whether its first poll is older than that."""
-        first = next(self.polls(), None)
-        return first is not None and first.answer.polled_at <= instant
-
     def remove(self) -> None:
         """Remove it: what it says is in the warehouse."""
         self.handoff.remove(self.run_id, self.name)
@@ -184,7 +180,8 @@ def _poll_row(poll: Poll) -> dict[str, Any]:
         "data_center": poll.data_center,
         "endpoint": poll.endpoint,
         "account_id": poll.account_id,
-        "stand_ins": list(poll.stand_ins),
+        "fallback_tokens": list(poll.fallback_tokens),
+        "digest": poll.digest,
         "outcome": answer.outcome.value,
         "requested_at": answer.requested_at,
         "polled_at": answer.polled_at,
@@ -216,8 +213,9 @@ def _poll(row: dict[str, Any]) -> Poll:
         answer,
         row["account_id"],
         None if row["payload"] is None else _payload(orjson.loads(row["payload"])),
+        row["digest"],
         row["body_bytes"],
-        tuple(row["stand_ins"]),
+        tuple(row["fallback_tokens"]),
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -21,15 +22,17 @@ import dlt
 from sources.cronofy import SOURCE_NAME
 from sources.cronofy.calls.answers import Outcome
 from sources.cronofy.calls.budget import Allowance
-from sources.cronofy.calls.polling import Poll
+from sources.cronofy.calls.polling import Poll, read_answer
 from sources.cronofy.calls.shared_budget import SETTING as SHARED_SETTING
 from sources.cronofy.calls.shared_budget import STOPPED_BY as SHARED_FAILED
 from sources.cronofy.clock import Clock, SystemClock
 from sources.cronofy.errors import ConfigurationError, UnreachableError
-from sources.cronofy.history.knowledge import WarehouseKnowledge
+from sources.cronofy.history.knowledge import Row, WarehouseKnowledge
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.stores import TokenStore, stored_tokens
-from sources.cronofy.sweep import new_run_id
+from sources.cronofy.store_status import NO_CHANGES, StoreChanges
+from sources.cronofy.sweep import MOST_AHEAD, new_run_id, run_row
+from sources.cronofy.tables import TABLES
 from sources.cronofy.tokens import StoredTokens, Token, log_unusable
 
 from ..collection import rare_collection
@@ -37,6 +40,7 @@ from ..configuration import configured_store, read_settings
 from ..pending import settle_pending
 from ..steps import MAX_PACKAGE_POLLS, Loading, LoadOptions, Polling, make_plan
 from ..tally import LoadResult, Tally
+from ..upkeep import Upkeep
 from ..warehouse import (
     drop_staging,
     learn_columns,
@@ -46,6 +50,7 @@ from ..warehouse import (
     reader,
     refresh_views,
     working_place,
+    writer,
 )
 from ..writers import sole_writer, turn
 from .delivery import NOT_DELIVERED, Delivery, delivered_polls, skipped_poll, undelivered_tasks
@@ -166,7 +171,8 @@ class Stages:
             with SetWriter(file) as writer:
                 with polling.feed() as feed:
                     while (polls := feed.take()) is not None:
-                        writer.add(polls)
+                        # what is personal is protected before it is in any file
+                        writer.add([read_answer(poll, settings.personal_data) for poll in polls])
                 if polling.stopped_by == SHARED_FAILED:
                     # the rest is not polled, and nothing else would say so
                     raise UnreachableError(f"{SHARED_SETTING} failed while the shard was polled")
@@ -198,9 +204,12 @@ class Stages:
             with reader(pipeline):
                 pipeline.sync_destination()
                 learn_columns(pipeline)
-            loader = _Loader(self, pipeline, still_mine)
+            upkeep = Upkeep(pipeline, self.settings, self.clock, partial(_checked, still_mine))
+            upkeep.prepare()
+            loader = _Loader(self, pipeline, upkeep)
             late = {other: loader.load_late(other, run_id) for other in self.handoff.runs()}
-            result = loader.load_run(plan)
+            changes = upkeep.store_changes(self._tokens(), confirm_left=False)
+            result = loader.load_run(plan, changes)
             drop_staging(pipeline)
         result.late_runs = [other for other, found in late.items() if found is not None]
         lost = [*result.lost_refresh_tokens, *(key for found in late.values() for key in found or ())]
@@ -261,15 +270,11 @@ class Stages:
 
 @dataclass(frozen=True)
 class _Loader:
-    """The third stage's work, while nobody else writes.
-
-    Attributes:
-        still_mine: makes sure of that before rows are written.
-    """
+    """The third stage's work, while nobody else writes."""
 
     stages: Stages
     pipeline: dlt.Pipeline
-    still_mine: Callable[[], None]
+    upkeep: Upkeep
 
     def load_late(self, run_id: str, present: str) -> list[str] | None:
         """Load what came of another run since it was loaded.
@@ -280,8 +285,7 @@ class _Loader:
         if run_id == present or RUN_ID.fullmatch(run_id) is None:
             return None
         handoff = self.stages.handoff
-        planned_at = datetime.strptime(run_id[:RUN_ID_STAMP], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        is_given_up = self.stages.clock.now() - planned_at > GIVEN_UP_AFTER
+        is_given_up = self.stages.clock.now() - started_at(run_id) > GIVEN_UP_AFTER
         plan = FrozenPlan(run_id)
         try:
             if is_given_up:
@@ -301,8 +305,12 @@ class _Loader:
             handoff.remove_run(run_id)
         return found
 
-    def load_run(self, plan: FrozenPlan, *, is_late: bool = False) -> ShardedResult:
-        """Load what was handed in of one run.
+    def load_run(
+        self, plan: FrozenPlan, changes: StoreChanges = NO_CHANGES, *, is_late: bool = False
+    ) -> ShardedResult:
+        """Load what was handed in of one run, and what has changed in the token store.
+
+        What is older than polls of a later run that are loaded is logged, and tells nothing.
 
         Raises:
             ConfigurationError: a set cannot be read; of a late run it is left where it is.
@@ -318,17 +326,25 @@ class _Loader:
         if chosen:
             receipts = receipts.take(chosen)
         tally = Tally(plan.run_id)
+        run = run_row(plan.run_id, started_at(plan.run_id))
+        if not is_late:
+            run |= {"tokens": plan.tokens, "due": plan.due}
         result = ShardedResult(
             plan.run_id, plan.tokens, plan.due, plan.fresh, plan.stand_ins, shards=len(plan.shards)
         )
         result.not_connected, result.unusable_rows = plan.not_connected, plan.unusable_rows
         if chosen or plan.tasks:
             with at_hand(chosen) as readable_here, rare_collection():
-                self._load_polls(plan, readable_here, receipts, tally, result)
+                open_run = partial(self.upkeep.open_run, run, changes)
+                self._load_polls(plan, run, open_run, readable_here, receipts, tally, result)
         receipts = receipts.confirm()
         # of an earlier run only what comes now is news
         shards = {each.shard for each in chosen} if is_late else receipts.by_shard.keys()
         _summarize([receipts.by_shard[shard].summary for shard in shards], plan, result)
+        if chosen or plan.tasks or not is_late:
+            run |= {"finished_at": self.stages.clock.now(), "stopped_by": result.stopped_by}
+            with self.upkeep.alone(), writer(self.pipeline):
+                self.upkeep.close_run(run, tally.rows.total())
         for each in sets:
             if each.shard in receipts.loaded:
                 each.remove()
@@ -338,6 +354,8 @@ class _Loader:
     def _load_polls(
         self,
         plan: FrozenPlan,
+        run: Row,
+        open_run: Callable[[], None],
         chosen: Sequence[SealedSet],
         receipts: Receipts,
         tally: Tally,
@@ -345,7 +363,8 @@ class _Loader:
     ) -> None:
         knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
         with reader(self.pipeline), knowledge.connected():
-            loaded, newest = knowledge.outcomes_of(plan.run_id), knowledge.newest_evidence_at()
+            loaded = knowledge.outcomes_of(plan.run_id, run["started_at"] - MOST_AHEAD)
+            unsupported = knowledge.unsupported_digests(set(TABLES))
         missing = undelivered_tasks(plan, receipts.by_shard, loaded)
         result.undelivered_shards = list(missing)
         for shard, tasks in missing.items():
@@ -353,27 +372,22 @@ class _Loader:
         never_called = (
             poll for tasks in missing.values() for poll in self.stages.skipped(tasks, NOT_DELIVERED)
         )
-        delivery = Delivery(chain(delivered_polls(chosen, loaded), never_called), tally.add_poll)
-        is_late = newest is not None and any(each.starts_before(newest) for each in chosen)
+        delivery = Delivery(chain(delivered_polls(chosen, loaded), never_called))
         Loading(
             self.pipeline,
             self.stages.settings,
             self.stages.clock,
             tally,
+            run,
             MAX_PACKAGE_POLLS,
-            alone=self._alone,
-            late_until=newest if is_late else None,
+            unsupported,
+            open_run,
+            self.upkeep.alone,
         ).load_all(delivery)
         # loaded by an earlier attempt, or by the load of a later run
         for (token_key, endpoint), outcome in loaded.items():
             if (token_key, endpoint) not in delivery.taken:
                 tally.add_outcome(token_key, endpoint, Outcome(outcome))
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        self.still_mine()
-        yield
-
 
 @contextmanager
 def _emptied(pipeline: dlt.Pipeline) -> Iterator[None]:
@@ -386,6 +400,18 @@ def _emptied(pipeline: dlt.Pipeline) -> Iterator[None]:
         yield
     finally:
         pipeline.drop()
+
+
+@contextmanager
+def _checked(still_mine: Callable[[], None]) -> Iterator[None]:
+    """The turn to write, which this load has had since it began; makes sure that it still has it."""
+    still_mine()
+    yield
+
+
+def started_at(run_id: str) -> datetime:
+    """When a run was planned, which its name says."""
+    return datetime.strptime(run_id[:RUN_ID_STAMP], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def _summarize(summaries: Iterable[ShardSummary], plan: FrozenPlan, result: ShardedResult) -> None:

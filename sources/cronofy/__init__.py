@@ -1,16 +1,18 @@
 """Loads who is connected through Cronofy, and keeps the history that Cronofy's identity API does not have."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 import dlt
 import pyarrow as pa
-from dlt.common.schema.typing import TMergeDispositionDict
+from dlt.common.schema import Schema
 from dlt.common.storages.load_package import load_package_state
 from dlt.extract import DltResource
+from dlt.extract.hints import make_hints
 
 from .destinations import check_destination
-from .history.frames import dlt_type, to_arrow
+from .history.frames import Framer, with_load_id
 from .history.knowledge import WarehouseKnowledge
 from .settings import (
     ACCOUNT,
@@ -25,9 +27,12 @@ from .settings import (
     revealed,
 )
 from .stores import OnRefresh, open_store, stored_tokens
-from .sweep import RecordedPolls, Rows, Sweep
-from .tables import TABLES, Table
+from .sweep import Rows, Sweep
+from .tables import CONTENT, EVIDENCE, POLLS, TABLES, Table, tables_with
 from .tokens import log_unusable
+
+# Arrow tables by name
+Frames = dict[str, pa.Table]
 
 SOURCE_NAME = "cronofy"
 
@@ -109,50 +114,62 @@ def cronofy_source(
     found = stored_tokens(store, settings)
     log_unusable(found)
     sweep = Sweep(settings, tokens=found, store=store)
-    return _resources(sweep, check_endpoints(endpoints) if endpoints is not None else None)
+    wanted = check_endpoints(endpoints) if endpoints is not None else None
+    return _resources(dlt.resource(_polled, name="polled", selected=False)(sweep, wanted))
 
 
 @dlt.source(name=SOURCE_NAME, section=SOURCE_NAME)
-def prepared_source(sweep: Sweep | RecordedPolls) -> Sequence[DltResource]:
-    """The same source over a prepared sweep, as the scheduled load has it; asks for no configuration.
+def prepared_source(frames: Iterable[Frames]) -> Sequence[DltResource]:
+    """The same tables from what was captured before, as the scheduled load has it; asks for no configuration.
 
     Args:
-        sweep: what is polled, or was.
+        frames: Arrow tables by name.
     """
-    return _resources(sweep)
+    return _resources(dlt.resource(_prepared, name="polled", selected=False)(frames))
 
 
-def _resources(sweep: Sweep | RecordedPolls, wanted: tuple[str, ...] | None = None) -> Sequence[DltResource]:
-    polled = dlt.resource(_polled, name="polled", selected=False)(sweep, wanted)
-    return [polled, *(_table_resource(polled, table) for table in TABLES.values())]
+def _resources(polled: DltResource) -> Sequence[DltResource]:
+    packed = [*((table,) for table in CONTENT), EVIDENCE]
+    return [polled, *(_table_resource(polled, tables) for tables in packed)]
 
 
-async def _polled(
-    sweep: Sweep | RecordedPolls, endpoints: tuple[str, ...] | None
-) -> AsyncIterator[dict[str, pa.Table]]:
+def _prepared(frames: Iterable[Frames]) -> Iterator[Frames]:
+    check_destination(dlt.current.pipeline())
+    load_id = load_package_state()["load_id"]
+    for each in frames:
+        yield {name: with_load_id(frame, load_id) for name, frame in each.items()}
+
+
+async def _polled(sweep: Sweep, endpoints: tuple[str, ...] | None) -> AsyncIterator[Frames]:
     """Poll once for all tables; yields Arrow tables by name."""
     check_destination(dlt.current.pipeline())
     schema = dlt.current.source_schema()
     tables = set(dlt.current.source().selected_resources) & TABLES.keys()
+    if POLLS.name in tables:
+        tables |= {table.name for table in EVIDENCE}
     load_id = load_package_state()["load_id"]
+    framer, described = schema_framer(schema), tables_with(sweep.settings.token_labels)
 
-    # dlt's schema learns of a column when a batch is written, which may be after the next one is framed
-    known: dict[str, dict[str, str]] = {}
-
-    def frame(rows: Rows) -> dict[str, pa.Table]:
-        frames = {}
-        for name, table_rows in rows.items():
-            columns = known.setdefault(name, _column_types(schema.tables.get(name)))
-            framed = to_arrow(TABLES[name], table_rows, load_id, columns, schema.naming.normalize_path)
-            known[name] = {field.name: dlt_type(field.type) for field in framed.schema} | columns
-            frames[name] = framed
-        return frames
+    def frame(rows: Rows) -> Frames:
+        frames = framer.frames(rows, described)
+        return {name: with_load_id(each, load_id) for name, each in frames.items()}
 
     # every table exists from the first load on, rows or not, so that views and queries can rely on it
-    yield frame({name: [] for name in tables if not _column_types(schema.tables.get(name))})
+    yield frame({name: [] for name in tables if not column_types(schema, name)})
     knowledge = WarehouseKnowledge(dlt.current.pipeline(), schema.name)
     async for rows in sweep.run(knowledge, endpoints or endpoints_for(tables), tables):
         yield frame({name: table_rows for name, table_rows in rows.items() if table_rows})
+
+
+def schema_framer(schema: Schema) -> Framer:
+    """What makes Arrow tables of rows with the columns and names of a dlt schema."""
+    return Framer(partial(column_types, schema), schema.naming.normalize_path)
+
+
+def column_types(schema: Schema, table: str) -> dict[str, str]:
+    """The columns of a table that a dlt schema knows, with dlt's data types; none where there is no such table."""
+    columns = schema.tables[table]["columns"] if table in schema.tables else {}
+    return {name: str(hints["data_type"]) for name, hints in columns.items() if "data_type" in hints}
 
 
 def endpoints_for(tables: set[str]) -> tuple[str, ...]:
@@ -167,39 +184,54 @@ def endpoints_for(tables: set[str]) -> tuple[str, ...]:
     return tuple(endpoints) or (USERINFO,)
 
 
-def _column_types(table: Any) -> dict[str, str]:
-    columns = table["columns"] if table else {}
-    return {name: str(hints["data_type"]) for name, hints in columns.items() if "data_type" in hints}
+def _table_resource(polled: DltResource, tables: Sequence[Table]) -> DltResource:
+    """The resource of the first of these tables; it carries the others along, which belong in one package."""
+    first, *others = tables
 
+    def pick(frames: Frames) -> Iterator[Any]:
+        if first.name in frames:
+            yield frames[first.name]
+        for table in others:
+            if table.name in frames:
+                hints = make_hints(table_name=table.name, **_hints(table))
+                yield dlt.mark.with_hints(frames[table.name], hints, create_table_variant=True)
 
-def _table_resource(polled: DltResource, table: Table) -> DltResource:
-    def pick(frames: dict[str, pa.Table]) -> Iterator[pa.Table]:
-        if table.name in frames:
-            yield frames[table.name]
-
-    select: Callable[..., Iterator[pa.Table]] = pick
-    columns: dict[str, Any] = {column: {"nullable": False} for column in table.key}
-    if "observed_at" in table.schema.names:
-        # should one load hold a row twice, the newest one stays
-        columns["observed_at"] = {"dedup_sort": "desc"}
-    disposition: TMergeDispositionDict = {"disposition": "merge", "strategy": "delete-insert"}
-    # dlt's overloads leave the disposition dictionary out, which its documentation describes
-    resource = dlt.transformer(  # type: ignore[call-overload]
-        select,
-        data_from=polled,
-        name=table.name,
-        primary_key=list(table.key),
-        columns=columns,
-        write_disposition=disposition,
-    )
+    select: Callable[..., Iterator[Any]] = pick
+    resource = dlt.transformer(select, data_from=polled, name=first.name)
+    resource.apply_hints(**_hints(first))
     return cast("DltResource", resource)
+
+
+def _hints(table: Table) -> dict[str, Any]:
+    """How dlt merges a table, and what it tells of it."""
+    columns: dict[str, Any] = {
+        column.name: {"description": column.meaning} | ({"nullable": False} if column.required else {})
+        for column in table.columns
+    }
+    if table.newest is not None:
+        # should one load hold a row twice, the newest one stays
+        columns[table.newest]["dedup_sort"] = "desc"
+    disposition = {"disposition": "merge", "strategy": "delete-insert"}
+    if table.grows_by is not None:
+        recent = f"{table.grows_by} >= (SELECT MIN({table.grows_by}) FROM {{staging_table}})"  # noqa: S608
+        disposition["destination_scope"] = (
+            f"{recent} AND {table.key[0]} IN (SELECT {table.key[0]} FROM {{staging_table}})"
+        )
+    return {
+        "primary_key": list(table.key),
+        "columns": columns,
+        "write_disposition": disposition,
+        "additional_table_hints": {"description": table.description},
+    }
 
 
 __all__ = [
     "CONFIG_SECTIONS",
     "DEFAULT_ENDPOINTS",
     "SOURCE_NAME",
+    "column_types",
     "cronofy_source",
     "endpoints_for",
     "prepared_source",
+    "schema_framer",
 ]

@@ -82,7 +82,9 @@ class Histories:
     def _add_provider(self, rows: Sequence[Row]) -> None:
         first_at, last_at, samples = (rows[0][name] for name in ("first_at", "last_at", "samples"))
         watched_days = (last_at - first_at) / DAY
-        samples_per_day = (samples - 1) / watched_days if watched_days > 0 else 0.0
+        # a span of samples may have begun before the window
+        sampled_days = (last_at - (rows[0].get("sampled_from") or first_at)) / DAY
+        samples_per_day = (samples - 1) / sampled_days if sampled_days > 0 else 0.0
         # what the first sample shows came about before the time watched, however late it was seen
         ages = [
             0.0 if row["seen_at"] is None else max(0.0, (row["seen_at"] - first_at) / DAY) for row in rows

@@ -22,7 +22,7 @@ from enum import StrEnum
 
 from .calls.polling import PollTask, calling_order
 from .hazard import Hazards
-from .history.knowledge import Evidence
+from .history.knowledge import LastPolls
 from .settings import ACCOUNT
 from .tokens import Token
 
@@ -83,20 +83,20 @@ Order = Callable[[Sequence[DueToken], datetime], Iterable[Place]]
 
 def plan_polls(
     tokens: Iterable[Token],
-    evidence: Mapping[str, Evidence],
+    last_polls: Mapping[str, LastPolls],
     now: datetime,
     endpoints: Sequence[str],
     every: timedelta = timedelta(0),
     order: Order | None = None,
 ) -> list[PollTask]:
     """The due tokens with the endpoints to read, in that order; by default oldest evidence first."""
-    due = due_tokens(tokens, evidence, now, endpoints, every)
+    due = due_tokens(tokens, last_polls, now, endpoints, every)
     return [place.due.task for place in (order or oldest_first)(due, now)]
 
 
 def due_tokens(
     tokens: Iterable[Token],
-    evidence: Mapping[str, Evidence],
+    last_polls: Mapping[str, LastPolls],
     now: datetime,
     endpoints: Sequence[str],
     every: timedelta = timedelta(0),
@@ -115,7 +115,7 @@ def due_tokens(
     waiting: dict[object, list[DueToken]] = {}
     fresh = set()
     for token in tokens:
-        seen = evidence.get(token.key) or Evidence()
+        seen = last_polls.get(token.key) or LastPolls()
         was_well = seen.last_attempt_at == seen.last_ok_at
         shared = was_well and seen.account_id is not None and not alone
         account = (token.data_center, seen.account_id) if shared else token.key
@@ -201,13 +201,13 @@ def _by_seniority(due: Sequence[DueToken]) -> list[DueToken]:
     return sorted(due, key=lambda each: each.seniority)
 
 
-def _seniority(seen: Evidence, *, alone: bool) -> tuple[datetime, datetime]:
+def _seniority(seen: LastPolls, *, alone: bool) -> tuple[datetime, datetime]:
     if alone:
         return (seen.account_read_at or NEVER, NEVER)
     return (seen.last_attempt_at or NEVER, seen.last_ok_at or NEVER)
 
 
-def _account_due(seen: Evidence, now: datetime) -> bool:
+def _account_due(seen: LastPolls, now: datetime) -> bool:
     return _is_due(seen.account_read_at, now, ACCOUNT_EVERY)
 
 

@@ -1,30 +1,30 @@
-"""A sweep: poll tasks in, Arrow tables out, batch by batch."""
+"""A sweep: poll tasks in, rows out, batch by batch."""
 
 import asyncio
-import math
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
 import dlt
 
+from .calls.answers import Outcome
 from .calls.conduct import Conduct
-from .calls.polling import Poll
+from .calls.polling import Poll, read_answer
 from .clock import Clock, SystemClock
-from .history.capture import Capture, Known, changed_accounts
-from .history.knowledge import Knowledge, Row, protected_content, protected_history, protected_log
-from .history.late import Later
-from .history.privacy import PersonalData
+from .history.capture import Capture, Known, is_unchanged, read_changed
+from .history.evidence import Evidence
+from .history.knowledge import Knowledge, LastPolls, Row, protected_content, protected_history
+from .history.runs import RunCounts
 from .plan import plan_polls
 from .settings import PollingSettings
 from .stores import TokenStore
-from .tables import POLLS, PROFILE_CHANGES
+from .tables import COVERAGE, POLLS, PROFILE_CHANGES, RUNS, TOKEN_STATUS
 from .tokens import Token
+from .version import VERSION
 
-# one batch is captured and handed to dlt at a time
+# one batch is captured at a time
 BATCH_POLLS = 2000
 # clocks of machines differ, but not by that much
 MOST_AHEAD = timedelta(hours=1)
@@ -37,16 +37,114 @@ def new_run_id(clock: Clock) -> str:
     return f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
-class PolledBatches(Protocol):
-    """Polls batch by batch, in the order of `polled_at`: a feed under way, or what was kept of one."""
+@dataclass
+class Recording:
+    """What the polls of one package add to the warehouse, captured batch by batch.
 
-    def has_more(self) -> bool:
-        """Wait until there is another batch or none will come."""
-        ...
+    What is known of the tokens and accounts of a batch is read when the batch is captured. Where several loads
+    write to one warehouse that is within this load's turn: what was read before may be old by then.
 
-    def take(self) -> list[Poll] | None:
-        """The next batch; None when there is none."""
-        ...
+    Attributes:
+        run: the columns of the row of `runs` that polls do not tell.
+        tables: the wanted ones.
+        known: what is known beside what the warehouse holds: what an earlier package of the run that could not
+            be loaded yet would have written.
+        evidence: likewise.
+        counts: of the run so far.
+    """
+
+    settings: PollingSettings
+    knowledge: Knowledge
+    run: Row
+    tables: Collection[str]
+    clock: Clock = field(default_factory=SystemClock)
+    known: Known = field(default_factory=Known)
+    counts: RunCounts = field(default_factory=RunCounts)
+    evidence: Evidence = field(init=False)
+    _spans_of: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.evidence = Evidence(self.run["run_id"], self.settings.hold)
+
+    def capture(self, polls: Sequence[Poll]) -> Rows:
+        """The new rows of a batch, without those of the evidence."""
+        with self.knowledge.connected():
+            self._recall_statuses({key for poll in polls for key in (poll.token_key, *poll.fallback_tokens)})
+            polls = read_changed(polls, self.known, self.evidence, self.settings.personal_data)
+            self._recall(polls)
+            capture = Capture(self.known, self.evidence, self.counts, set(self.tables), self._read)
+            for poll in polls:
+                capture.add(poll)
+            # the account's other tokens may have answered last what is not true any more
+            statuses = self.knowledge.statuses_of_accounts(sorted(capture.changed_accounts))
+            others = {key: row for key, row in statuses.items() if key not in self.evidence.statuses}
+            self.evidence.statuses |= others
+            self.evidence.forget_answers(others)
+        self.counts.changes.update(row["kind"] for row in capture.rows.get(PROFILE_CHANGES.name, ()))
+        return capture.rows
+
+    def evidence_rows(self) -> Rows:
+        """The rows of the evidence after all polls so far; they go with the rows of these polls."""
+        return {
+            TOKEN_STATUS.name: self.evidence.changed_statuses(),
+            COVERAGE.name: self.evidence.changed_spans(),
+            RUNS.name: [self.run | self.counts.row()],
+        }
+
+    def _read(self, poll: Poll) -> Poll:
+        """The poll with its payload, and what is known of its token and account at hand."""
+        poll = read_answer(poll, self.settings.personal_data)
+        self._recall([poll])
+        return poll
+
+    def _recall(self, polls: Sequence[Poll]) -> None:
+        """Read what the warehouse knows of the tokens and accounts of a batch, unless it is at hand.
+
+        The contents of a token are read only where its answer has changed, and kept for one batch: a token is
+        polled once. What an earlier load stored may be unprotected; it is compared and written again as if it
+        had been protected.
+        """
+        personal_data = self.settings.personal_data
+        changed = [
+            poll
+            for poll in polls
+            if poll.payload is not None and not is_unchanged(poll, self.known, self.evidence)
+        ]
+        keys = {key for poll in changed for key in (poll.token_key, *poll.fallback_tokens)}
+        if len(polls) > 1:
+            self.known.tokens = {key: each for key, each in self.known.tokens.items() if key in keys}
+        contents = self.knowledge.token_contents(sorted(keys - self.known.tokens.keys()), set(self.tables))
+        self.known.tokens |= {key: protected_content(each, personal_data) for key, each in contents.items()}
+        accounts = {account for poll in changed if (account := self._account_of(poll)) is not None}
+        if PROFILE_CHANGES.name in self.tables:
+            until = self.clock.now() + MOST_AHEAD
+            unknown = sorted(accounts - self.known.histories.keys())
+            histories = self.knowledge.account_histories(unknown, until)
+            self.known.histories |= {
+                account: protected_history(histories.get(account, {}), personal_data) for account in unknown
+            }
+        self._recall_spans(polls)
+
+    def _recall_statuses(self, token_keys: Collection[str]) -> None:
+        unknown = sorted(set(token_keys) - self.evidence.statuses.keys())
+        self.evidence.statuses |= self.knowledge.statuses(unknown)
+
+    def _recall_spans(self, polls: Sequence[Poll]) -> None:
+        sampled = (poll for poll in polls if poll.answer.outcome is Outcome.OK)
+        accounts = {account for poll in sampled if (account := self._account_of(poll)) is not None}
+        unknown = accounts - self._spans_of
+        self.evidence.spans |= self.knowledge.newest_spans(sorted(unknown))
+        self._spans_of |= unknown
+
+    def _account_of(self, poll: Poll) -> str | None:
+        named = poll.payload.account_id if poll.payload is not None else None
+        status: str | None = self.evidence.status(poll.token_key)["account_id"]
+        return named or status or poll.account_id
+
+
+def run_row(run_id: str, started_at: datetime) -> Row:
+    """The columns of a row of `runs` that are known from the start."""
+    return {"run_id": run_id, "started_at": started_at, "version": VERSION}
 
 
 @dataclass
@@ -54,17 +152,9 @@ class Sweep:
     """What one pass over tokens needs: all that is injected.
 
     Attributes:
-        tokens: polled as far as due; ignored when there is a feed.
+        tokens: polled where they are due.
         every: tokens with a successful poll younger than this are not due.
         store: where refreshed tokens are written back.
-        feed: the polls of a run, of which this sweep takes a part; polls of its own otherwise.
-        polls: how many of them it takes, give or take a batch.
-        known: what is known of the accounts beside what the warehouse holds: what an earlier sweep of the run
-            captured that could not be loaded yet.
-        late_until: polls up to that instant may be older than what the warehouse knows; a sweep takes one
-            batch of them then. None where all are newer.
-        on_captured: told of the polls of every batch.
-        on_batch: told of the new rows of every batch.
     """
 
     settings: PollingSettings
@@ -72,129 +162,37 @@ class Sweep:
     every: timedelta = timedelta(0)
     clock: Clock = field(default_factory=SystemClock)
     store: TokenStore | None = None
-    feed: PolledBatches | None = None
-    polls: float = math.inf
-    run_id: str = ""
-    known: Known = field(default_factory=Known)
-    late_until: datetime | None = None
-    on_captured: Callable[[list[Poll]], None] = lambda _: None
-    on_batch: Callable[[Rows], None] = lambda _: None
 
     async def run(
         self, knowledge: Knowledge, endpoints: Sequence[str], tables: set[str]
     ) -> AsyncIterator[Rows]:
         """Poll and capture; yields the new rows by table, for the wanted tables."""
-        if self.feed is not None:
-            async for rows in self._capture_all(self.feed, knowledge, tables):
-                yield rows
-            return
         from .calls.feed import Feed
         from .calls.refresh import open_refresher
 
-        evidence = await asyncio.to_thread(knowledge.evidence)
-        tasks = plan_polls(self.tokens, evidence, self.clock.now(), endpoints, self.every)
+        # a source may be run again, and is another run then
+        now = self.clock.now()
+        recording = Recording(
+            self.settings, knowledge, run_row(new_run_id(self.clock), now), tables, self.clock
+        )
+        last_polls = await asyncio.to_thread(self._look_up, knowledge, recording, tables)
+        tasks = plan_polls(self.tokens, last_polls, now, endpoints, self.every)
+        recording.run |= {"tokens": len(self.tokens), "due": len(tasks)}
         conduct = Conduct.of(self.settings, self.clock, (task.token for task in tasks))
         if self.store is not None:
             folder = Path(dlt.current.pipeline().pipelines_dir)
             conduct.refresher = open_refresher(self.settings, self.store, self.tokens, folder, self.clock)
         try:
             with Feed(self.settings, conduct, self.clock, tasks, BATCH_POLLS) as feed:
-                async for rows in self._capture_all(feed, knowledge, tables):
-                    yield rows
+                while (polls := await asyncio.to_thread(feed.take)) is not None:
+                    yield await asyncio.to_thread(recording.capture, polls)
         finally:
             conduct.close()
+        if POLLS.name in tables:
+            recording.run["finished_at"] = self.clock.now()
+            yield recording.evidence_rows()
 
-    async def _capture_all(
-        self, feed: PolledBatches, knowledge: Knowledge, tables: set[str]
-    ) -> AsyncIterator[Rows]:
-        # a source may be run again, and is another run then
-        run_id = self.run_id or new_run_id(self.clock)
-        taken = 0
-        while taken < self.polls and (polls := await asyncio.to_thread(feed.take)) is not None:
-            taken += len(polls)
-            rows = await asyncio.to_thread(self._capture, run_id, knowledge, self.known, polls, tables)
-            self.on_captured(polls)
-            self.on_batch(rows)
-            yield rows
-
-    def _capture(
-        self, run_id: str, knowledge: Knowledge, known: Known, polls: list[Poll], tables: set[str]
-    ) -> Rows:
+    def _look_up(self, knowledge: Knowledge, recording: Recording, tables: set[str]) -> dict[str, LastPolls]:
         with knowledge.connected():
-            _recall(knowledge, known, polls, tables, self.settings.personal_data)
-            if self.late_until is not None:
-                # a clock that was far ahead once tells nothing
-                horizon = self.clock.now() + MOST_AHEAD
-                known.later = _recall_later(
-                    knowledge, polls, self.late_until, horizon, self.settings.personal_data
-                )
-            capture = Capture(run_id, known, tables)
-            for poll in polls:
-                capture.add(poll)
-            _date_changes(knowledge, capture.rows.get(PROFILE_CHANGES.name, []))
-            capture.finish()
-        return capture.rows
-
-
-def _recall(
-    knowledge: Knowledge, known: Known, polls: list[Poll], tables: set[str], personal_data: PersonalData
-) -> None:
-    """Read what the warehouse knows of the tokens and accounts of a batch, as far as not known yet.
-
-    Accounts stay known for the whole sweep, because several tokens may share one; a token is polled
-    once, so what was known of the last batch's tokens can go. What an earlier load stored may be
-    unprotected; it is compared and written again as if it had been protected.
-    """
-    keys = {key for poll in polls if poll.payload is not None for key in (poll.token_key, *poll.stand_ins)}
-    kept = {key: content for key, content in known.tokens.items() if key in keys}
-    contents = knowledge.token_contents(sorted(keys - kept.keys()), tables)
-    known.tokens = kept | {
-        key: protected_content(content, personal_data) for key, content in contents.items()
-    }
-    if PROFILE_CHANGES.name in tables:
-        accounts = sorted(changed_accounts(polls) - known.histories.keys())
-        histories = knowledge.account_histories(accounts)
-        known.histories |= {
-            account: protected_history(history, personal_data) for account, history in histories.items()
-        }
-
-
-def _recall_later(
-    knowledge: Knowledge,
-    polls: list[Poll],
-    late_until: datetime,
-    horizon: datetime,
-    personal_data: PersonalData,
-) -> Later:
-    """Read what the warehouse knows of the tokens and accounts of late polls that is newer than these."""
-    late = [poll for poll in polls if poll.payload is not None and poll.answer.polled_at <= late_until]
-    if not late:
-        return Later()
-    since = min(poll.answer.polled_at for poll in late)
-    histories = knowledge.sampled_histories(sorted(changed_accounts(late)), since)
-    for history in histories.values():
-        history.instants = {each for each in history.instants if each <= horizon}
-    newest = knowledge.ok_after(sorted({poll.token_key for poll in late}), since)
-    return Later(
-        {key: ok_at for key, ok_at in newest.items() if ok_at <= horizon},
-        {key: protected_log(history, personal_data) for key, history in histories.items()},
-    )
-
-
-def _date_changes(knowledge: Knowledge, changes: list[Row]) -> None:
-    """Fill in `previous_poll_at` where no earlier poll of this sweep did; looks up changed accounts only."""
-    undated = [row for row in changes if row["previous_poll_at"] is None]
-    samples = knowledge.last_samples(sorted({row["account_id"] for row in undated}))
-    for row in undated:
-        row["previous_poll_at"] = samples.get(row["account_id"], {}).get(row["profile_type"])
-
-
-class RecordedPolls:
-    """Stands in for a sweep whose polls are loaded after everything they showed."""
-
-    def __init__(self, rows: list[Row]) -> None:
-        self._rows = rows
-
-    async def run(self, *_: object) -> AsyncIterator[Rows]:
-        """The rows of `polls`, in one batch; takes what `Sweep.run` takes."""
-        yield {POLLS.name: self._rows}
+            recording.known.unsupported = knowledge.unsupported_digests(tables)
+            return knowledge.last_polls()

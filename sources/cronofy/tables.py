@@ -415,3 +415,14 @@ RUNS = Table(
 CONTENT = (USERINFO, ACCOUNT, PROFILES, CALENDARS, PROFILE_CHANGES)
 EVIDENCE = (POLLS, TOKEN_STATUS, COVERAGE, RUNS)
 TABLES: dict[str, Table] = {table.name: table for table in (*CONTENT, *EVIDENCE)}
+
+
+def tables_with(token_labels: Sequence[str] | None) -> dict[str, Table]:
+    """The tables, with a column of `token_status` for each label of the token store."""
+    documented = set(TOKEN_STATUS.schema.names)
+    labels = [
+        Column(name, TEXT, "label of the token store")
+        for name in token_labels or ()
+        if name not in documented
+    ]
+    return TABLES | {TOKEN_STATUS.name: TOKEN_STATUS.with_columns(labels)}

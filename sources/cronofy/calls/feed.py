@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from ..clock import Clock
+from ..history.digests import body_digests
 from ..settings import PollingSettings
 from .client import CronofyClient
 from .conduct import Conduct
@@ -105,7 +106,7 @@ class Feed:
                 client,
                 self._conduct,
                 self._clock,
-                self._settings.personal_data,
+                body_digests(self._settings),
                 self._batch_polls,
                 self._on_poll,
                 self._settings.max_open,

@@ -54,17 +54,20 @@ class PollTask:
             task = task.instead
 
     @property
-    def stand_ins(self) -> tuple[str, ...]:
-        """Keys of the tokens that may be polled instead."""
+    def fallback_tokens(self) -> tuple[str, ...]:
+        """Keys of the account's tokens that may be polled instead."""
         return tuple(each.token.key for each in self.instead or ())
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """One poll: the answer, what it says (ok polls only) and whose account it was. Holds no token.
+    """One poll: the answer, and whose account it was before anybody read it. Holds no token.
 
     Attributes:
-        stand_ins: keys of the account's other tokens, which are not polled where this one answers.
+        account_id: whose it is as known when the poll was planned.
+        payload: what an ok answer says, once it was read.
+        digest: of the body of an ok answer.
+        fallback_tokens: keys of the account's other tokens, which are not polled where this one answers.
     """
 
     token_key: str
@@ -72,9 +75,15 @@ class Poll:
     endpoint: str
     answer: Answer
     account_id: str | None
-    payload: Payload | None
+    payload: Payload | None = None
+    digest: str | None = None
     body_bytes: int = 0
-    stand_ins: tuple[str, ...] = ()
+    fallback_tokens: tuple[str, ...] = ()
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether it is an ok answer that was not read yet."""
+        return self.answer.outcome is Outcome.OK and self.payload is None
 
 
 class Poller:
@@ -85,7 +94,7 @@ class Poller:
         client: "CronofyClient",
         conduct: Conduct,
         clock: Clock,
-        personal_data: PersonalData,
+        digests: Callable[[Token], Callable[[bytes], str]],
         batch_size: int,
         on_poll: Callable[[Poll], None],
         max_open: int = MAX_OPEN,
@@ -96,7 +105,7 @@ class Poller:
         self._on_poll = on_poll
         self._batch_size = batch_size
         self._max_open = max_open
-        self._personal_data = personal_data
+        self._digests = digests
         # A poll is appended in the same step of the event loop that stamped its answer: the deque is in the
         # order of polled_at, which change capture relies on.
         self._answered: deque[Poll] = deque()
@@ -171,7 +180,6 @@ class Poller:
 
     async def _poll_token(self, task: PollTask, endpoints: tuple[str, ...]) -> bool:
         """Poll what is affordable; returns whether the token was refused, which another one may not be."""
-        account_id = task.account_id
         is_refused = False
         for position, endpoint in enumerate(endpoints):
             unpolled = endpoints[position:]
@@ -181,7 +189,7 @@ class Poller:
                 return False
             if len(answer.body) > LARGE_BODY_BYTES:
                 await self._wait_for_room(answer)
-            account_id = self._record(task, endpoint, answer, account_id)
+            self._record(task, endpoint, answer)
             is_refused = is_refused or answer.outcome in REFUSALS
             if answer.outcome in (Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED):
                 # the credential or the application was refused, not the endpoint: another call is wasted
@@ -190,7 +198,7 @@ class Poller:
             retries = self._conduct.retries(task.token.data_center)
             if answer.outcome in TROUBLES and len(unpolled) > 1 and not retries.take():
                 # so is one to a server that seems to be down
-                self._skip(task, unpolled[1:], "the call before it failed", account_id)
+                self._skip(task, unpolled[1:], "the call before it failed")
                 break
         return is_refused
 
@@ -224,20 +232,27 @@ class Poller:
         # the order of the answers is that of polled_at
         answer.polled_at = self._clock.now()
 
-    def _skip(self, task: PollTask, endpoints: Iterable[str], message: str, account_id: str | None) -> None:
+    def _skip(self, task: PollTask, endpoints: Iterable[str], message: str) -> None:
         for endpoint in endpoints:
             self._conduct.allowance.give_back(1)
-            self._record(task, endpoint, skipped(self._clock.now(), message), account_id)
+            self._record(task, endpoint, skipped(self._clock.now(), message))
 
-    def _record(self, task: PollTask, endpoint: str, answer: Answer, account_id: str | None) -> str | None:
-        """Add one poll to the answered ones; returns the account as far as it is known now."""
-        poll = interpret(task.token, endpoint, answer, account_id, self._personal_data)
-        if task.instead is not None and poll.account_id == task.account_id:
-            poll = replace(poll, stand_ins=task.stand_ins)
+    def _record(self, task: PollTask, endpoint: str, answer: Answer) -> None:
+        """Add one poll to the answered ones."""
+        token, body = task.token, answer.body
+        poll = Poll(
+            token.key,
+            token.data_center,
+            endpoint,
+            answer,
+            task.account_id,
+            digest=self._digests(token)(body) if answer.outcome is Outcome.OK else None,
+            body_bytes=len(body),
+            fallback_tokens=task.fallback_tokens,
+        )
         self._answered.append(poll)
         self._answered_bytes += poll.body_bytes
         self._on_poll(poll)
-        return poll.account_id
 
 
 async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
@@ -255,24 +270,16 @@ def _raise_fault(ends: Iterable[BaseException | None]) -> None:
             raise end
 
 
-def interpret(
-    token: Token,
-    endpoint: str,
-    answer: Answer,
-    account_id: str | None,
-    personal_data: PersonalData = KEEP,
-) -> Poll:
-    """Read the body of a 200; what is not of the documented shape becomes bad_payload."""
-    if answer.outcome is not Outcome.OK:
-        return Poll(token.key, token.data_center, endpoint, answer, account_id, None)
+def read_answer(poll: Poll, personal_data: PersonalData = KEEP) -> Poll:
+    """The poll with what its answer says, if it is ok; one of another shape than documented is bad_payload."""
+    if not poll.is_unread:
+        return poll
+    answer = replace(poll.answer, body=b"")
     try:
-        payload = parse(endpoint, answer.body, personal_data)
+        return replace(poll, answer=answer, payload=parse(poll.endpoint, poll.answer.body, personal_data))
     except BadPayload as error:
         answer.outcome, answer.message = Outcome.BAD_PAYLOAD, str(error)
-        payload = None
-    size, answer.body = len(answer.body), b""
-    named = payload.account_id if payload else None
-    return Poll(token.key, token.data_center, endpoint, answer, named or account_id, payload, size)
+        return replace(poll, answer=answer, digest=None)
 
 
 def calling_order(endpoints: tuple[str, ...], *, ask_account: bool) -> tuple[str, ...]:

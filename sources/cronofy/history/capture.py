@@ -1,21 +1,26 @@
 """Capture: a batch of polls + what the warehouse knows → the rows that are new. Pure.
 
-Only change is written. An unchanged answer leaves one row in `polls` and nothing else; a failed one
-touches nothing but `polls`.
+Only change is written. An answer that has the digest of the last one is not even parsed: it leaves one row
+in `polls` and moves the evidence forward. A failed poll moves the evidence of its token and nothing else; a
+late one leaves its row in `polls` and nothing else.
 """
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ..calls.polling import Poll
+from ..calls.answers import Outcome
+from ..calls.polling import Poll, read_answer
 from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO
 from .changes import Change, ProfileState, State, apply_changes, detect_changes
-from .knowledge import AccountHistory, KnownRow, LastSamples, Row, TokenContent
-from .late import Later, Told
+from .digests import Held, KnownAnswer, Listed, is_same, listed_of
+from .evidence import Evidence, newest_ok
+from .knowledge import AccountHistory, Row, TokenContent
 from .payloads import CALENDAR, CONFERENCING, Calendar, Payload, Profile, Record
+from .privacy import PersonalData
+from .runs import RunCounts
 
 # where a row carries the fields that have no column yet (frames.py); no column can be called that
 EXTRAS = "\x00extras"
@@ -24,51 +29,131 @@ BOOKKEEPING = frozenset({"run_id", "_dlt_load_id", "_dlt_id"})
 
 @dataclass(slots=True)
 class Known:
-    """What is known of the tokens and accounts of a batch; capture brings it up to date as it goes."""
+    """What is known of the tokens and accounts of a batch; capture brings it up to date as it goes.
+
+    Attributes:
+        tokens: the current-state rows of each token.
+        histories: the newest state of each profile, by account.
+        unsupported: tokens of which rows are missing that their digests speak for.
+    """
 
     tokens: dict[str, TokenContent] = field(default_factory=dict)
     histories: dict[str, AccountHistory] = field(default_factory=dict)
-    samples: dict[str, LastSamples] = field(default_factory=dict)
-    later: Later = field(default_factory=Later)
+    unsupported: set[str] = field(default_factory=set)
+
+
+def read_changed(
+    polls: Sequence[Poll], known: Known, evidence: Evidence, personal: PersonalData
+) -> list[Poll]:
+    """The same polls; an ok answer is parsed unless it has the digest of the last one."""
+    return [
+        read_answer(poll, personal) if poll.is_unread and not is_unchanged(poll, known, evidence) else poll
+        for poll in polls
+    ]
+
+
+def is_unchanged(poll: Poll, known: Known, evidence: Evidence) -> bool:
+    """Whether the warehouse holds all that the answer says."""
+    digest = evidence.status(poll.token_key)[f"{poll.endpoint}_digest"]
+    return is_same(digest, poll.digest) and poll.token_key not in known.unsupported
 
 
 class Capture:
-    """Collects the new rows of one batch, table by table."""
+    """Collects the new rows of one batch, table by table.
 
-    def __init__(self, run_id: str, known: Known, tables: set[str]) -> None:
-        self._run_id = run_id
+    Attributes:
+        rows: by table, for the wanted tables.
+        changed_accounts: the accounts that have a new row in the change log.
+    """
+
+    def __init__(
+        self,
+        known: Known,
+        evidence: Evidence,
+        counts: RunCounts,
+        tables: set[str],
+        recall: Callable[[Poll], Poll],
+    ) -> None:
         self._known = known
+        self._evidence = evidence
+        self._counts = counts
         self._tables = tables
+        self._recall = recall
         self.rows: dict[str, list[Row]] = {name: [] for name in tables}
-        self._told: dict[str, Row] = {}
+        self.changed_accounts: set[str] = set()
 
     def add(self, poll: Poll) -> None:
-        """Add what one poll shows. Polls come in the order of `polled_at`."""
-        if POLLS.name in self._tables:
-            self._write(POLLS.name, poll_row(poll, self._run_id))
-        if poll.payload is None:
+        """Add what one poll shows. Polls come in the order of `polled_at`, as `read_changed` returns them."""
+        status = self._evidence.status(poll.token_key)
+        unchanged = poll.answer.outcome is Outcome.OK and is_unchanged(poll, self._known, self._evidence)
+        if poll.is_unread and not unchanged:
+            # another token of the account has shown something else within the batch
+            poll = self._recall(poll)
+        account_id = _account_of(poll) or status["account_id"] or poll.account_id
+        listed = listed_of(status[f"{poll.endpoint}_digest"]) if unchanged else listed_in(poll.payload)
+        at, outcome = poll.answer.polled_at, poll.answer.outcome
+        streams = [(account_id, each) for each in listed.types] if account_id is not None else []
+        is_late = self._evidence.is_late(poll.token_key, poll.endpoint, at, streams)
+        self._add_row(poll, account_id, listed, is_late=is_late)
+        if is_late:
             return
-        later = self._known.later
-        is_outdated = later.has_poll_after(poll.token_key, poll.endpoint, poll.answer.polled_at)
-        if poll.payload.record is not None and not is_outdated:
-            self._add_identity(poll, poll.payload.record)
-        is_late = self._add_late_samples(poll, poll.payload)
-        if not is_late:
-            for profile_type, profiles in poll.payload.samples.items():
-                if poll.account_id is not None:
-                    self._add_changes(poll, poll.account_id, profile_type, profiles)
+        self._counts.add_evidence(at, at if outcome is Outcome.OK else newest_ok(status, poll.endpoint))
+        self._evidence.add_poll(poll.token_key, poll.endpoint, at, outcome, account_id)
+        before = {stream[1]: self._evidence.add_sample(stream, at) for stream in streams}
+        if poll.payload is not None and not unchanged:
+            fallback_tokens = poll.fallback_tokens if account_id == poll.account_id else ()
+            named = replace(poll, account_id=account_id, fallback_tokens=fallback_tokens)
+            self._add_content(named, poll.payload, before)
+
+    def _add_row(self, poll: Poll, account_id: str | None, listed: Listed, *, is_late: bool) -> None:
+        row = poll_row(poll, self._evidence.run_id, account_id, listed) | {"is_late": is_late or None}
+        self._counts.add_poll(row)
+        if POLLS.name in self._tables:
+            self.rows[POLLS.name].append(row)
+
+    def _add_content(self, poll: Poll, payload: Payload, before: dict[str, datetime | None]) -> None:
+        """Write what of an answer is new, and keep its digest for the next one."""
+        if payload.record is not None:
+            self._add_identity(poll, payload.record)
+        if poll.account_id is not None:
+            for profile_type, profiles in payload.samples.items():
+                self._add_changes(poll, poll.account_id, profile_type, profiles, before.get(profile_type))
         # an account's profiles are the same whichever of its tokens asks
-        for token_key in (poll.token_key, *poll.stand_ins):
+        for token_key in (poll.token_key, *poll.fallback_tokens):
             content = self._known.tokens.setdefault(token_key, TokenContent())
-            if (is_late or is_outdated) and (content.profiles or content.calendars):
-                continue  # what is known of it may be newer; where nothing is, this is better
-            for profile_type, profiles in poll.payload.samples.items():
+            written = [
                 self._add_profiles(poll, token_key, profile_type, profiles, content)
-            self._add_calendars(poll, token_key, content)
+                for profile_type, profiles in payload.samples.items()
+            ]
+            written.append(self._add_calendars(poll, token_key, content))
+            if any(written) and token_key != poll.token_key:
+                self._evidence.forget_answers([token_key])
+        known = None
+        if poll.digest is not None:
+            known = str(KnownAnswer(poll.digest, listed_in(payload), self._held(poll, payload)))
+        self._evidence.know_answer(poll.token_key, poll.endpoint, known)
+
+    def _held(self, poll: Poll, payload: Payload) -> Held:
+        """How many rows the warehouse has now; of a table that is not wanted, how many it would have."""
+        if poll.endpoint == ACCOUNT.name:
+            return Held((0, 0, 0, 0, 0), (0, 0, 0, 0))  # its one row is looked for by itself
+        content = self._known.tokens.setdefault(poll.token_key, TokenContent())
+        listed = _count_listed(payload)
+        rows, log = listed, listed[:4]
+        if PROFILES.name in self._tables:
+            rows = (*_count_states((key[0], row["state"]) for key, row in content.profiles.items()), rows[4])
+        if CALENDARS.name in self._tables:
+            rows = (*rows[:4], sum(row["removed_at"] is None for row in content.calendars.values()))
+        if PROFILE_CHANGES.name in self._tables and poll.account_id is not None:
+            history = self._known.histories.get(poll.account_id, {})
+            log = _count_states(
+                (kind, state.state) for kind, states in history.items() for state in states.values()
+            )
+        return Held(rows, log)
 
     def _write(self, table: str, row: Row) -> None:
         if table in self._tables:
-            row["run_id"] = self._run_id
+            row["run_id"] = self._evidence.run_id
             self.rows[table].append(row)
 
     def _add_identity(self, poll: Poll, record: Record) -> None:
@@ -84,8 +169,10 @@ class Capture:
 
     def _add_profiles(
         self, poll: Poll, token_key: str, profile_type: str, profiles: list[Profile], content: TokenContent
-    ) -> None:
+    ) -> bool:
+        """Bring the token's profiles of one type up to date; returns whether any row was written."""
         listed = set()
+        is_written = False
         for profile in profiles:
             key = (profile_type, profile.profile_id)
             listed.add(key)
@@ -101,54 +188,43 @@ class Capture:
             if known is None or known["state"] == State.REMOVED or not _same_content(known, row):
                 self._write(PROFILES.name, row)
                 content.profiles[key] = row
+                is_written = True
         for key, known in content.profiles.items():
             if key[0] == profile_type and key not in listed and known["state"] != State.REMOVED:
                 content.profiles[key] = row = _carried(known, observed_at=poll.answer.polled_at)
                 row |= {"state": State.REMOVED.value, "profile_connected": None, "profile_relink_url": None}
                 self._write(PROFILES.name, row)
+                is_written = True
+        return is_written
 
-    def _add_changes(self, poll: Poll, account_id: str, profile_type: str, profiles: list[Profile]) -> None:
+    def _add_changes(
+        self,
+        poll: Poll,
+        account_id: str,
+        profile_type: str,
+        profiles: list[Profile],
+        previous_poll_at: datetime | None,
+    ) -> None:
         history = self._known.histories.setdefault(account_id, {}).setdefault(profile_type, {})
-        samples = self._known.samples.setdefault(account_id, {})
         changes = detect_changes(history, _states(profiles))
         for change in changes:
-            row = change_row(poll, account_id, profile_type, change, samples.get(profile_type))
+            row = change_row(poll, account_id, profile_type, change, previous_poll_at)
             self._write(PROFILE_CHANGES.name, row)
         apply_changes(history, changes)
-        samples[profile_type] = poll.answer.polled_at
+        if changes:
+            # what other tokens of the account answered last is not the newest state any more
+            self.changed_accounts.add(account_id)
+            others = [key for key in self._evidence.tokens_of(account_id) if key != poll.token_key]
+            self._evidence.forget_answers(others)
+            self._evidence.forget_answers([poll.token_key], keep=(poll.token_key, poll.endpoint))
 
-    def _add_late_samples(self, poll: Poll, payload: Payload) -> bool:
-        """Put samples of an account of which newer ones are known into its history; whether there are any."""
-        account_id, at, later = poll.account_id, poll.answer.polled_at, self._known.later
-        if account_id is None or not any(
-            later.has_sample_after(account_id, profile_type, at) for profile_type in payload.samples
-        ):
-            return False
-        for profile_type, profiles in payload.samples.items():
-            if not later.has_sample_after(account_id, profile_type, at):
-                self._add_changes(poll, account_id, profile_type, profiles)
-                continue
-            history = later.histories[account_id, profile_type]
-            for told in history.insert(at, _states(profiles)):
-                row = {"run_id": self._run_id} | told_row(poll, account_id, profile_type, told)
-                history.put(told, row)
-                self._told[row["change_id"]] = row
-            self._known.histories.setdefault(account_id, {})[profile_type] = history.states(
-                max(history.instants)
-            )
-        return True
-
-    def finish(self) -> None:
-        """All polls of the batch were added."""
-        if PROFILE_CHANGES.name in self._tables:
-            # what was told several times is written as it was told last
-            self.rows[PROFILE_CHANGES.name] += self._told.values()
-
-    def _add_calendars(self, poll: Poll, token_key: str, content: TokenContent) -> None:
+    def _add_calendars(self, poll: Poll, token_key: str, content: TokenContent) -> bool:
+        """Bring the token's calendars up to date; returns whether any row was written."""
         assert poll.payload is not None
         profiles = poll.payload.samples.get(CALENDAR)
         if profiles is None or poll.endpoint != USERINFO.name:
-            return
+            return False
+        is_written = False
         listed: dict[str, Calendar] = {}
         silent = set()  # profiles that were listed without saying anything of their calendars
         for profile in profiles:
@@ -169,6 +245,7 @@ class Capture:
             if known is None or known["removed_at"] is not None or not _same_content(known, row):
                 self._write(CALENDARS.name, row)
                 content.calendars[calendar.calendar_id] = row
+                is_written = True
         for calendar_id, known in content.calendars.items():
             if (
                 calendar_id not in listed
@@ -178,17 +255,18 @@ class Capture:
                 content.calendars[calendar_id] = row = _carried(known, observed_at=poll.answer.polled_at)
                 row["removed_at"] = poll.answer.polled_at
                 self._write(CALENDARS.name, row)
+                is_written = True
+        return is_written
 
 
-def poll_row(poll: Poll, run_id: str) -> Row:
+def poll_row(poll: Poll, run_id: str, account_id: str | None, listed: Listed) -> Row:
     """The row of `polls`: what was asked, what came back, how many profiles it listed."""
     answer = poll.answer
-    samples = poll.payload.samples if poll.payload else {}
-    row: Row = {
+    return {
         "poll_id": row_key(run_id, poll.token_key, poll.endpoint),
         "run_id": run_id,
         "token_key": poll.token_key,
-        "account_id": poll.account_id,
+        "account_id": account_id,
         "endpoint": poll.endpoint,
         "data_center": poll.data_center,
         "requested_at": answer.requested_at,
@@ -199,15 +277,28 @@ def poll_row(poll: Poll, run_id: str) -> Row:
         "refreshes": answer.refreshes,
         "latency_ms": answer.latency_ms,
         "message": answer.message,
+        "profiles": listed.profiles,
+        "disconnected": listed.disconnected,
+        "conferencing_profiles": listed.conferencing_profiles,
+        "conferencing_disconnected": listed.conferencing_disconnected,
     }
-    for profile_type, listed, down in (
-        (CALENDAR, "profiles", "disconnected"),
-        (CONFERENCING, "conferencing_profiles", "conferencing_disconnected"),
-    ):
-        if profile_type in samples:
-            row[listed] = len(samples[profile_type])
-            row[down] = sum(not profile.connected for profile in samples[profile_type])
-    return row
+
+
+def _account_of(poll: Poll) -> str | None:
+    return poll.payload.account_id if poll.payload is not None else None
+
+
+def listed_in(payload: Payload | None) -> Listed:
+    """How many profiles an answer lists; none where there is no answer."""
+    counts: list[int | None] = []
+    for profile_type in (CALENDAR, CONFERENCING):
+        profiles = payload.samples.get(profile_type) if payload is not None else None
+        counts += (
+            [None, None]
+            if profiles is None
+            else [len(profiles), sum(not each.connected for each in profiles)]
+        )
+    return Listed(*counts)
 
 
 def change_row(
@@ -216,10 +307,9 @@ def change_row(
     profile_type: str,
     change: Change,
     previous_poll_at: datetime | None,
-    observed_at: datetime | None = None,
 ) -> Row:
     """The row of `profile_changes`. The change lies after `previous_poll_at`, at or before `observed_at`."""
-    observed_at = observed_at or poll.answer.polled_at
+    observed_at = poll.answer.polled_at
     return {
         "change_id": row_key(account_id, profile_type, change.profile_id, instant_text(observed_at)),
         "token_key": poll.token_key,
@@ -239,15 +329,6 @@ def change_row(
     }
 
 
-def told_row(poll: Poll, account_id: str, profile_type: str, told: Told) -> Row:
-    """The row of a change that a late sample puts in, or that is told again because of it."""
-    row = change_row(poll, account_id, profile_type, told.change, told.previous_poll_at, told.observed_at)
-    if told.row is not None:
-        # told again: the same change of the same run, seen from what is known now
-        row |= {name: told.row[name] for name in ("change_id", "token_key", "run_id")}
-    return row
-
-
 def row_key(*parts: str) -> str:
     """A key of fixed length over the parts, which may hold anything."""
     digest = hashlib.blake2b(digest_size=16)
@@ -263,11 +344,6 @@ def instant_text(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def changed_accounts(polls: Iterable[Poll]) -> set[str]:
-    """The accounts a batch has samples of."""
-    return {poll.account_id for poll in polls if poll.account_id and poll.payload and poll.payload.samples}
-
-
 def _content_row(poll: Poll, record: Record, **columns: Any) -> Row:
     return {
         **record.columns,
@@ -279,7 +355,7 @@ def _content_row(poll: Poll, record: Record, **columns: Any) -> Row:
     }
 
 
-def _same_content(known: KnownRow | None, row: Row) -> bool:
+def _same_content(known: Row | None, row: Row) -> bool:
     return (
         known is not None
         and known["content_hash"] == row["content_hash"]
@@ -287,7 +363,7 @@ def _same_content(known: KnownRow | None, row: Row) -> bool:
     )
 
 
-def _carried(known: KnownRow, observed_at: datetime) -> Row:
+def _carried(known: Row, observed_at: datetime) -> Row:
     """A known row to be written again: columns nobody here knows travel as extras."""
     row = {name: value for name, value in known.items() if name not in BOOKKEEPING}
     row["observed_at"] = observed_at
@@ -312,3 +388,26 @@ def _profile_state(profile: Profile) -> ProfileState:
         columns.get("profile_initial_sync_required"),
         columns.get("profile_relink_url"),
     )
+
+
+def _count_states(profiles: Iterable[tuple[str, str]]) -> tuple[int, int, int, int]:
+    """Calendar profiles, of these disconnected, conferencing profiles, of these disconnected."""
+    counts = {CALENDAR: [0, 0], CONFERENCING: [0, 0]}
+    for profile_type, state in profiles:
+        if state != State.REMOVED:
+            counts[profile_type][0] += 1
+            counts[profile_type][1] += state == State.DISCONNECTED
+    (calendar, calendar_down), (conferencing, conferencing_down) = counts.values()
+    return calendar, calendar_down, conferencing, conferencing_down
+
+
+def _count_listed(payload: Payload) -> tuple[int, int, int, int, int]:
+    states = _count_states(
+        (kind, _state(each)) for kind, profiles in payload.samples.items() for each in profiles
+    )
+    calendars = {
+        calendar.calendar_id
+        for profile in payload.samples.get(CALENDAR, ())
+        for calendar in profile.calendars or ()
+    }
+    return (*states, len(calendars))

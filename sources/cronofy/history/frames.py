@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from ..tables import ACCOUNT, CALENDARS, PROFILES, TEXT, USERINFO, Table
+from ..tables import ACCOUNT, CALENDARS, LOAD_ID, NUMBER, PROFILES, TEXT, USERINFO, Table
 from .capture import EXTRAS
 from .knowledge import Row
 from .payloads import (
@@ -27,13 +27,12 @@ from .payloads import (
 )
 from .texts import clean_text
 
-LOAD_ID = "_dlt_load_id"
 # a warehouse table has room for some hundreds of columns; a hostile body may have more fields
 MAX_EXTRA_COLUMNS = 100
 # where fields go that have no room or no usable name
 OVERFLOW = "unmapped_fields"
 
-ARROW_TYPES = {"bool": pa.bool_(), "bigint": pa.int64(), "double": pa.float64(), "text": TEXT}
+ARROW_TYPES = {"bool": pa.bool_(), "bigint": pa.int64(), "double": NUMBER, "text": TEXT}
 INT64_RANGE = range(-(2**63), 2**63)
 
 # The columns that are fields of the API itself: a wrongly typed value of one goes to its variant.
@@ -49,15 +48,12 @@ ColumnTypes = Mapping[str, str]
 Normalize = Callable[[str], str]
 
 
-def to_arrow(
-    table: Table, rows: list[Row], load_id: str, known: ColumnTypes, normalize: Normalize
-) -> pa.Table:
-    """Rows of one table as Arrow.
+def to_arrow(table: Table, rows: list[Row], known: ColumnTypes, normalize: Normalize) -> pa.Table:
+    """Rows of one table as Arrow, without dlt's load id.
 
     Args:
         table: schema of the documented columns.
         rows: documented columns by name; fields without a column under `EXTRAS`.
-        load_id: dlt's load id, for `_dlt_load_id`.
         known: columns the destination table has already.
         normalize: the naming convention of the dlt schema.
     """
@@ -68,16 +64,48 @@ def to_arrow(
     for name, (data_type, values) in _extra_columns(table, rows, known, normalize).items():
         fields.append(pa.field(name, ARROW_TYPES[data_type]))
         arrays.append(pa.array(values, ARROW_TYPES[data_type]))
-    fields.append(pa.field(LOAD_ID, TEXT, nullable=False))
-    arrays.append(pa.array([load_id] * len(rows), TEXT))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def with_load_id(frame: pa.Table, load_id: str) -> pa.Table:
+    """The frame with dlt's load id in every row."""
+    field = pa.field(LOAD_ID, TEXT, nullable=False)
+    return frame.append_column(field, pa.array([load_id] * frame.num_rows, TEXT))
+
+
+class Framer:
+    """Makes Arrow tables of rows; a field that got a column once keeps it.
+
+    dlt's schema learns of a column when a frame is written, which may be after the next one is made.
+    """
+
+    def __init__(self, columns: Callable[[str], ColumnTypes], normalize: Normalize) -> None:
+        """Nothing was framed yet.
+
+        Args:
+            columns: the columns of a table that dlt's schema knows.
+            normalize: the naming convention of the dlt schema.
+        """
+        self._columns = columns
+        self._normalize = normalize
+        self._known: dict[str, dict[str, str]] = {}
+
+    def frames(self, rows: Mapping[str, list[Row]], tables: Mapping[str, Table]) -> dict[str, pa.Table]:
+        """By table, as many as there are rows for; a table without rows is an empty frame."""
+        return {name: self._frame(tables[name], table_rows) for name, table_rows in rows.items()}
+
+    def _frame(self, table: Table, rows: list[Row]) -> pa.Table:
+        known = self._known.setdefault(table.name, dict(self._columns(table.name)))
+        frame = to_arrow(table, rows, known, self._normalize)
+        self._known[table.name] = {field.name: dlt_type(field.type) for field in frame.schema} | known
+        return frame
 
 
 def _extra_columns(
     table: Table, rows: list[Row], known: ColumnTypes, normalize: Normalize
 ) -> dict[str, tuple[str, list[Any]]]:
     namer = ColumnNamer(table, known, normalize)
-    documented = {*table.schema.names, EXTRAS}
+    documented = {*table.schema.names, EXTRAS, LOAD_ID}
     columns: dict[str, tuple[str, list[Any]]] = {}
     for index, row in enumerate(rows):
         # columns of a known row that is written again have their names already

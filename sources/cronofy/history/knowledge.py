@@ -4,12 +4,12 @@ The warehouse is the checkpoint. There is no state file and nothing in dlt's sta
 compared with its own rows only, so a table that missed a load catches up by itself.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import Any, Protocol
 
 import dlt
@@ -20,61 +20,26 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
 from ..hazard import STATES, Histories, collect_histories
-from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, TABLES, TIME, USERINFO, Table
+from ..tables import (
+    ACCOUNT,
+    CALENDARS,
+    COVERAGE,
+    POLLS,
+    PROFILE_CHANGES,
+    PROFILES,
+    RUNS,
+    TABLES,
+    TIME,
+    TOKEN_STATUS,
+    USERINFO,
+    Table,
+)
 from .changes import ProfileState, State
-from .late import LoggedChange, SampledHistories, SampledHistory
-from .payloads import CALENDAR, CONFERENCING, PROFILE_TEXTS, PROFILE_TYPES
+from .payloads import PROFILE_TEXTS
 from .privacy import PersonalData, Protection
+from .support import COUNTED, unsupported_query
 
 Row = dict[str, Any]
-
-
-class StoredRows:
-    """Rows as they were read, in Arrow, made into dictionaries when one of them is wanted as a whole."""
-
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        self._batch = batch
-
-    @cached_property
-    def rows(self) -> list[Row]:
-        """All of them."""
-        rows: list[Row] = self._batch.to_pylist()
-        return rows
-
-
-class StoredRow(Mapping[str, Any]):
-    """One of them; what comparing needs is at hand.
-
-    Nearly all rows are found unchanged, and then most of their columns are never looked at.
-    """
-
-    __slots__ = ("_compared", "_index", "_stored")
-
-    def __init__(self, compared: Row, stored: StoredRows, index: int) -> None:
-        self._compared = compared
-        self._stored = stored
-        self._index = index
-
-    def __getitem__(self, name: str) -> Any:
-        return self._compared[name] if name in self._compared else self._row[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._row)
-
-    def __len__(self) -> int:
-        return len(self._row)
-
-    @property
-    def _row(self) -> Row:
-        return self._stored.rows[self._index]
-
-
-KnownRow = Mapping[str, Any]
-
-# what tells whether a row of a table is still the same, and whether it is still listed
-COMPARED = ("token_key", "account_id", "content_hash")
-COMPARED_PROFILE = (*COMPARED, "profile_type", "profile_id", "state")
-COMPARED_CALENDAR = (*COMPARED, "calendar_id", "profile_id", "removed_at")
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -87,46 +52,52 @@ STATE_COLUMNS = (
     "profile_relink_url",
 )
 
-# a poll is a sample of the profiles of a type where that column is not null
-SAMPLE_COLUMNS = ((CALENDAR, "profiles"), (CONFERENCING, "conferencing_profiles"))
+# what they share is enough for the queries here
+UNDERSTANDS_DUCKDB = {"duckdb", "postgres"}
 
 # parameters of one IN list; every warehouse dlt reaches takes this many
 MAX_PARAMETERS = 2000
 ROWS_PER_FETCH, ROWS_PER_BATCH = 10_000, 1_000
 
-# A package that was killed half-way and then lost with its working directory may have left polls without
-# the changes they showed. dlt lists complete packages only; polls of others are no evidence.
-LOADS = "_dlt_loads"
-COMPLETE = "_dlt_load_id IN (SELECT load_id FROM {loads} WHERE status = 0)"
+# the columns of `token_status` that planning reads
+PLANNED_BY = (
+    "token_key",
+    "account_id",
+    "endpoint",
+    "last_polled_at",
+    "last_ok_at",
+    "account_polled_at",
+    "profiles_polled_at",
+    "profiles_ok_at",
+)
 
-# One row per token and account, so that a warehouse that knows very many answers with few.
-NEWEST_POLLS = f"""
-    SELECT token_key, account_id,
-           MAX(CASE WHEN endpoint <> '{ACCOUNT.name}' AND outcome = 'ok' THEN polled_at END) AS ok_at,
-           MAX(CASE WHEN endpoint <> '{ACCOUNT.name}' THEN polled_at END) AS attempted_at,
-           MAX(CASE WHEN endpoint = '{ACCOUNT.name}' THEN polled_at END) AS account_read_at
-    FROM {{table}} WHERE outcome <> 'skipped' AND {{complete}}
-    GROUP BY token_key, account_id
-"""  # noqa: S608 - our own names
+# dlt's own table of loads
+LOADS = "_dlt_loads"
 
 # One row per account, provider and instant within the window; all before it are one row, whose instant is
 # null. For each state: how many profiles entered it less those that left it, and how many left it.
 CHANGES_BY_PROVIDER = """
-    SELECT changes.*, samples.samples, samples.first_at, samples.last_at
+    SELECT changes.*, samples.samples, samples.sampled_from, samples.first_at, samples.last_at
     FROM (
         SELECT account_id, provider, seen_at, {states}
         FROM (
             SELECT account_id, COALESCE(provider_service, provider_name) AS provider, state, previous_state,
                    CASE WHEN observed_at > %s THEN observed_at END AS seen_at
             FROM {{table}} WHERE kind <> 'attributes'
-        ) told
+        ) seen
         GROUP BY account_id, provider, seen_at
     ) changes
     INNER JOIN (
-        SELECT account_id, COUNT(*) AS samples, MIN(polled_at) AS first_at, MAX(polled_at) AS last_at
-        FROM {{polls}}
-        WHERE outcome = 'ok' AND (profiles IS NOT NULL OR conferencing_profiles IS NOT NULL)
-              AND polled_at > %s AND {{complete}}
+        SELECT account_id, MAX(samples) AS samples, MIN(first_sample_at) AS sampled_from,
+               MIN(CASE WHEN first_sample_at > %s THEN first_sample_at ELSE %s END) AS first_at,
+               MAX(last_sample_at) AS last_at
+        FROM (
+            SELECT account_id, profile_type, SUM(samples) AS samples, MIN(first_sample_at) AS first_sample_at,
+                   MAX(last_sample_at) AS last_sample_at
+            FROM {{coverage}}
+            WHERE last_sample_at > %s
+            GROUP BY account_id, profile_type
+        ) spans
         GROUP BY account_id
     ) samples ON changes.account_id = samples.account_id
     ORDER BY changes.account_id, changes.provider
@@ -141,47 +112,33 @@ CHANGES_BY_PROVIDER = """
 
 
 @dataclass(slots=True)
-class Evidence:
-    """When a token was last polled and what account it belongs to."""
+class LastPolls:
+    """When a token was last polled, and what account it belongs to.
+
+    Attributes:
+        last_ok_at: newest ok poll of another endpoint than `/v1/account`.
+        last_attempt_at: newest attempt at another endpoint than `/v1/account`.
+        account_read_at: newest attempt at `/v1/account`.
+    """
 
     account_id: str | None = None
     last_ok_at: datetime | None = None
     last_attempt_at: datetime | None = None
     account_read_at: datetime | None = None
-    named_at: datetime | None = None
-
-    def add(
-        self,
-        account_id: str | None,
-        ok_at: datetime | None,
-        attempted_at: datetime | None,
-        account_read_at: datetime | None,
-    ) -> None:
-        """Take in what is known of one account: when it was ok and attempted, and `/v1/account` attempted."""
-        # mostly all is well: one object for both instants
-        self.last_ok_at = _later(self.last_ok_at, attempted_at if ok_at == attempted_at else ok_at)
-        self.last_attempt_at = _later(self.last_attempt_at, attempted_at)
-        self.account_read_at = _later(self.account_read_at, account_read_at)
-        # a token may be authorized again, for another account: the newest name counts
-        named_at = _later(attempted_at, account_read_at)
-        if account_id is not None and named_at == _later(self.named_at, named_at):
-            self.account_id, self.named_at = account_id, named_at
 
 
 @dataclass(slots=True)
 class TokenContent:
     """The current-state rows of one token."""
 
-    userinfo: KnownRow | None = None
-    account: KnownRow | None = None
-    profiles: dict[tuple[str, str], KnownRow] = field(default_factory=dict)
-    calendars: dict[str, KnownRow] = field(default_factory=dict)
+    userinfo: Row | None = None
+    account: Row | None = None
+    profiles: dict[tuple[str, str], Row] = field(default_factory=dict)
+    calendars: dict[str, Row] = field(default_factory=dict)
 
 
 # profile_type → profile_id → last known state
 AccountHistory = dict[str, dict[str, ProfileState]]
-# profile_type → instant of the account's newest sample
-LastSamples = dict[str, datetime]
 
 
 class Knowledge(Protocol):
@@ -191,28 +148,32 @@ class Knowledge(Protocol):
         """Keep one connection open for the queries of a `with` block, and no longer."""
         ...
 
-    def evidence(self) -> dict[str, Evidence]:
+    def last_polls(self) -> dict[str, LastPolls]:
         """By token_key, for every token that was ever polled."""
+        ...
+
+    def unsupported_digests(self, tables: set[str]) -> set[str]:
+        """Tokens whose digests speak for rows that the wanted tables do not hold."""
+        ...
+
+    def statuses(self, token_keys: Sequence[str]) -> dict[str, Row]:
+        """The rows of `token_status` of these tokens, by token_key."""
+        ...
+
+    def statuses_of_accounts(self, account_ids: Sequence[str]) -> dict[str, Row]:
+        """The rows of `token_status` of all tokens of these accounts, by token_key."""
+        ...
+
+    def newest_spans(self, account_ids: Sequence[str]) -> dict[tuple[str, str], Row]:
+        """The newest row of `coverage` of each profile type of these accounts."""
         ...
 
     def token_contents(self, token_keys: Sequence[str], tables: set[str]) -> dict[str, TokenContent]:
         """By token_key; tokens without rows are missing."""
         ...
 
-    def account_histories(self, account_ids: Sequence[str]) -> dict[str, AccountHistory]:
-        """By account_id; accounts without changes are missing."""
-        ...
-
-    def last_samples(self, account_ids: Sequence[str]) -> dict[str, LastSamples]:
-        """By account_id; accounts without samples are missing."""
-        ...
-
-    def ok_after(self, token_keys: Sequence[str], since: datetime) -> dict[tuple[str, str], datetime]:
-        """The newest ok poll after that instant, by token_key and endpoint."""
-        ...
-
-    def sampled_histories(self, account_ids: Sequence[str], since: datetime) -> SampledHistories:
-        """All changes of these accounts, and their samples from the last one before that instant on."""
+    def account_histories(self, account_ids: Sequence[str], until: datetime) -> dict[str, AccountHistory]:
+        """By account_id, without changes after that instant; accounts without changes are missing."""
         ...
 
 
@@ -237,16 +198,83 @@ class WarehouseKnowledge:
             finally:
                 self._client = None
 
-    def evidence(self) -> dict[str, Evidence]:
-        """By token_key, for every token that was ever polled; one pass over `polls`."""
-        found: defaultdict[str, Evidence] = defaultdict(Evidence)
-        for batch in self._batches(POLLS, NEWEST_POLLS):
-            names, instants = batch.columns[:2], batch.columns[2:]
+    def last_polls(self) -> dict[str, LastPolls]:
+        """By token_key, for every token that was ever polled; one pass over `token_status`."""
+        found: dict[str, LastPolls] = {}
+        query = f"SELECT {', '.join(PLANNED_BY)} FROM {{table}} WHERE endpoint IS NOT NULL"  # noqa: S608
+        for batch in self._batches(TOKEN_STATUS, query):
+            names, instants = batch.columns[:3], batch.columns[3:]
             columns = [column.to_pylist() for column in names] + [_instants(column) for column in instants]
-            for token_key, *known in zip(*columns, strict=True):
-                found[token_key].add(*known)
-        found.default_factory = None  # a plain one from here on; a copy would take its time and room
+            for token_key, account_id, endpoint, *polled in zip(*columns, strict=True):
+                found[token_key] = _last_polls(account_id, endpoint, *polled)
         return found
+
+    def unsupported_digests(self, tables: set[str]) -> set[str]:
+        """Tokens whose digests speak for rows that are not there: dropped, emptied, never selected or lost.
+
+        A digest says how many rows of each table it speaks for; they are counted here.
+        """
+        wanted = tables & set(COUNTED)
+        missing = {name for name in wanted if not self._has(TABLES[name])}
+        query = unsupported_query(wanted, missing)
+        return {
+            token_key
+            for batch in self._batches(TOKEN_STATUS, self._in_dialect(query))
+            for token_key in batch.column(0).to_pylist()
+        }
+
+    def _in_dialect(self, query: str) -> str:
+        """A query in DuckDB's dialect as the warehouse understands it; placeholders in braces stay."""
+        with self.connected():
+            assert self._client is not None
+            dialect = str(self._client.capabilities.sqlglot_dialect)
+        if dialect in UNDERSTANDS_DUCKDB:
+            return query
+        import sqlglot
+
+        # a name in braces would be no table
+        marked = query.replace("{", "marked_").replace("}", "_marked")
+        (translated,) = sqlglot.transpile(marked, read="duckdb", write=dialect)
+        return re.sub(r"marked_(\w+?)_marked", r"{\1}", translated)
+
+    def _has(self, table: Table) -> bool:
+        """Whether the warehouse has that table."""
+        return any(True for _ in self._batches(table, "SELECT COUNT(*) AS n FROM {table}"))
+
+    def statuses(self, token_keys: Sequence[str]) -> dict[str, Row]:
+        """The rows of `token_status` of these tokens, by token_key."""
+        query = "SELECT * FROM {table} WHERE token_key IN ({values})"
+        return {row["token_key"]: row for row in self._rows_in(TOKEN_STATUS, query, token_keys)}
+
+    def store_rows(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """These columns of all rows of `token_status`; one that the table lacks is null."""
+        for batch in self._batches(TOKEN_STATUS, "SELECT * FROM {table}"):
+            found = [
+                _values(batch.column(name)) if name in batch.schema.names else [None] * batch.num_rows
+                for name in columns
+            ]
+            yield from zip(*found, strict=True)
+
+    def statuses_of_accounts(self, account_ids: Sequence[str]) -> dict[str, Row]:
+        """The rows of `token_status` of all tokens of these accounts, by token_key."""
+        query = "SELECT * FROM {table} WHERE account_id IN ({values})"
+        return {row["token_key"]: row for row in self._rows_in(TOKEN_STATUS, query, account_ids)}
+
+    def newest_spans(self, account_ids: Sequence[str]) -> dict[tuple[str, str], Row]:
+        """The newest row of `coverage` of each profile type of these accounts."""
+        query = """
+            SELECT * FROM (
+                SELECT t.*, ROW_NUMBER() OVER (
+                    PARTITION BY account_id, profile_type ORDER BY first_sample_at DESC
+                ) AS newness
+                FROM {table} t WHERE account_id IN ({values})
+            ) ranked WHERE newness = 1
+        """
+        return {
+            (row["account_id"], row["profile_type"]): row
+            for row in self._rows_in(COVERAGE, query, account_ids)
+            if row.pop("newness")
+        }
 
     def check_access(self) -> None:
         """Make sure that all tables can be read: a missing right shows before anything is polled.
@@ -272,38 +300,32 @@ class WarehouseKnowledge:
 
     def change_histories(self, since: datetime) -> Histories:
         """What the profiles of each account did after that instant; one pass over both logs."""
-        batches = self._batches(PROFILE_CHANGES, CHANGES_BY_PROVIDER, [since] * 2)
+        batches = self._batches(PROFILE_CHANGES, CHANGES_BY_PROVIDER, [since] * 4)
         return collect_histories(row for batch in batches for row in batch.to_pylist())
 
     def token_contents(self, token_keys: Sequence[str], tables: set[str]) -> dict[str, TokenContent]:
         """The current-state rows of these tokens, from the wanted tables."""
         contents: dict[str, TokenContent] = defaultdict(TokenContent)
+        query = "SELECT * FROM {table} WHERE token_key IN ({values})"
         if USERINFO.name in tables:
-            for row in self._stored(USERINFO, COMPARED, token_keys):
+            for row in self._rows_in(USERINFO, query, token_keys):
                 contents[row["token_key"]].userinfo = row
         if ACCOUNT.name in tables:
-            for row in self._stored(ACCOUNT, COMPARED, token_keys):
+            for row in self._rows_in(ACCOUNT, query, token_keys):
                 contents[row["token_key"]].account = row
         if PROFILES.name in tables:
-            for row in self._stored(PROFILES, COMPARED_PROFILE, token_keys):
+            for row in self._rows_in(PROFILES, query, token_keys):
                 contents[row["token_key"]].profiles[row["profile_type"], row["profile_id"]] = row
         if CALENDARS.name in tables:
-            for row in self._stored(CALENDARS, COMPARED_CALENDAR, token_keys):
+            for row in self._rows_in(CALENDARS, query, token_keys):
                 contents[row["token_key"]].calendars[row["calendar_id"]] = row
         return contents
 
-    def _stored(
-        self, table: Table, compared: Sequence[str], token_keys: Sequence[str]
-    ) -> Iterator[StoredRow]:
-        query = "SELECT * FROM {table} WHERE token_key IN ({values})"
-        for batch in self._batches_in(table, query, token_keys):
-            stored = StoredRows(batch)
-            values = [batch.column(name).to_pylist() for name in compared]
-            for index, row in enumerate(zip(*values, strict=True)):
-                yield StoredRow(dict(zip(compared, row, strict=True)), stored, index)
+    def account_histories(self, account_ids: Sequence[str], until: datetime) -> dict[str, AccountHistory]:
+        """The newest change of every profile of these accounts; at one instant disconnected wins.
 
-    def account_histories(self, account_ids: Sequence[str]) -> dict[str, AccountHistory]:
-        """The newest change of every profile of these accounts; at one instant disconnected wins."""
+        A change after `until` was seen by a clock that was wrong.
+        """
         histories: dict[str, AccountHistory] = {}
         newest_first = f"""
             SELECT account_id, profile_type, profile_id, state, {", ".join(STATE_COLUMNS)}
@@ -313,115 +335,35 @@ class WarehouseKnowledge:
                     ORDER BY observed_at DESC,
                              CASE state WHEN 'disconnected' THEN 0 WHEN 'connected' THEN 1 ELSE 2 END
                 ) AS newness
-                FROM {{table}} t WHERE account_id IN ({{values}})
+                FROM {{table}} t WHERE observed_at <= {{first}} AND account_id IN ({{values}})
             ) ranked WHERE newness = 1
         """  # noqa: S608 - our own names
-        for batch in self._batches_in(PROFILE_CHANGES, newest_first, account_ids):
+        for batch in self._batches_in(PROFILE_CHANGES, newest_first, account_ids, until):
             columns = (column.to_pylist() for column in batch.columns)
             for account_id, profile_type, profile_id, state, *attributes in zip(*columns, strict=True):
                 history = histories.setdefault(account_id, {})
                 history.setdefault(profile_type, {})[profile_id] = ProfileState(State(state), *attributes)
         return histories
 
-    def last_samples(self, account_ids: Sequence[str]) -> dict[str, LastSamples]:
-        """When each profile type of these accounts was last sampled.
-
-        A change says so as well as a poll: a load that was killed in between has left changes without polls.
-        """
-        found: defaultdict[str, LastSamples] = defaultdict(dict)
-        polled = (
-            "SELECT account_id, MAX(CASE WHEN profiles IS NOT NULL THEN polled_at END) AS calendar,"
-            " MAX(CASE WHEN conferencing_profiles IS NOT NULL THEN polled_at END) AS conferencing"
-            " FROM {table} WHERE outcome = 'ok' AND account_id IN ({values}) AND {complete}"
-            " GROUP BY account_id"
-        )
-        for batch in self._batches_in(POLLS, polled, account_ids):
-            for row in batch.to_pylist():
-                known = {kind: row[kind] for kind in PROFILE_TYPES if row[kind] is not None}
-                found[row["account_id"]] = known
-        changed = (
-            "SELECT account_id, profile_type, MAX(observed_at) AS observed_at FROM {table}"
-            " WHERE account_id IN ({values}) AND {complete} GROUP BY account_id, profile_type"
-        )
-        for batch in self._batches_in(PROFILE_CHANGES, changed, account_ids):
-            columns = (column.to_pylist() for column in batch.columns)
-            for account_id, kind, observed_at in zip(*columns, strict=True):
-                samples = found[account_id]
-                samples[kind] = max(samples.get(kind, observed_at), observed_at)
-        return dict(found)
-
-    def outcomes_of(self, run_id: str) -> dict[tuple[str, str], str]:
-        """What came of the polls of a run that are loaded, by token_key and endpoint."""
-        query = "SELECT token_key, endpoint, outcome FROM {table} WHERE run_id = {values} AND {complete}"
+    def outcomes_of(self, run_id: str, since: datetime) -> dict[tuple[str, str], str]:
+        """What came of the polls of a run that are loaded, by token_key and endpoint; none is older than `since`."""
+        query = "SELECT token_key, endpoint, outcome FROM {table} WHERE polled_at >= {first} AND run_id = {values}"
         found: dict[tuple[str, str], str] = {}
-        for batch in self._batches(POLLS, query, [run_id]):
+        for batch in self._batches(POLLS, query, [run_id], since):
             columns = (column.to_pylist() for column in batch.columns)
             found.update(((key, endpoint), outcome) for key, endpoint, outcome in zip(*columns, strict=True))
         return found
 
-    def newest_evidence_at(self) -> datetime | None:
-        """When the newest answer came, polls of a killed load included of which only changes are there."""
+    def newest_poll_at(self) -> datetime | None:
+        """When the newest poll was, which the views call as_of."""
         newest = None
-        for table, query in (
-            (POLLS, "SELECT MAX(polled_at) AS newest FROM {table} WHERE outcome <> 'skipped' AND {complete}"),
-            (PROFILE_CHANGES, "SELECT MAX(observed_at) AS newest FROM {table}"),
-        ):
-            for batch in self._batches(table, query):
-                newest = _later(newest, _instants(batch.column(0))[0])
+        for batch in self._batches(RUNS, "SELECT MAX(last_polled_at) AS newest FROM {table}"):
+            newest = _later(newest, _instants(batch.column(0))[0])
         return newest
 
-    def ok_after(self, token_keys: Sequence[str], since: datetime) -> dict[tuple[str, str], datetime]:
-        """The newest ok poll after that instant, by token_key and endpoint, of these tokens."""
-        query = (
-            "SELECT token_key, endpoint, MAX(polled_at) AS ok_at FROM {table}"
-            " WHERE polled_at > {first} AND outcome = 'ok' AND token_key IN ({values}) AND {complete}"
-            " GROUP BY token_key, endpoint"
-        )
-        return {
-            (key, endpoint): ok_at
-            for batch in self._batches_in(POLLS, query, token_keys, since)
-            for key, endpoint, ok_at in zip(
-                batch.column(0).to_pylist(),
-                batch.column(1).to_pylist(),
-                _instants(batch.column(2)),
-                strict=True,
-            )
-            if ok_at is not None
-        }
-
-    def sampled_histories(self, account_ids: Sequence[str], since: datetime) -> SampledHistories:
-        """All changes of these accounts, and their samples from the last one before that instant on."""
-        found: defaultdict[tuple[str, str], SampledHistory] = defaultdict(SampledHistory)
-        for row in self._samples_around(account_ids, since):
-            for profile_type, column in SAMPLE_COLUMNS:
-                if row[column] is not None:
-                    found[row["account_id"], profile_type].instants.add(row["polled_at"])
-        changes = "SELECT * FROM {table} WHERE account_id IN ({values})"
-        for batch in self._batches_in(PROFILE_CHANGES, changes, account_ids):
-            for row in batch.to_pylist():
-                state = ProfileState(State(row["state"]), *(row[name] for name in STATE_COLUMNS))
-                logged = LoggedChange(row, row["profile_id"], row["observed_at"], state)
-                history = found[row["account_id"], row["profile_type"]]
-                history.add(logged)
-                # its poll may be missing, if the load was killed in between
-                history.instants.add(row["observed_at"])
-        return dict(found)
-
-    def _samples_around(self, account_ids: Sequence[str], since: datetime) -> Iterator[Row]:
-        after = (
-            "SELECT account_id, polled_at, profiles, conferencing_profiles FROM {table}"
-            " WHERE polled_at >= {first} AND outcome = 'ok' AND account_id IN ({values}) AND {complete}"
-        )
-        before = (
-            "SELECT account_id, MAX(polled_at) AS polled_at, profiles, conferencing_profiles FROM ("
-            " SELECT account_id, polled_at, CASE WHEN profiles IS NOT NULL THEN 0 END AS profiles,"
-            " CASE WHEN conferencing_profiles IS NOT NULL THEN 0 END AS conferencing_profiles FROM {table}"
-            " WHERE polled_at < {first} AND outcome = 'ok' AND account_id IN ({values}) AND {complete}"
-            ") earlier GROUP BY account_id, profiles, conferencing_profiles"
-        )
-        for query in (after, before):
-            for batch in self._batches_in(POLLS, query, account_ids, since):
-                yield from batch.to_pylist()
+    def _rows_in(self, table: Table, query: str, values: Sequence[str]) -> Iterator[Row]:
+        for batch in self._batches_in(table, query, values):
+            yield from as_rows(batch)
 
     def _batches_in(
         self, table: Table, query: str, values: Sequence[str], first: datetime | None = None
@@ -440,8 +382,7 @@ class WarehouseKnowledge:
                     table=self._client.make_qualified_table_name(table.name),
                     values=placeholders,
                     first="%s",
-                    polls=self._client.make_qualified_table_name(POLLS.name),
-                    complete=COMPLETE.format(loads=self._client.make_qualified_table_name(LOADS)),
+                    **{name: self._client.make_qualified_table_name(name) for name in TABLES},
                 )
                 with self._client.execute_query(text, *([first] if first else []), *values) as cursor:
                     for found in cursor.iter_arrow(chunk_size=ROWS_PER_FETCH):
@@ -456,11 +397,11 @@ def protected_content(content: TokenContent, personal_data: PersonalData) -> Tok
     if personal_data.kept:
         return content
     single = [row for row in (content.userinfo, content.account) if row is not None]
-    rows = [dict(row) for row in (*single, *content.profiles.values(), *content.calendars.values())]
+    rows = [*single, *content.profiles.values(), *content.calendars.values()]
     protection = Protection(personal_data.protect_stored, rows)
 
-    def protected(table: Table, row: KnownRow) -> Row:
-        return protection.row(dict(row), documented=table.schema.names)
+    def protected(table: Table, row: Row) -> Row:
+        return protection.row(row, documented=table.schema.names)
 
     return TokenContent(
         content.userinfo and protected(USERINFO, content.userinfo),
@@ -483,17 +424,6 @@ def protected_history(history: AccountHistory, personal_data: PersonalData) -> A
     }
 
 
-def protected_log(history: SampledHistory, personal_data: PersonalData) -> SampledHistory:
-    """The same of a history that can be read at any instant."""
-    if personal_data.kept:
-        return history
-    protection = Protection(personal_data.protect_stored)
-    return SampledHistory(
-        history.instants,
-        {key: replace(each, now=_protected_state(each.now, protection)) for key, each in history.log.items()},
-    )
-
-
 def _protected_state(state: ProfileState, protection: Protection) -> ProfileState:
     texts: Row = {name: getattr(state, name) for name in PROFILE_TEXTS}
     nothing: Row = dict.fromkeys(PROFILE_TEXTS)
@@ -510,3 +440,33 @@ def _instants(column: pa.Array) -> list[datetime | None]:
     """The instants of a column; Arrow itself looks up the time zone of each, and takes ten times as long."""
     microseconds = column.cast(TIME).cast(pa.int64()).to_pylist()
     return [None if each is None else EPOCH + timedelta(microseconds=each) for each in microseconds]
+
+
+def as_rows(batch: pa.RecordBatch) -> list[Row]:
+    """The rows of a batch as dictionaries, times in UTC."""
+    names = batch.schema.names
+    columns = [_values(column) for column in batch.columns]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _values(column: pa.Array) -> list[Any]:
+    return _instants(column) if pa.types.is_timestamp(column.type) else list(column.to_pylist())
+
+
+def _last_polls(
+    account_id: str | None,
+    endpoint: str,
+    polled_at: datetime | None,
+    ok_at: datetime | None,
+    account_polled_at: datetime | None,
+    profiles_polled_at: datetime | None,
+    profiles_ok_at: datetime | None,
+) -> LastPolls:
+    if endpoint == ACCOUNT.name:
+        polled_at = ok_at = None
+    attempted_at = _later(polled_at, profiles_polled_at)
+    ok_at = _later(ok_at, profiles_ok_at)
+    # mostly all is well: one object for both instants
+    return LastPolls(
+        account_id, attempted_at if ok_at == attempted_at else ok_at, attempted_at, account_polled_at
+    )

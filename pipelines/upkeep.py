@@ -1,0 +1,176 @@
+"""Upkeep: what a load puts in order around its polls.
+
+Before: tables that are missing, evidence that a kill left behind or that an older release did not have, and what
+has changed in the token store. After: the row of `runs`, old polls, statistics of the warehouse. All of it is read
+from the warehouse and written in one go, so that a kill leaves nothing that the next load does not put right.
+"""
+
+import logging
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import dlt
+from dlt.destinations.sql_client import SqlClientBase
+
+from sources.cronofy import SOURCE_NAME
+from sources.cronofy.clock import Clock
+from sources.cronofy.history.evidence import Evidence
+from sources.cronofy.history.knowledge import Row, WarehouseKnowledge
+from sources.cronofy.labels import DEFAULT_LABELS
+from sources.cronofy.settings import PollingSettings
+from sources.cronofy.store_status import StoreChanges, compare_store, store_columns
+from sources.cronofy.sweep import MOST_AHEAD
+from sources.cronofy.tables import CONTENT, POLLS, TABLES, TOKEN_STATUS, tables_with
+from sources.cronofy.tokens import StoredTokens
+
+from . import rebuild
+from .steps import extract, pipeline_framer
+from .warehouse import reader, sql_client, writer
+from .writers import take_folder
+
+logger = logging.getLogger("dlt_cronofy")
+
+T = TypeVar("T")
+Client = SqlClientBase[Any]
+
+# rows of `token_status` that are made at once
+CHUNK_ROWS = 10_000
+# after a load that wrote so many rows, PostgreSQL counts them
+MANY_ROWS = 1_000
+# so many old polls one load removes
+OLD_POLLS_PER_LOAD = 500_000
+
+
+@dataclass
+class Upkeep:
+    """The upkeep of one warehouse by one load.
+
+    Attributes:
+        alone: entered while rows are written, to keep other writers out.
+    """
+
+    pipeline: dlt.Pipeline
+    settings: PollingSettings
+    clock: Clock
+    alone: Callable[[], AbstractContextManager[object]]
+
+    def prepare(self) -> None:
+        """Make what is missing, and heal the evidence of loads that were killed.
+
+        Mostly there is nothing to do, and nothing is written.
+        """
+        with reader(self.pipeline):
+            needed = self._ask(self._needed)
+        if not needed:
+            return
+        with self.alone(), writer(self.pipeline):
+            # asked again: another load may have been faster
+            needed = self._ask(self._needed)
+            if needed.tables:
+                self._make_tables(needed.tables)
+            self._ask(lambda client: self._heal(client, needed))
+
+    def _needed(self, client: Client) -> "Needed":
+        """What has to be put in order."""
+        tables = rebuild.incomplete_tables(client, tables_with(self.settings.token_labels))
+        if rebuild.is_needed(client):
+            return Needed(tables, is_rebuilt=True)
+        newest = rebuild.newest_poll_at(client)
+        is_ahead = newest is not None and newest > self.clock.now() + MOST_AHEAD
+        return Needed(tables, rebuild.unfinished_runs(client), is_ahead=is_ahead)
+
+    def _heal(self, client: Client, needed: "Needed") -> None:
+        hold = self.settings.hold
+        if needed.is_rebuilt:
+            logger.warning("working out the evidence that this release keeps from the polls so far, once")
+            rebuild.rebuild(client, hold)
+        if needed.unfinished:
+            logger.info("healing the evidence of %s", ", ".join(needed.unfinished))
+            rebuild.heal(client, hold, needed.unfinished)
+        if needed.is_ahead:
+            logger.warning("polls of a clock that was more than an hour ahead count no more")
+            rebuild.void_after(client, hold, self.clock.now() + MOST_AHEAD)
+        if needed.tables:
+            rebuild.create_indexes(client)
+
+    def _make_tables(self, names: Collection[str]) -> None:
+        """Load no rows into these tables, so that they are there with all their columns."""
+        take_folder(self.pipeline)
+        described = tables_with(self.settings.token_labels)
+        frames = pipeline_framer(self.pipeline).frames({name: [] for name in names}, described)
+        extract(self.pipeline, [frames], *(table.name for table in CONTENT), POLLS.name)
+        self.pipeline.normalize()
+        self.pipeline.load()
+
+    def store_changes(self, tokens: StoredTokens, *, confirm_left: bool) -> StoreChanges:
+        """What has changed in the token store since `token_status` was written."""
+        labels = DEFAULT_LABELS if self.settings.token_labels is None else self.settings.token_labels
+        knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
+        with reader(self.pipeline), knowledge.connected():
+            rows = knowledge.store_rows(store_columns(labels))
+            now = self.clock.now()
+            return compare_store(tokens, rows, self.settings.application, labels, now, confirm=confirm_left)
+
+    def open_run(self, run: Row, changes: StoreChanges) -> None:
+        """Say that a load has begun, before its first row; within a turn to write.
+
+        A run that has no `finished_at` later was killed, and its evidence may not fit its polls.
+        """
+        self._ask(lambda client: rebuild.write_run(client, run))
+        self._write_store(run, changes)
+
+    def _write_store(self, run: Row, changes: StoreChanges) -> None:
+        knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
+        described = tables_with(self.settings.token_labels)
+        for start in range(0, len(changes.rows), CHUNK_ROWS):
+            chunk = changes.rows[start : start + CHUNK_ROWS]
+            evidence = Evidence(run["run_id"], self.settings.hold)
+            evidence.statuses = knowledge.statuses([row["token_key"] for row in chunk])
+            evidence.set_store_columns(chunk)
+            rows = {TOKEN_STATUS.name: evidence.changed_statuses()}
+            extract(self.pipeline, [pipeline_framer(self.pipeline).frames(rows, described)], POLLS.name)
+        if changes.rows:
+            self.pipeline.normalize()
+            self.pipeline.load()
+
+    def close_run(self, run: Row, written_rows: int) -> None:
+        """Say that a load has ended, and leave the warehouse tidy; within a turn to write."""
+        self._ask(lambda client: self._close_run(client, run, written_rows))
+
+    def _close_run(self, client: Client, run: Row, written_rows: int) -> None:
+        # counted as they are in the warehouse: a shard may come again, or late
+        rebuild.write_run(client, run)
+        rebuild.recount_run(client, run["run_id"])
+        if self.settings.keep_polls is not None:
+            before = self.clock.now() - self.settings.keep_polls
+            removed = rebuild.drop_old_polls(client, before, OLD_POLLS_PER_LOAD)
+            if removed:
+                logger.info("removed %d polls from before %s", removed, f"{before:%Y-%m-%d %H:%M} UTC")
+        if written_rows >= MANY_ROWS:
+            rebuild.analyze(client, list(TABLES))
+
+    def _ask(self, do: Callable[[Client], T]) -> T:
+        with sql_client(self.pipeline) as client:
+            return do(client)
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What has to be put in order before a load.
+
+    Attributes:
+        tables: those that are missing, or lack a column.
+        unfinished: runs that were killed, whose evidence may not fit their polls.
+        is_rebuilt: whether all evidence is worked out from the polls.
+        is_ahead: whether the newest poll is of a clock that was ahead.
+    """
+
+    tables: frozenset[str] = frozenset()
+    unfinished: tuple[str, ...] = ()
+    is_rebuilt: bool = False
+    is_ahead: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.tables or self.unfinished or self.is_rebuilt or self.is_ahead)

@@ -1,0 +1,89 @@
+"""Support: whether the rows that a digest speaks for are in the warehouse. Pure: makes the SQL that asks.
+
+A table may be dropped, emptied or newly selected, and the package that carried its rows may never have
+arrived. Then an unchanged answer has to be read again. A digest says how many rows it speaks for
+(`digests.py`); the rows of each table are counted in one pass, which costs as much as there are tokens.
+"""
+
+from collections.abc import Collection
+
+from ..tables import ACCOUNT, CALENDARS, PROFILE_CHANGES, PROFILES, USERINFO
+
+# by profile type: all that are listed, and of these the disconnected ones
+_STATES = ", ".join(
+    f"SUM(CASE WHEN profile_type = '{kind}' THEN 1 ELSE 0 END) AS {kind},"
+    f" SUM(CASE WHEN profile_type = '{kind}' AND state = 'disconnected' THEN 1 ELSE 0 END) AS {kind}_down"
+    for kind in ("calendar", "conferencing")
+)
+_NEWEST_CHANGES = """
+    SELECT account_id, profile_type, state, ROW_NUMBER() OVER (
+        PARTITION BY account_id, profile_type, profile_id
+        ORDER BY observed_at DESC, CASE state WHEN 'disconnected' THEN 0 WHEN 'connected' THEN 1 ELSE 2 END
+    ) AS newness
+    FROM {profile_changes}
+"""
+# the rows of each table that are counted, one row per token or account
+_COUNTS = {
+    USERINFO.name: "SELECT token_key, COUNT(*) AS n FROM {userinfo} GROUP BY token_key",
+    ACCOUNT.name: "SELECT token_key, COUNT(*) AS n FROM {account} GROUP BY token_key",
+    PROFILES.name: f"SELECT token_key, {_STATES} FROM {{profiles}} WHERE state <> 'removed' GROUP BY token_key",
+    CALENDARS.name: (
+        "SELECT token_key, COUNT(*) AS n FROM {calendars} WHERE removed_at IS NULL GROUP BY token_key"
+    ),
+    PROFILE_CHANGES.name: (
+        f"SELECT account_id, {_STATES} FROM ({_NEWEST_CHANGES}) ranked"
+        " WHERE newness = 1 AND state <> 'removed' GROUP BY account_id"
+    ),
+}
+COUNTED = tuple(_COUNTS)
+
+
+def unsupported_query(wanted: Collection[str], missing: Collection[str]) -> str:
+    """SQL that lists the tokens whose digests speak for rows that are not there.
+
+    Args:
+        wanted: the tables that have to hold what answers say.
+        missing: those of them that the warehouse does not have at all.
+
+    Returns:
+        DuckDB's dialect; `{table}` stands for `token_status`, every other table for itself in braces.
+    """
+    joined = [name for name in COUNTED if name in wanted and name not in missing]
+    joins = " ".join(
+        f"LEFT JOIN ({_COUNTS[name]}) {name}_rows ON s.{_key(name)} = {name}_rows.{_key(name)}"
+        for name in joined
+    )
+    conditions = [
+        f"s.{name}_digest IS NOT NULL AND {name}_rows.n IS NULL"
+        for name in (USERINFO.name, ACCOUNT.name)
+        if name in joined
+    ]
+    supported = f"'%:' || {_rows(joined)} || ':' || {_states(PROFILE_CHANGES.name, joined)}"
+    conditions += [f"s.{endpoint}_digest NOT LIKE {supported}" for endpoint in ("userinfo", "profiles")]
+    if missing:
+        conditions = ["COALESCE(s.userinfo_digest, s.account_digest, s.profiles_digest) IS NOT NULL"]
+        joins = ""
+    return (
+        f"SELECT s.token_key FROM {{table}} s {joins} WHERE {' OR '.join(f'({each})' for each in conditions)}"  # noqa: S608
+    )
+
+
+def _key(name: str) -> str:
+    return "account_id" if name == PROFILE_CHANGES.name else "token_key"
+
+
+def _rows(joined: Collection[str]) -> str:
+    calendars = _text(f"{CALENDARS.name}_rows.n") if CALENDARS.name in joined else "'%'"
+    return f"{_states(PROFILES.name, joined)} || '.' || {calendars}"
+
+
+def _states(name: str, joined: Collection[str]) -> str:
+    """The counts as a digest has them, or a pattern that fits any."""
+    if name not in joined:
+        return "'%'"
+    columns = ("calendar", "calendar_down", "conferencing", "conferencing_down")
+    return " || '.' || ".join(_text(f"{name}_rows.{column}") for column in columns)
+
+
+def _text(count: str) -> str:
+    return f"CAST(CAST(COALESCE({count}, 0) AS BIGINT) AS VARCHAR)"
