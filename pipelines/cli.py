@@ -150,6 +150,11 @@ def plan_options(command: Callable[P, T]) -> Callable[P, T]:
     show_default=True,
     help="Exit with 1 when a larger share of the tokens failed.",
 )
+@click.option(
+    "--confirm-left",
+    is_flag=True,
+    help="Accept that a fifth or more of the tokens have left the token store at once.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @destination_options
 @reports_errors
@@ -160,6 +165,7 @@ def load(
     max_requests: int | None,
     max_duration: timedelta | None,
     max_failure_ratio: float,
+    confirm_left: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
     destination: str | None,
     dataset: str | None,
@@ -186,6 +192,7 @@ def load(
         max_requests=max_requests,
         max_duration=max_duration,
         max_failure_ratio=max_failure_ratio,
+        confirm_left=confirm_left,
     )
     configuration, settings = read_settings()
     store = configured_store(configuration)

@@ -48,4 +48,5 @@ def configured_store(configuration: CronofyConfiguration) -> TokenStore:
         configuration.tokens_query or None,
         revealed(configuration.tokens_database),
         configuration.tokens_update or None,
+        token_labels=configuration.token_labels,
     )

@@ -302,8 +302,9 @@ def _outcomes_table() -> str:
 def _kind(hint: Any) -> tuple[str, bool]:
     """The type of a key for people, and whether it is a secret."""
     options = [each for each in get_args(hint) if each is not type(None)]
-    if get_origin(hint) in (Union, types.UnionType) and len(options) == 1:
-        return _kind(options[0])
+    if get_origin(hint) in (Union, types.UnionType):
+        kinds = [_kind(each) for each in options]
+        return " or ".join(sorted(kind for kind, _ in kinds)), any(is_secret for _, is_secret in kinds)
     if get_origin(hint) is Annotated:
         return _kind(options[0])[0], True
     if hint is SecretText:

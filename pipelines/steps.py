@@ -59,6 +59,7 @@ class LoadOptions:
     max_failure_ratio: float = 0.5
     refresh_views: bool = True
     sync: bool = True
+    confirm_left: bool = False
 
 
 @dataclass(frozen=True)

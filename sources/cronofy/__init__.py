@@ -44,6 +44,8 @@ def cronofy_source(
     tokens_query: str | None = None,
     tokens_database: SecretText | str | None = None,
     tokens_update: str | None = None,
+    token_labels: str | list[str] | None = None,
+    application: str | None = None,
     client_id: str | None = None,
     client_secret: SecretText | str | None = None,
     data_center: str = dlt.config.value,
@@ -72,6 +74,9 @@ def cronofy_source(
         tokens_query: SQL query over the application's own token table, with those columns.
         tokens_database: SQLAlchemy URL of the database that it runs in.
         tokens_update: SQL that writes a refreshed token back, where it cannot be derived from the query.
+        token_labels: columns of the token store that are kept in `token_status`; without it `customer`, if
+            the store has that column.
+        application: whose tokens these are; without it client_id, else `default`.
         client_id: of the Cronofy application; with client_secret, expired tokens are refreshed.
         client_secret: of the Cronofy application.
         data_center: us, au, ca, de, sg or uk, for tokens that name none.
@@ -101,6 +106,8 @@ def cronofy_source(
             "requests_shared_in": requests_shared_in,
             "max_attempts": max_attempts,
             "timeout": timeout,
+            "token_labels": token_labels,
+            "application": application,
             "client_id": client_id,
             "client_secret": client_secret,
             "personal_data": personal_data,
@@ -109,7 +116,13 @@ def cronofy_source(
     )
     settings = PollingSettings.of(configuration)
     store = open_store(
-        tokens, tokens_file, tokens_query, revealed(tokens_database), tokens_update, on_refresh
+        tokens,
+        tokens_file,
+        tokens_query,
+        revealed(tokens_database),
+        tokens_update,
+        on_refresh,
+        settings.token_labels,
     )
     found = stored_tokens(store, settings)
     log_unusable(found)

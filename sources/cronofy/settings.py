@@ -1,5 +1,7 @@
 """Constants and configuration of the source, section `sources.cronofy`."""
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +16,9 @@ from .calls.places import MAX_OPEN
 from .durations import parse_duration
 from .errors import ConfigurationError
 from .history.privacy import KEEP, PersonalData
+from .history.texts import clean_text
 from .secret import Secret
+from .tables import TOKEN_STATUS
 
 # The US host carries no suffix: there is no api-us (docs, and cronofy-node's host table).
 DATA_CENTERS: dict[str, str] = {
@@ -33,6 +37,15 @@ DEFAULT_ENDPOINTS = (USERINFO, ACCOUNT)
 
 # Which endpoint fills which table, for `source.with_resources(...)`.
 CONFIG_SECTIONS = ("sources", "cronofy")
+
+# what is read of every row of a token store
+TOKEN_COLUMNS = ("key", "access_token", "refresh_token", "data_center", "expires_at")
+# a label is a column of `token_status` under the same name; this one is in it always
+CUSTOMER = "customer"
+LABEL = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+DEFAULT_APPLICATION = "default"
+# loads look at the polls of the last minute, and people at those of the last day
+LEAST_KEEP_POLLS = timedelta(days=1)
 
 
 # A list, so that `dlt init` writes no placeholder for it; secret, so that no trace keeps it.
@@ -85,6 +98,12 @@ class CronofyConfiguration(BaseConfiguration):
     """SQLAlchemy URL of the database that `tokens_query` runs in"""
     tokens_update: str | None = None
     """SQL statement that writes a refreshed token back, where it cannot be derived from `tokens_query`"""
+    token_labels: str | list[str] | None = None
+    """columns of the token store that are kept in `token_status`, such as `["customer", "plan"]`; nothing
+    else of the store reaches the warehouse. Without it `customer`, if the store has that column"""
+    application: str | None = None
+    """whose tokens these are: loads of several applications into one dataset give each its own name. Without
+    it `client_id`, else `default`"""
     client_id: str | None = None
     """of the Cronofy application; with `client_secret`, expired access tokens are refreshed"""
     client_secret: SecretText | None = None
@@ -106,6 +125,8 @@ class CronofyConfiguration(BaseConfiguration):
     """seconds one try may take, from connecting to the last byte"""
     hold: str = "24h"
     """how long one sample of a profile is trusted"""
+    keep_polls: str | None = None
+    """how long rows of `polls` are kept, such as `90d`, at least one day; without it for ever"""
     personal_data: str = "keep"
     """what becomes of e-mail, name, profile_name, calendar_name and relink URL: `keep`, `hash` or `drop`"""
     personal_data_key: SecretText | None = None
@@ -125,6 +146,9 @@ class PollingSettings:
     """How to poll, checked. Times in seconds.
 
     Attributes:
+        application: whose tokens these are.
+        token_labels: in lower case; None for `customer`, if the store has it.
+        keep_polls: how long rows of `polls` are kept; None for ever.
         max_open: polls under way at once. Not configured; a simulation may want one after the other.
     """
 
@@ -138,6 +162,9 @@ class PollingSettings:
     client: ClientCredentials | None = None
     personal_data: PersonalData = KEEP
     requests_shared_in: Secret | None = None
+    application: str = DEFAULT_APPLICATION
+    token_labels: tuple[str, ...] | None = None
+    keep_polls: timedelta | None = None
     max_open: int = MAX_OPEN
 
     @classmethod
@@ -160,6 +187,9 @@ class PollingSettings:
                 configuration.personal_data, hidden(configuration.personal_data_key)
             ),
             requests_shared_in=hidden(configuration.requests_shared_in),
+            application=_checked_application(configuration.application, configuration.client_id),
+            token_labels=checked_labels(configuration.token_labels),
+            keep_polls=_checked_keep_polls(configuration.keep_polls),
         )
         if settings.data_center not in DATA_CENTERS:
             raise _bad("data_center", f"one of {', '.join(DATA_CENTERS)}", configuration.data_center)
@@ -195,6 +225,65 @@ def _checked_hold(hold: str) -> timedelta:
     if not duration:
         raise _bad("hold", "greater than 0", hold)
     return duration
+
+
+def _checked_keep_polls(keep_polls: str | None) -> timedelta | None:
+    if not keep_polls:
+        return None
+    try:
+        duration = parse_duration(keep_polls)
+    except ValueError:
+        raise _bad("keep_polls", "a duration like 90d", keep_polls) from None
+    if duration < LEAST_KEEP_POLLS:
+        raise _bad("keep_polls", "at least 1d", keep_polls)
+    return duration
+
+
+def _checked_application(application: str | None, client_id: str | None) -> str:
+    for name in (application, client_id):
+        if name and name.strip():
+            return clean_text(name.strip())
+    return DEFAULT_APPLICATION
+
+
+def checked_labels(labels: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """The setting `token_labels` as names in lower case, each once; None where it is not set.
+
+    Args:
+        labels: a list, or text: names with commas between them, or a list as JSON has it.
+
+    Raises:
+        ConfigurationError: it is none of that, or a name cannot be that of a label.
+    """
+    if labels is None or (isinstance(labels, str) and not labels.strip()):
+        return None
+    names = _label_list(labels) if isinstance(labels, str) else labels
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise _bad("token_labels", "a list of column names", labels)
+    lower = dict.fromkeys(name.strip().lower() for name in names)
+    for name in lower:
+        _check_label(name)
+    return tuple(lower)
+
+
+def _label_list(text: str) -> Any:
+    if not text.lstrip().startswith("["):
+        return text.split(",")
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise _bad("token_labels", "a list of column names", text) from None
+
+
+def _check_label(name: str) -> None:
+    # dlt has another name in the warehouse for one with such underscores
+    is_renamed = "__" in name or name.endswith("_")
+    if not LABEL.fullmatch(name) or is_renamed or name.startswith("_dlt"):
+        raise _bad("token_labels", "plain column names: letters, digits and single underscores", name)
+    if name in TOKEN_COLUMNS:
+        raise _bad("token_labels", f"other columns than {', '.join(TOKEN_COLUMNS)}", name)
+    if name != CUSTOMER and name in TOKEN_STATUS.schema.names:
+        raise _bad("token_labels", "other names than token_status has for columns of its own", name)
 
 
 def _checked_url(url: str | None) -> str | None:

@@ -5,7 +5,9 @@ A row that cannot be read is a `BrokenRow` in its place; one without any content
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ import pyarrow as pa
 
 from .errors import ConfigurationError
 from .expiry import is_missing
+from .labels import DEFAULT_LABELS
 from .tokens import COLUMNS, READ_COLUMNS, BrokenRow
 
 NumberedRows = Iterator[tuple[int, Any]]
@@ -24,12 +27,15 @@ NOT_CLOSED = BrokenRow("a quotation mark is not closed")
 UNREADABLE = object()
 
 
-def file_rows(path: Path, suffix: str | None = None) -> tuple[str, NumberedRows]:
+def file_rows(
+    path: Path, suffix: str | None = None, labels: Sequence[str] | None = None
+) -> tuple[str, NumberedRows]:
     """What a row of the file is called, and the rows with their numbers, unchecked.
 
     Args:
         path: the file.
         suffix: what its name would end in, where it ends otherwise.
+        labels: names of the labels to read as well, in lower case; None for the default.
 
     Raises:
         ConfigurationError: no such file, or none that can be read; also while the rows are read.
@@ -38,7 +44,7 @@ def file_rows(path: Path, suffix: str | None = None) -> tuple[str, NumberedRows]
         ".csv": ("line", _csv_rows),
         ".jsonl": ("line", _json_lines),
         ".ndjson": ("line", _json_lines),
-        ".parquet": ("row", _parquet_rows),
+        ".parquet": ("row", partial(_parquet_rows, labels=DEFAULT_LABELS if labels is None else labels)),
     }
     suffix = (suffix or path.suffix).lower()
     if suffix not in readers:
@@ -164,7 +170,8 @@ def _csv_row(names: Sequence[str], cells: Sequence[str], needed: int) -> dict[st
     if len(cells) < needed or (len(cells) > len(names) and "".join(cells[len(names) :]).strip()):
         many = f"{len(cells)} cell{'' if len(cells) == 1 else 's'}"
         return BrokenRow(f"has {many}, the first line has {len(names)}")
-    return dict(zip(names, cells, strict=False))
+    # cells that are missing at the end are empty, so that every row has all columns
+    return dict(zip_longest(names, cells[: len(names)], fillvalue=""))
 
 
 def _csv_header(path: Path, record: CsvRecord | None) -> Sequence[str]:
@@ -207,26 +214,28 @@ def _json_lines(path: Path) -> NumberedRows:
                 yield number, row
 
 
-def _is_blank(row: Any) -> bool:
+def _is_blank(row: Any, besides: Container[str] = ()) -> bool:
     """Whether it is a row of nothing; one cell alone that is empty is a token that is missing."""
-    return (
-        isinstance(row, Mapping)
-        and len(row) > 1
-        and all(is_missing(value) or (isinstance(value, str) and not value.strip()) for value in row.values())
+    if not isinstance(row, Mapping):
+        return False
+    values = [value for name, value in row.items() if name not in besides]
+    return len(values) > 1 and all(
+        is_missing(value) or (isinstance(value, str) and not value.strip()) for value in values
     )
 
 
-def _parquet_rows(path: Path) -> NumberedRows:
+def _parquet_rows(path: Path, labels: Container[str]) -> NumberedRows:
     from pyarrow.parquet import ParquetFile
 
     try:
         file = ParquetFile(path)
         if "access_token" not in file.schema_arrow.names:
             raise ConfigurationError(f"{path}: no column access_token; expected {', '.join(COLUMNS)}")
-        columns = [name for name in READ_COLUMNS if name in file.schema_arrow.names]
-        batches = file.iter_batches(columns=columns)
+        names = file.schema_arrow.names
+        labelled = [name for name in names if name not in READ_COLUMNS and name.strip().lower() in labels]
+        batches = file.iter_batches(columns=[*(name for name in READ_COLUMNS if name in names), *labelled])
         rows = enumerate((row for batch in batches for row in _batch_rows(batch)), start=1)
-        yield from ((number, row) for number, row in rows if not _is_blank(row))
+        yield from ((number, row) for number, row in rows if not _is_blank(row, labelled))
     except (pa.ArrowException, OSError):
         raise ConfigurationError(f"{path}: not a Parquet file") from None
 

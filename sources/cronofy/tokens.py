@@ -6,21 +6,22 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from .errors import ConfigurationError
 from .expiry import is_missing, parse_expiry, plain
+from .labels import LabelReader, Labels, picked_labels
 from .secret import Hidden, Secret
-from .settings import DATA_CENTERS
+from .settings import DATA_CENTERS, TOKEN_COLUMNS
 
-COLUMNS = ("key", "access_token", "refresh_token", "data_center")
-# what is read of a row; expires_at may be missing everywhere
-READ_COLUMNS = (*COLUMNS, "expires_at")
+# what is read of a row besides its labels; expires_at may be missing everywhere
+READ_COLUMNS = TOKEN_COLUMNS
+COLUMNS = READ_COLUMNS[:-1]
 # RFC 6750 b68token and everything else that can stand in a header without breaking it
 HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 QUOTES = ("'", '"')
@@ -44,6 +45,7 @@ class Token:
     Attributes:
         access_token: empty where the store has a refresh token only: it is refreshed before it is used.
         expires_at: when the access token expires, UTC; None where nobody said.
+        labels: what the store says of it besides, in the order of `StoredTokens.label_names`.
     """
 
     key: str
@@ -51,6 +53,7 @@ class Token:
     refresh_token: Secret | None = None
     data_center: str | None = None
     expires_at: datetime | None = None
+    labels: Labels = field(default=(), repr=False)
 
     @property
     def has_access_token(self) -> bool:
@@ -78,6 +81,18 @@ class UnusableRow:
 
 
 @dataclass(frozen=True, slots=True)
+class NotConnected:
+    """A user of the store without any token, who has not connected yet.
+
+    Attributes:
+        labels: in the order of `StoredTokens.label_names`.
+    """
+
+    key: str
+    labels: Labels = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class BrokenRow:
     """What stands for a row that could not even be read; says why."""
 
@@ -89,21 +104,24 @@ class StoredTokens(list[Token]):
 
     Attributes:
         unusable: rows that cannot be used; the others are polled.
-        not_connected: keys of users without any token: they have not connected yet.
+        not_connected: users without any token: they have not connected yet.
         places: of the tokens without an access token, by key.
+        label_names: what the labels of a token are called, in their order.
     """
 
     def __init__(
         self,
         tokens: Iterable[Token] = (),
         unusable: Sequence[UnusableRow] = (),
-        not_connected: Sequence[str] = (),
+        not_connected: Sequence[NotConnected] = (),
         places: Mapping[str, str] | None = None,
+        label_names: Sequence[str] = (),
     ) -> None:
         super().__init__(tokens)
         self.unusable = tuple(unusable)
         self.not_connected = tuple(not_connected)
         self.places = places or {}
+        self.label_names = tuple(label_names)
 
     @classmethod
     def of(cls, tokens: Iterable[Token]) -> "StoredTokens":
@@ -117,7 +135,26 @@ class StoredTokens(list[Token]):
 
     def replaced(self, tokens: Iterable[Token], unusable: Iterable[UnusableRow] = ()) -> "StoredTokens":
         """Other tokens of the same store, and further rows that cannot be used."""
-        return StoredTokens(tokens, (*self.unusable, *unusable), self.not_connected, self.places)
+        return StoredTokens(
+            tokens, (*self.unusable, *unusable), self.not_connected, self.places, self.label_names
+        )
+
+    def with_labels(self, wanted: Sequence[str]) -> "StoredTokens":
+        """The same with those of the wanted labels that the store has, in that order, and no other."""
+        names = tuple(name for name in wanted if name in self.label_names)
+        if names == self.label_names:
+            return self
+        at = [self.label_names.index(name) for name in names]
+        not_connected = [_labelled(each, picked_labels(each.labels, at)) for each in self.not_connected]
+        tokens = (_labelled(each, picked_labels(each.labels, at)) for each in self)
+        return StoredTokens(tokens, self.unusable, not_connected, self.places, names)
+
+
+Labelled = TypeVar("Labelled", Token, NotConnected)
+
+
+def _labelled(each: Labelled, labels: Labels) -> Labelled:
+    return each if each.labels == labels else replace(each, labels=labels)
 
 
 TokenRow = Mapping[str, Any] | str | Token
@@ -129,7 +166,9 @@ def token_key(access_token: str, refresh_token: str | None) -> str:
     return "tok_" + hashlib.sha256((refresh_token or access_token).encode()).hexdigest()[:16]
 
 
-def read_tokens(tokens: Any = None, tokens_file: str | None = None) -> StoredTokens:
+def read_tokens(
+    tokens: Any = None, tokens_file: str | None = None, labels: Sequence[str] | None = None
+) -> StoredTokens:
     """Read and check the configured token store, in its order.
 
     Args:
@@ -137,6 +176,7 @@ def read_tokens(tokens: Any = None, tokens_file: str | None = None) -> StoredTok
             expires_at, or plain access tokens; an iterable, a callable that returns one, or the JSON text
             of a list of them.
         tokens_file: path of a CSV, JSON Lines or Parquet file with those columns.
+        labels: names of the labels, in lower case; None for the default.
 
     Raises:
         ConfigurationError: no store, two stores, one that cannot be read, or one of which most rows cannot
@@ -150,9 +190,9 @@ def read_tokens(tokens: Any = None, tokens_file: str | None = None) -> StoredTok
             "two token stores are set: keep either tokens or tokens_file in [sources.cronofy]"
         )
     if tokens.value is not None:
-        return collect_tokens("tokens", "entry", enumerate(configured_rows(tokens.value), start=1))
+        return collect_tokens("tokens", "entry", enumerate(configured_rows(tokens.value), start=1), labels)
     if tokens_file is not None:
-        return collect_tokens(tokens_file, *file_rows(Path(tokens_file)))
+        return collect_tokens(tokens_file, *file_rows(Path(tokens_file), labels=labels), labels)
     raise ConfigurationError(
         "no tokens: set tokens in .dlt/secrets.toml or tokens_file in .dlt/config.toml,"
         " section [sources.cronofy]"
@@ -241,63 +281,71 @@ def _as_rows(tokens: Any) -> Iterable[Any]:
     return tokens
 
 
-def collect_tokens(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> StoredTokens:
+def collect_tokens(
+    store: str, unit: str, rows: Iterable[tuple[int, Any]], labels: Sequence[str] | None = None
+) -> StoredTokens:
     """The tokens of numbered rows, and which rows are none. Of rows with one key the first is the token.
 
     Args:
         store: what messages call the store.
         unit: what messages call a row.
         rows: each with its number.
+        labels: names of the labels, in lower case; None for the default.
 
     Raises:
         ConfigurationError: no rows, or most of them cannot be used; names the place.
     """
     try:
-        return _collect(store, unit, rows)
+        return _collect(store, unit, rows, LabelReader(labels))
     except ConfigurationError as error:
         raise error.with_traceback(None) from None  # the frames below hold rows in plain
 
 
-def _collect(store: str, unit: str, rows: Iterable[tuple[int, Any]]) -> StoredTokens:
+def _collect(store: str, unit: str, rows: Iterable[tuple[int, Any]], labels: LabelReader) -> StoredTokens:
     tokens: dict[str, Token] = {}
     numbers: dict[str, int] = {}
     unusable: list[UnusableRow] = []
-    not_connected: dict[str, None] = {}
+    not_connected: dict[str, NotConnected] = {}
     for number, row in rows:
         place = f"{store}, {unit} {number}"
-        found = _read_row(row, place)
+        found = _read_row(row, place, labels)
         if isinstance(found, UnusableRow):
             unusable.append(found)
-        elif isinstance(found, str):
-            not_connected[found] = None
+        elif isinstance(found, NotConnected):
+            not_connected.setdefault(found.key, found)
         elif (first := tokens.setdefault(found.key, found)) is found:
             numbers[found.key] = number
-        elif first != replace(found, expires_at=first.expires_at):
+        elif first != replace(found, expires_at=first.expires_at, labels=first.labels):
             reason = f"its key was used before, at {unit} {numbers[found.key]}; keys must be unique"
             unusable.append(UnusableRow(place, reason, found.key))
     if not (tokens or unusable or not_connected):
         raise ConfigurationError(f"{store}: holds no tokens")
     stored = StoredTokens(
-        tokens.values(),
+        (_labelled(each, labels.aligned(each.labels)) for each in tokens.values()),
         unusable,
-        [key for key in not_connected if key not in tokens],
+        [
+            _labelled(each, labels.aligned(each.labels))
+            for key, each in not_connected.items()
+            if key not in tokens
+        ],
         {key: f"{store}, {unit} {numbers[key]}" for key, each in tokens.items() if not each.has_access_token},
+        labels.names,
     )
     check_usable(stored)
     return stored
 
 
-def as_token(row: Any, place: str) -> Token:
+def as_token(row: Any, place: str, labels: LabelReader | None = None) -> Token:
     """The token of one row: a table, a plain access token, or a token already.
 
     Raises:
         ConfigurationError: it cannot be used.
     """
-    found = _read_row(row, place)
+    found = _read_row(row, place, labels)
     row = None
     if isinstance(found, Token):
         return found
-    if isinstance(found, str):
+    if isinstance(found, NotConnected):
         found = UnusableRow(place, "access_token is missing")
     raise ConfigurationError(str(found))
 
@@ -306,13 +354,14 @@ class _RefusedError(Exception):
     """A value cannot be used; the message says why, and does not quote it."""
 
 
-def _read_row(row: Any, place: str) -> Token | UnusableRow | str:
-    """What a row is: a token; why it is none; or the key of a user who has not connected."""
+def _read_row(row: Any, place: str, labels: LabelReader | None = None) -> Token | UnusableRow | NotConnected:
+    """What a row is: a token; why it is none; or a user who has not connected."""
     if isinstance(row, BrokenRow):
         return UnusableRow(place, row.reason)
     if isinstance(row, (str, Secret)):
         row = {"access_token": row}
-    elif isinstance(row, Token):
+    given = row.labels if isinstance(row, Token) else None
+    if isinstance(row, Token):
         row = {name: getattr(row, name) for name in READ_COLUMNS}
     if not isinstance(row, Mapping):
         return UnusableRow(place, f"not a table with the columns {', '.join(COLUMNS)}")
@@ -327,13 +376,20 @@ def _read_row(row: Any, place: str) -> Token | UnusableRow | str:
                 refresh_token=Secret(refresh_token) if refresh_token else None,
                 data_center=_data_center(row),
                 expires_at=_expiry(row.get("expires_at")),
+                labels=_labels(row, given, labels),
             )
         if key:
-            return key
+            return NotConnected(key, _labels(row, given, labels))
         reason = "access_token is missing"
     except _RefusedError as refused:
         reason = str(refused)
     return UnusableRow(place, reason, _shown_key(key))
+
+
+def _labels(row: Mapping[str, Any], given: Labels | None, labels: LabelReader | None) -> Labels:
+    if labels is None:
+        return ()
+    return labels.read(row) if given is None else labels.take(given)
 
 
 def _shown_key(key: str | None) -> str | None:

@@ -11,11 +11,13 @@ from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import (
     DATA_CENTERS,
+    TOKEN_COLUMNS,
     CronofyConfiguration,
     PollingSettings,
     SecretText,
     check_endpoints,
 )
+from sources.cronofy.tables import TOKEN_STATUS
 from tests.cronofy.clocks import ManualClock
 
 
@@ -34,6 +36,9 @@ def test_the_defaults_are_below_the_limits_of_the_api() -> None:
         max_attempts=4,
         timeout_seconds=30,
         hold=timedelta(hours=24),
+        application="default",
+        token_labels=None,
+        keep_polls=None,
     )
 
 
@@ -48,6 +53,19 @@ def test_the_defaults_are_below_the_limits_of_the_api() -> None:
         ("timeout", 2.5, "timeout_seconds", 2.5),
         ("hold", "7d", "hold", timedelta(days=7)),
         ("hold", "3600", "hold", timedelta(hours=1)),
+        ("keep_polls", "90d", "keep_polls", timedelta(days=90)),
+        ("keep_polls", "24h", "keep_polls", timedelta(days=1)),
+        ("keep_polls", "", "keep_polls", None),
+        ("application", " mine ", "application", "mine"),
+        ("application", "", "application", "default"),
+        ("application", "a\0b", "application", "a\ufffdb"),
+        ("token_labels", ["customer", "Plan ", "PLAN"], "token_labels", ("customer", "plan")),
+        ("token_labels", "customer, plan_2", "token_labels", ("customer", "plan_2")),
+        ("token_labels", ' ["plan"]', "token_labels", ("plan",)),
+        ("token_labels", ("_a", "b" * 63), "token_labels", ("_a", "b" * 63)),
+        ("token_labels", [], "token_labels", ()),
+        ("token_labels", "[]", "token_labels", ()),
+        ("token_labels", " ", "token_labels", None),
     ],
 )
 def test_what_is_accepted(name: str, value: Any, attribute: str, checked: Any) -> None:
@@ -68,6 +86,29 @@ def test_what_is_accepted(name: str, value: Any, attribute: str, checked: Any) -
         ("hold", "soon", "a duration like 24h"),
         ("hold", "20000d", "a duration like 24h"),
         ("personal_data", "shred", "keep"),
+        ("keep_polls", "soon", "a duration like 90d"),
+        ("keep_polls", "23h", "at least 1d"),
+        ("keep_polls", "0", "at least 1d"),
+        ("token_labels", "[customer", "a list of column names"),
+        ("token_labels", '{"a": 1}', "plain column names"),
+        ("token_labels", 7, "a list of column names"),
+        ("token_labels", ["customer", 7], "a list of column names"),
+        ("token_labels", "customer,,plan", "plain column names"),
+        ("token_labels", ["plan name"], "plain column names"),
+        ("token_labels", ["7plan"], "plain column names"),
+        ("token_labels", ["plän"], "plain column names"),
+        ("token_labels", ["a;b"], "plain column names"),
+        ("token_labels", ["a" * 64], "plain column names"),
+        ("token_labels", ["_dlt_id"], "plain column names"),
+        ("token_labels", ["a__b"], "plain column names"),
+        ("token_labels", ["plan_"], "plain column names"),
+        *(("token_labels", name, "other columns than key") for name in TOKEN_COLUMNS),
+        ("token_labels", "Access_Token", "other columns than key"),
+        *(
+            ("token_labels", name, "other names than token_status has")
+            for name in TOKEN_STATUS.schema.names
+            if name not in ("customer", "data_center")
+        ),
         ("base_url", "api.cronofy.com", "must look like https://"),
         ("base_url", "ftp://api.cronofy.com", "must look like https://"),
         ("base_url", "https://", "must look like https://"),
@@ -83,6 +124,13 @@ def test_what_is_not_accepted_is_named_in_one_line(name: str, value: Any, expect
     assert "[sources.cronofy]" in message
     assert expected in message
     assert "\n" not in message
+
+
+def test_without_a_name_an_application_goes_by_its_client_id() -> None:
+    client = {"client_id": "client", "client_secret": SecretText()}
+    client["client_secret"].parse_native_representation("hunter2")  # type: ignore[attr-defined]
+    assert configured(**client).application == "client"
+    assert configured(**client, application="mine").application == "mine"
 
 
 def test_where_requests_are_shared_is_a_secret() -> None:

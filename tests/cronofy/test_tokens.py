@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.secret import Secret
 from sources.cronofy.tokens import (
+    NotConnected,
     Token,
     UnusableRow,
     in_data_centers,
@@ -228,13 +229,20 @@ def test_one_bad_row_costs_that_row_only(case: str) -> None:
 
 def test_rows_without_tokens_are_users_who_have_not_connected() -> None:
     found = read_tokens([{"key": key} for key in "xyxa"] + GOOD)
-    assert (len(found), found.unusable, found.not_connected) == (4, (), ("x", "y"))
-    assert read_tokens([{"key": "x", "data_center": "mars", "access_token": " "}]).not_connected == ("x",)
+    assert (len(found), found.unusable) == (4, ())
+    assert found.not_connected == (NotConnected("x"), NotConnected("y"))
+    [only] = read_tokens([{"key": "x", "data_center": "mars", "access_token": " "}]).not_connected
+    assert only == NotConnected("x")
+    [first] = read_tokens([{"key": "x", "customer": each} for each in ("Ada", "Eve")]).not_connected
+    assert first == NotConnected("x", ("Ada",))
 
 
 def test_the_same_token_twice_is_one() -> None:
     found = read_tokens([FULL, FULL | {"expires_at": 1, "data_center": "de"}, "at", "at"])
     assert shown(found) == [("k", "at", "rt", "de"), (token_key("at", None), "at", None, None)]
+    assert found.unusable == ()
+    found = read_tokens([FULL | {"customer": "Ada"}, FULL | {"customer": "Eve"}])
+    assert [each.labels for each in found] == [("Ada",)]
     assert found.unusable == ()
 
 
@@ -282,6 +290,12 @@ def test_the_log_names_the_first(caplog: pytest.LogCaptureFixture) -> None:
     assert one.endswith("characters that no token has")
     assert several.startswith("4 rows of the token store cannot be used: tokens, entry 5: not a table with")
     assert several.endswith("a whole number nor a UUID; and 1 more")
+
+
+def test_cells_that_are_missing_at_the_end_of_a_line_are_empty(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("key,access_token,customer\nk1,at1\nk2,at2\n")
+    found = read_tokens(tokens_file=str(tmp_path / "t.csv"))
+    assert (found.label_names, [each.labels for each in found]) == (("customer",), [(None,), (None,)])
 
 
 def test_two_stores_are_one_too_many() -> None:

@@ -31,6 +31,8 @@ from sources.cronofy.settings import CronofyConfiguration
 from tests.docs.questions import DOCS
 
 DOCUMENT = DOCS / "configuration.md"
+# of keys without a default that not every text is good for
+VALUES = {"tokens": ["one"], "token_labels": ["one"], "keep_polls": "90d"}
 KEYS = {key.name: key for part in SECTION_PARTS for key in section_keys(part)}
 TOML = [
     pytest.param(block, id=f"{page.name}:{number}")
@@ -84,7 +86,7 @@ def test_only_secrets_are_refused_by_the_file_that_may_not_hold_them(
     context = Container()[PluggableRunContext]  # reads the files once
     monkeypatch.setattr(context, "providers", context.providers)
     for key in section_keys():
-        value = ["one"] if key.kind == "list" else key.default or "https://example.test"
+        value = VALUES.get(key.name) or key.default or "https://example.test"
         file.write_text(f"[sources.cronofy]\n{key.name} = {json.dumps(value)}\n")
         context.reload_providers()
         refusal = "cannot hold secret values" if key.is_secret else "refreshing needs both"
@@ -96,7 +98,9 @@ def test_only_secrets_are_refused_by_the_file_that_may_not_hold_them(
 def test_the_environment_sets_any_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEYS["tokens"].variable, json.dumps([{"key": "a", "access_token": "b"}]))
     monkeypatch.setenv(KEYS["requests_shared_in"].variable, "requests.sqlite")
+    monkeypatch.setenv(KEYS["token_labels"].variable, json.dumps(["plan", "customer"]))
     configuration, settings = read_settings()
+    assert settings.token_labels == ("plan", "customer")
     assert configuration.tokens == [{"key": "a", "access_token": "b"}]
     assert settings.requests_shared_in
 

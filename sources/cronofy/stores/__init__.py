@@ -11,8 +11,9 @@ from threading import Lock
 from typing import Any, Protocol, cast
 
 from ..errors import ConfigurationError
+from ..labels import DEFAULT_LABELS
 from ..secret import Hidden, Secret
-from ..settings import PollingSettings
+from ..settings import PollingSettings, checked_labels
 from ..tokens import (
     StoredTokens,
     Token,
@@ -60,7 +61,9 @@ class TokenStore(Protocol):
         """All tokens, in the order of the store.
 
         `StoredTokens`, a list as well, also says which rows cannot be used. The tokens of any other list
-        are checked by `stored_tokens`, so that one that cannot be used costs itself only.
+        are checked by `stored_tokens`, so that one that cannot be used costs itself only. It may hold tables
+        instead of tokens, and these the columns that are labels; the labels of a token are in the order of
+        the setting `token_labels`.
 
         Raises:
             ConfigurationError: the store, or most of its rows, cannot be used; names the place.
@@ -99,13 +102,24 @@ def stored_tokens(store: TokenStore, settings: PollingSettings) -> StoredTokens:
     """The tokens of a store that can be polled, each with a data center, and what its other rows are.
 
     Raises:
-        ConfigurationError: the store, or most of its rows, cannot be used; names the place.
+        ConfigurationError: the store, or most of its rows, cannot be used, or it lacks a column that is to be
+            a label; names the place.
     """
-    found: list[Token] = store.read()
+    labels, found = settings.token_labels, store.read()
     if found and not isinstance(found, StoredTokens):
-        found = collect_tokens(store.name, "entry", enumerate(found, start=1))
-    tokens = in_data_centers(found, settings.data_center)
+        found = collect_tokens(store.name, "entry", enumerate(found, start=1), labels)
+    stored = StoredTokens.of(found)
+    if stored or stored.not_connected:
+        _check_labels(stored, labels or (), store.name)
+    labelled = stored.with_labels(DEFAULT_LABELS if labels is None else labels)
+    tokens = in_data_centers(labelled, settings.data_center)
     return tokens if settings.client is not None else without_refreshing(tokens, store.name)
+
+
+def _check_labels(stored: StoredTokens, wanted: Sequence[str], store: str) -> None:
+    missing = [name for name in wanted if name not in stored.label_names]
+    if missing:
+        raise ConfigurationError(f"token_labels: {store} has no column {missing[0]}")
 
 
 def open_store(
@@ -115,6 +129,7 @@ def open_store(
     tokens_database: str | Secret | None = None,
     tokens_update: str | None = None,
     on_refresh: OnRefresh | None = None,
+    token_labels: str | Sequence[str] | None = None,
 ) -> TokenStore:
     """The configured token store; nothing of it is read yet.
 
@@ -125,9 +140,11 @@ def open_store(
         tokens_database: SQLAlchemy URL of the database that it runs in.
         tokens_update: SQL that writes one refreshed token back, where it cannot be derived from the query.
         on_refresh: is given every refreshed token, where `tokens` is no store that can take it back.
+        token_labels: columns that are read as labels, as the setting of that name has them.
 
     Raises:
-        ConfigurationError: no store, two of them, or half of one; says what to set and where.
+        ConfigurationError: no store, two of them, half of one, or names that no label can have; says what
+            to set and where.
     """
     tokens, database = Hidden(tokens), Secret.of(tokens_database) if tokens_database else None
     tokens_database = None
@@ -143,6 +160,7 @@ def open_store(
             f" keep either {' or '.join(given)} in [sources.cronofy]"
         )
     _check_query(tokens_query, database, tokens_update)
+    labels = checked_labels(token_labels)
     is_store = all(callable(getattr(tokens.value, method, None)) for method in ("read", "save"))
     if on_refresh is not None and (is_store or given in (["tokens_file"], ["tokens_query"])):
         raise ConfigurationError(
@@ -153,14 +171,14 @@ def open_store(
     if tokens_query is not None and database is not None:
         from .sql_store import SqlStore
 
-        return SqlStore(tokens_query, database, tokens_update)
+        return SqlStore(tokens_query, database, tokens_update, labels)
     if tokens_file is not None:
         from .file_store import FileStore
 
-        return FileStore(tokens_file)
+        return FileStore(tokens_file, labels)
     if tokens.value is None:
         read_tokens()  # says that nothing is set
-    return GivenStore(tokens.value, on_refresh)
+    return GivenStore(tokens.value, on_refresh, labels)
 
 
 def _check_query(query: str | None, database: Secret | None, update: str | None) -> None:
@@ -205,6 +223,7 @@ class GivenStore:
         self,
         tokens: Any,
         on_refresh: OnRefresh | None = None,
+        labels: Sequence[str] | None = None,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -212,6 +231,7 @@ class GivenStore:
         self.folder: Path | None = None
         self._rows = tokens
         self._on_refresh = on_refresh
+        self._labels = labels
         self._monotonic = monotonic
         self._lock = Lock()
         self._known: dict[str, Token] = {}
@@ -277,4 +297,4 @@ class GivenStore:
 
     def _collect(self) -> StoredTokens:
         rows: Iterable[Any] = configured_rows(self._rows)
-        return collect_tokens(self.name, "entry", enumerate(rows, start=1))
+        return collect_tokens(self.name, "entry", enumerate(rows, start=1), self._labels)

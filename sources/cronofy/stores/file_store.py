@@ -39,10 +39,12 @@ Signature = tuple[int, int, int]
 class FileStore:
     """A CSV, JSON Lines or Parquet file; beside it a lock, and a new version while it is being written."""
 
-    def __init__(self, tokens_file: str) -> None:
+    def __init__(self, tokens_file: str, labels: Sequence[str] | None = None) -> None:
+        """Nothing of it is read yet; `labels` are names in lower case, None for the default."""
         self.name = tokens_file
         self.folder: Path | None = Path(tokens_file).resolve().parent
         self._path = Path(tokens_file)
+        self._labels = labels
         self._cache_lock = Lock()
         self._seen: Signature | None = None
         self._known: dict[str, Token] = {}
@@ -60,7 +62,7 @@ class FileStore:
 
     def _tokens_in(self, path: Path) -> StoredTokens:
         """The tokens of the file, or of a version of it under another name."""
-        return collect_tokens(self.name, *file_rows(path, self._path.suffix))
+        return collect_tokens(self.name, *file_rows(path, self._path.suffix, self._labels), self._labels)
 
     def why_not_saved(self) -> str | None:
         """Does what saving does with placeholders in every row that can be refreshed, short of replacing.

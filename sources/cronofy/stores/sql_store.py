@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, UnreachableError
 from ..expiry import expiry_like, parse_expiry
+from ..labels import LabelReader
 from ..secret import Secret
 from ..tokens import COLUMNS, READ_COLUMNS, StoredTokens, Token, as_token, collect_tokens
 from . import Renewal, StoreError
@@ -58,8 +59,14 @@ class SqlStore:
     An index on the column of the refresh token makes the update cheap.
     """
 
-    def __init__(self, query: str, database: str | Secret, update: str | None = None) -> None:
-        """Nothing is connected to yet.
+    def __init__(
+        self,
+        query: str,
+        database: str | Secret,
+        update: str | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        """Nothing is connected to yet; `labels` are names in lower case, None for the default.
 
         Raises:
             ConfigurationError: SQLAlchemy or a driver is missing, or a setting cannot be used.
@@ -72,6 +79,7 @@ class SqlStore:
         self._update = _checked_update(update) if update else None
         self._writes_with = "tokens_update" if update else "tokens_query"
         self._shown = f"{query}\n{update or ''}\n{self._engine.url.render_as_string(hide_password=True)}"
+        self._labels = labels
         self._names: list[str] | None = None
         self._expiry_sample: Any = None
 
@@ -82,7 +90,7 @@ class SqlStore:
         try:
             with connect(self._engine) as connection:
                 rows = self._learned(self._query_rows(connection))
-                return collect_tokens(self.name, "row", enumerate(rows, start=1))
+                return collect_tokens(self.name, "row", enumerate(rows, start=1), self._labels)
         except SQLAlchemyError as error:
             # what kind tells which are passing: no connection, a lock, a server that restarts
             kind = UnreachableError if isinstance(error, OperationalError) else ConfigurationError
@@ -190,9 +198,10 @@ class SqlStore:
         return None
 
     def _usable(self, rows: Iterator[dict[str, Any]]) -> Iterator[Token]:
+        labels = LabelReader(self._labels)
         for row in rows:
             with suppress(ConfigurationError):
-                yield as_token(row, self.name)
+                yield as_token(row, self.name, labels)
 
     def save(self, renewals: Sequence[Renewal]) -> list[Renewal]:
         """Update the rows of all renewals, in one transaction, and look what became of them.
@@ -277,13 +286,15 @@ class SqlStore:
         # the query goes to the driver as it is, so that : and % mean what they mean there
         options = {"no_parameters": True, "yield_per": FETCHED_ROWS}
         with closing(connection.exec_driver_sql(self._query, execution_options=options)) as result:
-            self._names = _names(result)
+            self._names = self._checked_names(result)
             yield from self._rows(result)
 
     def _rows(self, result: "CursorResult[Any]") -> Iterator[dict[str, Any]]:
         """The rows as tables of the columns that matter."""
-        at = {name.lower(): index for index, name in enumerate(_names(result))}
-        wanted = [(name, at[name]) for name in READ_COLUMNS if name in at]
+        lower = [name.lower() for name in self._checked_names(result)]
+        labels = LabelReader(self._labels).wanted
+        # nobody asked for the default: of several columns of its name it is none
+        wanted = [(name, lower.index(name)) for name in (*READ_COLUMNS, *labels) if lower.count(name) == 1]
         for part in result.partitions(FETCHED_ROWS):
             for row in part:
                 yield {name: row[index] for name, index in wanted}
@@ -305,8 +316,11 @@ class SqlStore:
         from sqlalchemy import text
 
         if self._names is None:
-            self._names = _names(connection.execute(text(f"{self._part()} WHERE 1 = 0")))
+            self._names = self._checked_names(connection.execute(text(f"{self._part()} WHERE 1 = 0")))
         return self._names
+
+    def _checked_names(self, result: "CursorResult[Any]") -> list[str]:
+        return _names(result, (*READ_COLUMNS, *(self._labels or ())))
 
     def _known_update(self) -> Update:
         """The update that was given, or else the derived one.
@@ -355,8 +369,8 @@ def _bound_waiting(connection: "Connection") -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
 
 
-def _names(result: "CursorResult[Any]") -> list[str]:
-    """What the columns of a result are called.
+def _names(result: "CursorResult[Any]", wanted: Sequence[str]) -> list[str]:
+    """What the columns of a result are called; of those that are wanted none twice.
 
     Raises:
         ConfigurationError: they are not those of tokens.
@@ -367,7 +381,7 @@ def _names(result: "CursorResult[Any]") -> list[str]:
         raise ConfigurationError(
             f"tokens_query: no column access_token; the query must name its columns {', '.join(COLUMNS)}"
         )
-    twice = [name for name in READ_COLUMNS if lower.count(name) > 1]
+    twice = [name for name in wanted if lower.count(name) > 1]
     if twice:
         raise ConfigurationError(f"tokens_query: several columns {twice[0]}; name the ones that matter")
     return names

@@ -75,7 +75,8 @@ def is_as_written(before: Token, after: Token, renewal: Renewal | None) -> bool:
         after: the same row's, read back.
         renewal: what was written to the row; None where it had to stay.
     """
-    if after.key != before.key or after.data_center != before.data_center:
+    kept = (before.key, before.data_center, before.labels)
+    if (after.key, after.data_center, after.labels) != kept:
         return False
     if renewal is None:
         return after == before

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -214,10 +214,10 @@ def test_current_reads_the_file_again_only_when_it_changed(
     store = holding(path)
     reads = 0
 
-    def counted(path: Path, suffix: str) -> Any:
+    def counted(path: Path, suffix: str, labels: Sequence[str] | None) -> Any:
         nonlocal reads
         reads += 1
-        return file_rows(path, suffix)
+        return file_rows(path, suffix, labels)
 
     monkeypatch.setattr(file_store, "file_rows", counted)
     [token] = store.read()
@@ -583,3 +583,66 @@ def test_what_is_wrong_with_a_file_is_said_as_ever(path: Path) -> None:
         FileStore(str(path)).read()
     with pytest.raises(ConfigurationError, match="line 2: expires_at is no point in time"):
         holding(path, "access_token,expires_at\nat,soon\n").read()
+
+
+WITH_LABELS = {
+    ".csv": "note,Customer,key,access_token,refresh_token,plan\n"
+    '"n, 1","Ada ""&"" Co",a,at,rt,07\n,,b,at2,rt2\n',
+    ".jsonl": '{"Customer":"Ada \\"&\\" Co","key":"a","access_token":"at","refresh_token":"rt","plan":"07"}\n'
+    '{"key":"b","access_token":"at2","refresh_token":"rt2","note":{"deep":[1]}}\n',
+}
+
+
+def labelled_file(path: Path, suffix: str) -> Path:
+    path = path.with_suffix(suffix)
+    if suffix != ".parquet":
+        path.write_text(WITH_LABELS[suffix])
+        return path
+    columns = {"key": ["a", "b"], "access_token": ["at", "at2"], "refresh_token": ["rt", "rt2"]}
+    table = pa.table(
+        columns
+        | {"Customer": pa.array(['Ada "&" Co', None]).dictionary_encode(), "plan": ["07", ""]}
+        | {"note": [[1], [2]]}
+    )
+    pq.write_table(table, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_labels_are_read_and_outlast_a_refresh(path: Path, suffix: str) -> None:
+    path = labelled_file(path, suffix)
+    store = FileStore(str(path), ("plan", "customer"))
+    tokens = store.read()
+    assert tokens.label_names == ("plan", "customer")
+    assert [each.labels for each in tokens] == [("07", 'Ada "&" Co'), (None, None)]
+    assert store.why_not_saved() is None
+    assert store.save([renewed(tokens[0])]) == []
+    for found in (store.current(tokens[0]), FileStore(str(path), ("plan", "customer")).read()[0]):
+        assert found is not None
+        assert (found.access_token, found.labels) == (Secret("AT"), ("07", 'Ada "&" Co'))
+
+
+def test_columns_that_are_no_labels_stay_in_the_file(path: Path) -> None:
+    path = labelled_file(path, ".csv")
+    before = path.read_text()
+    store = FileStore(str(path))
+    store.save([renewed(store.read()[0])])
+    assert path.read_text() == before.replace("a,at,rt,07", "a,AT,RT,07")
+
+
+def test_a_trial_that_loses_a_label_is_no_success(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(str(labelled_file(path, ".csv")))
+
+    def forgetful(content: bytes, changes: Any) -> bytes:
+        return rewrite_csv(content, changes).replace(b"Ada", b"Eve")
+
+    monkeypatch.setitem(file_store.REWRITERS, ".csv", forgetful)
+    assert str(store.why_not_saved()).endswith("with new tokens it does not read as it should")
+
+
+def test_a_row_of_labels_alone_is_no_row_in_parquet(path: Path) -> None:
+    path = path.with_suffix(".parquet")
+    columns = {"key": ["a", None], "access_token": ["at", ""], "customer": ["Ada", "Bob"]}
+    pq.write_table(pa.table(columns), path)
+    found = FileStore(str(path)).read()
+    assert (len(found), found.unusable, found[0].labels) == (1, (), ("Ada",))

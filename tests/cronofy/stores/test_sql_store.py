@@ -18,7 +18,7 @@ from sources.cronofy.secret import Secret
 from sources.cronofy.stores import Renewal, StoreError
 from sources.cronofy.stores.sql_store import SqlStore
 from sources.cronofy.stores.sql_update import NotDerivedError, derive_target
-from sources.cronofy.tokens import Token, token_key
+from sources.cronofy.tokens import NotConnected, Token, token_key
 from tests.cronofy.stores.databases import Database
 
 SECRET = "hunter2-is-secret"
@@ -435,7 +435,7 @@ def test_a_bad_row_costs_that_row_only(database: Database) -> None:
     assert shown(found[:3]) == [
         ("1", "at1", "rt1", EXPIRES), ("4", "", "rt4", AT_1), ("5", "at5", "rt5", None),
     ]  # fmt: skip
-    assert found.not_connected == ("2",)
+    assert [each.key for each in found.not_connected] == ["2"]
     reasons = [(row.place, row.key, row.reason.split()[0]) for row in found.unusable]
     assert reasons == [
         ("tokens_query, row 3", "3", "access_token"),
@@ -549,3 +549,48 @@ def test_rows_are_streamed(sqlite: Database, tmp_path: Path) -> None:
     assert found == 100_000
     # the notes alone are 30 MB; a token with what Python needs around it is some 500 bytes
     assert (after - before) * 1024 < 100_000 * 750
+
+
+CUSTOMERS = """
+    CREATE TABLE customers (customer_id integer, "Customer" text, since date, paying boolean);
+    INSERT INTO customers VALUES (1, 'Ada & Co', '2026-01-05', true), (2, ' ', NULL, NULL);
+    CREATE TABLE users (id integer, access_token text, refresh_token text, customer_id integer);
+    INSERT INTO users VALUES
+        (1, 'at1', 'rt1', 1), (2, 'at2', 'rt2', 2), (3, 'at3', 'rt3', NULL), (4, NULL, NULL, 1)
+"""
+JOINED = (
+    "SELECT u.id AS key, u.access_token, u.refresh_token, u.customer_id AS number,"
+    ' c."Customer", c.since, c.paying'
+    " FROM users u LEFT JOIN customers c ON c.customer_id = u.customer_id ORDER BY u.id"
+)
+
+
+def test_further_columns_are_labels_and_leave_the_update_as_it_was(database: Database) -> None:
+    database.run(*CUSTOMERS.split(";"))
+    store = SqlStore(JOINED, database.url, labels=("number", "customer", "since"))
+    found = store.read()
+    assert found.label_names == ("number", "customer", "since")
+    assert [each.labels for each in found] == [
+        ("1", "Ada & Co", "2026-01-05"), ("2", None, None), (None, None, None),
+    ]  # fmt: skip
+    assert found.not_connected == (NotConnected("4", ("1", "Ada & Co", "2026-01-05")),)
+    assert store.why_not_saved() is None
+    assert store.save([renewed(found[0])]) == []
+    assert store.current(found[0]) == replace(found[0], access_token=Secret("AT"), refresh_token=Secret("RT"))
+
+
+def test_without_the_setting_customer_is_the_label(postgres: Database) -> None:
+    postgres.run(*CUSTOMERS.split(";"))
+    found = SqlStore(JOINED, postgres.url).read()
+    assert (found.label_names, found[0].labels) == (("customer",), ("Ada & Co",))
+    [paid, *_] = SqlStore(JOINED, postgres.url, labels=("paying",)).read()
+    assert paid.labels == ("true",)
+
+
+def test_of_several_columns_of_one_name_none_is_a_label(sqlite: Database) -> None:
+    create_users(sqlite)
+    query = "SELECT access_token, refresh_token, 1 AS customer, 2 AS Customer FROM users"
+    found = SqlStore(query, sqlite.url).read()
+    assert (found.label_names, found[0].labels) == ((), ())
+    with pytest.raises(ConfigurationError, match="tokens_query: several columns customer; name the ones"):
+        SqlStore(query, sqlite.url, labels=("customer",)).read()
