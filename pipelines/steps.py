@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 import dlt
-
 from dlt.common.schema import Schema
 
 from sources.cronofy import SOURCE_NAME, Frames, prepared_source, schema_framer

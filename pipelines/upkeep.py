@@ -16,12 +16,10 @@ from dlt.destinations.sql_client import SqlClientBase
 
 from sources.cronofy import SOURCE_NAME
 from sources.cronofy.clock import Clock
-from sources.cronofy.history.evidence import Evidence
 from sources.cronofy.history.knowledge import Row, WarehouseKnowledge
-from sources.cronofy.labels import DEFAULT_LABELS
 from sources.cronofy.settings import PollingSettings
-from sources.cronofy.store_status import StoreChanges, compare_store, store_columns
-from sources.cronofy.sweep import MOST_AHEAD
+from sources.cronofy.store_status import StoreChanges
+from sources.cronofy.sweep import MOST_AHEAD, Recording
 from sources.cronofy.tables import CONTENT, POLLS, TABLES, TOKEN_STATUS, tables_with
 from sources.cronofy.tokens import StoredTokens
 
@@ -106,12 +104,9 @@ class Upkeep:
 
     def store_changes(self, tokens: StoredTokens, *, confirm_left: bool) -> StoreChanges:
         """What has changed in the token store since `token_status` was written."""
-        labels = DEFAULT_LABELS if self.settings.token_labels is None else self.settings.token_labels
-        knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
-        with reader(self.pipeline), knowledge.connected():
-            rows = knowledge.store_rows(store_columns(labels))
-            now = self.clock.now()
-            return compare_store(tokens, rows, self.settings.application, labels, now, confirm=confirm_left)
+        recording = self._recording({"run_id": ""})
+        with reader(self.pipeline), recording.knowledge.connected():
+            return recording.compare_store(tokens, confirm_left=confirm_left)
 
     def open_run(self, run: Row, changes: StoreChanges) -> None:
         """Say that a load has begun, before its first row; within a turn to write.
@@ -119,21 +114,20 @@ class Upkeep:
         A run that has no `finished_at` later was killed, and its evidence may not fit its polls.
         """
         self._ask(lambda client: rebuild.write_run(client, run))
-        self._write_store(run, changes)
-
-    def _write_store(self, run: Row, changes: StoreChanges) -> None:
-        knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
         described = tables_with(self.settings.token_labels)
         for start in range(0, len(changes.rows), CHUNK_ROWS):
-            chunk = changes.rows[start : start + CHUNK_ROWS]
-            evidence = Evidence(run["run_id"], self.settings.hold)
-            evidence.statuses = knowledge.statuses([row["token_key"] for row in chunk])
-            evidence.set_store_columns(chunk)
-            rows = {TOKEN_STATUS.name: evidence.changed_statuses()}
+            recording = self._recording(run)
+            recording.set_store(changes.rows[start : start + CHUNK_ROWS])
+            rows = {TOKEN_STATUS.name: recording.evidence.changed_statuses()}
             extract(self.pipeline, [pipeline_framer(self.pipeline).frames(rows, described)], POLLS.name)
         if changes.rows:
             self.pipeline.normalize()
             self.pipeline.load()
+
+    def _recording(self, run: Row) -> Recording:
+        return Recording(
+            self.settings, WarehouseKnowledge(self.pipeline, SOURCE_NAME), run, TABLES, self.clock
+        )
 
     def close_run(self, run: Row, written_rows: int) -> None:
         """Say that a load has ended, and leave the warehouse tidy; within a turn to write."""

@@ -29,8 +29,8 @@ from sources.cronofy.clock import Clock, SystemClock
 from sources.cronofy.errors import ConfigurationError, UnreachableError
 from sources.cronofy.history.knowledge import Row, WarehouseKnowledge
 from sources.cronofy.settings import PollingSettings
-from sources.cronofy.stores import TokenStore, stored_tokens
 from sources.cronofy.store_status import NO_CHANGES, StoreChanges
+from sources.cronofy.stores import TokenStore, stored_tokens
 from sources.cronofy.sweep import MOST_AHEAD, new_run_id, run_row
 from sources.cronofy.tables import TABLES
 from sources.cronofy.tokens import StoredTokens, Token, log_unusable
@@ -388,6 +388,7 @@ class _Loader:
         for (token_key, endpoint), outcome in loaded.items():
             if (token_key, endpoint) not in delivery.taken:
                 tally.add_outcome(token_key, endpoint, Outcome(outcome))
+
 
 @contextmanager
 def _emptied(pipeline: dlt.Pipeline) -> Iterator[None]:

@@ -56,6 +56,9 @@ class StoreChanges:
     returned: int = 0
 
 
+NO_CHANGES = StoreChanges([])
+
+
 def store_columns(label_names: Iterable[str]) -> tuple[str, ...]:
     """The columns that the store owns, in the order in which `compare_store` takes their values."""
     return (*StoreRow._fields[:OWN], *label_names)

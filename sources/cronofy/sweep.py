@@ -17,11 +17,13 @@ from .history.capture import Capture, Known, is_unchanged, read_changed
 from .history.evidence import Evidence
 from .history.knowledge import Knowledge, LastPolls, Row, protected_content, protected_history
 from .history.runs import RunCounts
+from .labels import DEFAULT_LABELS
 from .plan import plan_polls
 from .settings import PollingSettings
+from .store_status import StoreChanges, compare_store, store_columns
 from .stores import TokenStore
 from .tables import COVERAGE, POLLS, PROFILE_CHANGES, RUNS, TOKEN_STATUS
-from .tokens import Token
+from .tokens import StoredTokens, Token
 from .version import VERSION
 
 # one batch is captured at a time
@@ -78,7 +80,7 @@ class Recording:
             # the account's other tokens may have answered last what is not true any more
             statuses = self.knowledge.statuses_of_accounts(sorted(capture.changed_accounts))
             others = {key: row for key, row in statuses.items() if key not in self.evidence.statuses}
-            self.evidence.statuses |= others
+            self.evidence.know(others)
             self.evidence.forget_answers(others)
         self.counts.changes.update(row["kind"] for row in capture.rows.get(PROFILE_CHANGES.name, ()))
         return capture.rows
@@ -90,6 +92,18 @@ class Recording:
             COVERAGE.name: self.evidence.changed_spans(),
             RUNS.name: [self.run | self.counts.row()],
         }
+
+    def compare_store(self, tokens: StoredTokens, *, confirm_left: bool = False) -> StoreChanges:
+        """What has changed in the token store since `token_status` was written."""
+        labels = DEFAULT_LABELS if self.settings.token_labels is None else self.settings.token_labels
+        rows = self.knowledge.store_rows(store_columns(labels))
+        application, now = self.settings.application, self.clock.now()
+        return compare_store(tokens, rows, application, labels, now, confirm=confirm_left)
+
+    def set_store(self, rows: Sequence[Row]) -> None:
+        """Record what has changed in the token store, as `compare_store` returns it."""
+        self._recall_statuses([row["token_key"] for row in rows])
+        self.evidence.set_store_columns(rows)
 
     def _read(self, poll: Poll) -> Poll:
         """The poll with its payload, and what is known of its token and account at hand."""
@@ -127,7 +141,7 @@ class Recording:
 
     def _recall_statuses(self, token_keys: Collection[str]) -> None:
         unknown = sorted(set(token_keys) - self.evidence.statuses.keys())
-        self.evidence.statuses |= self.knowledge.statuses(unknown)
+        self.evidence.know(self.knowledge.statuses(unknown))
 
     def _recall_spans(self, polls: Sequence[Poll]) -> None:
         sampled = (poll for poll in polls if poll.answer.outcome is Outcome.OK)
@@ -193,6 +207,9 @@ class Sweep:
             yield recording.evidence_rows()
 
     def _look_up(self, knowledge: Knowledge, recording: Recording, tables: set[str]) -> dict[str, LastPolls]:
+        """When tokens were last polled; what has changed in the token store is recorded."""
         with knowledge.connected():
+            if POLLS.name in tables:
+                recording.set_store(recording.compare_store(StoredTokens.of(self.tokens)).rows)
             recording.known.unsupported = knowledge.unsupported_digests(tables)
             return knowledge.last_polls()

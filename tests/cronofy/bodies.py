@@ -6,7 +6,8 @@ from typing import Any
 import orjson
 
 from sources.cronofy.calls.answers import Answer, Outcome
-from sources.cronofy.calls.polling import Poll, interpret
+from sources.cronofy.calls.polling import Poll, read_answer
+from sources.cronofy.history.privacy import KEEP, PersonalData
 from sources.cronofy.secret import Secret
 from sources.cronofy.tokens import Token
 from tests.cronofy.clocks import START
@@ -153,6 +154,18 @@ def minute(minutes: float) -> datetime:
     return START + timedelta(minutes=minutes)
 
 
+def answered(
+    answer: Answer,
+    endpoint: str = "userinfo",
+    key: str = "k1",
+    account_id: str | None = None,
+    personal_data: PersonalData = KEEP,
+) -> Poll:
+    """The poll that had this answer, read."""
+    poll = Poll(key, token(key).data_center, endpoint, answer, account_id, body_bytes=len(answer.body))
+    return read_answer(poll, personal_data)
+
+
 def poll(
     body: Json | bytes,
     at: float,
@@ -164,7 +177,7 @@ def poll(
     """An HTTP 200 with this body, `at` minutes after the start."""
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
     answer = Answer(Outcome.OK, minute(at) - timedelta(seconds=1), minute(at), 1000, 200, raw)
-    return interpret(token(key), endpoint, answer, account_id)
+    return answered(answer, endpoint, key, account_id)
 
 
 def failed_poll(
@@ -172,4 +185,4 @@ def failed_poll(
 ) -> Poll:
     """A poll that failed, `at` minutes after the start."""
     answer = Answer(outcome, minute(at), minute(at), 0, message="failed")
-    return interpret(token(key), endpoint, answer, account_id)
+    return answered(answer, endpoint, key, account_id)

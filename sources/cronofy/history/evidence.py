@@ -5,7 +5,8 @@ the package that carries the polls. A poll older than what is known of its token
 changes nothing.
 """
 
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -52,6 +53,13 @@ class Evidence:
     _changed_tokens: set[str] = field(default_factory=set)
     _changed_spans: dict[tuple[str, str, datetime], Row] = field(default_factory=dict)
     _before: dict[Stream, datetime | None] = field(default_factory=dict)
+    _tokens_of: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def know(self, statuses: Mapping[str, Row]) -> None:
+        """Take in rows of `token_status` that are not at hand yet."""
+        for token_key, status in statuses.items():
+            self.statuses[token_key] = status
+            self._tokens_of[status["account_id"]].add(token_key)
 
     def status(self, token_key: str) -> Row:
         """The row of a token as it is now."""
@@ -88,6 +96,7 @@ class Evidence:
         is_ok = outcome is Outcome.OK
         if account_id is not None:
             status["account_id"] = account_id
+            self._tokens_of[account_id].add(token_key)
         if endpoint in KEPT_APART:
             status[f"{endpoint}_polled_at"] = at
             if is_ok:
@@ -106,7 +115,7 @@ class Evidence:
             # of two samples at one instant each has the same one before it
             return self._before.get(stream, at)
         if span is not None and at - span["last_sample_at"] <= self.hold:
-            before = span["last_sample_at"]
+            before: datetime | None = span["last_sample_at"]
             span |= {"last_sample_at": at, "samples": (span["samples"] or 0) + 1, "run_id": self.run_id}
         else:
             before = None if span is None else span["last_sample_at"]
@@ -145,7 +154,7 @@ class Evidence:
 
     def tokens_of(self, account_id: str) -> list[str]:
         """The tokens at hand that belong to that account."""
-        return [key for key, status in self.statuses.items() if status["account_id"] == account_id]
+        return sorted(self._tokens_of[account_id])
 
     def changed_statuses(self) -> list[Row]:
         """The rows of `token_status` to be written."""

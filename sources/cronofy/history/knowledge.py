@@ -168,6 +168,10 @@ class Knowledge(Protocol):
         """The newest row of `coverage` of each profile type of these accounts."""
         ...
 
+    def store_rows(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """These columns of all rows of `token_status`."""
+        ...
+
     def token_contents(self, token_keys: Sequence[str], tables: set[str]) -> dict[str, TokenContent]:
         """By token_key; tokens without rows are missing."""
         ...

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sources.cronofy.calls.answers import Answer, Outcome
-from sources.cronofy.calls.polling import interpret
 from sources.cronofy.errors import BadPayload
 from sources.cronofy.history.capture import Capture, Known
 from sources.cronofy.history.frames import to_arrow
@@ -665,12 +664,12 @@ def test_a_real_answer_spoiled_anywhere_is_refused_or_stored_as_it_is(
 ) -> None:
     endpoint, body = answer
     assert_read_or_bad(endpoint, body)
-    poll = interpret(token(), endpoint, Answer(Outcome.OK, START, START, 0, 200, body), None, personal_data)
+    answer = Answer(Outcome.OK, START, START, 0, 200, body)
+    poll = answered(answer, endpoint, personal_data=personal_data)
     assert poll.answer.outcome is (Outcome.BAD_PAYLOAD if poll.payload is None else Outcome.OK)
-    capture = Capture("run", Known(), set(TABLES))
-    capture.add(poll)
+    capture = captured([poll])
     for name, rows in capture.rows.items():
-        found = to_arrow(TABLES[name], rows, "1", {}, Schema("cronofy").naming.normalize_path)
+        found = to_arrow(TABLES[name], rows, {}, Schema("cronofy").naming.normalize_path)
         found.validate(full=True)
         assert found.num_rows == len(rows)
     assert_flags_are_those_of_the_body(endpoint, body, poll.payload, capture)

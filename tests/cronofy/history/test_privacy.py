@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sources.cronofy.calls.answers import Answer, Outcome
-from sources.cronofy.calls.polling import Poll, interpret
+from sources.cronofy.calls.polling import Poll
 from sources.cronofy.errors import BadPayload, ConfigurationError
 from sources.cronofy.history.capture import EXTRAS, Capture, Known
 from sources.cronofy.history.changes import ProfileState, State
@@ -61,7 +61,7 @@ def record_of(body: Json, personal_data: PersonalData, endpoint: str = "userinfo
 
 def polled(body: Json, personal_data: PersonalData, at: float = 1) -> Poll:
     answer = Answer(Outcome.OK, minute(at) - timedelta(seconds=1), minute(at), 1000, 200, orjson.dumps(body))
-    return interpret(token(), "userinfo", answer, None, personal_data)
+    return answered(answer, personal_data=personal_data)
 
 
 # settings
@@ -359,10 +359,7 @@ def stored_rows(*bodies: Json, personal_data: PersonalData = KEEP) -> TokenConte
 
 def captured(known: Known, polls: Iterable[Poll]) -> list[Json]:
     """The rows of these polls, as they reach the warehouse."""
-    capture = Capture("run-1", known, set(TABLES))
-    for each in polls:
-        capture.add(each)
-    return [row for rows in capture.rows.values() for row in rows]
+    return [row for rows in capturing.captured(polls, known).rows.values() for row in rows]
 
 
 def read_back(content: TokenContent, **columns: Any) -> TokenContent:
@@ -530,10 +527,8 @@ def said(*values: Any) -> bool:
 
 def framed(known: Known, polls: list[Poll]) -> list[Any]:
     """What becomes of polls: rows, and the Arrow tables made of them, names of columns included."""
-    capture = Capture("run-1", known, set(TABLES))
-    for each in polls:
-        capture.add(each)
-    frames = [to_arrow(TABLES[name], rows, "1", {}, str) for name, rows in capture.rows.items()]
+    capture = capturing.captured(polls, known)
+    frames = [to_arrow(TABLES[name], rows, {}, str) for name, rows in capture.rows.items()]
     return [capture.rows, *((frame.schema.names, frame.to_pylist()) for frame in frames)]
 
 
@@ -558,9 +553,9 @@ def test_no_canary_of_the_warehouse_is_written_again(body: Json, personal_data: 
     tables = {"userinfo": "userinfo", "profiles": "profiles", "calendars": "calendars"}
     content = first.tokens["k1"]
 
-    def stored(table: str, row: KnownRow) -> Json:
+    def stored(table: str, row: Json) -> Json:
         # keys that hold canaries have become columns: their names are the schema's, not the row's
-        frame = to_arrow(TABLES[tables[table]], [{**row}], "1", {}, lambda path: path.lower())
+        frame = to_arrow(TABLES[tables[table]], [{**row}], {}, lambda path: path.lower())
         return {name: value for name, value in frame.to_pylist()[0].items() if "canary" not in name}
 
     recalled = TokenContent(
