@@ -3,38 +3,66 @@
 -- over connected over removed; a change that leaves the state as it was (`attributes`) starts no run.
 --
 -- account_id, profile_type, profile_id
--- state, previous_state: connected, disconnected or removed; previous_state is null for the first run
--- start_us: first sample of the run
--- end_us: first sample of the next run, null for the newest run
-WITH sampled AS (
+-- provider, provider_name, provider_service, profile_name, relink_url: newest known
+-- state: connected, disconnected or removed
+-- previous_state, next_state: null for the profile's first, newest run
+-- started_after: last sample before the run; null for the first run
+-- first_sample_at, last_sample_at: first and last sample of the run
+-- ended_at: first sample of the next run; null for the newest run
+WITH states AS (
     SELECT
         account_id,
         profile_type,
         profile_id,
-        epoch_us(observed_at) AS sampled_us,
-        min(CASE state WHEN 'disconnected' THEN 1 WHEN 'connected' THEN 2 ELSE 3 END) AS state_rank
+        observed_at,
+        CASE min(CASE state WHEN 'disconnected' THEN 1 WHEN 'connected' THEN 2 ELSE 3 END)
+            WHEN 1 THEN 'disconnected' WHEN 2 THEN 'connected' ELSE 'removed'
+        END AS state,
+        max(previous_poll_at) AS previous_sample_at
     FROM profile_changes
     WHERE
         account_id IS NOT NULL
         AND profile_type IN ('calendar', 'conferencing')
         AND profile_id IS NOT NULL
         AND state IN ('connected', 'disconnected', 'removed')
-        AND observed_at <= (SELECT max(polled_at) FROM polls)
-    GROUP BY account_id, profile_type, profile_id, epoch_us(observed_at)
+        AND observed_at <= (SELECT as_of FROM _as_of)
+    GROUP BY account_id, profile_type, profile_id, observed_at
 ),
 compared AS (
     SELECT
         *,
-        lag(state_rank) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY sampled_us) AS previous_rank
-    FROM sampled
+        lag(state) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS previous_state
+    FROM states
+),
+newest_samples AS (
+    SELECT account_id, profile_type, max(last_sample_at) AS newest_sample_at
+    FROM coverage
+    GROUP BY account_id, profile_type
+),
+starts AS (
+    SELECT *
+    FROM compared
+    INNER JOIN newest_samples USING (account_id, profile_type)
+    INNER JOIN _profile_names USING (account_id, profile_type, profile_id)
+    WHERE previous_state IS NULL OR previous_state <> state
 )
 SELECT
     account_id,
     profile_type,
     profile_id,
-    CASE state_rank WHEN 1 THEN 'disconnected' WHEN 2 THEN 'connected' ELSE 'removed' END AS state,
-    CASE previous_rank WHEN 1 THEN 'disconnected' WHEN 2 THEN 'connected' WHEN 3 THEN 'removed' END AS previous_state,
-    sampled_us AS start_us,
-    lead(sampled_us) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY sampled_us) AS end_us
-FROM compared
-WHERE previous_rank IS NULL OR previous_rank <> state_rank
+    provider,
+    provider_name,
+    provider_service,
+    profile_name,
+    relink_url,
+    state,
+    previous_state,
+    lead(state) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS next_state,
+    CASE WHEN previous_state IS NOT NULL THEN previous_sample_at END AS started_after,
+    observed_at AS first_sample_at,
+    coalesce(
+        lead(previous_sample_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at),
+        newest_sample_at
+    ) AS last_sample_at,
+    lead(observed_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS ended_at
+FROM starts

@@ -1,33 +1,46 @@
 -- connectivity_daily: one row per profile and UTC day, from the day of its first sample to the day of as_of.
--- The intervals of profile_intervals cut at midnight UTC; as_of is the newest polled_at in polls.
+-- The intervals of profile_intervals cut at midnight UTC; as_of is the newest polled_at.
 --
 -- account_id, profile_type, profile_id
+-- provider
 -- provider_name, provider_service: newest known
 -- day
 -- connected_seconds, disconnected_seconds, unknown_seconds, removed_seconds
 -- uptime: connected / (connected + disconnected); null if that is 0
 -- coverage: (connected + disconnected) / (all but removed); null if that is 0
+WITH pieces AS (
+    SELECT
+        intervals.account_id,
+        intervals.profile_type,
+        intervals.profile_id,
+        intervals.provider,
+        intervals.provider_name,
+        intervals.provider_service,
+        intervals.state,
+        days.day,
+        epoch(least(intervals.end_at, days.end_at) - greatest(intervals.start_at, days.start_at)) AS seconds
+    FROM profile_intervals AS intervals
+    INNER JOIN _days AS days ON intervals.start_at < days.end_at AND intervals.end_at > days.start_at
+),
+totals AS (
+    SELECT
+        account_id,
+        profile_type,
+        profile_id,
+        provider,
+        provider_name,
+        provider_service,
+        day,
+        sum(CASE WHEN state = 'connected' THEN seconds ELSE 0 END) AS connected_seconds,
+        sum(CASE WHEN state = 'disconnected' THEN seconds ELSE 0 END) AS disconnected_seconds,
+        sum(CASE WHEN state = 'unknown' THEN seconds ELSE 0 END) AS unknown_seconds,
+        sum(CASE WHEN state = 'removed' THEN seconds ELSE 0 END) AS removed_seconds
+    FROM pieces
+    GROUP BY account_id, profile_type, profile_id, provider, provider_name, provider_service, day
+)
 SELECT
-    daily.account_id,
-    daily.profile_type,
-    daily.profile_id,
-    names.provider_name,
-    names.provider_service,
-    DATE '1970-01-01' + CAST(daily.day_us / 86400000000 AS INTEGER) AS day,
-    CAST(daily.connected_us AS DOUBLE) / 1000000 AS connected_seconds,
-    CAST(daily.disconnected_us AS DOUBLE) / 1000000 AS disconnected_seconds,
-    CAST(daily.unknown_us AS DOUBLE) / 1000000 AS unknown_seconds,
-    CAST(daily.removed_us AS DOUBLE) / 1000000 AS removed_seconds,
-    CASE WHEN daily.connected_us + daily.disconnected_us > 0 THEN
-        CAST(daily.connected_us AS DOUBLE) / (daily.connected_us + daily.disconnected_us)
-    END AS uptime,
-    CASE WHEN daily.connected_us + daily.disconnected_us + daily.unknown_us > 0 THEN
-        CAST(daily.connected_us + daily.disconnected_us AS DOUBLE)
-        / (daily.connected_us + daily.disconnected_us + daily.unknown_us)
-    END AS coverage
-FROM _daily_states AS daily
-INNER JOIN _profile_names AS names
-    ON
-        daily.account_id = names.account_id
-        AND daily.profile_type = names.profile_type
-        AND daily.profile_id = names.profile_id
+    *,
+    connected_seconds / nullif(connected_seconds + disconnected_seconds, 0) AS uptime,
+    (connected_seconds + disconnected_seconds)
+    / nullif(connected_seconds + disconnected_seconds + unknown_seconds, 0) AS coverage
+FROM totals

@@ -4,14 +4,17 @@
 -- account_id
 -- email, name: newest known of the account, from userinfo and account
 -- token_keys: the account's tokens, sorted, separated by commas
--- profile_type, profile_id, profile_name, provider_name, provider_service, relink_url: newest known
+-- profile_type, profile_id
+-- profile_name: newest known
+-- provider
+-- provider_name, provider_service, relink_url: newest known
 -- first_seen_at, last_seen_at: first and newest sample of the outage
 -- days_down: days from first_seen_at to last_seen_at, the time it was certainly down
--- evidence_age_seconds: from last_seen_at to as_of, the newest polled_at in polls
-WITH open_outages AS (
-    SELECT account_id, profile_type, profile_id, first_seen_us, newest_us, duration_us
-    FROM _outages
-    WHERE end_reason = 'open'
+-- evidence_age_seconds: from last_seen_at to as_of, the newest polled_at
+WITH open_runs AS (
+    SELECT *
+    FROM _state_runs
+    WHERE state = 'disconnected' AND ended_at IS NULL
 ),
 owners AS (
     SELECT account_id, token_key, email, name, observed_at
@@ -31,57 +34,39 @@ ranked AS (
         name,
         row_number() OVER (
             PARTITION BY account_id
-            ORDER BY
-                CASE WHEN email IS NULL THEN 1 ELSE 0 END, observed_at DESC,
-                email COLLATE "C"
+            ORDER BY CASE WHEN email IS NULL THEN 1 ELSE 0 END, observed_at DESC, email COLLATE "C"
         ) AS email_rank,
         row_number() OVER (
             PARTITION BY account_id
-            ORDER BY
-                CASE WHEN name IS NULL THEN 1 ELSE 0 END, observed_at DESC,
-                name COLLATE "C"
+            ORDER BY CASE WHEN name IS NULL THEN 1 ELSE 0 END, observed_at DESC, name COLLATE "C"
         ) AS name_rank
     FROM owners
-    WHERE account_id IN (SELECT account_id FROM open_outages)
+    WHERE account_id IN (SELECT account_id FROM open_runs)
 ),
 contacts AS (
     SELECT
         account_id,
         max(CASE WHEN email_rank = 1 THEN email END) AS email,
-        max(CASE WHEN name_rank = 1 THEN name END) AS name
+        max(CASE WHEN name_rank = 1 THEN name END) AS name,
+        string_agg(DISTINCT token_key COLLATE "C", ',' ORDER BY token_key COLLATE "C") AS token_keys
     FROM ranked
-    GROUP BY account_id
-),
-tokens AS (
-    SELECT DISTINCT account_id, token_key
-    FROM ranked
-    WHERE token_key IS NOT NULL
-),
-token_lists AS (
-    SELECT account_id, string_agg(token_key, ',' ORDER BY token_key COLLATE "C") AS token_keys
-    FROM tokens
     GROUP BY account_id
 )
 SELECT
-    outages.account_id,
+    runs.account_id,
     contacts.email,
     contacts.name,
-    token_lists.token_keys,
-    outages.profile_type,
-    outages.profile_id,
-    names.profile_name,
-    names.provider_name,
-    names.provider_service,
-    names.relink_url,
-    make_timestamptz(outages.first_seen_us) AS first_seen_at,
-    make_timestamptz(outages.newest_us) AS last_seen_at,
-    CAST(outages.duration_us AS DOUBLE) / 86400000000 AS days_down,
-    CAST((SELECT as_of_us FROM _newest_poll) - outages.newest_us AS DOUBLE) / 1000000 AS evidence_age_seconds
-FROM open_outages AS outages
-INNER JOIN _profile_names AS names
-    ON
-        outages.account_id = names.account_id
-        AND outages.profile_type = names.profile_type
-        AND outages.profile_id = names.profile_id
-LEFT JOIN contacts ON outages.account_id = contacts.account_id
-LEFT JOIN token_lists ON outages.account_id = token_lists.account_id
+    contacts.token_keys,
+    runs.profile_type,
+    runs.profile_id,
+    runs.profile_name,
+    runs.provider,
+    runs.provider_name,
+    runs.provider_service,
+    runs.relink_url,
+    runs.first_sample_at AS first_seen_at,
+    runs.last_sample_at AS last_seen_at,
+    epoch(runs.last_sample_at - runs.first_sample_at) / 86400 AS days_down,
+    epoch((SELECT as_of FROM _as_of) - runs.last_sample_at) AS evidence_age_seconds
+FROM open_runs AS runs
+INNER JOIN contacts ON runs.account_id = contacts.account_id

@@ -1,5 +1,6 @@
 -- poll_coverage: one row per run (grain 'run') and one per UTC day (grain 'day').
--- How much of what was tried could be read, and how long the worst token had gone unread.
+-- How much of what was tried could be read, and how long the worst token had gone unread. A run counts to the day of its
+-- first poll.
 --
 -- grain: run or day
 -- run_id: null for a day
@@ -12,141 +13,31 @@
 -- skipped
 -- oldest_evidence_age_seconds: longest time between a poll, skipped ones included, and the newest ok poll of the same
 --     token and endpoint up to then; 0 if all were ok, null if none of the tokens was ever read
-WITH counts AS (
-    SELECT
-        run_id,
-        day_us,
-        outcome,
-        count(DISTINCT poll_id) AS polls,
-        min(polled_us) AS first_us,
-        max(polled_us) AS last_us
-    FROM _attempts
-    GROUP BY run_id, day_us, outcome
-),
--- an ok poll is its own evidence; of the others, the newest ok poll of that day or else of the days before is wanted
-failures AS (
-    SELECT DISTINCT run_id, token_key, endpoint, outcome, polled_us, day_us
-    FROM _attempts
-    WHERE outcome <> 'ok'
-),
-token_days AS (
-    SELECT token_key, endpoint, day_us, max(CASE WHEN outcome = 'ok' THEN polled_us END) AS ok_us
-    FROM _attempts
-    GROUP BY token_key, endpoint, day_us
-),
-earlier_days AS (
-    SELECT
-        token_key,
-        endpoint,
-        day_us,
-        max(ok_us) OVER (
-            PARTITION BY token_key, endpoint ORDER BY day_us ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-        ) AS ok_us
-    FROM token_days
-),
-same_day AS (
-    SELECT failures.token_key, failures.endpoint, failures.polled_us, max(attempts.polled_us) AS ok_us
-    FROM failures
-    INNER JOIN _attempts AS attempts
-        ON
-            failures.token_key = attempts.token_key
-            AND failures.endpoint = attempts.endpoint
-            AND failures.day_us = attempts.day_us
-            AND failures.polled_us >= attempts.polled_us
-    WHERE attempts.outcome = 'ok'
-    GROUP BY failures.token_key, failures.endpoint, failures.polled_us
-),
-ages AS (
-    SELECT
-        failures.run_id,
-        failures.day_us,
-        failures.outcome,
-        max(failures.polled_us - coalesce(same_day.ok_us, earlier_days.ok_us)) AS age_us
-    FROM failures
-    INNER JOIN earlier_days
-        ON
-            failures.token_key = earlier_days.token_key
-            AND failures.endpoint = earlier_days.endpoint
-            AND failures.day_us = earlier_days.day_us
-    LEFT JOIN same_day
-        ON
-            failures.token_key = same_day.token_key
-            AND failures.endpoint = same_day.endpoint
-            AND failures.polled_us = same_day.polled_us
-    GROUP BY failures.run_id, failures.day_us, failures.outcome
-),
-outcomes AS (
-    SELECT
-        counts.run_id,
-        counts.day_us,
-        counts.outcome,
-        counts.polls,
-        counts.first_us,
-        counts.last_us,
-        CASE WHEN counts.outcome = 'ok' THEN 0 ELSE ages.age_us END AS age_us
-    FROM counts
-    LEFT JOIN ages
-        ON counts.run_id = ages.run_id AND counts.day_us = ages.day_us AND counts.outcome = ages.outcome
-),
-grains AS (
-    SELECT
-        'run' AS grain,
-        run_id,
-        min(day_us) OVER (PARTITION BY run_id) AS day_us,
-        outcome,
-        polls,
-        first_us,
-        last_us,
-        age_us
-    FROM outcomes
-    UNION ALL
-    SELECT 'day' AS grain, CAST(NULL AS TEXT) AS run_id, day_us, outcome, polls, first_us, last_us, age_us
-    FROM outcomes
-),
-totals AS (
-    SELECT
-        grain,
-        run_id,
-        day_us,
-        min(first_us) AS first_us,
-        max(last_us) AS last_us,
-        max(age_us) AS age_us,
-        CAST(sum(CASE WHEN outcome <> 'skipped' THEN polls ELSE 0 END) AS BIGINT) AS polled,
-        CAST(sum(CASE WHEN outcome = 'ok' THEN polls ELSE 0 END) AS BIGINT) AS ok,
-        CAST(sum(CASE WHEN outcome NOT IN ('ok', 'skipped') THEN polls ELSE 0 END) AS BIGINT) AS failed,
-        CAST(sum(CASE WHEN outcome = 'token_rejected' THEN polls ELSE 0 END) AS BIGINT) AS token_rejected,
-        CAST(sum(CASE WHEN outcome = 'grant_revoked' THEN polls ELSE 0 END) AS BIGINT) AS grant_revoked,
-        CAST(sum(CASE WHEN outcome = 'forbidden' THEN polls ELSE 0 END) AS BIGINT) AS forbidden,
-        CAST(sum(CASE WHEN outcome = 'plan_required' THEN polls ELSE 0 END) AS BIGINT) AS plan_required,
-        CAST(sum(CASE WHEN outcome = 'provider_locked' THEN polls ELSE 0 END) AS BIGINT) AS provider_locked,
-        CAST(sum(CASE WHEN outcome = 'rate_limited' THEN polls ELSE 0 END) AS BIGINT) AS rate_limited,
-        CAST(sum(CASE WHEN outcome = 'server_error' THEN polls ELSE 0 END) AS BIGINT) AS server_error,
-        CAST(sum(CASE WHEN outcome = 'timeout' THEN polls ELSE 0 END) AS BIGINT) AS timeout,
-        CAST(sum(CASE WHEN outcome = 'network_error' THEN polls ELSE 0 END) AS BIGINT) AS network_error,
-        CAST(sum(CASE WHEN outcome = 'bad_payload' THEN polls ELSE 0 END) AS BIGINT) AS bad_payload,
-        CAST(sum(CASE WHEN outcome = 'skipped' THEN polls ELSE 0 END) AS BIGINT) AS skipped
-    FROM grains
-    GROUP BY grain, run_id, day_us
+WITH polling_runs AS (
+    SELECT *, CAST(first_polled_at AT TIME ZONE 'UTC' AS DATE) AS day
+    FROM runs
+    WHERE polled + skipped > 0
 )
 SELECT
-    grain,
+    CASE WHEN run_id IS NULL THEN 'day' ELSE 'run' END AS grain,
     run_id,
-    DATE '1970-01-01' + CAST(day_us / 86400000000 AS INTEGER) AS day,
-    make_timestamptz(first_us) AS started_at,
-    make_timestamptz(last_us) AS ended_at,
-    polled,
-    ok,
-    failed,
-    token_rejected,
-    grant_revoked,
-    forbidden,
-    plan_required,
-    provider_locked,
-    rate_limited,
-    server_error,
-    timeout,
-    network_error,
-    bad_payload,
-    skipped,
-    CAST(age_us AS DOUBLE) / 1000000 AS oldest_evidence_age_seconds
-FROM totals
+    day,
+    min(first_polled_at) AS started_at,
+    max(last_polled_at) AS ended_at,
+    CAST(sum(polled) AS BIGINT) AS polled,
+    CAST(sum(ok) AS BIGINT) AS ok,
+    CAST(sum(failed) AS BIGINT) AS failed,
+    CAST(sum(token_rejected) AS BIGINT) AS token_rejected,
+    CAST(sum(grant_revoked) AS BIGINT) AS grant_revoked,
+    CAST(sum(forbidden) AS BIGINT) AS forbidden,
+    CAST(sum(plan_required) AS BIGINT) AS plan_required,
+    CAST(sum(provider_locked) AS BIGINT) AS provider_locked,
+    CAST(sum(rate_limited) AS BIGINT) AS rate_limited,
+    CAST(sum(server_error) AS BIGINT) AS server_error,
+    CAST(sum(timeout) AS BIGINT) AS timeout,
+    CAST(sum(network_error) AS BIGINT) AS network_error,
+    CAST(sum(bad_payload) AS BIGINT) AS bad_payload,
+    CAST(sum(skipped) AS BIGINT) AS skipped,
+    max(oldest_evidence_age_seconds) AS oldest_evidence_age_seconds
+FROM polling_runs
+GROUP BY GROUPING SETS ((run_id, day), (day))

@@ -1,6 +1,8 @@
--- provider_daily: one row per provider_service and UTC day.
--- connectivity_daily added up over the profiles of a provider.
+-- provider_daily: one row per provider and UTC day.
+-- connectivity_daily added up over the profiles of a provider. A conferencing provider has a row of its own, in which
+-- provider_service is null.
 --
+-- provider
 -- provider_service
 -- day
 -- profiles: those that were not removed all day
@@ -9,31 +11,20 @@
 -- coverage: (connected + disconnected) / (all but removed); null if that is 0
 WITH totals AS (
     SELECT
-        names.provider_service,
-        daily.day_us,
-        sum(CASE WHEN daily.connected_us + daily.disconnected_us + daily.unknown_us > 0 THEN 1 ELSE 0 END) AS profiles,
-        CAST(sum(daily.connected_us) AS DOUBLE) AS connected_us,
-        CAST(sum(daily.disconnected_us) AS DOUBLE) AS disconnected_us,
-        CAST(sum(daily.unknown_us) AS DOUBLE) AS unknown_us,
-        CAST(sum(daily.removed_us) AS DOUBLE) AS removed_us
-    FROM _daily_states AS daily
-    INNER JOIN _profile_names AS names
-        ON
-            daily.account_id = names.account_id
-            AND daily.profile_type = names.profile_type
-            AND daily.profile_id = names.profile_id
-    GROUP BY names.provider_service, daily.day_us
+        provider,
+        max(provider_service) AS provider_service,
+        day,
+        count(CASE WHEN connected_seconds + disconnected_seconds + unknown_seconds > 0 THEN 1 END) AS profiles,
+        sum(connected_seconds) AS connected_seconds,
+        sum(disconnected_seconds) AS disconnected_seconds,
+        sum(unknown_seconds) AS unknown_seconds,
+        sum(removed_seconds) AS removed_seconds
+    FROM connectivity_daily
+    GROUP BY provider, day
 )
 SELECT
-    provider_service,
-    DATE '1970-01-01' + CAST(day_us / 86400000000 AS INTEGER) AS day,
-    CAST(profiles AS BIGINT) AS profiles,
-    connected_us / 1000000 AS connected_seconds,
-    disconnected_us / 1000000 AS disconnected_seconds,
-    unknown_us / 1000000 AS unknown_seconds,
-    removed_us / 1000000 AS removed_seconds,
-    CASE WHEN connected_us + disconnected_us > 0 THEN connected_us / (connected_us + disconnected_us) END AS uptime,
-    CASE WHEN connected_us + disconnected_us + unknown_us > 0 THEN
-        (connected_us + disconnected_us) / (connected_us + disconnected_us + unknown_us)
-    END AS coverage
+    *,
+    connected_seconds / nullif(connected_seconds + disconnected_seconds, 0) AS uptime,
+    (connected_seconds + disconnected_seconds)
+    / nullif(connected_seconds + disconnected_seconds + unknown_seconds, 0) AS coverage
 FROM totals

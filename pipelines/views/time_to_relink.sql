@@ -1,67 +1,61 @@
--- time_to_relink: one row per provider_service, and for 'all' of them, and duration at which somebody relinked.
+-- time_to_relink: one row per provider, and for 'all' of them, and duration at which somebody relinked.
 -- Kaplan-Meier: the share of outages that last longer than `seconds`. Outages that were already down when first seen
 -- are left out. Open outages and those that ended by removal are censored at their `seconds`; at equal seconds the
 -- censored stay at risk.
 --
+-- provider: or 'all'
 -- provider_service: or 'all'
 -- seconds: duration of an outage from first_seen_at to ended_at
 -- at_risk: outages that lasted at least that long
 -- relinked: outages that were relinked after exactly that long
 -- survival: estimated share of outages that last longer
 WITH durations AS (
-    SELECT
-        names.provider_service,
-        outages.duration_us,
-        CASE WHEN outages.end_reason = 'relinked' THEN 1 ELSE 0 END AS relinked
-    FROM _outages AS outages
-    INNER JOIN _profile_names AS names
-        ON
-            outages.account_id = names.account_id
-            AND outages.profile_type = names.profile_type
-            AND outages.profile_id = names.profile_id
-    WHERE outages.broken_us IS NOT NULL
+    SELECT provider, provider_service, seconds, CASE WHEN end_reason = 'relinked' THEN 1 ELSE 0 END AS relinked
+    FROM outages
+    WHERE started_after IS NOT NULL
 ),
 pooled AS (
-    SELECT provider_service, duration_us, relinked
+    SELECT provider, provider_service, seconds, relinked
     FROM durations
     UNION ALL
-    SELECT 'all' AS provider_service, duration_us, relinked
+    SELECT 'all' AS provider, 'all' AS provider_service, seconds, relinked
     FROM durations
 ),
 ended AS (
-    SELECT provider_service, duration_us, count(*) AS outages, sum(relinked) AS relinked
+    SELECT
+        provider,
+        max(provider_service) AS provider_service,
+        seconds,
+        count(*) AS outages,
+        sum(relinked) AS relinked
     FROM pooled
-    GROUP BY provider_service, duration_us
+    GROUP BY provider, seconds
 ),
 risks AS (
     SELECT
-        provider_service,
-        duration_us,
-        relinked,
+        *,
         sum(outages) OVER (
-            PARTITION BY provider_service ORDER BY duration_us DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+            PARTITION BY provider ORDER BY seconds DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS at_risk
     FROM ended
 ),
 -- once all at risk have relinked nobody is left, so zero can only be the last value and needs no logarithm
 events AS (
     SELECT
-        provider_service,
-        duration_us,
-        relinked,
-        at_risk,
+        *,
         CASE WHEN relinked < at_risk THEN ln(CAST(at_risk - relinked AS DOUBLE) / at_risk) ELSE 0 END AS log_survival
     FROM risks
     WHERE relinked > 0
 )
 SELECT
+    provider,
     provider_service,
-    CAST(duration_us AS DOUBLE) / 1000000 AS seconds,
+    seconds,
     CAST(at_risk AS BIGINT) AS at_risk,
     CAST(relinked AS BIGINT) AS relinked,
     CASE WHEN relinked = at_risk THEN 0 ELSE exp(
         sum(log_survival) OVER (
-            PARTITION BY provider_service ORDER BY duration_us ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+            PARTITION BY provider ORDER BY seconds ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         )
     ) END AS survival
 FROM events

@@ -162,10 +162,13 @@ def verdict(states: list[str]) -> str:
     return "healthy" if kinds == {"connected"} else "unknown"
 
 
-def changes_in_last_samples(seen: Sightings) -> int:
-    """State changes between the last 21 samples."""
-    states = [state for _, state in seen[-21:]]
-    return sum(states[i] != states[i + 1] for i in range(len(states) - 1))
+def newest_change(seen: Sightings) -> datetime:
+    """The first sample of a profile's present state."""
+    return next(
+        instant
+        for position, (instant, state) in reversed(list(enumerate(seen)))
+        if position == 0 or seen[position - 1][1] != state
+    )
 
 
 def _state(sample: Sample, profile_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 
 from tests.views import oracle
 from tests.views.warehouse import Warehouse, fill, read
-from tests.views.worlds import CROWDS, SERVICES, Poll, World, crowds, examples, worlds
+from tests.views.worlds import CROWDS, ENDPOINTS, SERVICES, Poll, World, crowds, examples, worlds
 
 KEY = ("account_id", "profile_type", "profile_id")
 Rows = list[tuple[Any, ...]]
@@ -35,9 +36,10 @@ def assert_views_agree(warehouse: Warehouse, world: World) -> None:
     seen = oracle.sightings(world.samples())
     assert read(warehouse, "profile_intervals", INTERVAL_COLUMNS) == ordered(expected_intervals(world, seen))
     assert read(warehouse, "outages", OUTAGE_COLUMNS) == ordered(expected_outages(world, seen))
-    assert read(warehouse, "connectivity_daily", DAILY_COLUMNS) == ordered(expected_days(world, seen))
+    assert_days(read(warehouse, "connectivity_daily", DAILY_COLUMNS), ordered(expected_days(world, seen)))
     assert read(warehouse, "account_health", ACCOUNT_COLUMNS) == ordered(expected_accounts(world, seen))
-    assert read(warehouse, "flapping_profiles", FLAPPING_COLUMNS) == ordered(expected_flapping(seen))
+    assert read(warehouse, "flapping_profiles", FLAPPING_COLUMNS) == ordered(expected_flapping(world, seen))
+    assert read(warehouse, "token_health", TOKEN_COLUMNS) == ordered(expected_tokens(world))
     assert read(warehouse, "poll_coverage", COVERAGE_COLUMNS) == ordered(expected_coverage(world))
     assert_survival(read(warehouse, "time_to_relink", SURVIVAL_COLUMNS), ordered(expected_survival(seen)))
 
@@ -47,7 +49,7 @@ def ordered(rows: Iterator[tuple[Any, ...]]) -> Rows:
     return sorted(rows, key=repr)
 
 
-INTERVAL_COLUMNS = (*KEY, "provider_service", "state", "start_at", "end_at", "is_current")
+INTERVAL_COLUMNS = (*KEY, "provider", "provider_service", "state", "start_at", "end_at", "is_current")
 
 
 def expected_intervals(
@@ -56,7 +58,14 @@ def expected_intervals(
     for key, sightings in seen.items():
         for interval in oracle.intervals(sightings, world.as_of):
             is_current = interval.end_at == world.as_of
-            yield (*key, service(key), interval.state, interval.start_at, interval.end_at, is_current)
+            yield (
+                *key,
+                *(service(key), service(key)),
+                interval.state,
+                interval.start_at,
+                interval.end_at,
+                is_current,
+            )
 
 
 OUTAGE_COLUMNS = (
@@ -146,14 +155,46 @@ def expected_accounts(
         yield (account_id, len(states), *counts, oracle.verdict(states), last)
 
 
-FLAPPING_COLUMNS = (*KEY, "state", "samples", "state_changes", "change_ratio")
+def assert_days(actual: Rows, expected: Rows) -> None:
+    """Seconds of a day are added up in any order, so they may differ in the last digits."""
+    keys = len(KEY) + 1
+    assert [row[:keys] for row in actual] == [row[:keys] for row in expected]
+    for mine, reference in zip(actual, expected, strict=True):
+        assert mine[keys:] == tuple(map(nearly, reference[keys:]))
 
 
-def expected_flapping(seen: dict[oracle.Profile, oracle.Sightings]) -> Iterator[tuple[Any, ...]]:
+def nearly(value: float | None) -> Any:
+    return value if value is None else pytest.approx(value, rel=1e-9, abs=1e-9)
+
+
+FLAPPING_COLUMNS = (*KEY, "provider", "outages_30d", "state", "last_changed_at")
+
+
+def expected_flapping(
+    world: World, seen: dict[oracle.Profile, oracle.Sightings]
+) -> Iterator[tuple[Any, ...]]:
     for key, sightings in seen.items():
-        changes = oracle.changes_in_last_samples(sightings)
-        if changes / 20 >= 0.2:
-            yield (*key, sightings[-1][1], min(len(sightings), 21), changes, changes / 20)
+        since = world.as_of - timedelta(days=30)
+        lately = sum(outage.first_seen_at >= since for outage in oracle.outages(sightings))
+        if lately >= 3:
+            yield (*key, service(key), lately, sightings[-1][1], oracle.newest_change(sightings))
+
+
+TOKEN_COLUMNS = ("token_key", "endpoint", "last_polled_at", "last_ok_at")
+
+
+def expected_tokens(world: World) -> Iterator[tuple[Any, ...]]:
+    for token_key in {poll.token_key for poll in world.polls}:
+        own = [poll for poll in world.polls if poll.token_key == token_key]
+        tried = [poll for poll in own if poll.outcome != "skipped"]
+        endpoint = min((poll.endpoint for poll in tried or own), key=ENDPOINTS.index)
+        attempts = [poll for poll in tried if poll.endpoint == endpoint]
+        yield (
+            token_key,
+            endpoint,
+            max((poll.polled_at for poll in attempts), default=None),
+            max((poll.polled_at for poll in attempts if poll.outcome == "ok"), default=None),
+        )
 
 
 COVERAGE_COLUMNS = (
@@ -207,7 +248,7 @@ def evidence_age(world: World, poll: Poll) -> float | None:
     return (poll.polled_at - max(read_at)).total_seconds() if read_at else None
 
 
-SURVIVAL_COLUMNS = ("provider_service", "seconds", "at_risk", "relinked", "survival")
+SURVIVAL_COLUMNS = ("provider", "provider_service", "seconds", "at_risk", "relinked", "survival")
 
 
 def expected_survival(seen: dict[oracle.Profile, oracle.Sightings]) -> Iterator[tuple[Any, ...]]:
@@ -218,7 +259,7 @@ def expected_survival(seen: dict[oracle.Profile, oracle.Sightings]) -> Iterator[
             if group in ("all", service(key))
             for outage in oracle.outages(sightings)
         ]
-        yield from ((group, *row) for row in oracle.kaplan_meier(found))
+        yield from ((group, group, *row) for row in oracle.kaplan_meier(found))
 
 
 def assert_survival(actual: Rows, expected: Rows) -> None:

@@ -1,7 +1,7 @@
 """Raw tables and views in a database of either engine, behind one small interface."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import duckdb
@@ -10,11 +10,13 @@ import psycopg2.extras  # type: ignore[import-untyped]
 import pyarrow as pa
 
 from pipelines import views
-from sources.cronofy.tables import TABLES
+from sources.cronofy.tables import POLLS, TABLES
+from tests.views.evidence import HOLD, evidence
 
 Row = dict[str, Any]
 
 DATASET = "cronofy"
+RAW_TABLES = (*views.TABLES, POLLS.name)
 # neither session thinks in UTC, and no view may notice
 DUCKDB_TIME_ZONE = "America/St_Johns"
 POSTGRES_TIME_ZONE = "Asia/Kolkata"
@@ -22,6 +24,7 @@ POSTGRES_TIME_ZONE = "Asia/Kolkata"
 _POSTGRES_TYPES = {
     "string": "text",
     "int64": "bigint",
+    "double": "double precision",
     "bool": "boolean",
     "timestamp[us, tz=UTC]": "timestamptz",
 }
@@ -109,7 +112,7 @@ def create_tables(warehouse: Warehouse) -> None:
     """Create the dataset anew with empty raw tables."""
     warehouse.execute(f"DROP SCHEMA IF EXISTS {DATASET} CASCADE")
     warehouse.execute(f"CREATE SCHEMA {DATASET}")
-    for table in views.TABLES:
+    for table in RAW_TABLES:
         columns = ", ".join(f"{field.name} {_POSTGRES_TYPES[str(field.type)]}" for field in raw_schema(table))
         warehouse.execute(f"CREATE TABLE {DATASET}.{table} ({columns})")
 
@@ -119,9 +122,10 @@ def create_views(warehouse: Warehouse, hold_seconds: float = 86_400) -> None:
     views.create_views(warehouse.execute, warehouse.dialect, DATASET, hold_seconds)
 
 
-def fill(warehouse: Warehouse, tables: dict[str, list[Row]]) -> None:
-    """Replace the contents of all raw tables."""
-    for table in views.TABLES:
+def fill(warehouse: Warehouse, tables: dict[str, list[Row]], hold: timedelta = HOLD) -> None:
+    """Replace the contents of all raw tables, and put the evidence beside them that loads would have kept."""
+    tables = {**evidence(tables, hold), **tables}
+    for table in RAW_TABLES:
         warehouse.execute(f"DELETE FROM {DATASET}.{table}")
         if tables.get(table):
             warehouse.insert(table, tables[table])

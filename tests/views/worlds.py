@@ -103,7 +103,7 @@ class World:
         mixer = random.Random(self.mixing_seed)
         for table, rows in tables.items():
             repeated = [
-                {**row, "_dlt_load_id": str(copy)}
+                {**row, "_dlt_load_id": str(copy)} | _forgotten(row, copy)
                 for row in rows
                 for copy in range(mixer.choice([0, 0, 1, 2]))
             ]
@@ -111,6 +111,11 @@ class World:
             mixer.shuffle(mixed)
             tables[table] = mixed
         return tables
+
+
+def _forgotten(row: Row, copy: int) -> Row:
+    """What the second copy of a row leaves out: who delivers a change may not know the sample before it."""
+    return {"previous_poll_at": None} if copy and "previous_poll_at" in row else {}
 
 
 @st.composite
@@ -178,7 +183,10 @@ def _crowd(members: Sequence[World]) -> World:
         for number, world in enumerate(members)
         for poll in world.polls
     ]
-    return World(sorted(polls, key=lambda poll: poll.polled_at), members[0].mixing_seed)
+    polls.sort(key=lambda poll: poll.polled_at)
+    # a run is one poll, of one day
+    numbered = [replace(poll, number=number) for number, poll in enumerate(polls)]
+    return World(numbered, members[0].mixing_seed)
 
 
 def relink_url(poll: Poll, profile_id: str) -> str:
@@ -213,6 +221,7 @@ def change_rows(polls: list[Poll]) -> list[Row]:
     """The change log: a row where a profile's state or relink URL is not what the log said last."""
     rows: list[Row] = []
     logged: dict[oracle.Profile, _Logged] = {}
+    sampled_at: dict[oracle.Stream, datetime] = {}
     for instant in sorted({poll.polled_at for poll in polls}):
         ok = [poll for poll in polls if poll.polled_at == instant and poll.outcome == "ok"]
         for account_id in sorted({poll.account_id for poll in ok}):
@@ -220,7 +229,11 @@ def change_rows(polls: list[Poll]) -> list[Row]:
                 seeing = [
                     p for p in ok if p.account_id == account_id and p.listings[profile_type] is not None
                 ]
-                rows += _changes_at_once(seeing, account_id, profile_type, logged)
+                if seeing:
+                    changes = _changes_at_once(seeing, account_id, profile_type, logged)
+                    previous = sampled_at.get((account_id, profile_type))
+                    rows += [{**row, "previous_poll_at": previous} for row in changes]
+                    sampled_at[account_id, profile_type] = instant
     return rows
 
 
@@ -240,7 +253,7 @@ def _changes_at_once(
     for profile_id in ("a", "b", "c"):
         last = logged.setdefault((account_id, profile_type, profile_id), _Logged())
         states = [_listed_state(poll, profile_type, profile_id) for poll in seeing]
-        if not states or (last.state is None and set(states) == {"removed"}):
+        if last.state is None and set(states) == {"removed"}:
             continue
         state = min(states, key=oracle.BADNESS.index)
         url = relink_url(seeing[0], profile_id) if state == "disconnected" else None

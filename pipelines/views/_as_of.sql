@@ -1,0 +1,6 @@
+-- _as_of: one row.
+-- The time all views speak of: the newest polled_at of all runs, so that no view reads the clock.
+--
+-- as_of
+SELECT max(last_polled_at) AS as_of
+FROM runs
