@@ -15,8 +15,7 @@ import click
 import duckdb
 import pyarrow as pa
 
-from sources.cronofy.history.frames import LOAD_ID
-from sources.cronofy.tables import TABLES, Table
+from sources.cronofy.tables import LOAD_ID, TABLES, Table
 
 from . import views
 from .warehouse import DEFAULT_DATASET

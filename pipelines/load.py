@@ -85,7 +85,7 @@ class Load:
                 self.pipeline.sync_destination()
                 learn_columns(self.pipeline)
         upkeep = Upkeep(self.pipeline, self.settings, self.clock, self._turn)
-        upkeep.prepare()
+        upkeep.prepare(settled.run_ids)
         plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now())
         store = upkeep.store_changes(StoredTokens.of(self.tokens), confirm_left=self.options.confirm_left)
         self.on_plan(len(plan.tasks))

@@ -24,6 +24,7 @@ from sources.cronofy.errors import ConfigurationError
 
 from .duckdb_file import tidy
 from .elsewhere import pending_elsewhere
+from .overtaken import are_overtaken, log_as_late, pending_polls
 from .refusals import is_repairable
 from .warehouse import duckdb_file, writer
 from .working_folders import EXTRACTED, LOADED, NORMALIZED, QUARANTINE
@@ -53,15 +54,17 @@ class FailedJobs(BaseConfiguration):
 
 @dataclass
 class Settled:
-    """What became of the pending packages: finished, or set aside in folders."""
+    """What became of the pending packages: finished, or set aside in folders; and of which runs they were."""
 
     finished: list[str] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
+    run_ids: set[str] = field(default_factory=set)
 
     def add(self, other: "Settled") -> None:
         """What became of packages of another folder."""
         self.finished += other.finished
         self.quarantined += other.quarantined
+        self.run_ids |= other.run_ids
 
 
 def settle_pending(
@@ -120,6 +123,12 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContext
         return settled
     try:
         with alone(), writer(pipeline):
+            polls = pending_polls(pipeline)
+            if polls is not None:
+                settled.run_ids.update(polls.column("run_id").to_pylist())
+                if are_overtaken(pipeline, polls):
+                    logger.warning("newer polls were loaded meanwhile: those of these packages are only logged")
+                    log_as_late(pipeline, polls)
             if pipeline.list_extracted_load_packages():
                 pipeline.normalize()
             _load_all(pipeline)

@@ -54,30 +54,34 @@ class Upkeep:
     clock: Clock
     alone: Callable[[], AbstractContextManager[object]]
 
-    def prepare(self) -> None:
+    def prepare(self, settled_runs: Collection[str] = ()) -> None:
         """Make what is missing, and heal the evidence of loads that were killed.
 
         Mostly there is nothing to do, and nothing is written.
+
+        Args:
+            settled_runs: those whose packages were loaded by a later run.
         """
         with reader(self.pipeline):
-            needed = self._ask(self._needed)
+            needed = self._ask(lambda client: self._needed(client, settled_runs))
         if not needed:
             return
         with self.alone(), writer(self.pipeline):
             # asked again: another load may have been faster
-            needed = self._ask(self._needed)
+            needed = self._ask(lambda client: self._needed(client, settled_runs))
             if needed.tables:
                 self._make_tables(needed.tables)
             self._ask(lambda client: self._heal(client, needed))
 
-    def _needed(self, client: Client) -> "Needed":
+    def _needed(self, client: Client, settled_runs: Collection[str]) -> "Needed":
         """What has to be put in order."""
         tables = rebuild.incomplete_tables(client, tables_with(self.settings.token_labels))
         if rebuild.is_needed(client):
             return Needed(tables, is_rebuilt=True)
         newest = rebuild.newest_poll_at(client)
         is_ahead = newest is not None and newest > self.clock.now() + MOST_AHEAD
-        return Needed(tables, rebuild.unfinished_runs(client), is_ahead=is_ahead)
+        unfinished = {*settled_runs, *rebuild.unfinished_runs(client)}
+        return Needed(tables, tuple(sorted(unfinished)), is_ahead=is_ahead)
 
     def _heal(self, client: Client, needed: "Needed") -> None:
         hold = self.settings.hold
@@ -91,7 +95,7 @@ class Upkeep:
             logger.warning("polls of a clock that was more than an hour ahead count no more")
             rebuild.void_after(client, hold, self.clock.now() + MOST_AHEAD)
         if needed.tables:
-            rebuild.create_indexes(client)
+            rebuild.prepare_postgres(client)
 
     def _make_tables(self, names: Collection[str]) -> None:
         """Load no rows into these tables, so that they are there with all their columns."""

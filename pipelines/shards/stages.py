@@ -200,12 +200,12 @@ class Stages:
         # the one that was taken for dead may still be at it
         with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline) as still_mine, _emptied(pipeline):
             pipeline.activate()
-            settle_pending(pipeline)
+            settled = settle_pending(pipeline)
             with reader(pipeline):
                 pipeline.sync_destination()
                 learn_columns(pipeline)
             upkeep = Upkeep(pipeline, self.settings, self.clock, partial(_checked, still_mine))
-            upkeep.prepare()
+            upkeep.prepare(settled.run_ids)
             loader = _Loader(self, pipeline, upkeep)
             late = {other: loader.load_late(other, run_id) for other in self.handoff.runs()}
             changes = upkeep.store_changes(self._tokens(), confirm_left=False)

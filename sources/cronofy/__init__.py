@@ -199,20 +199,16 @@ def endpoints_for(tables: set[str]) -> tuple[str, ...]:
 
 def _table_resource(polled: DltResource, tables: Sequence[Table]) -> DltResource:
     """The resource of the first of these tables; it carries the others along, which belong in one package."""
-    first, *others = tables
 
     def pick(frames: Frames) -> Iterator[Any]:
-        if first.name in frames:
-            yield frames[first.name]
-        for table in others:
+        for table in tables:
             if table.name in frames:
                 hints = make_hints(table_name=table.name, **_hints(table))
                 yield dlt.mark.with_hints(frames[table.name], hints, create_table_variant=True)
 
     select: Callable[..., Iterator[Any]] = pick
-    resource = dlt.transformer(select, data_from=polled, name=first.name)
-    resource.apply_hints(**_hints(first))
-    return cast("DltResource", resource)
+    # every table has hints of its own: what a resource says holds for all its tables
+    return cast("DltResource", dlt.transformer(select, data_from=polled, name=tables[0].name))
 
 
 def _hints(table: Table) -> dict[str, Any]:
