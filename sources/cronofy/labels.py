@@ -63,8 +63,8 @@ class LabelReader:
     def aligned(self, labels: Labels) -> Labels:
         """What `read` or `take` returned, with one value for each of `names`, once all rows are read."""
         if not labels:
-            return (None,) * len(self.names)
-        if len(labels) == len(self.names):
+            return (None,) * len(self._seen)
+        if len(labels) == len(self._seen):
             return labels
         return tuple(value for name, value in zip(self.wanted, labels, strict=True) if name in self._seen)
 
@@ -93,8 +93,7 @@ def picked_labels(labels: Labels, at: Sequence[int | None]) -> Labels:
 
 def label_text(value: Any) -> str | None:
     """A value of the store as the text of a label; None where it is empty, or nothing that is plain text."""
-    value = plain(value)
-    text = value if isinstance(value, str) else _plain_text(value)
+    text = value if isinstance(value, str) else _plain_text(plain(value))
     if text is None or not text.strip():
         return None
     text = clean_text(str.__str__(text[:LONGEST_LABEL]))

@@ -149,10 +149,10 @@ class _Store:
         is_anothers = row.application not in (None, self._application) and row.left_at is None
         if is_anothers and not isinstance(found, Token):
             return row  # who has no token here has one there
-        row = row._replace(application=row.application if is_anothers else self._application, left_at=None)
+        application = row.application if is_anothers else self._application
         if found is None:
-            return row  # it cannot be used, so nothing more is known of it
+            # it cannot be used, so nothing more is known of it
+            return row._replace(application=application, left_at=None)
+        data_center = (found.data_center if isinstance(found, Token) else None) or row.data_center
         labels = picked_labels(found.labels, self._labels_at)
-        if isinstance(found, NotConnected):
-            return row._replace(has_token=False, labels=labels)
-        return row._replace(data_center=found.data_center or row.data_center, has_token=True, labels=labels)
+        return StoreRow(row.token_key, application, data_center, isinstance(found, Token), None, labels)

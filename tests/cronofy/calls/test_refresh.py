@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,14 @@ def test_at_most_the_refreshes_under_way_are_lost_and_all_of_them_are_named(
     assert SECRET not in caplog.text
     # the next run asks first about what this one did not settle
     assert bool(list(tmp_path.glob("cronofy-refreshing-*"))) is bool(refresher.lost)
+
+
+def test_a_refreshed_token_keeps_its_labels(tmp_path: Path) -> None:
+    store, endpoint = MemoryStore(keys(1), never), TokenEndpoint(keys(1))
+    store.rows = {key: replace(token, labels=("Ada",)) for key, token in store.rows.items()}
+    _, [ended] = asyncio.run(refresh_all(store, endpoint, tmp_path))
+    assert ended.token is not None
+    assert (ended.token.access_token, ended.token.labels) == (Secret("access-k0-1"), ("Ada",))
 
 
 def test_what_waits_for_the_rate_limit_is_not_sent_after_a_failure(tmp_path: Path) -> None:

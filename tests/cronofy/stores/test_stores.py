@@ -383,7 +383,7 @@ def test_a_store_of_ones_own_may_label_its_tokens() -> None:
         stored_tokens(Others([Token("a", Secret("at"))]), settings)
 
 
-def test_labels_go_with_a_token_through_a_refresh_and_are_not_shown() -> None:
+def test_labels_stay_with_their_tokens_and_are_not_shown() -> None:
     store = open_store([CUSTOMER_ROWS[0], {"key": "b", "refresh_token": "rt", "customer": "Bob"}])
     found = stored_tokens(store, CLIENT)
     assert [each.labels for each in found] == [("Ada",), ("Bob",)]
