@@ -1,0 +1,165 @@
+"""Comparing the evidence that is kept with what polls and changes say."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dlt.destinations.sql_client import SqlClientBase
+from sqlglot import exp
+
+from sources.cronofy.tables import COVERAGE, FAILURES, RUNS, TABLES, TOKEN_STATUS
+
+from .horizon import find_horizon
+from .parts import parts
+from .replacement import PART_KEYS, as_length
+from .warehouse_sql import ALL, Part, WarehouseSql
+
+# what polls and changes tell, besides the key
+COMPARED: dict[str, tuple[str, ...]] = {
+    TOKEN_STATUS.name: (
+        "account_id",
+        "endpoint",
+        "last_polled_at",
+        "last_ok_at",
+        "last_outcome",
+        "failing_since",
+        "consecutive_failures",
+        "account_polled_at",
+        "account_ok_at",
+        "profiles_polled_at",
+        "profiles_ok_at",
+    ),
+    COVERAGE.name: ("last_sample_at", "samples"),
+    RUNS.name: (
+        "polled",
+        "ok",
+        "failed",
+        "skipped",
+        *FAILURES,
+        "requests",
+        "changes",
+        "first_polled_at",
+        "last_polled_at",
+    ),
+}
+
+MISSING, UNEXPLAINED, REPEATED = "missing", "not explained by polls", "there more than once"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in which the evidence that is kept is not what polls and changes say.
+
+    Attributes:
+        table: token_status, coverage or runs.
+        key: the row's key, values by column.
+        column: the column that differs; None where the whole row does.
+        kept: its value in the table.
+        worked_out: its value as polls and changes say.
+        problem: what is wrong with the whole row: missing, not explained by polls, or there more than once.
+    """
+
+    table: str
+    key: tuple[tuple[str, Any], ...]
+    column: str | None = None
+    kept: Any = None
+    worked_out: Any = None
+    problem: str | None = None
+
+    def __str__(self) -> str:
+        row = f"{self.table} {', '.join(f'{name} {_shown(value)}' for name, value in self.key)}"
+        if self.problem is not None:
+            return f"{row}: {self.problem}"
+        return f"{row}: {self.column} is {_shown(self.kept)}, worked out {_shown(self.worked_out)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`: times as text."""
+        found: dict[str, Any] = {
+            "table": self.table,
+            "key": {name: _as_json(value) for name, value in self.key},
+        }
+        if self.problem is not None:
+            return found | {"problem": self.problem}
+        return found | {
+            "column": self.column,
+            "kept": _as_json(self.kept),
+            "worked_out": _as_json(self.worked_out),
+        }
+
+
+def differences(
+    client: SqlClientBase[Any], hold: timedelta | float, polls_per_part: int | None = None
+) -> list[Difference]:
+    """In what the evidence that is kept is not what polls and changes say; only reads.
+
+    Args:
+        client: an open one.
+        hold: how long one sample is trusted, a length of time or seconds.
+        polls_per_part: about how many polls are worked out at a time; None for what suits the warehouse.
+    """
+    sql = WarehouseSql(client)
+    length, horizon = as_length(hold), find_horizon(sql)
+    found: list[Difference] = []
+    for table, key in PART_KEYS.items():
+        for part in parts(sql, key, ALL, polls_per_part):
+            worked_out = sql.query(table, part, length, horizon)
+            found += _differences(table, sql.fetch(_unequal(sql, table, part, worked_out)))
+    return found
+
+
+def _unequal(sql: WarehouseSql, table: str, part: Part, worked_out: exp.Expr) -> exp.Select:
+    """The rows that stand more often on one side than on the other, and how often on each."""
+    columns = [*TABLES[table].key, *COMPARED[table]]
+    kept_part = Part(part.condition)
+    sides = exp.union(
+        exp.select("1 AS kept", "0 AS worked_out", *columns).from_(sql.rows_of(table, kept_part).subquery("k")),
+        exp.select("0 AS kept", "1 AS worked_out", *columns).from_(
+            exp.Subquery(this=worked_out, alias=exp.TableAlias(this=exp.to_identifier("w")))
+        ),
+        distinct=False,
+        dialect="duckdb",
+    )
+    return (
+        exp.select("sum(kept) AS times_kept", "sum(worked_out) AS times_worked_out", *columns)
+        .from_(sides.subquery("sides"))
+        .group_by(*columns)
+        .having("sum(kept) <> sum(worked_out) OR sum(kept) > 1")
+    )
+
+
+def _differences(table: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[Difference]:
+    names, width = TABLES[table].key, len(TABLES[table].key)
+    kept: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    worked_out: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    repeated: set[tuple[Any, ...]] = set()
+    for times_kept, times_worked_out, *values in rows:
+        key, rest = tuple(values[:width]), tuple(values[width:])
+        if times_kept > 1 or (times_kept and key in kept):
+            repeated.add(key)
+        if times_kept:
+            kept[key] = rest
+        if times_worked_out:
+            worked_out[key] = rest
+    for key in sorted(kept.keys() | worked_out.keys(), key=str):
+        row = tuple(zip(names, key, strict=True))
+        if key in repeated:
+            yield Difference(table, row, problem=REPEATED)
+        elif key not in kept:
+            yield Difference(table, row, problem=MISSING)
+        elif key not in worked_out:
+            yield Difference(table, row, problem=UNEXPLAINED)
+        else:
+            for column, old, new in zip(COMPARED[table], kept[key], worked_out[key], strict=True):
+                if old != new:
+                    yield Difference(table, row, column, old, new)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}".removesuffix(".000000")
+    return "null" if value is None else str(value)
+
+
+def _as_json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
