@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.pipelines.writing import postgres_for_writers
 from tests.rebuild.warehouse import Tables, open_tables
-from tests.views.server import postgres_server
 
 
 @pytest.fixture(scope="session")
@@ -18,8 +18,8 @@ def duckdb_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
 @pytest.fixture(scope="session")
 def postgres_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
     with (
-        postgres_server() as uri,
-        open_tables(tmp_path_factory.mktemp("postgres"), "postgres", uri) as tables,
+        postgres_for_writers() as server,
+        open_tables(tmp_path_factory.mktemp("postgres"), "postgres", server.credentials) as tables,
     ):
         yield tables
 

@@ -90,8 +90,8 @@ def test_evidence_is_what_walking_the_rows_says(tables: Tables, number: int) -> 
     assert differences(tables.client, HOLD) == []
 
 
-@examples(25)
-@given(world=worlds())
+@examples(12)
+@given(world=worlds(max_polls=8))
 def test_evidence_of_a_world_of_its_own_in_small_parts(tables: Tables, world: World) -> None:
     """Where nothing but one small world is there, parts are of a poll or two, and some have nothing."""
     raw = rows_of(world)
