@@ -12,7 +12,7 @@ from sources.cronofy.tables import COVERAGE, FAILURES, RUNS, TABLES, TOKEN_STATU
 
 from .horizon import find_horizon
 from .parts import parts
-from .replacement import PART_KEYS, as_length
+from .replacement import PART_KEYS, as_length, named
 from .warehouse_sql import ALL, Part, WarehouseSql
 
 # what polls and changes tell, besides the key
@@ -115,7 +115,7 @@ def _unequal(sql: WarehouseSql, table: str, part: Part, worked_out: exp.Expr) ->
     sides = exp.union(
         exp.select("1 AS kept", "0 AS worked_out", *columns).from_(sql.rows_of(table, kept_part).subquery("k")),
         exp.select("0 AS kept", "1 AS worked_out", *columns).from_(
-            exp.Subquery(this=worked_out, alias=exp.TableAlias(this=exp.to_identifier("w")))
+            named(worked_out, "w")
         ),
         distinct=False,
         dialect="duckdb",

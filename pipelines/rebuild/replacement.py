@@ -134,12 +134,12 @@ class Replacement:
         same = exp.and_(*(exp.column(name, table="kept").eq(exp.column(name, table="worked_out")) for name in key))
         rows = (
             exp.select(*(each.copy() for each in selected))
-            .from_(exp.Subquery(this=worked_out, alias=exp.TableAlias(this=exp.to_identifier("worked_out"))))
-            .join(sql.kept_rows(table).subquery("kept"), on=same, join_type="left")
+            .from_(named(worked_out, "worked_out"), copy=False)
+            .join(sql.kept_rows(table).subquery("kept"), on=same, join_type="left", copy=False)
         )
         if ages is not None:
             found = exp.column("run_id", table="ages").eq(exp.column("run_id", table="worked_out"))
-            rows = rows.join(self._oldest(ages).subquery("ages"), on=found, join_type="left")
+            rows.join(self._oldest(ages).subquery("ages"), on=found, join_type="left", copy=False)
         return rows
 
     def _kept(self, table: str, name: str) -> exp.Expr:
@@ -156,7 +156,7 @@ class Replacement:
     def _work_out_ages(self, ages: exp.Table) -> None:
         columns = [exp.to_identifier(name) for name in ("run_id", *AGE_COLUMNS)]
         for part in parts(self.sql, "token_key", polls_per_part=self.polls_per_part):
-            rows = exp.select(*map(exp.column, columns)).from_(self.sql.query(AGES, part).subquery("found"))
+            rows = exp.select(*map(exp.column, columns)).from_(named(self.sql.query(AGES, part), "found"))
             self.sql.insert(ages, columns, rows)
 
     @staticmethod
@@ -214,6 +214,11 @@ def scope_table(sql: WarehouseSql) -> Iterator[ScopeTable]:
     shape = exp.select(exp.alias_(text, "id_of"), exp.alias_(text.copy(), "id"))
     with sql.temporary_table("scope", shape) as table:
         yield ScopeTable(sql, table)
+
+
+def named(query: exp.Expr, name: str) -> exp.Subquery:
+    """A query as a relation; unlike sqlglot's own way without a copy of it, which may be long."""
+    return exp.Subquery(this=query, alias=exp.TableAlias(this=exp.to_identifier(name)))
 
 
 def _selects(query: exp.Expr) -> list[exp.Expr]:

@@ -110,7 +110,9 @@ class WarehouseSql:
         ctes = {cte.alias for cte in query.find_all(exp.CTE)}
         for table in [each for each in query.find_all(exp.Table) if each.name not in ctes]:
             table.replace(self._read(table.name, part).subquery(table.alias_or_name))
-        return query.transform(lambda node: values[node.name] if isinstance(node, exp.Placeholder) else node)
+        for placeholder in list(query.find_all(exp.Placeholder)):
+            placeholder.replace(values[placeholder.name].copy())
+        return query
 
     def _read(self, table: str, part: Part) -> exp.Select:
         is_evidence = table in KEPT_ONCE and self.has(table)
@@ -185,7 +187,7 @@ class WarehouseSql:
 
     def text(self, node: exp.Expr) -> str:
         """SQL in the warehouse's dialect."""
-        translated: exp.Expr = node.copy().transform(self._translate)
+        translated: exp.Expr = node.transform(self._translate)
         return translated.sql(dialect=self.dialect, comments=False)
 
     @contextmanager
