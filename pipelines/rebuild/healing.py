@@ -28,10 +28,10 @@ RUN_ID = re.compile(r"(\d{8}T\d{6}Z)-.+")
 # clocks of machines differ, but not by that much
 MOST_BEHIND = timedelta(hours=1)
 
-# which tables name accounts, tokens and runs; the column by which those grow of which a part will do
+# which tables besides polls say what a run touched; the column by which those grow of which a part will do
 NAMING = {
-    "account_id": (POLLS.name, PROFILE_CHANGES.name, TOKEN_STATUS.name, COVERAGE.name),
-    "token_key": (POLLS.name, PROFILE_CHANGES.name, TOKEN_STATUS.name),
+    "account_id": (PROFILE_CHANGES.name, TOKEN_STATUS.name, COVERAGE.name),
+    "token_key": (PROFILE_CHANGES.name, TOKEN_STATUS.name),
 }
 GROWS_BY = {POLLS.name: "polled_at", PROFILE_CHANGES.name: "observed_at"}
 
@@ -44,8 +44,9 @@ def heal(
 ) -> None:
     """Work out again what some runs touched, and say of those without an end that they were killed.
 
-    Replaces the rows of `coverage` of every account, those of `token_status` of every token that any table
-    names under these runs, and the runs' own counts. All at once, where the warehouse has transactions.
+    Replaces the rows of `coverage` of every account and those of `token_status` of every token that any table
+    names under these runs or that was polled since they began, and the runs' own counts. All at once, where
+    the warehouse has transactions.
 
     Args:
         client: an open one, which may write.
@@ -62,6 +63,7 @@ def heal(
         scope.add("run_id", set(run_ids))
         _add_missing_runs(sql, scope)
         for key, tables in NAMING.items():
+            scope.add_rows(key, _polled(sql, key, since))
             for table in tables:
                 scope.add_rows(key, _named(sql, scope, table, key, since))
         work = Replacement(sql, as_length(hold), find_horizon(sql), polls_per_part)
@@ -153,6 +155,16 @@ def _since(since: datetime | None) -> dict[str, exp.Expr]:
     if since is None:
         return {}
     return {table: exp.column(column) >= instant(since) for table, column in GROWS_BY.items()}
+
+
+def _polled(sql: WarehouseSql, key: str, since: datetime | None) -> exp.Select:
+    """What was polled since the first of the runs began, by any run.
+
+    A run that was under way beside a killed one has built on evidence that nothing explains any more, and its
+    rows name that run only.
+    """
+    rows = sql.rows_of(POLLS.name, Part(by_table=_since(since))).subquery("polls")
+    return exp.select(f"{key} AS id").distinct().from_(rows)
 
 
 def _named(sql: WarehouseSql, scope: ScopeTable, table: str, key: str, since: datetime | None) -> exp.Select:
