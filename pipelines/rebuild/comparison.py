@@ -44,6 +44,8 @@ COMPARED: dict[str, tuple[str, ...]] = {
     ),
 }
 
+Key = tuple[Any, ...]
+
 MISSING, UNEXPLAINED, REPEATED = "missing", "not explained by polls", "there more than once"
 
 
@@ -108,51 +110,48 @@ def differences(
     return found
 
 
-def _unequal(sql: WarehouseSql, table: str, part: Part, worked_out: exp.Expr) -> exp.Select:
-    """The rows that stand more often on one side than on the other, and how often on each."""
+def _unequal(sql: WarehouseSql, table: str, part: Part, worked_out: exp.Query) -> exp.Select:
+    """The rows that do not stand once on each side, and how often on each."""
     columns = [*TABLES[table].key, *COMPARED[table]]
-    kept_part = Part(part.condition)
+    kept = sql.rows_of(table, Part(part.condition))
     sides = exp.union(
-        exp.select("1 AS kept", "0 AS worked_out", *columns).from_(sql.rows_of(table, kept_part).subquery("k")),
-        exp.select("0 AS kept", "1 AS worked_out", *columns).from_(
-            named(worked_out, "w")
-        ),
+        exp.select("1 AS kept", "0 AS worked_out", *columns).from_(named(kept, "kept_rows")),
+        exp.select("0 AS kept", "1 AS worked_out", *columns).from_(named(worked_out, "worked_out_rows")),
         distinct=False,
-        dialect="duckdb",
     )
     return (
         exp.select("sum(kept) AS times_kept", "sum(worked_out) AS times_worked_out", *columns)
-        .from_(sides.subquery("sides"))
+        .from_(named(sides, "sides"))
         .group_by(*columns)
         .having("sum(kept) <> sum(worked_out) OR sum(kept) > 1")
     )
 
 
 def _differences(table: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[Difference]:
-    names, width = TABLES[table].key, len(TABLES[table].key)
-    kept: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-    worked_out: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-    repeated: set[tuple[Any, ...]] = set()
+    width = len(TABLES[table].key)
+    kept: dict[Key, list[Key]] = {}
+    worked_out: dict[Key, list[Key]] = {}
     for times_kept, times_worked_out, *values in rows:
         key, rest = tuple(values[:width]), tuple(values[width:])
-        if times_kept > 1 or (times_kept and key in kept):
-            repeated.add(key)
-        if times_kept:
-            kept[key] = rest
-        if times_worked_out:
-            worked_out[key] = rest
-    for key in sorted(kept.keys() | worked_out.keys(), key=str):
-        row = tuple(zip(names, key, strict=True))
-        if key in repeated:
-            yield Difference(table, row, problem=REPEATED)
-        elif key not in kept:
-            yield Difference(table, row, problem=MISSING)
-        elif key not in worked_out:
-            yield Difference(table, row, problem=UNEXPLAINED)
-        else:
-            for column, old, new in zip(COMPARED[table], kept[key], worked_out[key], strict=True):
-                if old != new:
-                    yield Difference(table, row, column, old, new)
+        kept.setdefault(key, []).extend([rest] * int(times_kept))
+        worked_out.setdefault(key, []).extend([rest] * int(times_worked_out))
+    for key in sorted(kept, key=str):
+        yield from _row_differences(table, key, kept[key], worked_out[key])
+
+
+def _row_differences(table: str, key: Key, kept: list[Key], worked_out: list[Key]) -> Iterator[Difference]:
+    """What is wrong with the row of one key."""
+    row = tuple(zip(TABLES[table].key, key, strict=True))
+    if len(kept) > 1:
+        yield Difference(table, row, problem=REPEATED)
+    elif not kept:
+        yield Difference(table, row, problem=MISSING)
+    elif not worked_out:
+        yield Difference(table, row, problem=UNEXPLAINED)
+    else:
+        for column, old, new in zip(COMPARED[table], kept[0], worked_out[0], strict=True):
+            if old != new:
+                yield Difference(table, row, column, old, new)
 
 
 def _shown(value: Any) -> str:

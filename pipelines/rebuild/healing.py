@@ -17,7 +17,7 @@ from sources.cronofy.tables import COVERAGE, LOAD_ID, POLLS, PROFILE_CHANGES, RU
 
 from .horizon import find_horizon
 from .parts import any_row, one_of
-from .replacement import NO_LOAD, PART_KEYS, Replacement, ScopeTable, as_length, scope_table
+from .replacement import NO_LOAD, PART_KEYS, Replacement, ScopeTable, as_length, named, scope_table
 from .warehouse_sql import ALL, Part, WarehouseSql, instant
 
 KILLED = "killed"
@@ -106,18 +106,17 @@ def unfinished_runs(client: SqlClientBase[Any]) -> list[str]:
     Runs that are under way are among them.
     """
     sql = WarehouseSql(client)
-    rows = sql.rows_of(RUNS.name).subquery("runs")
     unfinished = (
         exp.select("run_id")
-        .from_(rows)
+        .from_(named(sql.rows_of(RUNS.name), "runs"))
         .where("finished_at IS NULL", "(stopped_by IS NULL OR stopped_by <> 'killed')")
     )
-    named = [sql.rows_of(table).subquery("named") for table in (PROFILE_CHANGES.name, TOKEN_STATUS.name, COVERAGE.name)]
     unknown = [
-        exp.select("named.run_id").from_(each)
-        .join(sql.rows_of(RUNS.name).subquery("runs"), on="named.run_id = runs.run_id", join_type="left")
-        .where("named.run_id IS NOT NULL", "runs.run_id IS NULL")
-        for each in named
+        exp.select("written.run_id")
+        .from_(named(sql.rows_of(table), "written"))
+        .join(named(sql.rows_of(RUNS.name), "runs"), on="written.run_id = runs.run_id", join_type="left")
+        .where("written.run_id IS NOT NULL", "runs.run_id IS NULL")
+        for table in (PROFILE_CHANGES.name, TOKEN_STATUS.name, COVERAGE.name)
     ]
     return sorted(run_id for (run_id,) in sql.fetch(exp.union(unfinished, *unknown, distinct=True)))
 

@@ -12,5 +12,6 @@ def find_horizon(sql: WarehouseSql) -> datetime | None:
     rows = sql.fetch(sql.query("horizon"))
     if not rows:
         return None
-    ((polled_at, is_left),) = rows
+    polled_at: datetime = rows[0][0]
+    is_left = bool(rows[0][1])
     return polled_at if is_left else polled_at + MICROSECOND

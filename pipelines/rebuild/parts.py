@@ -1,8 +1,8 @@
 """Parts: what one query works out at a time.
 
-DuckDB keeps the windows and groups of a query in memory, so that a log of tens of millions of polls is worked
-out part by part, each for a range of accounts, tokens or runs. PostgreSQL puts them on disk, and reads the log
-once.
+DuckDB keeps the windows and groups of a query in memory, so that a log of tens of millions of polls is
+worked out part by part, each for a range of accounts, tokens or runs. PostgreSQL puts them on disk, and
+reads the log once.
 """
 
 from collections.abc import Iterator
@@ -31,9 +31,7 @@ class Scope:
     tokens: frozenset[str] | set[str] = frozenset()
 
 
-def parts(
-    sql: WarehouseSql, key: str, only: Part = ALL, polls_per_part: int | None = None
-) -> Iterator[Part]:
+def parts(sql: WarehouseSql, key: str, only: Part = ALL, polls_per_part: int | None = None) -> Iterator[Part]:
     """Parts that together are `only`, each of some values of the key with not many more polls than that.
 
     Args:

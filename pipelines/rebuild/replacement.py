@@ -121,25 +121,25 @@ class Replacement:
         return [self.sql.column(table, name) for name in self.sql.stored[table]]
 
     def _complete_rows(
-        self, table: str, worked_out: exp.Expr, ages: exp.Table | None, instead: Expressions
+        self, table: str, worked_out: exp.Query, ages: exp.Table | None, instead: Expressions
     ) -> exp.Select:
         """Rows with all columns of a table: what no poll can tell is that of the row that is kept."""
         sql, key = self.sql, TABLES[table].key
-        names = {each.alias_or_name for each in _selects(worked_out)}
+        names = {each.alias_or_name for each in worked_out.selects}
         selected = [
             instead.get(name)
             or (exp.column(name, table="worked_out") if name in names else self._kept(table, name))
             for name in sql.stored[table]
         ]
-        same = exp.and_(*(exp.column(name, table="kept").eq(exp.column(name, table="worked_out")) for name in key))
+        same = exp.and_(*(_same(name, "kept", "worked_out") for name in key))
         rows = (
             exp.select(*(each.copy() for each in selected))
             .from_(named(worked_out, "worked_out"), copy=False)
             .join(sql.kept_rows(table).subquery("kept"), on=same, join_type="left", copy=False)
         )
         if ages is not None:
-            found = exp.column("run_id", table="ages").eq(exp.column("run_id", table="worked_out"))
-            rows.join(self._oldest(ages).subquery("ages"), on=found, join_type="left", copy=False)
+            found = _same("run_id", "ages", "worked_out")
+            rows.join(named(self._oldest(ages), "ages"), on=found, join_type="left", copy=False)
         return rows
 
     def _kept(self, table: str, name: str) -> exp.Expr:
@@ -216,11 +216,10 @@ def scope_table(sql: WarehouseSql) -> Iterator[ScopeTable]:
         yield ScopeTable(sql, table)
 
 
+def _same(name: str, one: str, other: str) -> exp.EQ:
+    return exp.column(name, table=one).eq(exp.column(name, table=other))
+
+
 def named(query: exp.Expr, name: str) -> exp.Subquery:
     """A query as a relation; unlike sqlglot's own way without a copy of it, which may be long."""
     return exp.Subquery(this=query, alias=exp.TableAlias(this=exp.to_identifier(name)))
-
-
-def _selects(query: exp.Expr) -> list[exp.Expr]:
-    assert isinstance(query, exp.Query)
-    return list(query.selects)

@@ -18,6 +18,7 @@ from sources.cronofy.tables import (
     USERINFO,
 )
 
+from .replacement import named
 from .warehouse_sql import Part, WarehouseSql, instant
 
 # columns that planning, merges, views and healing look rows up by
@@ -46,18 +47,15 @@ def drop_old_polls(client: SqlClientBase[Any], before: datetime, at_most_rows: i
         at_most_rows: about how many may go at once.
     """
     sql = WarehouseSql(client)
-    if not sql.has(POLLS.name):
-        return 0
     polled_at = exp.column("polled_at")
-    old = sql.rows_of(POLLS.name, Part(polled_at < instant(before))).subquery("old")
+    old = named(sql.rows_of(POLLS.name, Part(polled_at < instant(before))), "old")
     oldest = exp.select(polled_at).from_(old).order_by("polled_at").limit(at_most_rows)
-    ((newest, found),) = sql.fetch(
-        exp.select("max(polled_at)", "count(*)").from_(oldest.subquery("oldest"))
-    )
-    if not found:
+    ((newest,),) = sql.fetch(exp.select("max(polled_at)").from_(named(oldest, "oldest")))
+    if newest is None:
         return 0
     doomed = polled_at <= instant(newest)
-    ((rows,),) = sql.fetch(exp.select("count(*)").from_(sql.rows_of(POLLS.name, Part(doomed)).subquery("doomed")))
+    polls = named(sql.rows_of(POLLS.name, Part(doomed)), "doomed")
+    ((rows,),) = sql.fetch(exp.select("count(*)").from_(polls))
     sql.execute(exp.delete(sql.table(POLLS.name)).where(doomed))
     return int(rows)
 

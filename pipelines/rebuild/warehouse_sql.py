@@ -1,4 +1,4 @@
-"""The SQL of this package for one warehouse: its tables with all our columns, its dialect, its temporary tables.
+"""The SQL of this package for one warehouse: its dialect, its tables with all our columns, temporary ones.
 
 The `.sql` files are DuckDB SQL restricted to what travels. A table in them is read with all columns that
 `TABLES` names: one that the warehouse does not have yet is null, and a table that is missing is empty. So the
@@ -92,7 +92,7 @@ class WarehouseSql:
         part: Part = ALL,
         hold: timedelta = timedelta(0),
         horizon: datetime | None = None,
-    ) -> exp.Expr:
+    ) -> exp.Query:
         """The query of a file beside this module over a part of the tables.
 
         Args:
@@ -250,9 +250,10 @@ def instant(moment: datetime) -> exp.Expr:
 
 
 @cache
-def _source(name: str) -> exp.Expr:
+def _source(name: str) -> exp.Query:
     text = (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
-    parsed: exp.Expr = sqlglot.parse_one(text, dialect=SOURCE_DIALECT)
+    parsed = sqlglot.parse_one(text, dialect=SOURCE_DIALECT)
+    assert isinstance(parsed, exp.Query)
     return parsed
 
 
@@ -271,7 +272,9 @@ def _seconds_between(dialect: str, earlier: exp.Expr, later: exp.Expr) -> exp.Ex
     values = {"x": earlier, "y": later}
     call: exp.Expr = sqlglot.parse_one(SECONDS_BETWEEN[dialect], dialect=dialect)
     filled: exp.Expr = call.transform(
-        lambda node: values[node.name].copy() if isinstance(node, exp.Column) and node.name in values else node
+        lambda node: (
+            values[node.name].copy() if isinstance(node, exp.Column) and node.name in values else node
+        )
     )
     return filled
 

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from pipelines.rebuild import Difference, differences, rebuild
+from sources.cronofy.tables import TABLES
 from tests.rebuild.test_walk import HOLD, rows_of
 from tests.rebuild.warehouse import Tables
-from tests.views.worlds import crowds
+from tests.views.worlds import START, crowds
 
 # columns that polls do not tell, or that only say where the others come from
 NOT_COMPARED = {
@@ -51,7 +52,9 @@ def rebuilt(tables: Tables) -> Tables:
 
 @pytest.mark.parametrize("table", NOT_COMPARED)
 def test_a_value_that_was_changed_is_named(rebuilt: Tables, table: str) -> None:
-    row = next(row for row in rebuilt.rows(table) if None not in (row.get("last_polled_at", 0), row["run_id"]))
+    row = next(
+        row for row in rebuilt.rows(table) if None not in (row.get("last_polled_at", 0), row["run_id"])
+    )
     for column in row.keys() - NOT_COMPARED[table]:
         changed = _changed(row[column], column)
         _set(rebuilt, table, row, column, changed)
@@ -70,7 +73,7 @@ def test_a_value_that_was_changed_is_named(rebuilt: Tables, table: str) -> None:
 @pytest.mark.parametrize("table", NOT_COMPARED)
 def test_rows_that_are_missing_or_there_without_polls_are_named(rebuilt: Tables, table: str) -> None:
     row = rebuilt.rows(table)[0]
-    key = list(dict(differences_key(table)).keys())
+    key = TABLES[table].key
     # another account's row, or another run's
     _set(rebuilt, table, row, key[0], "someone_else")
     found = differences(rebuilt.client, HOLD)
@@ -100,8 +103,8 @@ def test_columns_that_polls_do_not_tell_are_not_compared_and_stay(rebuilt: Table
         " left_at = last_polled_at, userinfo_digest = 'd', _dlt_load_id = '17'"
     )
     rebuilt.execute(
-        f"UPDATE {rebuilt.name('runs')} SET tokens = 5, due = 3, version = 'v', finished_at = NULL, stopped_by = 's',"
-        " oldest_evidence_at = NULL, oldest_evidence_age_seconds = NULL"
+        f"UPDATE {rebuilt.name('runs')} SET tokens = 5, due = 3, version = 'v', finished_at = NULL,"
+        " stopped_by = 's', oldest_evidence_at = NULL, oldest_evidence_age_seconds = NULL"
     )
     assert differences(rebuilt.client, HOLD) == []
     rebuild(rebuilt.client, HOLD)
@@ -129,29 +132,16 @@ def test_a_difference_reads_as_a_sentence() -> None:
     }
 
 
-def differences_key(table: str) -> list[tuple[str, Any]]:
-    from sources.cronofy.tables import TABLES
-
-    return [(name, None) for name in TABLES[table].key]
-
-
 def _changed(value: Any, column: str) -> Any:
     if column in ("account_id", "endpoint", "last_outcome"):
         return "something else"
     if column.endswith(("_at", "_since")):
-        return (value or _any_time()) - timedelta(microseconds=1)
+        return (value or START) - timedelta(microseconds=1)
     return (value or 0) + 1
 
 
-def _any_time() -> Any:
-    from tests.views.worlds import START
-
-    return START
-
-
 def _set(tables: Tables, table: str, row: dict[str, Any], column: str, value: Any) -> None:
-    key = [name for name, _ in differences_key(table)]
+    key = TABLES[table].key
     condition = " AND ".join(f"{name} = %s" for name in key)
-    tables.execute(
-        f"UPDATE {tables.name(table)} SET {column} = %s WHERE {condition}", value, *(row[name] for name in key)
-    )
+    statement = f"UPDATE {tables.name(table)} SET {column} = %s WHERE {condition}"
+    tables.execute(statement, value, *(row[name] for name in key))

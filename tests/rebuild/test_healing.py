@@ -125,7 +125,9 @@ def test_healing_leaves_what_the_runs_did_not_touch(finished: Tables) -> None:
     assert since is not None
     touched = {row["token_key"] for row in RAW["polls"] if row["polled_at"] >= since}
     assert 0 < len(touched) < len(finished.rows("token_status"))
-    finished.execute(f"UPDATE {finished.name('token_status')} SET consecutive_failures = 77, account_digest = 'd'")
+    finished.execute(
+        f"UPDATE {finished.name('token_status')} SET consecutive_failures = 77, account_digest = 'd'"
+    )
     heal(finished.client, HOLD, [KILLED])
     for row in finished.rows("token_status"):
         assert (row["consecutive_failures"] != 77) == (row["token_key"] in touched)
@@ -143,7 +145,9 @@ def test_a_scope_is_all_that_is_replaced(finished: Tables) -> None:
     finished.execute(f"UPDATE {finished.name('runs')} SET ok = -1")
     rebuild(finished.client, HOLD, Scope({account}, {token}))
     assert {row["account_id"] for row in finished.rows("coverage") if row["samples"] != -1} == {account}
-    assert {row["token_key"] for row in finished.rows("token_status") if row["last_outcome"] != "x"} == {token}
+    assert {row["token_key"] for row in finished.rows("token_status") if row["last_outcome"] != "x"} == {
+        token
+    }
     assert {row["ok"] for row in finished.rows("runs")} == {-1}
     many = {f"none_{number}" for number in range(1200)}
     rebuild(finished.client, HOLD, Scope(accounts | many, tokens | many), polls_per_part=7)
@@ -152,7 +156,9 @@ def test_a_scope_is_all_that_is_replaced(finished: Tables) -> None:
 
 def test_a_run_is_counted_again(finished: Tables) -> None:
     before = finished.rows("runs")
-    finished.execute(f"UPDATE {finished.name('runs')} SET ok = -1, requests = 5, first_polled_at = NULL, tokens = 9")
+    finished.execute(
+        f"UPDATE {finished.name('runs')} SET ok = -1, requests = 5, first_polled_at = NULL, tokens = 9"
+    )
     recount_run(finished.client, KILLED)
     (run,) = [row for row in before if row["run_id"] == KILLED]
     rows = {row["run_id"]: row for row in finished.rows("runs")}
@@ -250,7 +256,10 @@ def test_any_corruption_of_what_a_run_touched_is_healed(tables: Tables, seed: in
     before = tables.evidence()
     tokens = {row["token_key"] for row in RAW["polls"] if row["run_id"] == run_id}
     accounts = {row["account_id"] for row in RAW["polls"] if row["run_id"] == run_id}
-    for table, column, values in (("token_status", "token_key", tokens), ("coverage", "account_id", accounts)):
+    for table, column, values in (
+        ("token_status", "token_key", tokens),
+        ("coverage", "account_id", accounts),
+    ):
         for value in sorted(filter(None, values)):
             time = "last_ok_at" if table == "token_status" else "last_sample_at"
             change = chance.choice(
