@@ -1,0 +1,27 @@
+"""Evidence worked out from the log: `token_status`, `coverage` and `runs` from `polls` and `profile_changes`.
+
+Loads keep the evidence poll by poll and read the log for nothing. This package says in SQL what the evidence
+is. It makes the tables for a warehouse of an earlier release, works out again what a killed run left half
+done, applies a changed `hold` to the past, and compares.
+"""
+
+from .comparison import Difference, differences
+from .healing import heal, is_needed, recount_run, recount_runs, unfinished_runs
+from .parts import Scope
+from .replacement import rebuild
+from .upkeep import analyze, drop_old_polls, prepare_postgres
+
+__all__ = [
+    "Difference",
+    "Scope",
+    "analyze",
+    "differences",
+    "drop_old_polls",
+    "heal",
+    "is_needed",
+    "prepare_postgres",
+    "rebuild",
+    "recount_run",
+    "recount_runs",
+    "unfinished_runs",
+]

@@ -1,0 +1,164 @@
+"""Comparing the evidence that is kept with what polls and changes say."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dlt.destinations.sql_client import SqlClientBase
+from sqlglot import exp
+
+from sources.cronofy.tables import COVERAGE, FAILURES, RUNS, TABLES, TOKEN_STATUS
+
+from .horizon import find_horizon
+from .parts import parts
+from .replacement import PART_KEYS, as_length, named
+from .warehouse_sql import ALL, Part, WarehouseSql
+
+# what polls and changes tell, besides the key
+COMPARED: dict[str, tuple[str, ...]] = {
+    TOKEN_STATUS.name: (
+        "account_id",
+        "endpoint",
+        "last_polled_at",
+        "last_ok_at",
+        "last_outcome",
+        "failing_since",
+        "consecutive_failures",
+        "account_polled_at",
+        "account_ok_at",
+        "profiles_polled_at",
+        "profiles_ok_at",
+    ),
+    COVERAGE.name: ("last_sample_at", "samples"),
+    RUNS.name: (
+        "polled",
+        "ok",
+        "failed",
+        "skipped",
+        *FAILURES,
+        "requests",
+        "changes",
+        "first_polled_at",
+        "last_polled_at",
+    ),
+}
+
+Key = tuple[Any, ...]
+
+MISSING, UNEXPLAINED, REPEATED = "missing", "not explained by polls", "there more than once"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in which the evidence that is kept is not what polls and changes say.
+
+    Attributes:
+        table: token_status, coverage or runs.
+        key: the row's key, values by column.
+        column: the column that differs; None where the whole row does.
+        kept: its value in the table.
+        worked_out: its value as polls and changes say.
+        problem: what is wrong with the whole row: missing, not explained by polls, or there more than once.
+    """
+
+    table: str
+    key: tuple[tuple[str, Any], ...]
+    column: str | None = None
+    kept: Any = None
+    worked_out: Any = None
+    problem: str | None = None
+
+    def __str__(self) -> str:
+        row = f"{self.table} {', '.join(f'{name} {_shown(value)}' for name, value in self.key)}"
+        if self.problem is not None:
+            return f"{row}: {self.problem}"
+        return f"{row}: {self.column} is {_shown(self.kept)}, worked out {_shown(self.worked_out)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`: times as text."""
+        found: dict[str, Any] = {
+            "table": self.table,
+            "key": {name: _as_json(value) for name, value in self.key},
+        }
+        if self.problem is not None:
+            return found | {"problem": self.problem}
+        return found | {
+            "column": self.column,
+            "kept": _as_json(self.kept),
+            "worked_out": _as_json(self.worked_out),
+        }
+
+
+def differences(
+    client: SqlClientBase[Any], hold: timedelta | float, polls_per_part: int | None = None
+) -> list[Difference]:
+    """In what the evidence that is kept is not what polls and changes say; only reads.
+
+    Args:
+        client: an open one.
+        hold: how long one sample is trusted, a length of time or seconds.
+        polls_per_part: about how many polls are worked out at a time; None for what suits the warehouse.
+    """
+    sql = WarehouseSql(client)
+    length, horizon = as_length(hold), find_horizon(sql)
+    found: list[Difference] = []
+    for table, key in PART_KEYS.items():
+        for part in parts(sql, key, ALL, polls_per_part):
+            worked_out = sql.query(table, part, length, horizon)
+            found += _differences(table, sql.fetch(_unequal(sql, table, part, worked_out)))
+    return found
+
+
+def _unequal(sql: WarehouseSql, table: str, part: Part, worked_out: exp.Query) -> exp.Select:
+    """The rows that do not stand once on each side, and how often on each."""
+    columns = [*TABLES[table].key, *COMPARED[table]]
+    kept = sql.rows_of(table, Part(part.condition))
+    sides = exp.union(
+        exp.select("1 AS kept", "0 AS worked_out", *columns).from_(named(kept, "kept_rows")),
+        exp.select("0 AS kept", "1 AS worked_out", *columns).from_(named(worked_out, "worked_out_rows")),
+        distinct=False,
+    )
+    return (
+        exp.select("sum(kept) AS times_kept", "sum(worked_out) AS times_worked_out", *columns)
+        .from_(named(sides, "sides"))
+        .group_by(*columns)
+        .having("sum(kept) <> sum(worked_out) OR sum(kept) > 1")
+    )
+
+
+def _differences(table: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[Difference]:
+    width = len(TABLES[table].key)
+    kept: dict[Key, list[Key]] = {}
+    worked_out: dict[Key, list[Key]] = {}
+    for times_kept, times_worked_out, *values in rows:
+        key, rest = tuple(values[:width]), tuple(values[width:])
+        kept.setdefault(key, []).extend([rest] * int(times_kept))
+        worked_out.setdefault(key, []).extend([rest] * int(times_worked_out))
+    for key in sorted(kept, key=str):
+        yield from _row_differences(table, key, kept[key], worked_out[key])
+
+
+def _row_differences(table: str, key: Key, kept: list[Key], worked_out: list[Key]) -> Iterator[Difference]:
+    """What is wrong with the row of one key."""
+    row = tuple(zip(TABLES[table].key, key, strict=True))
+    if len(kept) > 1:
+        yield Difference(table, row, problem=REPEATED)
+    elif not kept:
+        yield Difference(table, row, problem=MISSING)
+    elif not worked_out:
+        yield Difference(table, row, problem=UNEXPLAINED)
+    else:
+        for column, old, new in zip(COMPARED[table], kept[0], worked_out[0], strict=True):
+            if old != new:
+                yield Difference(table, row, column, old, new)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}".removesuffix(".000000")
+    return "null" if value is None else str(value)
+
+
+def _as_json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value

@@ -1,0 +1,273 @@
+"""Runs that were killed half-way, wherever that was, and what heals them."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pipelines.rebuild import (
+    Scope,
+    differences,
+    heal,
+    is_needed,
+    rebuild,
+    recount_run,
+    recount_runs,
+    unfinished_runs,
+)
+from pipelines.rebuild.healing import earliest_poll
+from tests.rebuild.test_walk import HOLD, rows_of
+from tests.rebuild.warehouse import EVIDENCE, Row, Tables
+from tests.views.worlds import World, crowds
+
+# the newest run of that crowd is the one that is killed
+CROWD = crowds()[3]
+
+
+def named(raw: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """The rows in runs one after the other, named as loads name them: after their starts."""
+    instants = sorted({row["polled_at"] for row in raw["polls"]})
+    run_ids = {}
+    for number, at in enumerate(instants):
+        start = instants[number - number % INSTANTS_A_RUN]
+        run_ids[at] = f"{start:%Y%m%dT%H%M%SZ}-{number // INSTANTS_A_RUN:08}"
+    return {
+        table: [row | {"run_id": run_ids[row[column]]} for row in raw[table] if row[column] in run_ids]
+        for table, column in (("polls", "polled_at"), ("profile_changes", "observed_at"))
+    }
+
+
+INSTANTS_A_RUN = 60
+RAW = named(rows_of(World(CROWD.polls, None)))
+EARLIER, KILLED = sorted({row["run_id"] for row in RAW["polls"]})[-2:]
+
+
+@pytest.fixture
+def finished(tables: Tables) -> Tables:
+    """All runs came to their end."""
+    tables.fill(RAW)
+    rebuild(tables.client, HOLD)
+    return tables
+
+
+def without(raw: dict[str, list[Row]], run_id: str) -> dict[str, list[Row]]:
+    return {table: [row for row in rows if row["run_id"] != run_id] for table, rows in raw.items()}
+
+
+def left_half_done(tables: Tables, arrived: set[str]) -> None:
+    """As if the newest run had been killed when these tables' rows of it had arrived, and no others."""
+    tables.fill(RAW)
+    rebuild(tables.client, HOLD)
+    after = tables.evidence()
+    earlier = without(RAW, KILLED)
+    tables.fill(earlier)
+    rebuild(tables.client, HOLD)
+    for table in EVIDENCE:
+        if table in arrived:
+            tables.execute(f"DELETE FROM {tables.name(table)}")
+            tables.insert(table, after[table])
+    for table in ("polls", "profile_changes"):
+        if table in arrived:
+            tables.insert(table, [row for row in RAW[table] if row["run_id"] == KILLED])
+    tables.execute(f"UPDATE {tables.name('runs')} SET finished_at = NULL WHERE run_id = %s", KILLED)
+
+
+@pytest.mark.parametrize(
+    "arrived",
+    [
+        {"profile_changes"},
+        {"profile_changes", "token_status"},
+        {"profile_changes", "coverage"},
+        {"profile_changes", "token_status", "coverage"},
+        {"profile_changes", "token_status", "coverage", "runs"},
+        {"profile_changes", "token_status", "coverage", "runs", "polls"},
+        {"profile_changes", "polls"},
+        {"profile_changes", "runs"},
+        {"profile_changes", "polls", "runs"},
+    ],
+    ids="+".join,
+)
+def test_what_a_killed_run_left_is_healed(tables: Tables, arrived: set[str]) -> None:
+    left_half_done(tables, arrived)
+    assert unfinished_runs(tables.client) == [KILLED]
+    heal(tables.client, HOLD, [KILLED])
+    assert differences(tables.client, HOLD) == []
+    (run,) = [row for row in tables.rows("runs") if row["run_id"] == KILLED]
+    assert (run["finished_at"], run["stopped_by"]) == (None, "killed")
+    assert run["polled"] == (len(polls_of(KILLED)) if "polls" in arrived else 0)
+    assert unfinished_runs(tables.client) == []
+    healed = tables.evidence()
+    heal(tables.client, HOLD, [KILLED])
+    assert tables.evidence() == healed
+
+
+@pytest.mark.parametrize("lost", [{"polls"}, {"polls", "profile_changes"}, {"polls", "runs"}], ids="+".join)
+def test_what_another_run_built_on_lost_evidence_is_healed(tables: Tables, lost: set[str]) -> None:
+    """It was under way beside the killed one, and its rows do not name that."""
+    tables.fill(RAW)
+    rebuild(tables.client, HOLD)
+    tables.execute(f"UPDATE {tables.name('runs')} SET finished_at = NULL WHERE run_id = %s", EARLIER)
+    for table in lost:
+        tables.execute(f"DELETE FROM {tables.name(table)} WHERE run_id = %s", EARLIER)
+    assert unfinished_runs(tables.client) == [EARLIER]
+    assert differences(tables.client, HOLD)
+    heal(tables.client, HOLD, [EARLIER])
+    assert differences(tables.client, HOLD) == []
+
+
+def polls_of(run_id: str) -> list[Row]:
+    return [row for row in RAW["polls"] if row["run_id"] == run_id and row["outcome"] != "skipped"]
+
+
+def test_healing_leaves_what_the_runs_did_not_touch(finished: Tables) -> None:
+    since = earliest_poll([KILLED])
+    assert since is not None
+    touched = {row["token_key"] for row in RAW["polls"] if row["polled_at"] >= since}
+    assert 0 < len(touched) < len(finished.rows("token_status"))
+    finished.execute(
+        f"UPDATE {finished.name('token_status')} SET consecutive_failures = 77, account_digest = 'd'"
+    )
+    heal(finished.client, HOLD, [KILLED])
+    for row in finished.rows("token_status"):
+        assert (row["consecutive_failures"] != 77) == (row["token_key"] in touched)
+        assert (row["account_digest"] is None) == (row["token_key"] in touched)
+    # its end is known
+    assert {row["stopped_by"] for row in finished.rows("runs")} == {None}
+
+
+def test_a_scope_is_all_that_is_replaced(finished: Tables) -> None:
+    accounts = {row["account_id"] for row in finished.rows("coverage")}
+    tokens = {row["token_key"] for row in finished.rows("token_status")}
+    account, token = min(accounts), min(tokens)
+    finished.execute(f"UPDATE {finished.name('coverage')} SET samples = -1")
+    finished.execute(f"UPDATE {finished.name('token_status')} SET last_outcome = 'x'")
+    finished.execute(f"UPDATE {finished.name('runs')} SET ok = -1")
+    rebuild(finished.client, HOLD, Scope({account}, {token}))
+    assert {row["account_id"] for row in finished.rows("coverage") if row["samples"] != -1} == {account}
+    assert {row["token_key"] for row in finished.rows("token_status") if row["last_outcome"] != "x"} == {
+        token
+    }
+    assert {row["ok"] for row in finished.rows("runs")} == {-1}
+    many = {f"none_{number}" for number in range(1200)}
+    rebuild(finished.client, HOLD, Scope(accounts | many, tokens | many), polls_per_part=7)
+    assert {each.table for each in differences(finished.client, HOLD)} == {"runs"}
+
+
+def test_a_run_is_counted_again(finished: Tables) -> None:
+    before = finished.rows("runs")
+    finished.execute(
+        f"UPDATE {finished.name('runs')} SET ok = -1, requests = 5, first_polled_at = NULL, tokens = 9"
+    )
+    recount_run(finished.client, KILLED)
+    (run,) = [row for row in before if row["run_id"] == KILLED]
+    rows = {row["run_id"]: row for row in finished.rows("runs")}
+    assert rows[KILLED] == run | {"tokens": 9}
+    assert {row["ok"] for run_id, row in rows.items() if run_id != KILLED} == {-1}
+    recount_runs(finished.client, list(rows))
+    assert finished.rows("runs") == [row | {"tokens": 9} for row in before]
+
+
+def test_a_run_without_a_row_gets_one_that_has_no_end(finished: Tables) -> None:
+    finished.execute(f"DELETE FROM {finished.name('runs')} WHERE run_id = %s", KILLED)
+    assert unfinished_runs(finished.client) == [KILLED]
+    recount_run(finished.client, KILLED)
+    assert differences(finished.client, HOLD) == []
+    assert unfinished_runs(finished.client) == [KILLED]
+
+
+def test_runs_that_had_nothing_to_poll_keep_their_rows(finished: Tables) -> None:
+    at = datetime(2026, 5, 1, tzinfo=UTC)
+    idle: Row = {"run_id": "idle", "started_at": at, "finished_at": at, "polled": 0, "tokens": 4, "due": 0}
+    unpolled: Row = {"token_key": "new", "has_token": False, "customer": "c"}
+    finished.insert("runs", [idle])
+    finished.insert("token_status", [unpolled])
+    assert differences(finished.client, HOLD) == []
+    rebuild(finished.client, HOLD)
+    for table, row in (("runs", idle), ("token_status", unpolled)):
+        (found,) = [each for each in finished.rows(table) if row.items() <= each.items()]
+        rest = {value for name, value in found.items() if name not in row and name != "_dlt_load_id"}
+        assert rest == {None}
+
+
+def test_a_warehouse_without_evidence_needs_it(tables: Tables) -> None:
+    tables.fill({})
+    assert not is_needed(tables.client)
+    tables.fill(RAW)
+    assert is_needed(tables.client)
+    rebuild(tables.client, HOLD)
+    assert not is_needed(tables.client)
+    for table in EVIDENCE:
+        kept = tables.rows(table)
+        tables.execute(f"DELETE FROM {tables.name(table)}")
+        assert is_needed(tables.client)
+        tables.insert(table, kept)
+
+
+@pytest.fixture
+def tables_of_0_2(tables: Tables) -> Any:
+    """A warehouse of a release that had neither tables of evidence nor late polls."""
+    polls = [row | {"is_late": None, "refreshes": None} for row in RAW["polls"]]
+    tables.fill({"polls": polls, "profile_changes": RAW["profile_changes"]})
+    for table in EVIDENCE:
+        tables.execute(f"DROP TABLE {tables.name(table)}")
+    for column in ("is_late", "refreshes"):
+        tables.execute(f"ALTER TABLE {tables.name('polls')} DROP COLUMN {column}")
+    yield tables
+    tables.create()
+
+
+def test_a_warehouse_of_an_earlier_release_gets_its_evidence(tables_of_0_2: Tables) -> None:
+    client = tables_of_0_2.client
+    assert is_needed(client)
+    missing = {(each.table, each.problem) for each in differences(client, HOLD)}
+    assert missing == {(table, "missing") for table in EVIDENCE}
+    rebuild(client, HOLD)
+    assert differences(client, HOLD) == []
+    assert not is_needed(client)
+    assert {row["has_token"] for row in tables_of_0_2.rows("token_status")} == {True}
+    assert all(row["finished_at"] for row in tables_of_0_2.rows("runs"))
+    assert unfinished_runs(client) == []
+
+
+@pytest.mark.parametrize(
+    ("run_ids", "expected"),
+    [
+        (["20261127T181905Z-1a2b3c4d"], datetime(2026, 11, 27, 17, 19, 5, tzinfo=UTC)),
+        (
+            ["20261127T181905Z-1a2b3c4d", "20260101T000000Z-x"],
+            datetime(2025, 12, 31, 23, tzinfo=UTC),
+        ),
+        (["20261127T181905Z-1a2b3c4d", "manual"], None),
+        (["20269927T181905Z-1a2b3c4d"], None),
+        ([], None),
+    ],
+)
+def test_a_run_says_when_it_began(run_ids: list[str], expected: datetime | None) -> None:
+    assert earliest_poll(run_ids) == expected
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_corruption_of_what_a_run_touched_is_healed(tables: Tables, seed: int) -> None:
+    tables.fill(RAW)
+    rebuild(tables.client, HOLD)
+    chance = random.Random(seed)
+    run_id = chance.choice(RAW["polls"])["run_id"]
+    before = tables.evidence()
+    tokens = {row["token_key"] for row in RAW["polls"] if row["run_id"] == run_id}
+    accounts = {row["account_id"] for row in RAW["polls"] if row["run_id"] == run_id}
+    for table, column, values in (
+        ("token_status", "token_key", tokens),
+        ("coverage", "account_id", accounts),
+    ):
+        for value in sorted(filter(None, values)):
+            time = "last_ok_at" if table == "token_status" else "last_sample_at"
+            change = chance.choice(
+                [f"UPDATE {{}} SET {time} = {time} - INTERVAL '1 hour', run_id = 'x'", "DELETE FROM {}"]
+            )
+            tables.execute(f"{change.format(tables.name(table))} WHERE {column} = %s", value)
+    tables.execute(f"DELETE FROM {tables.name('runs')} WHERE run_id = %s", run_id)
+    heal(tables.client, timedelta(hours=24).total_seconds(), [run_id], polls_per_part=50)
+    assert differences(tables.client, HOLD) == []
+    healed = tables.evidence()
+    assert healed["coverage"] == [row | {"_dlt_load_id": "rebuild"} for row in before["coverage"]]
