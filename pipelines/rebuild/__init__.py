@@ -5,10 +5,12 @@ is. It makes the tables for a warehouse of an earlier release, works out again w
 done, applies a changed `hold` to the past, and compares.
 """
 
+from .ahead import void_after
 from .comparison import Difference, differences
 from .healing import heal, is_needed, recount_run, recount_runs, unfinished_runs
 from .parts import Scope
 from .replacement import rebuild
+from .state import incomplete_tables, newest_poll_at, write_run
 from .upkeep import analyze, drop_old_polls, prepare_postgres
 
 __all__ = [
@@ -18,10 +20,14 @@ __all__ = [
     "differences",
     "drop_old_polls",
     "heal",
+    "incomplete_tables",
     "is_needed",
+    "newest_poll_at",
     "prepare_postgres",
     "rebuild",
     "recount_run",
     "recount_runs",
     "unfinished_runs",
+    "void_after",
+    "write_run",
 ]
