@@ -15,7 +15,7 @@ from ..calls.answers import Outcome
 from ..calls.polling import Poll, read_answer
 from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO
 from .changes import Change, ProfileState, State, apply_changes, detect_changes
-from .digests import Held, KnownAnswer, Listed, is_same, listed_of
+from .digests import SPEAKS_FOR, Held, KnownAnswer, Listed, is_same, listed_of
 from .evidence import Evidence, newest_ok
 from .knowledge import AccountHistory, Row, TokenContent
 from .payloads import CALENDAR, CONFERENCING, Calendar, Payload, Profile, Record
@@ -55,7 +55,8 @@ def read_changed(
 def is_unchanged(poll: Poll, known: Known, evidence: Evidence) -> bool:
     """Whether the warehouse holds all that the answer says."""
     digest = evidence.status(poll.token_key)[f"{poll.endpoint}_digest"]
-    return is_same(digest, poll.digest) and poll.token_key not in known.unsupported
+    tokens = (poll.token_key, *poll.fallback_tokens)
+    return is_same(digest, poll.digest) and known.unsupported.isdisjoint(tokens)
 
 
 class Capture:
@@ -97,6 +98,9 @@ class Capture:
         self._add_row(poll, account_id, listed, is_late=is_late)
         if is_late:
             return
+        if account_id != status["account_id"]:
+            # what it answered before was of another account
+            self._evidence.forget_answers([poll.token_key])
         self._counts.add_evidence(at, at if outcome is Outcome.OK else newest_ok(status, poll.endpoint))
         self._evidence.add_poll(poll.token_key, poll.endpoint, at, outcome, account_id)
         before = {stream[1]: self._evidence.add_sample(stream, at) for stream in streams}
@@ -126,30 +130,33 @@ class Capture:
                 for profile_type, profiles in payload.samples.items()
             ]
             written.append(self._add_calendars(poll, token_key, content))
-            if any(written) and token_key != poll.token_key:
-                self._evidence.forget_answers([token_key])
+            if any(written):
+                # another endpoint's last answer says what these rows said before
+                self._evidence.forget_answers([token_key], keep=(poll.token_key, poll.endpoint))
         known = None
         if poll.digest is not None:
-            known = str(KnownAnswer(poll.digest, listed_in(payload), self._held(poll, payload)))
+            known = str(KnownAnswer(poll.digest, listed_in(payload), self._held(poll)))
         self._evidence.know_answer(poll.token_key, poll.endpoint, known)
 
-    def _held(self, poll: Poll, payload: Payload) -> Held:
-        """How many rows the warehouse has now; of a table that is not wanted, how many it would have."""
-        if poll.endpoint == ACCOUNT.name:
-            return Held((0, 0, 0, 0, 0), (0, 0, 0, 0))  # its one row is looked for by itself
+    def _held(self, poll: Poll) -> Held:
+        """How many rows the warehouse has now of what the answer decides, for the wanted tables."""
         content = self._known.tokens.setdefault(poll.token_key, TokenContent())
-        listed = _count_listed(payload)
-        rows, log = listed, listed[:4]
-        if PROFILES.name in self._tables:
-            rows = (*_count_states((key[0], row["state"]) for key, row in content.profiles.items()), rows[4])
-        if CALENDARS.name in self._tables:
-            rows = (*rows[:4], sum(row["removed_at"] is None for row in content.calendars.values()))
-        if PROFILE_CHANGES.name in self._tables and poll.account_id is not None:
+        counts: dict[str, tuple[int, ...]] = {
+            USERINFO.name: (1,),
+            ACCOUNT.name: (1,),
+            PROFILES.name: _count_states((key[0], row["state"]) for key, row in content.profiles.items()),
+            CALENDARS.name: (sum(row["removed_at"] is None for row in content.calendars.values()),),
+        }
+        if poll.account_id is not None:
             history = self._known.histories.get(poll.account_id, {})
-            log = _count_states(
+            counts[PROFILE_CHANGES.name] = _count_states(
                 (kind, state.state) for kind, states in history.items() for state in states.values()
             )
-        return Held(rows, log)
+        return {
+            name: counts[name]
+            for name in SPEAKS_FOR[poll.endpoint]
+            if name in self._tables and name in counts
+        }
 
     def _write(self, table: str, row: Row) -> None:
         if table in self._tables:
@@ -399,15 +406,3 @@ def _count_states(profiles: Iterable[tuple[str, str]]) -> tuple[int, int, int, i
             counts[profile_type][1] += state == State.DISCONNECTED
     (calendar, calendar_down), (conferencing, conferencing_down) = counts.values()
     return calendar, calendar_down, conferencing, conferencing_down
-
-
-def _count_listed(payload: Payload) -> tuple[int, int, int, int, int]:
-    states = _count_states(
-        (kind, _state(each)) for kind, profiles in payload.samples.items() for each in profiles
-    )
-    calendars = {
-        calendar.calendar_id
-        for profile in payload.samples.get(CALENDAR, ())
-        for calendar in profile.calendars or ()
-    }
-    return (*states, len(calendars))
