@@ -14,7 +14,7 @@ from typing import Any
 from ..calls.answers import Outcome
 from ..calls.polling import Poll, read_answer
 from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO
-from .changes import Change, ProfileState, State, apply_changes, detect_changes
+from .changes import Change, ProfileState, State, apply_changes, detect_changes, is_outweighed
 from .digests import SPEAKS_FOR, Held, KnownAnswer, Listed, is_same, listed_of
 from .evidence import Evidence, newest_ok
 from .knowledge import AccountHistory, Row, TokenContent
@@ -103,11 +103,12 @@ class Capture:
             self._evidence.forget_answers([poll.token_key])
         self._counts.add_evidence(at, at if outcome is Outcome.OK else newest_ok(status, poll.endpoint))
         self._evidence.add_poll(poll.token_key, poll.endpoint, at, outcome, account_id)
+        sampled = {stream[1] for stream in streams if self._evidence.is_sampled_at(stream, at)}
         before = {stream[1]: self._evidence.add_sample(stream, at) for stream in streams}
         if poll.payload is not None and not unchanged:
             fallback_tokens = poll.fallback_tokens if account_id == poll.account_id else ()
             named = replace(poll, account_id=account_id, fallback_tokens=fallback_tokens)
-            self._add_content(named, poll.payload, before)
+            self._add_content(named, poll.payload, before, sampled)
 
     def _add_row(self, poll: Poll, account_id: str | None, listed: Listed, *, is_late: bool) -> None:
         row = poll_row(poll, self._evidence.run_id, account_id, listed) | {"is_late": is_late or None}
@@ -115,13 +116,30 @@ class Capture:
         if POLLS.name in self._tables:
             self.rows[POLLS.name].append(row)
 
-    def _add_content(self, poll: Poll, payload: Payload, before: dict[str, datetime | None]) -> None:
-        """Write what of an answer is new, and keep its digest for the next one."""
+    def _add_content(
+        self, poll: Poll, payload: Payload, before: dict[str, datetime | None], sampled: set[str]
+    ) -> None:
+        """Write what of an answer is new, and keep its digest for the next one.
+
+        Args:
+            poll: with the account that is known by now.
+            payload: what it says.
+            before: when each profile type was last sampled before it.
+            sampled: the profile types that another poll has sampled at the same instant.
+        """
+        outweighed = False
         if payload.record is not None:
             self._add_identity(poll, payload.record)
         if poll.account_id is not None:
             for profile_type, profiles in payload.samples.items():
-                self._add_changes(poll, poll.account_id, profile_type, profiles, before.get(profile_type))
+                outweighed |= self._add_changes(
+                    poll,
+                    poll.account_id,
+                    profile_type,
+                    profiles,
+                    before.get(profile_type),
+                    is_sampled=profile_type in sampled,
+                )
         # an account's profiles are the same whichever of its tokens asks
         for token_key in (poll.token_key, *poll.fallback_tokens):
             content = self._known.tokens.setdefault(token_key, TokenContent())
@@ -134,7 +152,7 @@ class Capture:
                 # another endpoint's last answer says what these rows said before
                 self._evidence.forget_answers([token_key], keep=(poll.token_key, poll.endpoint))
         known = None
-        if poll.digest is not None:
+        if poll.digest is not None and not outweighed:
             known = str(KnownAnswer(poll.digest, listed_in(payload), self._held(poll)))
         self._evidence.know_answer(poll.token_key, poll.endpoint, known)
 
@@ -211,9 +229,13 @@ class Capture:
         profile_type: str,
         profiles: list[Profile],
         previous_poll_at: datetime | None,
-    ) -> None:
+        *,
+        is_sampled: bool,
+    ) -> bool:
+        """Write the changes; returns whether another sample at that instant outweighs any of them."""
         history = self._known.histories.setdefault(account_id, {}).setdefault(profile_type, {})
-        changes = detect_changes(history, _states(profiles))
+        detected = detect_changes(history, _states(profiles))
+        changes = [each for each in detected if not (is_sampled and is_outweighed(each))]
         for change in changes:
             row = change_row(poll, account_id, profile_type, change, previous_poll_at)
             self._write(PROFILE_CHANGES.name, row)
@@ -224,6 +246,7 @@ class Capture:
             others = [key for key in self._evidence.tokens_of(account_id) if key != poll.token_key]
             self._evidence.forget_answers(others)
             self._evidence.forget_answers([poll.token_key], keep=(poll.token_key, poll.endpoint))
+        return len(changes) < len(detected)
 
     def _add_calendars(self, poll: Poll, token_key: str, content: TokenContent) -> bool:
         """Bring the token's calendars up to date; returns whether any row was written."""

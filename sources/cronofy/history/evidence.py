@@ -108,6 +108,11 @@ class Evidence:
             _judge(status, at, outcome)
         self._change(status)
 
+    def is_sampled_at(self, stream: Stream, at: datetime) -> bool:
+        """Whether the newest sample of the stream is of that instant."""
+        span = self.spans.get(stream)
+        return span is not None and span["last_sample_at"] == at
+
     def add_sample(self, stream: Stream, at: datetime) -> datetime | None:
         """Take in a sample that is not late; returns when the one before it was, None if it is the first."""
         span = self.spans.get(stream)

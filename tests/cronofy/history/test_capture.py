@@ -621,13 +621,29 @@ def test_a_gap_longer_than_hold_starts_another_span_and_still_dates_the_change(w
     assert (span["first_sample_at"], span["samples"]) == (minute(later), 1)
 
 
-def test_two_samples_at_one_instant_have_the_same_one_before_them(world: World) -> None:
-    world.add(poll(userinfo(UP), 0))
-    rows = world.add(poll(userinfo(DOWN), 1, key="k1"), poll(userinfo(UP), 1, key="k2"))
-    assert of(rows, "profile_changes", "kind", "previous_poll_at") == [
-        ("disconnected", minute(0)),
-        ("connected", minute(0)),
-    ]
+@pytest.mark.parametrize(
+    ("first", "second", "at_once", "again"),
+    [
+        (DOWN, UP, ["disconnected"], ["connected"]),
+        (DOWN, None, ["disconnected"], ["removed"]),
+        (UP, None, [], ["removed"]),
+        (UP, DOWN, ["disconnected"], []),
+    ],
+)
+def test_of_two_samples_at_one_instant_disconnected_wins_over_connected_over_removed(
+    world: World, first: Json | None, second: Json | None, at_once: list[str], again: list[str]
+) -> None:
+    def kinds_at(at: float, *listed: Json | None) -> list[tuple[Any, ...]]:
+        bodies = [userinfo(each) if each else userinfo() for each in listed]
+        keys = ("k1", "k2")[-len(listed) :]
+        rows = world.add(*(poll(body, at, key=key) for key, body in zip(keys, bodies, strict=True)))
+        return of(rows, "profile_changes", "kind", "previous_poll_at")
+
+    assert kinds_at(0, UP, UP) == [("first_seen", None)]
+    assert kinds_at(1, first, second) == [(kind, minute(0)) for kind in at_once]
+    assert [span["samples"] for span in world.evidence.changed_spans()] == [2]
+    # what was outweighed is a change as soon as it stands alone
+    assert kinds_at(2, second) == [(kind, minute(1)) for kind in again]
 
 
 LISTS = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.booleans(), max_size=3)
