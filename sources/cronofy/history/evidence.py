@@ -94,7 +94,8 @@ class Evidence:
                 self._change(status, endpoint=endpoint)
             return
         is_ok = outcome is Outcome.OK
-        if account_id is not None:
+        # a poll of another endpoint may be newer
+        if account_id is not None and (status["account_id"] is None or at >= _newest_attempt(status, at)):
             status["account_id"] = account_id
             self._tokens_of[account_id].add(token_key)
         if endpoint in KEPT_APART:
@@ -193,6 +194,12 @@ def _instant(status: Row, endpoint: str, what: str) -> datetime | None:
     return found
 
 
+def _newest_attempt(status: Row, default: datetime) -> datetime:
+    """The newest attempt at any endpoint that is known."""
+    columns = ("last_polled_at", *(f"{endpoint}_polled_at" for endpoint in KEPT_APART))
+    return max((at for column in columns if (at := status[column]) is not None), default=default)
+
+
 def _judge(status: Row, at: datetime, outcome: Outcome) -> None:
     """Take in a poll of the endpoint that the token is judged by."""
     is_again = status["last_polled_at"] == at  # at one instant an ok poll wins
@@ -207,6 +214,9 @@ def _judge(status: Row, at: datetime, outcome: Outcome) -> None:
 
 
 def _is_preferred(endpoint: str, to: str | None) -> bool:
-    return to is None or (
-        endpoint in PREFERENCE and to in PREFERENCE and PREFERENCE.index(endpoint) < PREFERENCE.index(to)
-    )
+    # an earlier release polled other endpoints as well
+    return to is None or _rank(endpoint) < _rank(to)
+
+
+def _rank(endpoint: str) -> int:
+    return PREFERENCE.index(endpoint) if endpoint in PREFERENCE else len(PREFERENCE)
