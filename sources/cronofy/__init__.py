@@ -128,7 +128,12 @@ def cronofy_source(
     log_unusable(found)
     sweep = Sweep(settings, tokens=found, store=store)
     wanted = check_endpoints(endpoints) if endpoints is not None else None
-    return _resources(dlt.resource(_polled, name="polled", selected=False)(sweep, wanted))
+    return sweep_resources(sweep, wanted)
+
+
+def sweep_resources(sweep: Sweep, endpoints: tuple[str, ...] | None = None) -> Sequence[DltResource]:
+    """The tables, filled by one sweep; without `endpoints` the selected tables decide what is called."""
+    return _resources(dlt.resource(_polled, name="polled", selected=False)(sweep, endpoints))
 
 
 @dlt.source(name=SOURCE_NAME, section=SOURCE_NAME)
@@ -180,7 +185,7 @@ def schema_framer(schema: Schema) -> Framer:
 
 
 def column_types(schema: Schema, table: str) -> dict[str, str]:
-    """The columns of a table that a dlt schema knows, with dlt's data types; none where there is no such table."""
+    """The columns of a table that a dlt schema knows, with dlt's data types; none of a table it lacks."""
     columns = schema.tables[table]["columns"] if table in schema.tables else {}
     return {name: str(hints["data_type"]) for name, hints in columns.items() if "data_type" in hints}
 
@@ -222,9 +227,9 @@ def _hints(table: Table) -> dict[str, Any]:
         columns[table.newest]["dedup_sort"] = "desc"
     disposition = {"disposition": "merge", "strategy": "delete-insert"}
     if table.grows_by is not None:
-        recent = f"{table.grows_by} >= (SELECT MIN({table.grows_by}) FROM {{staging_table}})"  # noqa: S608
+        recent = f"{table.grows_by} >= (SELECT MIN({table.grows_by}) FROM {{staging_table}})"  # noqa: S608 - our own names
         disposition["destination_scope"] = (
-            f"{recent} AND {table.key[0]} IN (SELECT {table.key[0]} FROM {{staging_table}})"
+            f"{recent} AND {table.key[0]} IN (SELECT {table.key[0]} FROM {{staging_table}})"  # noqa: S608 - our own names
         )
     return {
         "primary_key": list(table.key),

@@ -84,7 +84,8 @@ class Histories:
         watched_days = (last_at - first_at) / DAY
         # a span of samples may have begun before the window
         sampled_days = (last_at - (rows[0].get("sampled_from") or first_at)) / DAY
-        samples_per_day = (samples - 1) / sampled_days if sampled_days > 0 else 0.0
+        # a sum of integers may come as a decimal
+        samples_per_day = (float(samples) - 1) / sampled_days if sampled_days > 0 else 0.0
         # what the first sample shows came about before the time watched, however late it was seen
         ages = [
             0.0 if row["seen_at"] is None else max(0.0, (row["seen_at"] - first_at) / DAY) for row in rows
@@ -107,7 +108,8 @@ def collect_histories(rows: Iterable[Row]) -> Histories:
     Args:
         rows: each with account_id, provider, seen_at (UTC; None before the window), the net number of
             profiles that entered each of `STATES` then, `left_` and the state: how many changed out of it,
-            and of the account's samples within the window: samples, first_at, last_at.
+            and of the account's samples: how many in the spans that reach into the window, sampled_from (the
+            first of these), first_at (the same, but not before the window), last_at.
     """
     histories = Histories()
     for account_id, history in groupby(rows, itemgetter("account_id")):

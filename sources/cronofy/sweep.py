@@ -43,14 +43,14 @@ def new_run_id(clock: Clock) -> str:
 class Recording:
     """What the polls of one package add to the warehouse, captured batch by batch.
 
-    What is known of the tokens and accounts of a batch is read when the batch is captured. Where several loads
-    write to one warehouse that is within this load's turn: what was read before may be old by then.
+    What is known of the tokens and accounts of a batch is read when the batch is captured. Where several
+    loads write to one warehouse that is within this load's turn: what was read before may be old by then.
 
     Attributes:
         run: the columns of the row of `runs` that polls do not tell.
         tables: the wanted ones.
-        known: what is known beside what the warehouse holds: what an earlier package of the run that could not
-            be loaded yet would have written.
+        known: what is known beside what the warehouse holds: what an earlier package of the run that could
+            not be loaded yet would have written.
         evidence: likewise.
         counts: of the run so far.
     """

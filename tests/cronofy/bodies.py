@@ -7,8 +7,10 @@ import orjson
 
 from sources.cronofy.calls.answers import Answer, Outcome
 from sources.cronofy.calls.polling import Poll, read_answer
+from sources.cronofy.history.digests import body_digests
 from sources.cronofy.history.privacy import KEEP, PersonalData
 from sources.cronofy.secret import Secret
+from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import Token
 from tests.cronofy.clocks import START
 
@@ -160,9 +162,20 @@ def answered(
     key: str = "k1",
     account_id: str | None = None,
     personal_data: PersonalData = KEEP,
+    fallback_tokens: tuple[str, ...] = (),
 ) -> Poll:
     """The poll that had this answer, read."""
-    poll = Poll(key, token(key).data_center, endpoint, answer, account_id, body_bytes=len(answer.body))
+    digests = body_digests(PollingSettings(personal_data=personal_data))
+    poll = Poll(
+        key,
+        token(key).data_center,
+        endpoint,
+        answer,
+        account_id,
+        digest=digests(token(key))(answer.body) if answer.outcome is Outcome.OK else None,
+        body_bytes=len(answer.body),
+        fallback_tokens=fallback_tokens,
+    )
     return read_answer(poll, personal_data)
 
 
@@ -173,11 +186,12 @@ def poll(
     endpoint: str = "userinfo",
     key: str = "k1",
     account_id: str | None = None,
+    fallback_tokens: tuple[str, ...] = (),
 ) -> Poll:
     """An HTTP 200 with this body, `at` minutes after the start."""
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
     answer = Answer(Outcome.OK, minute(at) - timedelta(seconds=1), minute(at), 1000, 200, raw)
-    return answered(answer, endpoint, key, account_id)
+    return answered(answer, endpoint, key, account_id, fallback_tokens=fallback_tokens)
 
 
 def failed_poll(

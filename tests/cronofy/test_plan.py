@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sources.cronofy.hazard import Hazards, Histories
-from sources.cronofy.history.knowledge import Evidence
+from sources.cronofy.history.knowledge import LastPolls
 from sources.cronofy.plan import OLDEST_EVERY, Reason, due_tokens, hazard_first, oldest_first, plan_polls
 from tests.cronofy.bodies import token
 from tests.cronofy.clocks import START
@@ -19,12 +19,12 @@ HOUR = timedelta(hours=1)
 BOTH = ("userinfo", "account")
 
 
-def seen(ok_at: datetime | None, attempted_at: datetime | None, account_id: str | None = None) -> Evidence:
-    """Evidence of a token, of an account of its own where none is named."""
-    return Evidence(account_id or f"acc_{uuid4()}", last_ok_at=ok_at, last_attempt_at=attempted_at)
+def seen(ok_at: datetime | None, attempted_at: datetime | None, account_id: str | None = None) -> LastPolls:
+    """A token that was polled then, of an account of its own where none is named."""
+    return LastPolls(account_id or f"acc_{uuid4()}", last_ok_at=ok_at, last_attempt_at=attempted_at)
 
 
-def ago(hours: float | None) -> Evidence:
+def ago(hours: float | None) -> LastPolls:
     """A token whose successful poll is that many hours old."""
     at = None if hours is None else START - hours * HOUR
     return seen(at, at)
@@ -45,24 +45,24 @@ def ago(hours: float | None) -> Evidence:
     ],
 )
 def test_a_token_is_due_when_its_evidence_is_that_old(hours: float | None, every: float, due: bool) -> None:
-    evidence = {"k1": ago(hours)}
-    assert bool(plan_polls([token()], evidence, START, ("userinfo",), every * HOUR)) is due
+    last_polls = {"k1": ago(hours)}
+    assert bool(plan_polls([token()], last_polls, START, ("userinfo",), every * HOUR)) is due
 
 
 def test_a_failed_poll_does_not_make_a_token_less_due() -> None:
-    evidence = {"k1": Evidence("acc_1", last_ok_at=START - 2 * HOUR, last_attempt_at=START)}
-    assert len(plan_polls([token()], evidence, START, BOTH, HOUR)) == 1
+    last_polls = {"k1": LastPolls("acc_1", last_ok_at=START - 2 * HOUR, last_attempt_at=START)}
+    assert len(plan_polls([token()], last_polls, START, BOTH, HOUR)) == 1
 
 
 def test_the_oldest_attempt_comes_first_and_ties_keep_their_order() -> None:
-    evidence = {
+    last_polls = {
         "ok 1 h": ago(1),
         "ok 5 h": ago(5),
         "fails, tried 2 h ago": seen(None, START - 2 * HOUR),
         "fails, tried 9 h ago": seen(START - 90 * HOUR, START - 9 * HOUR),
     }
     keys = ["ok 1 h", "new b", "fails, tried 2 h ago", "ok 5 h", "new a", "fails, tried 9 h ago"]
-    plan = plan_polls([token(key) for key in keys], evidence, START, BOTH)
+    plan = plan_polls([token(key) for key in keys], last_polls, START, BOTH)
     assert [task.token.key for task in plan] == [
         "new b",
         "new a",
@@ -88,9 +88,9 @@ def test_the_oldest_attempt_comes_first_and_ties_keep_their_order() -> None:
 def test_account_is_read_at_most_once_a_day(
     account_hours: float | None, endpoints: tuple[str, ...], read: tuple[str, ...]
 ) -> None:
-    evidence = ago(2)
-    evidence.account_read_at = None if account_hours is None else START - account_hours * HOUR
-    [task] = plan_polls([token()], {"k1": evidence}, START, endpoints, HOUR)
+    last_polls = ago(2)
+    last_polls.account_read_at = None if account_hours is None else START - account_hours * HOUR
+    [task] = plan_polls([token()], {"k1": last_polls}, START, endpoints, HOUR)
     assert task.endpoints == read
 
 
@@ -98,9 +98,9 @@ def test_account_is_read_at_most_once_a_day(
     ("hours", "due"), [(None, True), (1, False), (24, True)], ids=["never read", "read", "read a day ago"]
 )
 def test_account_alone_is_due_by_its_own_age(hours: float | None, due: bool) -> None:
-    evidence = seen(START, START)
-    evidence.account_read_at = None if hours is None else START - hours * HOUR
-    assert bool(plan_polls([token()], {"k1": evidence}, START, ("account",), HOUR)) is due
+    last_polls = seen(START, START)
+    last_polls.account_read_at = None if hours is None else START - hours * HOUR
+    assert bool(plan_polls([token()], {"k1": last_polls}, START, ("account",), HOUR)) is due
 
 
 def test_profiles_of_an_unknown_account_are_read_after_account() -> None:
@@ -116,8 +116,8 @@ def test_account_is_read_at_most_once_a_day_even_to_learn_whose_profiles_these_a
 
 
 def test_a_task_knows_the_account_as_far_as_the_warehouse_does() -> None:
-    evidence = {"k1": Evidence("acc_9")}
-    plan = plan_polls([token("k1"), token("k2")], evidence, START, ("profiles",))
+    last_polls = {"k1": LastPolls("acc_9")}
+    plan = plan_polls([token("k1"), token("k2")], last_polls, START, ("profiles",))
     assert {task.token.key: task.account_id for task in plan} == {"k1": "acc_9", "k2": None}
 
 
@@ -130,15 +130,15 @@ def test_a_task_knows_the_account_as_far_as_the_warehouse_does() -> None:
     st.integers(0, 50),
 )
 def test_exactly_the_due_tokens_are_planned_once(ages: dict[str, tuple[int | None, int]], every: int) -> None:
-    evidence = {
+    last_polls = {
         key: seen(None if ok is None else START - ok * HOUR, START - min(ok or tried, tried) * HOUR)
         for key, (ok, tried) in ages.items()
     }
-    plan = plan_polls([token(key) for key in ages], evidence, START, ("userinfo",), every * HOUR)
+    plan = plan_polls([token(key) for key in ages], last_polls, START, ("userinfo",), every * HOUR)
     assert sorted(task.token.key for task in plan) == sorted(
         key for key, (ok, _) in ages.items() if ok is None or ok >= every
     )
-    attempts = [evidence[task.token.key].last_attempt_at or START for task in plan]
+    attempts = [last_polls[task.token.key].last_attempt_at or START for task in plan]
     assert attempts == sorted(attempts)
 
 
@@ -160,37 +160,37 @@ def test_exactly_the_due_tokens_are_planned_once(ages: dict[str, tuple[int | Non
 def test_the_tokens_of_one_account_are_polled_once(
     ages: dict[str, tuple[float | None, float]], every: float, polled: list[list[str]]
 ) -> None:
-    evidence = {
+    last_polls = {
         key: seen(None if ok is None else START - ok * HOUR, START - tried * HOUR, "acc_1")
         for key, (ok, tried) in ages.items()
     }
-    plan = plan_polls([token(key) for key in ages], evidence, START, ("userinfo",), every * HOUR)
+    plan = plan_polls([token(key) for key in ages], last_polls, START, ("userinfo",), every * HOUR)
     assert sorted([each.token.key for each in task] for task in plan) == sorted(polled)
 
 
 def test_an_account_is_as_old_as_its_newest_evidence() -> None:
-    evidence = {"a": seen(START - 2 * HOUR, START - 2 * HOUR, "acc_1"), "alone": ago(5)}
-    evidence["b"] = seen(START - 9 * HOUR, START - 9 * HOUR, "acc_1")
-    plan = plan_polls([token(key) for key in evidence], evidence, START, ("userinfo",))
+    last_polls = {"a": seen(START - 2 * HOUR, START - 2 * HOUR, "acc_1"), "alone": ago(5)}
+    last_polls["b"] = seen(START - 9 * HOUR, START - 9 * HOUR, "acc_1")
+    plan = plan_polls([token(key) for key in last_polls], last_polls, START, ("userinfo",))
     assert [task.token.key for task in plan] == ["alone", "b"]
 
 
 def test_every_tokens_turn_comes() -> None:
     """Of three tokens of an account each is polled in every third sweep."""
-    evidence = {key: seen(START, START, "acc_1") for key in "abc"}
+    last_polls = {key: seen(START, START, "acc_1") for key in "abc"}
     order = []
     for day in range(1, 10):
         now = START + day * 24 * HOUR
-        [task] = plan_polls([token(key) for key in evidence], evidence, now, ("userinfo",))
+        [task] = plan_polls([token(key) for key in last_polls], last_polls, now, ("userinfo",))
         order.append(task.token.key)
-        evidence[task.token.key] = seen(now, now, "acc_1")
+        last_polls[task.token.key] = seen(now, now, "acc_1")
     assert order == ["a", "b", "c"] * 3
 
 
 def test_tokens_of_different_data_centers_are_not_of_one_account() -> None:
-    evidence = {key: seen(START, START, "acc_1") for key in ("us", "de")}
-    tokens = [replace(token(key), data_center=key) for key in evidence]
-    assert len(plan_polls(tokens, evidence, START, ("userinfo",))) == 2
+    last_polls = {key: seen(START, START, "acc_1") for key in ("us", "de")}
+    tokens = [replace(token(key), data_center=key) for key in last_polls]
+    assert len(plan_polls(tokens, last_polls, START, ("userinfo",))) == 2
 
 
 class KnownHazards(Hazards):
@@ -204,18 +204,18 @@ class KnownHazards(Hazards):
         return self._per_day.get(account_id, 1.0)
 
 
-def polled(key: str, hours: float | None) -> Evidence:
+def polled(key: str, hours: float | None) -> LastPolls:
     """A token of an account of the same name, polled that many hours ago."""
     at = None if hours is None else START - hours * HOUR
-    return Evidence(None if hours is None else key, last_ok_at=at, last_attempt_at=at)
+    return LastPolls(None if hours is None else key, last_ok_at=at, last_attempt_at=at)
 
 
 def places(
     ages: dict[str, float | None], hazards: dict[str | None, float], oldest_every: int = OLDEST_EVERY
 ) -> list[tuple[str, Reason]]:
     """The order of tokens of these ages in hours, with the reasons."""
-    evidence = {key: polled(key, hours) for key, hours in ages.items()}
-    due = due_tokens([token(key) for key in ages], evidence, START, ("userinfo",))
+    last_polls = {key: polled(key, hours) for key, hours in ages.items()}
+    due = due_tokens([token(key) for key in ages], last_polls, START, ("userinfo",))
     order = hazard_first(KnownHazards(hazards), oldest_every)
     return [(place.due.task.token.key, place.reason) for place in order(due, START)]
 
@@ -267,9 +267,9 @@ def test_at_the_same_age_the_token_that_changes_often_comes_before_the_others() 
 
 
 def test_a_failed_attempt_counts_as_one_in_either_order() -> None:
-    evidence = {"fails": seen(START - 90 * HOUR, START - HOUR), "ok": ago(2)}
+    last_polls = {"fails": seen(START - 90 * HOUR, START - HOUR), "ok": ago(2)}
     for order in (oldest_first, hazard_first(KnownHazards({}))):
-        plan = plan_polls([token(key) for key in evidence], evidence, START, BOTH, order=order)
+        plan = plan_polls([token(key) for key in last_polls], last_polls, START, BOTH, order=order)
         assert [task.token.key for task in plan] == ["ok", "fails"]
 
 
@@ -285,8 +285,8 @@ HAZARDS = st.sampled_from([0.0, 0.001, 0.1, 3.0])
 def test_with_equal_hazards_the_order_is_oldest_first(
     ages: dict[str, float | None], hazard: float, oldest_every: int
 ) -> None:
-    evidence = {key: polled(key, hours) for key, hours in ages.items()}
-    oldest = plan_polls([token(key) for key in ages], evidence, START, ("userinfo",))
+    last_polls = {key: polled(key, hours) for key, hours in ages.items()}
+    oldest = plan_polls([token(key) for key in ages], last_polls, START, ("userinfo",))
     equal: dict[str | None, float] = dict.fromkeys([*ages, None], hazard)
     assert keys(places(ages, equal, oldest_every)) == [task.token.key for task in oldest]
 
@@ -326,16 +326,16 @@ def test_however_short_the_runs_are_no_token_waits_longer_than_the_bound(
     """Every token is polled at least once in `oldest_every` sweeps' worth of polls."""
     by_account: dict[str | None, float] = {str(number): each for number, each in enumerate(hazards)}
     tokens = [token(str(number)) for number in range(len(hazards))]
-    evidence = {each.key: polled(each.key, 1.0) for each in tokens}
-    last_poll = dict.fromkeys(evidence, 0)
+    last_polls = {each.key: polled(each.key, 1.0) for each in tokens}
+    last_poll = dict.fromkeys(last_polls, 0)
     polls, now, bound = 0, START, oldest_every * len(tokens)
     order = hazard_first(KnownHazards(by_account), oldest_every)
     for length in runs * (1 + 3 * bound // sum(runs)):
         now += HOUR
-        for task in plan_polls(tokens, evidence, now, ("userinfo",), order=order)[:length]:
+        for task in plan_polls(tokens, last_polls, now, ("userinfo",), order=order)[:length]:
             now += timedelta(seconds=1)
             polls += 1
             assert polls - last_poll[task.token.key] <= bound
             last_poll[task.token.key] = polls
-            evidence[task.token.key] = Evidence(task.token.key, last_ok_at=now, last_attempt_at=now)
+            last_polls[task.token.key] = LastPolls(task.token.key, last_ok_at=now, last_attempt_at=now)
     assert polls - min(last_poll.values()) <= bound

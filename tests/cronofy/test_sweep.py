@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import pytest
+from sources.cronofy.history.late import SampledHistories
 
 from sources.cronofy import sweep as sweep_module
 from sources.cronofy.calls.answers import Outcome
@@ -17,7 +18,6 @@ from sources.cronofy.calls.feed import Feed
 from sources.cronofy.calls.polling import Poll, PollTask
 from sources.cronofy.history.changes import ProfileState, State
 from sources.cronofy.history.knowledge import AccountHistory, Evidence, LastSamples, TokenContent
-from sources.cronofy.history.late import SampledHistories
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.sweep import Rows, Sweep, new_run_id
 from sources.cronofy.tables import TABLES

@@ -1,14 +1,17 @@
 """A DuckDB warehouse that is loaded through dlt from a loopback server."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dlt
 import duckdb
+import pytest
 
 from pipelines.duckdb_destination import catalog_duckdb
-from sources.cronofy import prepared_source
+from sources.cronofy import SOURCE_NAME, sweep_resources
 from sources.cronofy.history.knowledge import WarehouseKnowledge
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.sweep import Sweep
@@ -17,6 +20,9 @@ from tests.cronofy.clocks import ManualClock
 from tests.cronofy.server import Server, answer
 
 DATASET = "cronofy"
+
+# what `cronofy_source` returns, of a sweep with a clock and settings of the test's own
+swept_source = dlt.source(sweep_resources, name=SOURCE_NAME, section=SOURCE_NAME)
 
 
 @dataclass
@@ -48,29 +54,39 @@ class Warehouse:
             self.server.on(endpoint, f"at-{key}", answer(200, body))
 
     def load(self, *tables: str, **options: Any) -> dict[str, int]:
-        """One load of the selected tables; returns the calls it made, by endpoint."""
+        """One load of the selected tables; returns the calls it made, by endpoint.
+
+        Args:
+            tables: all, if none is named.
+            options: of the settings.
+        """
         self.runs += 1
         self.server.arrivals.clear()
-        settings = PollingSettings(base_url=self.server.url, max_attempts=1, timeout_seconds=5.0)
-        sweep = Sweep(
-            settings,
-            [token(key) for key in self.keys],
-            clock=self.clock,
-            run_id=f"run-{self.runs}",
-            **options,
-        )
-        source = prepared_source(sweep)
+        settings = PollingSettings(**{"base_url": self.server.url, "max_attempts": 1} | options)
+        sweep = Sweep(settings, [token(key) for key in self.keys], clock=self.clock)
+        source = swept_source(sweep)
         pipeline = self.pipeline()
-        pipeline.run(source.with_resources(*tables) if tables else source)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sources.cronofy.sweep.new_run_id", lambda _: f"run-{self.runs}")
+            pipeline.run(source.with_resources(*tables) if tables else source)
         assert not pipeline.has_pending_data
         return self.server.called()
 
+    def execute(self, sql: str) -> None:
+        """Change the warehouse by hand."""
+        with self._connected(read_only=False) as connection:
+            connection.execute(sql)
+
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        with duckdb.connect(str(self.directory / self.file), read_only=True) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            catalog = Path(self.file).stem
-            connection.execute(f"USE {catalog}.{DATASET}")
+        with self._connected(read_only=True) as connection:
             return connection.execute(sql).fetchall()
+
+    @contextmanager
+    def _connected(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        with duckdb.connect(str(self.directory / self.file), read_only=read_only) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(f"USE {Path(self.file).stem}.{DATASET}")
+            yield connection
 
     def rows(self, table: str) -> list[tuple[Any, ...]]:
         """Everything in a table but dlt's bookkeeping."""

@@ -271,7 +271,7 @@ def _raise_fault(ends: Iterable[BaseException | None]) -> None:
 
 
 def read_answer(poll: Poll, personal_data: PersonalData = KEEP) -> Poll:
-    """The poll with what its answer says, if it is ok; one of another shape than documented is bad_payload."""
+    """The poll with what an ok answer says; one of another shape than documented is bad_payload."""
     if not poll.is_unread:
         return poll
     answer = replace(poll.answer, body=b"")

@@ -14,8 +14,8 @@ from typing import Any
 from ..calls.answers import Outcome
 from ..calls.polling import Poll, read_answer
 from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO
-from .changes import Change, ProfileState, State, apply_changes, detect_changes
-from .digests import Held, KnownAnswer, Listed, is_same, listed_of
+from .changes import Change, ProfileState, State, apply_changes, detect_changes, is_outweighed
+from .digests import SPEAKS_FOR, Held, KnownAnswer, Listed, is_same, listed_of
 from .evidence import Evidence, newest_ok
 from .knowledge import AccountHistory, Row, TokenContent
 from .payloads import CALENDAR, CONFERENCING, Calendar, Payload, Profile, Record
@@ -55,7 +55,8 @@ def read_changed(
 def is_unchanged(poll: Poll, known: Known, evidence: Evidence) -> bool:
     """Whether the warehouse holds all that the answer says."""
     digest = evidence.status(poll.token_key)[f"{poll.endpoint}_digest"]
-    return is_same(digest, poll.digest) and poll.token_key not in known.unsupported
+    tokens = (poll.token_key, *poll.fallback_tokens)
+    return is_same(digest, poll.digest) and known.unsupported.isdisjoint(tokens)
 
 
 class Capture:
@@ -97,13 +98,17 @@ class Capture:
         self._add_row(poll, account_id, listed, is_late=is_late)
         if is_late:
             return
+        if account_id != status["account_id"]:
+            # what it answered before was of another account
+            self._evidence.forget_answers([poll.token_key])
         self._counts.add_evidence(at, at if outcome is Outcome.OK else newest_ok(status, poll.endpoint))
         self._evidence.add_poll(poll.token_key, poll.endpoint, at, outcome, account_id)
+        sampled = {stream[1] for stream in streams if self._evidence.is_sampled_at(stream, at)}
         before = {stream[1]: self._evidence.add_sample(stream, at) for stream in streams}
         if poll.payload is not None and not unchanged:
             fallback_tokens = poll.fallback_tokens if account_id == poll.account_id else ()
             named = replace(poll, account_id=account_id, fallback_tokens=fallback_tokens)
-            self._add_content(named, poll.payload, before)
+            self._add_content(named, poll.payload, before, sampled)
 
     def _add_row(self, poll: Poll, account_id: str | None, listed: Listed, *, is_late: bool) -> None:
         row = poll_row(poll, self._evidence.run_id, account_id, listed) | {"is_late": is_late or None}
@@ -111,13 +116,30 @@ class Capture:
         if POLLS.name in self._tables:
             self.rows[POLLS.name].append(row)
 
-    def _add_content(self, poll: Poll, payload: Payload, before: dict[str, datetime | None]) -> None:
-        """Write what of an answer is new, and keep its digest for the next one."""
+    def _add_content(
+        self, poll: Poll, payload: Payload, before: dict[str, datetime | None], sampled: set[str]
+    ) -> None:
+        """Write what of an answer is new, and keep its digest for the next one.
+
+        Args:
+            poll: with the account that is known by now.
+            payload: what it says.
+            before: when each profile type was last sampled before it.
+            sampled: the profile types that another poll has sampled at the same instant.
+        """
+        outweighed = False
         if payload.record is not None:
             self._add_identity(poll, payload.record)
         if poll.account_id is not None:
             for profile_type, profiles in payload.samples.items():
-                self._add_changes(poll, poll.account_id, profile_type, profiles, before.get(profile_type))
+                outweighed |= self._add_changes(
+                    poll,
+                    poll.account_id,
+                    profile_type,
+                    profiles,
+                    before.get(profile_type),
+                    is_sampled=profile_type in sampled,
+                )
         # an account's profiles are the same whichever of its tokens asks
         for token_key in (poll.token_key, *poll.fallback_tokens):
             content = self._known.tokens.setdefault(token_key, TokenContent())
@@ -126,30 +148,33 @@ class Capture:
                 for profile_type, profiles in payload.samples.items()
             ]
             written.append(self._add_calendars(poll, token_key, content))
-            if any(written) and token_key != poll.token_key:
-                self._evidence.forget_answers([token_key])
+            if any(written):
+                # another endpoint's last answer says what these rows said before
+                self._evidence.forget_answers([token_key], keep=(poll.token_key, poll.endpoint))
         known = None
-        if poll.digest is not None:
-            known = str(KnownAnswer(poll.digest, listed_in(payload), self._held(poll, payload)))
+        if poll.digest is not None and not outweighed:
+            known = str(KnownAnswer(poll.digest, listed_in(payload), self._held(poll)))
         self._evidence.know_answer(poll.token_key, poll.endpoint, known)
 
-    def _held(self, poll: Poll, payload: Payload) -> Held:
-        """How many rows the warehouse has now; of a table that is not wanted, how many it would have."""
-        if poll.endpoint == ACCOUNT.name:
-            return Held((0, 0, 0, 0, 0), (0, 0, 0, 0))  # its one row is looked for by itself
+    def _held(self, poll: Poll) -> Held:
+        """How many rows the warehouse has now of what the answer decides, for the wanted tables."""
         content = self._known.tokens.setdefault(poll.token_key, TokenContent())
-        listed = _count_listed(payload)
-        rows, log = listed, listed[:4]
-        if PROFILES.name in self._tables:
-            rows = (*_count_states((key[0], row["state"]) for key, row in content.profiles.items()), rows[4])
-        if CALENDARS.name in self._tables:
-            rows = (*rows[:4], sum(row["removed_at"] is None for row in content.calendars.values()))
-        if PROFILE_CHANGES.name in self._tables and poll.account_id is not None:
+        counts: dict[str, tuple[int, ...]] = {
+            USERINFO.name: (1,),
+            ACCOUNT.name: (1,),
+            PROFILES.name: _count_states((key[0], row["state"]) for key, row in content.profiles.items()),
+            CALENDARS.name: (sum(row["removed_at"] is None for row in content.calendars.values()),),
+        }
+        if poll.account_id is not None:
             history = self._known.histories.get(poll.account_id, {})
-            log = _count_states(
+            counts[PROFILE_CHANGES.name] = _count_states(
                 (kind, state.state) for kind, states in history.items() for state in states.values()
             )
-        return Held(rows, log)
+        return {
+            name: counts[name]
+            for name in SPEAKS_FOR[poll.endpoint]
+            if name in self._tables and name in counts
+        }
 
     def _write(self, table: str, row: Row) -> None:
         if table in self._tables:
@@ -204,9 +229,13 @@ class Capture:
         profile_type: str,
         profiles: list[Profile],
         previous_poll_at: datetime | None,
-    ) -> None:
+        *,
+        is_sampled: bool,
+    ) -> bool:
+        """Write the changes; returns whether another sample at that instant outweighs any of them."""
         history = self._known.histories.setdefault(account_id, {}).setdefault(profile_type, {})
-        changes = detect_changes(history, _states(profiles))
+        detected = detect_changes(history, _states(profiles))
+        changes = [each for each in detected if not (is_sampled and is_outweighed(each))]
         for change in changes:
             row = change_row(poll, account_id, profile_type, change, previous_poll_at)
             self._write(PROFILE_CHANGES.name, row)
@@ -217,6 +246,7 @@ class Capture:
             others = [key for key in self._evidence.tokens_of(account_id) if key != poll.token_key]
             self._evidence.forget_answers(others)
             self._evidence.forget_answers([poll.token_key], keep=(poll.token_key, poll.endpoint))
+        return len(changes) < len(detected)
 
     def _add_calendars(self, poll: Poll, token_key: str, content: TokenContent) -> bool:
         """Bring the token's calendars up to date; returns whether any row was written."""
@@ -399,15 +429,3 @@ def _count_states(profiles: Iterable[tuple[str, str]]) -> tuple[int, int, int, i
             counts[profile_type][1] += state == State.DISCONNECTED
     (calendar, calendar_down), (conferencing, conferencing_down) = counts.values()
     return calendar, calendar_down, conferencing, conferencing_down
-
-
-def _count_listed(payload: Payload) -> tuple[int, int, int, int, int]:
-    states = _count_states(
-        (kind, _state(each)) for kind, profiles in payload.samples.items() for each in profiles
-    )
-    calendars = {
-        calendar.calendar_id
-        for profile in payload.samples.get(CALENDAR, ())
-        for calendar in profile.calendars or ()
-    }
-    return (*states, len(calendars))

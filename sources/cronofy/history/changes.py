@@ -17,6 +17,10 @@ class State(StrEnum):
     REMOVED = "removed"
 
 
+# of two samples at one instant the first of these wins
+STRONGEST_FIRST = (State.DISCONNECTED, State.CONNECTED, State.REMOVED)
+
+
 class Kind(StrEnum):
     """Why there is a row in `profile_changes`."""
 
@@ -75,6 +79,14 @@ def detect_changes(known: Mapping[str, ProfileState], listed: Mapping[str, Profi
         if before.state is not State.REMOVED and profile_id not in listed
     ]
     return changes
+
+
+def is_outweighed(change: Change) -> bool:
+    """Whether the state before the change wins, where another sample at the same instant has shown it."""
+    before = change.before
+    return before is not None and STRONGEST_FIRST.index(before.state) < STRONGEST_FIRST.index(
+        change.now.state
+    )
 
 
 def _kind(before: ProfileState | None, now: ProfileState) -> Kind | None:

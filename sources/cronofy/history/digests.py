@@ -4,15 +4,17 @@ A digest is keyed: nobody who reads the warehouse can test a guess about what an
 from a secret that the warehouse does not hold, and from all that shapes rows: another release, another
 `personal_data` or other labels read every answer once.
 
-Beside the digest stands how many profiles and calendars the answer listed, which its row of `polls` needs,
-and how many rows the warehouse held of them afterwards: a digest speaks for these only while they are there.
+Beside the digest stands how many profiles the answer listed, which its row of `polls` needs, and how many
+rows of each table the warehouse held afterwards: a digest speaks for these only while they are there. A table
+that was not loaded at the time is not named, and the digest does not speak for it.
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from ..settings import PollingSettings
+from ..settings import ACCOUNT, PROFILES, USERINFO, PollingSettings
+from ..tables import CALENDARS, PROFILE_CHANGES
 from ..tokens import Token
 from ..version import VERSION
 
@@ -20,6 +22,19 @@ from ..version import VERSION
 FORMAT = VERSION
 DIGEST_BYTES = 16
 NONE = "-"
+
+# the tables whose rows an answer of an endpoint decides; an endpoint has a table of its name
+SPEAKS_FOR = {
+    USERINFO: (USERINFO, PROFILES, CALENDARS.name, PROFILE_CHANGES.name),
+    ACCOUNT: (ACCOUNT,),
+    PROFILES: (PROFILES, PROFILE_CHANGES.name),
+}
+
+# By table, how many rows the warehouse has of what an answer lists. Of `userinfo`, `account` and `calendars`
+# the rows of the token that are not removed. Of `profiles` four counts of these: calendar profiles, of these
+# disconnected, conferencing profiles, of these disconnected. Of `profile_changes` the same four of the
+# account, by the newest change of each profile.
+Held = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +54,12 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """How many rows the warehouse has of what an answer lists.
-
-    Attributes:
-        rows: of the token: calendar profiles, of these disconnected, conferencing profiles, of these
-            disconnected, calendars; all that are not removed.
-        log: of the account, by the newest change of each profile: the first four of these.
-    """
-
-    rows: tuple[int, int, int, int, int]
-    log: tuple[int, int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
 class KnownAnswer:
     """The last ok answer of one endpoint of a token, as `token_status` keeps it."""
 
     digest: str
     listed: Listed
-    held: Held
+    held: Held = field(default_factory=dict)
 
     def __str__(self) -> str:
         listed = (
@@ -67,12 +68,16 @@ class KnownAnswer:
             self.listed.conferencing_profiles,
             self.listed.conferencing_disconnected,
         )
-        parts = (
-            ".".join(NONE if each is None else str(each) for each in listed),
-            ".".join(map(str, self.held.rows)),
-            ".".join(map(str, self.held.log)),
-        )
-        return ":".join((self.digest, *parts))
+        return ":".join((self.digest, _dotted(listed), *map(held_text, self.held, self.held.values()), ""))
+
+
+def held_text(table: str, counts: Sequence[object]) -> str:
+    """How a digest names a table and its counts; a colon stands before it and after it."""
+    return f"{table}={_dotted(counts)}"
+
+
+def _dotted(counts: Sequence[object]) -> str:
+    return ".".join(NONE if each is None else str(each) for each in counts)
 
 
 def listed_of(known: str) -> Listed:

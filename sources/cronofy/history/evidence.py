@@ -94,7 +94,8 @@ class Evidence:
                 self._change(status, endpoint=endpoint)
             return
         is_ok = outcome is Outcome.OK
-        if account_id is not None:
+        # a poll of another endpoint may be newer
+        if account_id is not None and (status["account_id"] is None or at >= _newest_attempt(status, at)):
             status["account_id"] = account_id
             self._tokens_of[account_id].add(token_key)
         if endpoint in KEPT_APART:
@@ -107,6 +108,11 @@ class Evidence:
         if status["endpoint"] == endpoint:
             _judge(status, at, outcome)
         self._change(status)
+
+    def is_sampled_at(self, stream: Stream, at: datetime) -> bool:
+        """Whether the newest sample of the stream is of that instant."""
+        span = self.spans.get(stream)
+        return span is not None and span["last_sample_at"] == at
 
     def add_sample(self, stream: Stream, at: datetime) -> datetime | None:
         """Take in a sample that is not late; returns when the one before it was, None if it is the first."""
@@ -188,6 +194,12 @@ def _instant(status: Row, endpoint: str, what: str) -> datetime | None:
     return found
 
 
+def _newest_attempt(status: Row, default: datetime) -> datetime:
+    """The newest attempt at any endpoint that is known."""
+    columns = ("last_polled_at", *(f"{endpoint}_polled_at" for endpoint in KEPT_APART))
+    return max((at for column in columns if (at := status[column]) is not None), default=default)
+
+
 def _judge(status: Row, at: datetime, outcome: Outcome) -> None:
     """Take in a poll of the endpoint that the token is judged by."""
     is_again = status["last_polled_at"] == at  # at one instant an ok poll wins
@@ -202,6 +214,9 @@ def _judge(status: Row, at: datetime, outcome: Outcome) -> None:
 
 
 def _is_preferred(endpoint: str, to: str | None) -> bool:
-    return to is None or (
-        endpoint in PREFERENCE and to in PREFERENCE and PREFERENCE.index(endpoint) < PREFERENCE.index(to)
-    )
+    # an earlier release polled other endpoints as well
+    return to is None or _rank(endpoint) < _rank(to)
+
+
+def _rank(endpoint: str) -> int:
+    return PREFERENCE.index(endpoint) if endpoint in PREFERENCE else len(PREFERENCE)

@@ -350,8 +350,10 @@ class WarehouseKnowledge:
         return histories
 
     def outcomes_of(self, run_id: str, since: datetime) -> dict[tuple[str, str], str]:
-        """What came of the polls of a run that are loaded, by token_key and endpoint; none is older than `since`."""
-        query = "SELECT token_key, endpoint, outcome FROM {table} WHERE polled_at >= {first} AND run_id = {values}"
+        """How the loaded polls of a run ended, by token_key and endpoint; none is older than `since`."""
+        query = """
+            SELECT token_key, endpoint, outcome FROM {table} WHERE polled_at >= {first} AND run_id = {values}
+        """
         found: dict[tuple[str, str], str] = {}
         for batch in self._batches(POLLS, query, [run_id], since):
             columns = (column.to_pylist() for column in batch.columns)

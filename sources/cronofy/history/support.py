@@ -8,7 +8,9 @@ arrived. Then an unchanged answer has to be read again. A digest says how many r
 from collections.abc import Collection
 
 from ..tables import ACCOUNT, CALENDARS, PROFILE_CHANGES, PROFILES, USERINFO
+from .digests import SPEAKS_FOR, held_text
 
+_STATE_COLUMNS = ("calendar", "calendar_down", "conferencing", "conferencing_down")
 # by profile type: all that are listed, and of these the disconnected ones
 _STATES = ", ".join(
     f"SUM(CASE WHEN profile_type = '{kind}' THEN 1 ELSE 0 END) AS {kind},"
@@ -26,12 +28,14 @@ _NEWEST_CHANGES = """
 _COUNTS = {
     USERINFO.name: "SELECT token_key, COUNT(*) AS n FROM {userinfo} GROUP BY token_key",
     ACCOUNT.name: "SELECT token_key, COUNT(*) AS n FROM {account} GROUP BY token_key",
-    PROFILES.name: f"SELECT token_key, {_STATES} FROM {{profiles}} WHERE state <> 'removed' GROUP BY token_key",
+    PROFILES.name: (
+        f"SELECT token_key, {_STATES} FROM {{profiles}} WHERE state <> 'removed' GROUP BY token_key"  # noqa: S608 - our own names
+    ),
     CALENDARS.name: (
         "SELECT token_key, COUNT(*) AS n FROM {calendars} WHERE removed_at IS NULL GROUP BY token_key"
     ),
     PROFILE_CHANGES.name: (
-        f"SELECT account_id, {_STATES} FROM ({_NEWEST_CHANGES}) ranked"
+        f"SELECT account_id, {_STATES} FROM ({_NEWEST_CHANGES}) ranked"  # noqa: S608 - our own names
         " WHERE newness = 1 AND state <> 'removed' GROUP BY account_id"
     ),
 }
@@ -48,41 +52,32 @@ def unsupported_query(wanted: Collection[str], missing: Collection[str]) -> str:
     Returns:
         DuckDB's dialect; `{table}` stands for `token_status`, every other table for itself in braces.
     """
-    joined = [name for name in COUNTED if name in wanted and name not in missing]
+    if missing:
+        digests = ", ".join(f"{endpoint}_digest" for endpoint in SPEAKS_FOR)
+        return f"SELECT token_key FROM {{table}} WHERE COALESCE({digests}) IS NOT NULL"  # noqa: S608 - our own names
+    joined = [name for name in COUNTED if name in wanted]
     joins = " ".join(
         f"LEFT JOIN ({_COUNTS[name]}) {name}_rows ON s.{_key(name)} = {name}_rows.{_key(name)}"
         for name in joined
     )
     conditions = [
-        f"s.{name}_digest IS NOT NULL AND {name}_rows.n IS NULL"
-        for name in (USERINFO.name, ACCOUNT.name)
+        f"s.{endpoint}_digest NOT LIKE {_pattern(name)}"
+        for endpoint, names in SPEAKS_FOR.items()
+        for name in names
         if name in joined
     ]
-    supported = f"'%:' || {_rows(joined)} || ':' || {_states(PROFILE_CHANGES.name, joined)}"
-    conditions += [f"s.{endpoint}_digest NOT LIKE {supported}" for endpoint in ("userinfo", "profiles")]
-    if missing:
-        conditions = ["COALESCE(s.userinfo_digest, s.account_digest, s.profiles_digest) IS NOT NULL"]
-        joins = ""
-    return (
-        f"SELECT s.token_key FROM {{table}} s {joins} WHERE {' OR '.join(f'({each})' for each in conditions)}"  # noqa: S608
-    )
+    return f"SELECT s.token_key FROM {{table}} s {joins} WHERE {' OR '.join(conditions) or '1 = 0'}"  # noqa: S608 - our own names
 
 
 def _key(name: str) -> str:
     return "account_id" if name == PROFILE_CHANGES.name else "token_key"
 
 
-def _rows(joined: Collection[str]) -> str:
-    calendars = _text(f"{CALENDARS.name}_rows.n") if CALENDARS.name in joined else "'%'"
-    return f"{_states(PROFILES.name, joined)} || '.' || {calendars}"
-
-
-def _states(name: str, joined: Collection[str]) -> str:
-    """The counts as a digest has them, or a pattern that fits any."""
-    if name not in joined:
-        return "'%'"
-    columns = ("calendar", "calendar_down", "conferencing", "conferencing_down")
-    return " || '.' || ".join(_text(f"{name}_rows.{column}") for column in columns)
+def _pattern(name: str) -> str:
+    """SQL for a pattern that a digest fits where it names the counts that the table has."""
+    columns = _STATE_COLUMNS if name in (PROFILES.name, PROFILE_CHANGES.name) else ("n",)
+    counts = [f"' || {_text(f'{name}_rows.{column}')} || '" for column in columns]
+    return f"'%:{held_text(name, counts)}:%'"
 
 
 def _text(count: str) -> str:

@@ -1,6 +1,6 @@
 """Capture: what a batch of polls writes, given what the warehouse knows. Only change is written."""
 
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sources.cronofy.calls.answers import Outcome
-from sources.cronofy.calls.polling import Poll
-from sources.cronofy.history.capture import EXTRAS, Capture, Known, changed_accounts, instant_text, row_key
-from sources.cronofy.tables import TABLES
+from sources.cronofy.history.capture import EXTRAS, instant_text, row_key
 from tests.cronofy.bodies import (
     Json,
     account,
@@ -25,26 +23,10 @@ from tests.cronofy.bodies import (
     service_account,
     userinfo,
 )
+from tests.cronofy.capturing import HOLD, World
 
 UP = profile("pro_1", profile_calendars=[calendar("cal_1"), calendar("cal_2")])
 DOWN = profile("pro_1", connected=False, profile_calendars=[calendar("cal_1"), calendar("cal_2")])
-
-
-class World:
-    """Captures batch after batch, keeping what is known in between."""
-
-    def __init__(self, tables: Iterable[str] = TABLES) -> None:
-        self.known = Known()
-        self.tables = set(tables)
-        self.runs = 0
-
-    def add(self, *polls: Poll) -> dict[str, list[Json]]:
-        """The rows of one batch, by table; tables without rows are left out."""
-        self.runs += 1
-        capture = Capture(f"run-{self.runs}", self.known, self.tables)
-        for each in polls:
-            capture.add(each)
-        return {name: rows for name, rows in capture.rows.items() if rows}
 
 
 @pytest.fixture
@@ -88,6 +70,7 @@ def test_the_first_userinfo_fills_every_table_but_account(world: World) -> None:
         "data_center": "us", "requested_at": None, "polled_at": minute(1), "outcome": "ok",
         "http_status": 200, "attempts": 1, "refreshes": 0, "latency_ms": 1000, "profiles": 1,
         "disconnected": 0, "conferencing_profiles": 1, "conferencing_disconnected": 0, "message": None,
+        "is_late": None,
     }  # fmt: skip
 
 
@@ -136,36 +119,46 @@ def test_polls_count_what_is_listed_and_what_of_it_is_down(world: World) -> None
     assert of(world.add(poll(body, 1)), "polls", *columns) == [(2, 1, 0, 0)]
 
 
+@pytest.mark.parametrize("is_recognized", [True, False], ids=["recognized", "compared"])
 @pytest.mark.parametrize(
-    ("body", "endpoint"),
+    ("body", "endpoint", "samples"),
     [
-        (userinfo(), "userinfo"),
-        (userinfo(UP, conferencing_profiles=[conferencing(connected=False)]), "userinfo"),
-        (userinfo(DOWN, plan={"a": None}), "userinfo"),
-        (service_account(), "userinfo"),
-        (application_calendar(), "userinfo"),
-        (account(), "account"),
-        (profiles(DOWN), "profiles"),
+        (userinfo(), "userinfo", 1),
+        (userinfo(UP, conferencing_profiles=[conferencing(connected=False)]), "userinfo", 2),
+        (userinfo(DOWN, plan={"a": None}), "userinfo", 1),
+        (service_account(), "userinfo", 0),
+        (application_calendar(), "userinfo", 1),
+        (account(), "account", 0),
+        (profiles(DOWN), "profiles", 1),
     ],
     ids=["empty", "full", "unknown fields", "service account", "application calendar", "account", "profiles"],
 )
-def test_the_same_answer_again_writes_one_poll_and_nothing_else(
-    world: World, body: Json, endpoint: str
+def test_the_same_answer_again_writes_one_poll_and_moves_the_evidence(
+    world: World, body: Json, endpoint: str, samples: int, *, is_recognized: bool
 ) -> None:
-    world.add(poll(body, 1, endpoint=endpoint, account_id="acc_1"))
-    again = [poll(body, at, endpoint=endpoint, account_id="acc_1") for at in (2, 3)]
-    assert counts(world.add(again[0])) == {"polls": 1}
-    assert counts(world.add(again[1])) == {"polls": 1}
+    first, *again = (poll(body, at, endpoint=endpoint, account_id="acc_1") for at in (1, 2, 3))
+    listed = ("profiles", "disconnected", "conferencing_profiles", "conferencing_disconnected", "account_id")
+    shown = of(world.add(first), "polls", *listed)
+    for number, each in enumerate(again, 2):
+        # a new release has other digests, and finds the same
+        rows = world.add(each if is_recognized else replace(each, digest=f"other {number}"))
+        assert counts(rows) == {"polls": 1}
+        assert of(rows, "polls", *listed) == shown
+        status = world.status()
+        assert (status["endpoint"], status["last_ok_at"]) == (endpoint, minute(number))
+        assert [span["samples"] for span in world.evidence.changed_spans()] == [number] * samples
 
 
 @pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.OK])
-def test_a_failed_poll_touches_only_polls(world: World, outcome: Outcome) -> None:
+def test_a_failed_poll_touches_only_polls_and_the_status_of_its_token(world: World, outcome: Outcome) -> None:
     world.add(poll(userinfo(UP, DOWN | {"profile_id": "pro_2"}), 1))
     rows = world.add(failed_poll(outcome, 2, account_id="acc_1"))
     assert counts(rows) == {"polls": 1}
     assert of(rows, "polls", "outcome", "account_id", "profiles", "message") == [
         (outcome.value, "acc_1", None, "failed")
     ]
+    assert world.evidence_rows().keys() == (set() if outcome is Outcome.SKIPPED else {"token_status"})
+    assert world.status()["last_ok_at"] == minute(1)
     assert counts(world.add(poll(userinfo(UP, DOWN | {"profile_id": "pro_2"}), 3))) == {"polls": 1}
 
 
@@ -187,6 +180,8 @@ def test_a_200_of_another_shape_is_a_failed_poll(world: World, body: Json | byte
     rows = world.add(poll(body, 2, account_id="acc_1"))
     assert counts(rows) == {"polls": 1}
     assert of(rows, "polls", "outcome", "http_status", "profiles") == [("bad_payload", 200, None)]
+    assert world.evidence_rows().keys() == {"token_status"}
+    assert world.status()["last_outcome"] == "bad_payload"
     assert counts(world.add(poll(userinfo(UP), 3))) == {"polls": 1}
 
 
@@ -432,17 +427,223 @@ def test_row_keys_tell_parts_apart(parts: list[str]) -> None:
     assert row_key(*parts, "") != row_key(*parts)
 
 
-def test_accounts_with_samples_are_those_whose_history_is_needed() -> None:
-    polls = [
-        poll(userinfo(UP, sub="acc_1"), 1),
-        poll(userinfo(sub="acc_2"), 2),
-        poll(service_account(), 3),
-        poll(account("acc_4"), 4, endpoint="account"),
-        poll(profiles(), 5, endpoint="profiles"),
-        poll(profiles(), 5, endpoint="profiles", account_id="acc_6"),
-        failed_poll(Outcome.FORBIDDEN, 6, account_id="acc_7"),
+def test_the_accounts_that_changed_are_those_with_a_row_in_the_change_log(world: World) -> None:
+    world.add(
+        poll(userinfo(UP, sub="acc_1"), 1, key="k1"),
+        poll(userinfo(sub="acc_2"), 1, key="k2"),
+        poll(service_account(), 1, key="k3"),
+        poll(account("acc_4"), 1, endpoint="account", key="k4"),
+        poll(profiles(UP), 1, endpoint="profiles", key="k5"),
+        poll(profiles(UP), 1, endpoint="profiles", key="k6", account_id="acc_6"),
+        failed_poll(Outcome.FORBIDDEN, 1, account_id="acc_7", key="k7"),
+    )
+    assert world.changed_accounts == {"acc_1", "acc_6"}
+    world.add(poll(userinfo(UP, sub="acc_1"), 2, key="k1"), poll(userinfo(DOWN, sub="acc_2"), 2, key="k2"))
+    assert world.changed_accounts == {"acc_2"}
+
+
+# late polls
+
+
+def test_a_late_poll_leaves_its_row_and_nothing_else(world: World) -> None:
+    world.add(poll(userinfo(UP), 5))
+    for late in (poll(userinfo(DOWN), 4), poll(userinfo(UP), 3), failed_poll(Outcome.FORBIDDEN, 2)):
+        rows = world.add(late)
+        assert counts(rows) == {"polls": 1}
+        assert of(rows, "polls", "polled_at", "is_late") == [(late.answer.polled_at, True)]
+        assert world.evidence_rows() == {}
+        row = world.counts.row()
+        assert (row["polled"], row["first_polled_at"], row["oldest_evidence_at"]) == (1, None, None)
+    assert counts(world.add(poll(userinfo(UP), 6))) == {"polls": 1}
+    assert world.evidence.changed_spans()[0]["samples"] == 2
+
+
+def test_a_poll_is_late_by_the_samples_of_its_accounts_other_tokens(world: World) -> None:
+    world.add(poll(userinfo(UP), 5, key="k1"))
+    late = world.add(poll(userinfo(DOWN), 4, key="k2"), poll(account(), 4.5, key="k2", endpoint="account"))
+    assert counts(late) == {"polls": 2, "account": 1}
+    assert of(late, "polls", "endpoint", "is_late") == [("userinfo", True), ("account", None)]
+    # a failed one shows nothing of the account
+    assert of(world.add(failed_poll(Outcome.FORBIDDEN, 4.6, key="k2")), "polls", "is_late") == [(None,)]
+
+
+def test_other_types_and_endpoints_make_no_poll_late(world: World) -> None:
+    world.add(poll(account(), 9, endpoint="account"))
+    both = userinfo(UP, conferencing_profiles=[conferencing()])
+    assert of(world.add(poll(both, 5)), "polls", "is_late") == [(None,)]
+    world.add(poll(profiles(UP), 6, endpoint="profiles"))
+    # the calendar profiles were sampled since, and an answer is late as a whole
+    late = world.add(poll(both | {"email": "new@example.com"}, 5.5))
+    assert of(late, "polls", "is_late") == [(True,)]
+    assert counts(late) == {"polls": 1}
+
+
+# digests
+
+
+def test_an_answer_that_is_recognized_is_not_compared(world: World) -> None:
+    world.add(poll(userinfo(UP), 1))
+    world.known.tokens.clear()
+    world.known.histories.clear()
+    assert counts(world.add(poll(userinfo(UP), 2))) == {"polls": 1}
+
+
+@pytest.mark.parametrize("missing", ["k1", "k2"], ids=["its own", "a fallback token's"])
+def test_an_answer_whose_rows_are_gone_is_compared_again(world: World, missing: str) -> None:
+    world.add(poll(userinfo(UP), 1, key="k1"), poll(userinfo(UP), 2, key="k2"))
+    del world.known.tokens[missing]
+    again = poll(userinfo(UP), 3, account_id="acc_1", fallback_tokens=("k2",))
+    assert counts(world.add(again)) == {"polls": 1}
+    world.known.unsupported = {missing}
+    # a fallback token's row of userinfo is filled when it is polled itself
+    own = {"userinfo": 1} if missing == "k1" else {}
+    rows = world.add(replace(again, answer=poll(userinfo(UP), 4).answer))
+    assert counts(rows) == {"polls": 1, "profiles": 1, "calendars": 2} | own
+    assert {row["token_key"] for row in rows["profiles"]} == {missing}
+
+
+def test_a_change_that_another_token_shows_outdates_what_an_account_answered_last(world: World) -> None:
+    """The bytes of the first answer are a change again, though that token never answered others."""
+    connected, disconnected = userinfo(UP), userinfo(DOWN)
+    world.add(poll(connected, 1, key="k1"))
+    world.add(poll(disconnected, 2, key="k2"))
+    assert world.status("k1")["userinfo_digest"] is None
+    rows = world.add(poll(connected, 3, key="k1"))
+    assert of(rows, "profile_changes", "token_key", "kind", "previous_poll_at") == [
+        ("k1", "connected", minute(2))
     ]
-    assert changed_accounts(polls) == {"acc_1", "acc_2", "acc_6"}
+    rows = world.add(poll(disconnected, 4, key="k2"))
+    assert kinds(rows) == [("calendar", "pro_1", "disconnected")]
+
+
+def test_a_change_of_one_endpoint_outdates_the_others(world: World) -> None:
+    world.add(poll(userinfo(UP), 1), poll(profiles(profile("pro_1")), 2, endpoint="profiles"))
+    down = profiles(profile("pro_1", connected=False))
+    assert kinds(world.add(poll(down, 3, endpoint="profiles"))) == [("calendar", "pro_1", "disconnected")]
+    assert kinds(world.add(poll(userinfo(UP), 4))) == [("calendar", "pro_1", "connected")]
+    assert kinds(world.add(poll(down, 5, endpoint="profiles"))) == [("calendar", "pro_1", "disconnected")]
+
+
+def test_rows_that_one_endpoint_wrote_outdate_what_the_others_answered(world: World) -> None:
+    """What is no change in the log is one in `profiles` all the same."""
+    plain, marked = profile("pro_1", reason="x"), profile("pro_1", reason="y")
+    world.add(poll(userinfo(plain), 1), poll(profiles(plain), 2, endpoint="profiles"))
+    assert counts(world.add(poll(userinfo(marked), 3))) == {"polls": 1, "profiles": 1}
+    rows = world.add(poll(profiles(plain), 4, endpoint="profiles"))
+    assert counts(rows) == {"polls": 1, "profiles": 1}
+    assert rows["profiles"][0][EXTRAS] == {"reason": "x"}
+
+
+def test_what_a_token_answered_for_another_account_says_nothing_of_this_one(world: World) -> None:
+    listed = profiles(UP)
+    world.add(poll(account("acc_1"), 1, endpoint="account"), poll(listed, 2, endpoint="profiles"))
+    rows = world.add(poll(account("acc_2"), 3, endpoint="account"), poll(listed, 4, endpoint="profiles"))
+    assert of(rows, "profile_changes", "account_id", "kind", "previous_poll_at") == [
+        ("acc_2", "first_seen", None)
+    ]
+    assert of(rows, "profiles", "account_id") == [("acc_2",)]
+    assert world.status()["account_id"] == "acc_2"
+
+
+def test_a_bad_answer_leaves_the_digest_of_the_last_good_one(world: World) -> None:
+    world.add(poll(userinfo(UP), 1))
+    digest = world.status()["userinfo_digest"]
+    world.add(poll(b"<html>", 2))
+    assert world.status()["userinfo_digest"] == digest
+    assert counts(world.add(poll(userinfo(UP), 3))) == {"polls": 1}
+
+
+def test_an_answer_of_an_account_that_nobody_knows_is_read_until_it_is_known(world: World) -> None:
+    world.add(poll(profiles(UP), 1, endpoint="profiles"))
+    assert "profile_changes" not in world.status()["profiles_digest"]
+    rows = world.add(poll(account(), 2, endpoint="account"), poll(profiles(UP), 3, endpoint="profiles"))
+    assert counts(rows) == {"polls": 2, "account": 1, "profiles": 1, "profile_changes": 1}
+
+
+@pytest.mark.parametrize(
+    ("tables", "body", "endpoint", "held"),
+    [
+        (None, userinfo(UP, DOWN | {"profile_id": "pro_2"}), "userinfo", [
+            "userinfo=1", "profiles=2.1.0.0", "calendars=2", "profile_changes=2.1.0.0",
+        ]),
+        (None, userinfo(conferencing_profiles=[conferencing(connected=False)]), "userinfo", [
+            "userinfo=1", "profiles=0.0.1.1", "calendars=0", "profile_changes=0.0.1.1",
+        ]),
+        (None, service_account(), "userinfo", [
+            "userinfo=1", "profiles=0.0.0.0", "calendars=0", "profile_changes=0.0.0.0",
+        ]),
+        (None, account(), "account", ["account=1"]),
+        (None, profiles(UP), "profiles", ["profiles=1.0.0.0", "profile_changes=1.0.0.0"]),
+        # a table that is not loaded is not compared
+        (("polls", "calendars"), userinfo(UP), "userinfo", ["calendars=2"]),
+        (("polls",), account(), "account", []),
+    ],
+)  # fmt: skip
+def test_a_digest_speaks_for_the_tables_that_are_loaded(
+    tables: tuple[str, ...] | None, body: Json, endpoint: str, held: list[str]
+) -> None:
+    world = World() if tables is None else World(tables)
+    world.add(poll(body, 1, endpoint=endpoint, account_id="acc_1"))
+    _, _, *named, end = world.status()[f"{endpoint}_digest"].split(":")
+    assert (named, end) == (held, "")
+
+
+# fallback tokens
+
+
+def test_the_answer_of_one_token_fills_the_rows_of_those_that_are_not_polled(world: World) -> None:
+    world.add(poll(userinfo(UP), 1, key="k1"), poll(userinfo(UP), 2, key="k2"))
+    rows = world.add(poll(userinfo(DOWN), 3, account_id="acc_1", fallback_tokens=("k2",)))
+    assert of(rows, "profiles", "token_key", "state") == [("k1", "disconnected"), ("k2", "disconnected")]
+    assert of(rows, "profile_changes", "token_key") == [("k1",)]
+    # k2 was not polled, and its own answer is compared when it is
+    assert world.status("k2")["last_polled_at"] == minute(2)
+    assert counts(world.add(poll(userinfo(DOWN), 4, key="k2"))) == {"polls": 1}
+
+
+def test_fallback_tokens_of_another_account_than_the_answer_names_are_left_alone(world: World) -> None:
+    world.add(poll(userinfo(UP), 1, key="k1"), poll(userinfo(UP), 2, key="k2"))
+    rows = world.add(
+        poll(userinfo(DOWN, sub="acc_2"), 3, account_id="acc_1", fallback_tokens=("k2",)),
+    )
+    assert of(rows, "profiles", "token_key", "account_id") == [("k1", "acc_2")]
+
+
+# spans
+
+
+def test_a_gap_longer_than_hold_starts_another_span_and_still_dates_the_change(world: World) -> None:
+    later = HOLD.total_seconds() / 60 + 1
+    world.add(poll(userinfo(UP), 0))
+    rows = world.add(poll(userinfo(DOWN), later))
+    assert of(rows, "profile_changes", "kind", "previous_poll_at") == [("disconnected", minute(0))]
+    [span] = world.evidence.changed_spans()
+    assert (span["first_sample_at"], span["samples"]) == (minute(later), 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "at_once", "again"),
+    [
+        (DOWN, UP, ["disconnected"], ["connected"]),
+        (DOWN, None, ["disconnected"], ["removed"]),
+        (UP, None, [], ["removed"]),
+        (UP, DOWN, ["disconnected"], []),
+    ],
+)
+def test_of_two_samples_at_one_instant_disconnected_wins_over_connected_over_removed(
+    world: World, first: Json | None, second: Json | None, at_once: list[str], again: list[str]
+) -> None:
+    def kinds_at(at: float, *listed: Json | None) -> list[tuple[Any, ...]]:
+        bodies = [userinfo(each) if each else userinfo() for each in listed]
+        keys = ("k1", "k2")[-len(listed) :]
+        rows = world.add(*(poll(body, at, key=key) for key, body in zip(keys, bodies, strict=True)))
+        return of(rows, "profile_changes", "kind", "previous_poll_at")
+
+    assert kinds_at(0, UP, UP) == [("first_seen", None)]
+    assert kinds_at(1, first, second) == [(kind, minute(0)) for kind in at_once]
+    assert [span["samples"] for span in world.evidence.changed_spans()] == [2]
+    # what was outweighed is a change as soon as it stands alone
+    assert kinds_at(2, second) == [(kind, minute(1)) for kind in again]
 
 
 LISTS = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.booleans(), max_size=3)

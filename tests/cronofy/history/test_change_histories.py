@@ -1,46 +1,21 @@
 """What the hazard learns from is the same in DuckDB and PostgreSQL."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import dlt
-import pytest
 
-from pipelines.duckdb_destination import catalog_duckdb
 from sources.cronofy.hazard import Histories
 from sources.cronofy.history.knowledge import WarehouseKnowledge
 from tests.cronofy.clocks import START
-from tests.views.server import postgres_server
 
 DAY = timedelta(days=1)
 LONG_AGO = START - 365 * DAY
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
-def pipeline(request: pytest.FixtureRequest, workdir: Path) -> Iterator[dlt.Pipeline]:
-    def into(destination: Any) -> dlt.Pipeline:
-        return dlt.pipeline(
-            "histories",
-            destination=destination,
-            dataset_name="cronofy",
-            pipelines_dir=str(workdir / "working"),
-        )
-
-    if request.param == "duckdb":
-        yield into(catalog_duckdb(credentials=str(workdir / "cronofy.duckdb")))
-        return
-    with postgres_server() as uri:
-        (socket_directory,) = parse_qs(urlsplit(uri).query)["host"]
-        credentials = f"postgresql://postgres:x@localhost:5432/postgres?host={socket_directory}"
-        yield into(dlt.destinations.postgres(credentials))
-
-
-def poll(day: float, account_id: str | None = "acc_1", **fields: Any) -> dict[str, Any]:
-    polled = {"account_id": account_id, "polled_at": START + day * DAY, "outcome": "ok"}
-    return polled | {"profiles": 1, "conferencing_profiles": 1} | fields
+def span(first: float, last: float, samples: int, account_id: str = "acc_1", **fields: Any) -> dict[str, Any]:
+    spanned = {"account_id": account_id, "profile_type": "calendar", "samples": samples}
+    return spanned | {"first_sample_at": START + first * DAY, "last_sample_at": START + last * DAY} | fields
 
 
 def change(
@@ -60,13 +35,13 @@ def change(
 
 
 UP, DOWN, REMOVED = "connected", "disconnected", "removed"
-# An account polled once a day by two tokens, and one without profiles. Failed polls and polls that carry no
-# list of profiles are no samples.
-POLLS = [
-    *(poll(day + minutes / 1440) for day in range(4) for minutes in (0, 1)),
-    poll(0, "ser_1", profiles=None, conferencing_profiles=None),
-    poll(9, outcome="server_error", profiles=None, conferencing_profiles=None),
-    poll(9, endpoint="account", profiles=None, conferencing_profiles=None),
+# An account that was sampled twice a day on four days, one whose lists are empty, and one long ago.
+SPANS = [
+    span(0, 1, 4),
+    span(2, 3, 4),
+    span(0, 3, 5, profile_type="conferencing"),
+    span(0, 3, 4, "acc_2"),
+    span(-300, -200, 9, "acc_3"),
 ]
 CHANGES = [
     change(0, "pro_1", "first_seen"),
@@ -101,10 +76,10 @@ def histories_since(pipeline: dlt.Pipeline, since: datetime) -> Histories:
 def test_what_each_account_did_is_read_by_provider_and_state(pipeline: dlt.Pipeline) -> None:
     knowledge = WarehouseKnowledge(pipeline, "cronofy")
     with knowledge.connected():  # one connection stands two questions about tables that do not exist
-        assert (len(knowledge.change_histories(LONG_AGO)), knowledge.evidence()) == (0, {})
+        assert (len(knowledge.change_histories(LONG_AGO)), knowledge.last_polls()) == (0, {})
     with pipeline.sql_client() as client:
         assert not client.has_dataset()
-    tables = {"polls": POLLS, "profile_changes": CHANGES}
+    tables = {"coverage": SPANS, "profile_changes": CHANGES}
     pipeline.run([dlt.resource(rows, name=name) for name, rows in tables.items()])
 
     histories = histories_since(pipeline, LONG_AGO)
@@ -115,10 +90,10 @@ def test_what_each_account_did_is_read_by_provider_and_state(pipeline: dlt.Pipel
         "zoom": [(1, 3.0, 0), (0, 0.0, 0), (0, 0.0, 0)],
     }
 
-    # what was before the first sample of the window counts as the state it left behind, and as nothing else
+    # what was before the window, or before its first sample, counts as the state it left behind, and as nothing else
     assert told(histories_since(pipeline, START + 1.5 * DAY), "acc_1") == {
-        "gsuite": [(0, 1.0, 1), (1, 0.0, 0), (0, 0.0, 0)],
+        "gsuite": [(0, 1.0, 1), (1, 0.5, 1), (0, 0.0, 0)],
         "icloud": [(0, 1.0, 1), (0, 0.0, 0), (1, 0.0, 0)],
-        "zoom": [(1, 1.0, 0), (0, 0.0, 0), (0, 0.0, 0)],
+        "zoom": [(1, 1.5, 0), (0, 0.0, 0), (0, 0.0, 0)],
     }
     assert len(histories_since(pipeline, START + 50 * DAY)) == 0

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sources.cronofy.history.capture import EXTRAS
-from sources.cronofy.history.frames import MAX_EXTRA_COLUMNS, OVERFLOW, to_arrow, typed
+from sources.cronofy.history.frames import (
+    MAX_EXTRA_COLUMNS,
+    OVERFLOW,
+    Framer,
+    to_arrow,
+    typed,
+    with_load_id,
+)
 from sources.cronofy.history.payloads import parse
 from sources.cronofy.tables import ACCOUNT, CALENDARS, POLLS, PROFILES, TABLES, USERINFO, Table
 from tests.cronofy.bodies import Json, userinfo
@@ -20,7 +27,7 @@ NORMALIZE = Schema("cronofy").naming.normalize_path
 
 
 def frame(table: Table, *rows: Json, known: Mapping[str, str] | None = None) -> pa.Table:
-    found = to_arrow(table, list(rows), "load-1", known or {}, NORMALIZE)
+    found = to_arrow(table, list(rows), known or {}, NORMALIZE)
     names = found.column_names
     assert len(set(names)) == len(names), f"columns twice: {sorted({n for n in names if names.count(n) > 1})}"
     return found
@@ -29,7 +36,7 @@ def frame(table: Table, *rows: Json, known: Mapping[str, str] | None = None) -> 
 def extra_columns(table: Table, *rows: Json, known: Mapping[str, str] | None = None) -> Json:
     """The columns beyond the documented ones that hold anything, as lists of values."""
     found = frame(table, *rows, known=known)
-    documented = {*table.schema.names, "_dlt_load_id"}
+    documented = set(table.schema.names)
     columns = {name: found[name].to_pylist() for name in found.column_names if name not in documented}
     return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
@@ -38,9 +45,9 @@ def extra_columns(table: Table, *rows: Json, known: Mapping[str, str] | None = N
 def test_without_rows_a_frame_has_the_documented_columns(table: Table) -> None:
     found = frame(table)
     assert found.num_rows == 0
-    assert found.column_names == [*table.schema.names, "_dlt_load_id"]
+    assert found.column_names == table.schema.names
     assert "run_id" in found.column_names
-    assert found.schema.field("_dlt_load_id").type == pa.string()
+    assert with_load_id(found, "load-1").column_names == [*table.schema.names, "_dlt_load_id"]
 
 
 def test_rows_keep_their_order_and_missing_columns_are_null() -> None:
@@ -48,7 +55,9 @@ def test_rows_keep_their_order_and_missing_columns_are_null() -> None:
     assert found["token_key"].to_pylist() == ["k1", "k2"]
     assert found["name"].to_pylist() == ["A", None]
     assert found["email"].to_pylist() == [None, "b@x"]
-    assert found["_dlt_load_id"].to_pylist() == ["load-1", "load-1"]
+    loaded = with_load_id(found, "load-1")
+    assert loaded["_dlt_load_id"].to_pylist() == ["load-1", "load-1"]
+    assert loaded.schema.field("_dlt_load_id").type == pa.string()
 
 
 @pytest.mark.parametrize(
@@ -202,7 +211,7 @@ def test_two_fields_of_one_column_name_are_both_kept() -> None:
 @pytest.mark.parametrize("value", ["kept", "5", "null", '{"a":"kept"}', ["kept"], 5], ids=repr)
 def test_a_field_named_like_the_overflow_breaks_nothing(value: Any) -> None:
     [row] = frame(ACCOUNT, {"token_key": "k1", EXTRAS: {OVERFLOW: value}}).to_pylist()
-    assert any(str(row[name]).strip() for name in row.keys() - {*ACCOUNT.schema.names, "_dlt_load_id"})
+    assert any(str(row[name]).strip() for name in row.keys() - set(ACCOUNT.schema.names))
 
 
 @pytest.mark.parametrize("name", ["", " ", "\0", "🌍", "a" * 5000, "select", "1st", "a.b.c", '"; --'])
@@ -281,3 +290,25 @@ def test_no_field_breaks_a_frame(extras: list[Json], known: Json) -> None:
 def test_polls_have_no_columns_of_the_api() -> None:
     found = extra_columns(POLLS, {"poll_id": "p", EXTRAS: {"outcome": "x"}})
     assert found == {"api_outcome": ["x"]}
+
+
+def test_the_load_id_of_a_known_row_is_not_carried_along() -> None:
+    known = {"plan": "text", "_dlt_load_id": "text"}
+    row = {"token_key": "k1", "plan": "gold", "_dlt_load_id": "load-1"}
+    found = with_load_id(frame(ACCOUNT, row, known=known), "load-2")
+    assert found["_dlt_load_id"].to_pylist() == ["load-2"]
+    assert found["plan"].to_pylist() == ["gold"]
+
+
+def test_a_framer_knows_the_columns_of_its_earlier_frames() -> None:
+    """dlt's schema, which does not change here, learns of them later."""
+    framer = Framer(lambda _: {"tier": "text"}, NORMALIZE)
+
+    def columns(**extras: Any) -> set[str]:
+        found = framer.frames({"account": [{"token_key": "k1", EXTRAS: extras}]}, TABLES)["account"]
+        return set(found.column_names) - set(ACCOUNT.schema.names)
+
+    assert columns(plan=1) == {"plan"}
+    assert columns(plan="gold") == {"plan__v_text"}
+    assert columns(tier=1, plan=2) == {"tier__v_bigint", "plan"}
+    assert framer.frames({"account": []}, TABLES)["account"].num_rows == 0

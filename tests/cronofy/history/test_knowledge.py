@@ -7,15 +7,15 @@ import pytest
 
 from sources.cronofy.history import knowledge as knowledge_module
 from sources.cronofy.history.changes import ProfileState, State
-from sources.cronofy.history.knowledge import Evidence
+from sources.cronofy.history.knowledge import LastPolls
 from sources.cronofy.tables import TABLES
 from tests.cronofy.bodies import account, calendar, conferencing, profile, service_account, userinfo
 from tests.cronofy.clocks import START, ManualClock
 from tests.cronofy.server import Server, answer
 from tests.cronofy.warehouses import Warehouse
 
+LATER = START + timedelta(days=365)
 HOUR = timedelta(hours=1)
-MARGIN = timedelta(seconds=1)
 UP = profile("pro_1", profile_calendars=[calendar("cal_1")], reason="x")
 
 
@@ -26,20 +26,25 @@ def warehouse(workdir: Path, server: Server, clock: ManualClock) -> Warehouse:
 
 def test_an_empty_warehouse_knows_nothing(warehouse: Warehouse) -> None:
     known = warehouse.knowledge()
-    assert known.evidence() == {}
+    assert known.last_polls() == {}
+    assert known.statuses(["k1"]) == {}
+    assert known.statuses_of_accounts(["acc_1"]) == {}
+    assert known.newest_spans(["acc_1"]) == {}
+    assert known.unsupported_digests(set(TABLES)) == set()
     assert known.token_contents(["k1"], set(TABLES)) == {}
-    assert known.account_histories(["acc_1"]) == {}
-    assert known.last_samples(["acc_1"]) == {}
+    assert known.account_histories(["acc_1"], LATER) == {}
+    assert list(known.store_rows(("token_key", "customer"))) == []
+    assert known.newest_poll_at() is None
 
 
-def hours(evidence: Evidence) -> tuple[int | None, ...]:
+def hours(seen: LastPolls) -> tuple[int | None, ...]:
     """Whole hours after the start of: ok, attempt, account."""
-    times = (evidence.last_ok_at, evidence.last_attempt_at, evidence.account_read_at)
+    times = (seen.last_ok_at, seen.last_attempt_at, seen.account_read_at)
     return tuple(None if at is None else round((at - START) / HOUR) for at in times)
 
 
-def test_what_was_loaded_is_known(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(knowledge_module, "MAX_PARAMETERS", 2)  # several IN lists
+def load_twice(warehouse: Warehouse) -> None:
+    """Four tokens of two accounts and a service account; two hours later without the second one."""
     warehouse.keys = ["k1", "k2", "k3", "k4"]
     meeting = [conferencing("pro_z")]
     warehouse.serves("k1", userinfo=userinfo(UP, conferencing_profiles=meeting), account=account("acc_1"))
@@ -54,16 +59,21 @@ def test_what_was_loaded_is_known(warehouse: Warehouse, monkeypatch: pytest.Monk
     )
     warehouse.server.on("userinfo", "at-k3", answer(503))
     warehouse.load()
+
+
+def test_what_was_loaded_is_known(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knowledge_module, "MAX_PARAMETERS", 2)  # several IN lists
+    load_twice(warehouse)
     known = warehouse.knowledge()
 
-    evidence = known.evidence()
-    assert {key: hours(seen) for key, seen in evidence.items()} == {
+    last_polls = known.last_polls()
+    assert {key: hours(seen) for key, seen in last_polls.items()} == {
         "k1": (2, 2, 0),
         "k2": (0, 0, 0),
         "k3": (0, 2, 0),
         "k4": (None, 2, None),
     }
-    assert {key: seen.account_id for key, seen in evidence.items()} == {
+    assert {key: seen.account_id for key, seen in last_polls.items()} == {
         "k1": "acc_1", "k2": "acc_1", "k3": "ser_1", "k4": None,
     }  # fmt: skip
 
@@ -83,7 +93,7 @@ def test_what_was_loaded_is_known(warehouse: Warehouse, monkeypatch: pytest.Monk
     assert contents["k3"].profiles == {}
     assert known.token_contents(["k1"], {"calendars"})["k1"].userinfo is None
 
-    histories = known.account_histories(["acc_1", "ser_1", "acc_9"])
+    histories = known.account_histories(["acc_1", "ser_1", "acc_9"], LATER)
     assert histories.keys() == {"acc_1"}
     states = {
         (kind, name): state.state
@@ -100,36 +110,42 @@ def test_what_was_loaded_is_known(warehouse: Warehouse, monkeypatch: pytest.Monk
         State.CONNECTED, "zoom", None, "example@cronofy.com"
     )
 
-    samples = known.last_samples(["acc_1", "ser_1", "acc_9"])
-    assert samples.keys() - {"ser_1"} == {"acc_1"}
-    assert samples.get("ser_1", {}) == {}
-    for kind in ("calendar", "conferencing"):
-        assert abs(samples["acc_1"][kind] - START - 2 * HOUR) < MARGIN
+
+def test_the_evidence_is_known(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knowledge_module, "MAX_PARAMETERS", 2)
+    load_twice(warehouse)
+    known = warehouse.knowledge()
+    statuses = known.statuses(["k1", "k2", "k4", "k5"])
+    assert {key: row["last_outcome"] for key, row in statuses.items()} == {
+        "k1": "ok", "k2": "ok", "k4": "token_rejected",
+    }  # fmt: skip
+    assert statuses["k4"]["consecutive_failures"] == 2
+    assert known.statuses_of_accounts(["acc_1", "acc_9"]).keys() == {"k1", "k2"}
+    spans = known.newest_spans(["acc_1", "ser_1", "acc_9"])
+    # three samples of calendars, and two of conferencing: k2 says nothing of it
+    assert {key: span["samples"] for key, span in spans.items()} == {
+        ("acc_1", "calendar"): 3,
+        ("acc_1", "conferencing"): 2,
+    }
+    stored = sorted(known.store_rows(("token_key", "has_token", "nothing")))
+    assert stored == [(key, True, None) for key in ("k1", "k2", "k3", "k4")]
+    newest = known.newest_poll_at()
+    assert newest is not None
+    assert round((newest - START) / HOUR) == 2
+    outcomes = known.outcomes_of("run-2", START)
+    assert outcomes == {
+        ("k1", "userinfo"): "ok", ("k3", "userinfo"): "server_error", ("k4", "userinfo"): "token_rejected",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("missing", ["every poll", "the newest poll", "no poll"])
-def test_a_change_tells_of_a_sample_whose_poll_is_missing(warehouse: Warehouse, missing: str) -> None:
-    """As a load leaves it that was killed when its changes were written and its polls were not."""
-    import duckdb
-
-    up, down = (profile("pro_1", connected=each) for each in (True, False))
-    warehouse.serves("k1", userinfo=userinfo(up, conferencing_profiles=[conferencing("pro_z")]))
-    warehouse.load("userinfo", "profile_changes", "polls")
-    warehouse.clock.advance(hours=2)
-    warehouse.serves("k1", userinfo=userinfo(down, conferencing_profiles=[conferencing("pro_z")]))
-    warehouse.load("userinfo", "profile_changes", "polls")
-    runs = {"every poll": "run-", "the newest poll": "run-2", "no poll": "none"}
-    with duckdb.connect(str(warehouse.directory / warehouse.file)) as connection:
-        connection.execute(f"DELETE FROM cronofy.cronofy.polls WHERE run_id LIKE '{runs[missing]}%'")
-    [(account, samples)] = warehouse.knowledge().last_samples(["acc_1"]).items()
-    assert account == "acc_1"
-    # nothing of the conferencing profile changed with the missing poll, so nothing tells of that
-    sampled = {kind: round((at - START) / HOUR) for kind, at in samples.items()}
-    assert sampled == {"calendar": 2, "conferencing": 2 if missing == "no poll" else 0}
-    # what a late sample is put into says the same
-    since = START + 3 * HOUR
-    histories = warehouse.knowledge().sampled_histories(["acc_1"], since)
-    assert {kind: history.last_before(since) for (_, kind), history in histories.items()} == samples
+def test_only_the_newest_span_is_known(warehouse: Warehouse) -> None:
+    warehouse.serves("k1", userinfo=userinfo(UP), account=account())
+    for _ in range(3):
+        warehouse.load(hold=HOUR)
+        warehouse.clock.advance(hours=2)
+    assert warehouse.counts()["coverage"] == 3
+    [span] = warehouse.knowledge().newest_spans(["acc_1"]).values()
+    assert round((span["first_sample_at"] - START) / HOUR) == 4
 
 
 @pytest.mark.parametrize(
@@ -143,34 +159,33 @@ def test_a_change_tells_of_a_sample_whose_poll_is_missing(warehouse: Warehouse, 
 def test_of_two_changes_at_one_instant_disconnected_wins(
     warehouse: Warehouse, states: tuple[str, ...], winner: State
 ) -> None:
-    import duckdb
-
     warehouse.serves("k1", userinfo=userinfo(UP), account=account())
     warehouse.load()
-    with duckdb.connect(str(warehouse.directory / warehouse.file)) as connection:
-        connection.execute("USE cronofy.cronofy")
-        for number, state in enumerate(states):
-            connection.execute(
-                "INSERT INTO profile_changes SELECT * REPLACE (? AS change_id, ? AS state,"
-                " TIMESTAMPTZ '2025-04-01 00:00:00+00' AS observed_at)"
-                " FROM profile_changes WHERE kind = 'first_seen' AND observed_at < TIMESTAMPTZ '2025-03-30'",
-                [f"c{number}", state],
-            )
-    histories = warehouse.knowledge().account_histories(["acc_1"])
-    assert histories["acc_1"]["calendar"]["pro_1"].state is winner
-
-
-def test_a_skipped_poll_is_no_evidence(warehouse: Warehouse) -> None:
-    import duckdb
-
-    warehouse.serves("k1", userinfo=userinfo(UP), account=account())
-    warehouse.load()
-    with duckdb.connect(str(warehouse.directory / warehouse.file)) as connection:
-        connection.execute(
-            "INSERT INTO cronofy.cronofy.polls SELECT * REPLACE ('p' AS poll_id, 'skipped' AS outcome,"
-            " TIMESTAMPTZ '2025-04-01 00:00:00+00' AS polled_at) FROM cronofy.cronofy.polls LIMIT 1"
+    for number, state in enumerate(states):
+        warehouse.execute(
+            f"INSERT INTO profile_changes SELECT * REPLACE ('c{number}' AS change_id, '{state}' AS state,"
+            " TIMESTAMPTZ '2025-04-01 00:00:00+00' AS observed_at)"
+            " FROM profile_changes WHERE kind = 'first_seen' AND observed_at < TIMESTAMPTZ '2025-03-30'"
         )
-    assert hours(warehouse.knowledge().evidence()["k1"]) == (0, 0, 0)
+    histories = warehouse.knowledge().account_histories(["acc_1"], LATER)
+    assert histories["acc_1"]["calendar"]["pro_1"].state is winner
+    # what a clock saw that was ahead is not known
+    histories = warehouse.knowledge().account_histories(["acc_1"], START + HOUR)
+    assert histories["acc_1"]["calendar"]["pro_1"].state is State.CONNECTED
+
+
+def test_a_skipped_poll_is_no_attempt(warehouse: Warehouse) -> None:
+    """The plan lacks the endpoint, and a load soon stops asking for it."""
+    warehouse.keys = [f"k{number}" for number in range(6)]
+    for key in warehouse.keys:
+        warehouse.server.on("userinfo", f"at-{key}", answer(402))
+    warehouse.load("userinfo", "polls", max_open=1)
+    skipped = {key for (key,) in warehouse.query("SELECT token_key FROM polls WHERE outcome = 'skipped'")}
+    assert len(skipped) == 3
+    last_polls = warehouse.knowledge().last_polls()
+    assert last_polls.keys() == set(warehouse.keys)
+    for key, seen in last_polls.items():
+        assert hours(seen) == ((None, None, None) if key in skipped else (None, 0, None))
 
 
 def test_a_schema_whose_tables_are_gone_knows_nothing(warehouse: Warehouse) -> None:
@@ -178,5 +193,6 @@ def test_a_schema_whose_tables_are_gone_knows_nothing(warehouse: Warehouse) -> N
     warehouse.load()
     (warehouse.directory / warehouse.file).unlink()
     known = warehouse.knowledge()
-    assert known.evidence() == {}
+    assert known.last_polls() == {}
     assert known.token_contents(["k1"], set(TABLES)) == {}
+    assert known.unsupported_digests(set(TABLES)) == set()

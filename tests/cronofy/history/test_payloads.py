@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sources.cronofy.calls.answers import Answer, Outcome
 from sources.cronofy.errors import BadPayload
-from sources.cronofy.history.capture import Capture, Known
+from sources.cronofy.history.capture import Capture
 from sources.cronofy.history.frames import to_arrow
 from sources.cronofy.history.payloads import Payload, Profile, parse
 from sources.cronofy.history.privacy import PersonalData
@@ -23,6 +23,7 @@ from sources.cronofy.tables import TABLES
 from tests.cronofy.bodies import (
     Json,
     account,
+    answered,
     application_calendar,
     calendar,
     conferencing,
@@ -30,9 +31,9 @@ from tests.cronofy.bodies import (
     profile,
     profiles,
     service_account,
-    token,
     userinfo,
 )
+from tests.cronofy.capturing import captured
 from tests.cronofy.clocks import START
 
 ENDPOINTS = ("userinfo", "account", "profiles")
@@ -660,9 +661,9 @@ def spoiled(draw: st.DrawFn) -> tuple[str, bytes]:
 @settings(deadline=None, max_examples=150)
 @given(spoiled(), st.sampled_from(PERSONAL_DATA))
 def test_a_real_answer_spoiled_anywhere_is_refused_or_stored_as_it_is(
-    answer: tuple[str, bytes], personal_data: PersonalData
+    given_answer: tuple[str, bytes], personal_data: PersonalData
 ) -> None:
-    endpoint, body = answer
+    endpoint, body = given_answer
     assert_read_or_bad(endpoint, body)
     answer = Answer(Outcome.OK, START, START, 0, 200, body)
     poll = answered(answer, endpoint, personal_data=personal_data)

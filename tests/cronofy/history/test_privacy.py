@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import hmac
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -16,10 +15,10 @@ from hypothesis import strategies as st
 from sources.cronofy.calls.answers import Answer, Outcome
 from sources.cronofy.calls.polling import Poll
 from sources.cronofy.errors import BadPayload, ConfigurationError
-from sources.cronofy.history.capture import EXTRAS, Capture, Known
+from sources.cronofy.history.capture import EXTRAS, Known
 from sources.cronofy.history.changes import ProfileState, State
 from sources.cronofy.history.frames import to_arrow
-from sources.cronofy.history.knowledge import KnownRow, TokenContent, protected_content, protected_history
+from sources.cronofy.history.knowledge import TokenContent, protected_content, protected_history
 from sources.cronofy.history.payloads import Payload, Record, parse
 from sources.cronofy.history.privacy import KEEP, PREFIX, PROTECTED, Mode, PersonalData
 from sources.cronofy.secret import Secret
@@ -28,14 +27,15 @@ from sources.cronofy.tables import TABLES
 from tests.cronofy.bodies import (
     Json,
     account,
+    answered,
     calendar,
     conferencing,
     minute,
     older_service_account,
     profile,
-    token,
     userinfo,
 )
+from tests.cronofy.capturing import captured
 
 KEY = "sixteen letters!"
 HASH = PersonalData(Mode.HASH, Secret(KEY))
@@ -352,14 +352,9 @@ def test_what_is_wrong_with_a_body_is_said_without_quoting_it(personal_data: Per
 def stored_rows(*bodies: Json, personal_data: PersonalData = KEEP) -> TokenContent:
     """What the warehouse holds after these answers, as it is read from it."""
     known = Known()
-    captured(known, [polled(body, personal_data, at) for at, body in enumerate(bodies, 1)])
+    captured([polled(body, personal_data, at) for at, body in enumerate(bodies, 1)], known)
     [content] = known.tokens.values()
     return content
-
-
-def captured(known: Known, polls: Iterable[Poll]) -> list[Json]:
-    """The rows of these polls, as they reach the warehouse."""
-    return [row for rows in capturing.captured(polls, known).rows.values() for row in rows]
 
 
 def read_back(content: TokenContent, **columns: Any) -> TokenContent:
@@ -527,7 +522,7 @@ def said(*values: Any) -> bool:
 
 def framed(known: Known, polls: list[Poll]) -> list[Any]:
     """What becomes of polls: rows, and the Arrow tables made of them, names of columns included."""
-    capture = capturing.captured(polls, known)
+    capture = captured(polls, known)
     frames = [to_arrow(TABLES[name], rows, {}, str) for name, rows in capture.rows.items()]
     return [capture.rows, *((frame.schema.names, frame.to_pylist()) for frame in frames)]
 
@@ -549,7 +544,7 @@ def test_no_canary_survives(body: Json, personal_data: PersonalData) -> None:
 def test_no_canary_of_the_warehouse_is_written_again(body: Json, personal_data: PersonalData) -> None:
     """An answer was stored as it was; then the setting changes, and everything in the answer vanishes."""
     first = Known()
-    captured(first, [polled(body, KEEP, 1)])
+    captured([polled(body, KEEP, 1)], first)
     tables = {"userinfo": "userinfo", "profiles": "profiles", "calendars": "calendars"}
     content = first.tokens["k1"]
 
@@ -576,10 +571,9 @@ def test_no_canary_of_the_warehouse_is_written_again(body: Json, personal_data: 
 @given(bodies(), st.sampled_from(HIDING))
 def test_a_new_setting_is_no_change(body: Json, personal_data: PersonalData) -> None:
     first = Known()
-    captured(first, [polled(body, KEEP, 1)])
+    captured([polled(body, KEEP, 1)], first)
     known = Known(histories={"acc_1": protected_history(first.histories["acc_1"], personal_data)})
-    rows = captured(known, [polled(body, personal_data, 2)])
-    assert [row for row in rows if "change_id" in row] == []
+    assert captured([polled(body, personal_data, 2)], known).rows["profile_changes"] == []
 
 
 @settings(max_examples=20, deadline=None)
