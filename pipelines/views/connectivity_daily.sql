@@ -30,16 +30,16 @@ totals AS (
         account_id,
         profile_type,
         profile_id,
-        provider,
-        provider_name,
-        provider_service,
+        max(provider) AS provider,
+        max(provider_name) AS provider_name,
+        max(provider_service) AS provider_service,
         day,
         CAST(sum(CASE WHEN state = 'connected' THEN seconds ELSE 0 END) AS DOUBLE) AS connected_seconds,
         CAST(sum(CASE WHEN state = 'disconnected' THEN seconds ELSE 0 END) AS DOUBLE) AS disconnected_seconds,
         CAST(sum(CASE WHEN state = 'unknown' THEN seconds ELSE 0 END) AS DOUBLE) AS unknown_seconds,
         CAST(sum(CASE WHEN state = 'removed' THEN seconds ELSE 0 END) AS DOUBLE) AS removed_seconds
     FROM pieces
-    GROUP BY account_id, profile_type, profile_id, provider, provider_name, provider_service, day
+    GROUP BY account_id, profile_type, profile_id, day
 )
 SELECT
     *,
