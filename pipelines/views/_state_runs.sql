@@ -20,12 +20,7 @@ WITH states AS (
         END AS state,
         max(previous_poll_at) AS previous_sample_at
     FROM profile_changes
-    WHERE
-        account_id IS NOT NULL
-        AND profile_type IN ('calendar', 'conferencing')
-        AND profile_id IS NOT NULL
-        AND state IN ('connected', 'disconnected', 'removed')
-        AND observed_at <= (SELECT as_of FROM _as_of)
+    WHERE account_id IS NOT NULL AND state IS NOT NULL AND observed_at <= (SELECT as_of FROM _as_of)
     GROUP BY account_id, profile_type, profile_id, observed_at
 ),
 compared AS (
@@ -42,8 +37,9 @@ newest_samples AS (
 starts AS (
     SELECT *
     FROM compared
-    INNER JOIN newest_samples USING (account_id, profile_type)
-    INNER JOIN _profile_names USING (account_id, profile_type, profile_id)
+    -- all of them find a partner; of inner joins on several columns PostgreSQL expects hardly any row
+    LEFT JOIN newest_samples USING (account_id, profile_type)
+    LEFT JOIN _profile_names USING (account_id, profile_type, profile_id)
     WHERE previous_state IS NULL OR previous_state <> state
 )
 SELECT

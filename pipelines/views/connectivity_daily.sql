@@ -18,7 +18,10 @@ WITH pieces AS (
         intervals.provider_service,
         intervals.state,
         days.day,
-        epoch(least(intervals.end_at, days.end_at) - greatest(intervals.start_at, days.start_at)) AS seconds
+        -- decimals add up to the same in any order
+        CAST(
+            epoch(least(intervals.end_at, days.end_at) - greatest(intervals.start_at, days.start_at)) AS DECIMAL(18, 6)
+        ) AS seconds
     FROM profile_intervals AS intervals
     INNER JOIN _days AS days ON intervals.start_at < days.end_at AND intervals.end_at > days.start_at
 ),
@@ -27,16 +30,16 @@ totals AS (
         account_id,
         profile_type,
         profile_id,
-        provider,
-        provider_name,
-        provider_service,
+        max(provider) AS provider,
+        max(provider_name) AS provider_name,
+        max(provider_service) AS provider_service,
         day,
-        sum(CASE WHEN state = 'connected' THEN seconds ELSE 0 END) AS connected_seconds,
-        sum(CASE WHEN state = 'disconnected' THEN seconds ELSE 0 END) AS disconnected_seconds,
-        sum(CASE WHEN state = 'unknown' THEN seconds ELSE 0 END) AS unknown_seconds,
-        sum(CASE WHEN state = 'removed' THEN seconds ELSE 0 END) AS removed_seconds
+        CAST(sum(CASE WHEN state = 'connected' THEN seconds ELSE 0 END) AS DOUBLE) AS connected_seconds,
+        CAST(sum(CASE WHEN state = 'disconnected' THEN seconds ELSE 0 END) AS DOUBLE) AS disconnected_seconds,
+        CAST(sum(CASE WHEN state = 'unknown' THEN seconds ELSE 0 END) AS DOUBLE) AS unknown_seconds,
+        CAST(sum(CASE WHEN state = 'removed' THEN seconds ELSE 0 END) AS DOUBLE) AS removed_seconds
     FROM pieces
-    GROUP BY account_id, profile_type, profile_id, provider, provider_name, provider_service, day
+    GROUP BY account_id, profile_type, profile_id, day
 )
 SELECT
     *,

@@ -15,10 +15,11 @@ WITH totals AS (
         max(provider_service) AS provider_service,
         day,
         count(CASE WHEN connected_seconds + disconnected_seconds + unknown_seconds > 0 THEN 1 END) AS profiles,
-        sum(connected_seconds) AS connected_seconds,
-        sum(disconnected_seconds) AS disconnected_seconds,
-        sum(unknown_seconds) AS unknown_seconds,
-        sum(removed_seconds) AS removed_seconds
+        -- decimals add up to the same in any order
+        CAST(sum(CAST(connected_seconds AS DECIMAL(18, 6))) AS DOUBLE) AS connected_seconds,
+        CAST(sum(CAST(disconnected_seconds AS DECIMAL(18, 6))) AS DOUBLE) AS disconnected_seconds,
+        CAST(sum(CAST(unknown_seconds AS DECIMAL(18, 6))) AS DOUBLE) AS unknown_seconds,
+        CAST(sum(CAST(removed_seconds AS DECIMAL(18, 6))) AS DOUBLE) AS removed_seconds
     FROM connectivity_daily
     GROUP BY provider, day
 )

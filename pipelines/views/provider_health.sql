@@ -35,7 +35,8 @@ pieces AS (
         intervals.provider,
         intervals.state,
         periods.period,
-        epoch(intervals.end_at - greatest(intervals.start_at, periods.from_at)) AS seconds
+        -- decimals add up to the same in any order
+        CAST(epoch(intervals.end_at - greatest(intervals.start_at, periods.from_at)) AS DECIMAL(18, 6)) AS seconds
     FROM profile_intervals AS intervals
     INNER JOIN periods ON intervals.end_at > periods.from_at
     WHERE intervals.state <> 'removed'
@@ -75,9 +76,9 @@ totals AS (
         period,
         coalesce(provider_times.profiles, 0) AS profiles,
         coalesce(provider_outages.outages_started, 0) AS outages_started,
-        coalesce(provider_times.connected_seconds, 0) AS connected_seconds,
-        coalesce(provider_times.disconnected_seconds, 0) AS disconnected_seconds,
-        coalesce(provider_times.unknown_seconds, 0) AS unknown_seconds
+        CAST(coalesce(provider_times.connected_seconds, 0) AS DOUBLE) AS connected_seconds,
+        CAST(coalesce(provider_times.disconnected_seconds, 0) AS DOUBLE) AS disconnected_seconds,
+        CAST(coalesce(provider_times.unknown_seconds, 0) AS DOUBLE) AS unknown_seconds
     FROM providers
     CROSS JOIN periods
     LEFT JOIN provider_times USING (provider, period)

@@ -1,6 +1,6 @@
 """Every view on histories short enough to check by eye."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -176,13 +176,58 @@ def test_a_change_of_attributes_splits_nothing(warehouse: Warehouse) -> None:
     assert read(warehouse, "needs_relink", ("profile_name",)) == [("renamed",)]
 
 
-def test_another_hold(warehouse: Warehouse) -> None:
-    create_views(warehouse, hold_seconds=3600)
+@pytest.mark.parametrize("hold_seconds", [3600, 0.25])
+def test_another_hold(warehouse: Warehouse, hold_seconds: float) -> None:
+    create_views(warehouse, hold_seconds=hold_seconds)
     try:
-        rows = select(warehouse, "0 ann ok a+\n3 bob ok b+", "profile_intervals", "start_at end_at state")
+        fill(warehouse, history("0 ann ok a+\n3 bob ok b+").tables(), timedelta(seconds=hold_seconds))
+        rows = read(warehouse, "profile_intervals", ("start_at", "end_at", "state"))
     finally:
         create_views(warehouse)
-    assert rows == [(0, 1, "connected"), (1, 3, "unknown")]
+    ends = at(hold_seconds / 3600)
+    assert sorted(rows) == [(at(0), ends, "connected"), (ends, at(3), "unknown")]
+
+
+def test_a_late_poll_tells_nothing(warehouse: Warehouse) -> None:
+    tables = history("""
+        0  ann  ok  a+
+        2  ann  ok  a-
+        3  ann  ok  a-
+    """).tables()
+    tables["polls"].append({**tables["polls"][0], "poll_id": "late", "polled_at": at(1), "is_late": True})
+    fill(warehouse, tables)
+    assert read(warehouse, "outages", ("started_after", "first_seen_at")) == [(at(0), at(2))]
+
+
+def test_a_link_is_taken_from_where_it_is_newest(warehouse: Warehouse) -> None:
+    """A link that changes is no change: only `profiles` has it."""
+    profile = {"account_id": "ann", "profile_type": "calendar", "profile_id": "a", "token_key": "ann"}
+    text = "0 ann ok a-\n2 ann ok a-"
+    for hour, expected in ((1, "https://newer"), (-1, "https://app.example.test/relink/a/0")):
+        row = {**profile, "observed_at": at(hour), "profile_relink_url": "https://newer"}
+        assert select(warehouse, text, "needs_relink", "relink_url", profiles=[row]) == [(expected,)]
+
+
+def test_provider_is_never_null(warehouse: Warehouse) -> None:
+    """It is the service, the name where there is no service, as for conferencing, and else unknown."""
+    tables = history("0 ann ok a+ b+ c+\n6 ann ok a- b- c-\n9 ann ok a+ b+ c+").tables()
+    for row in tables["profile_changes"]:
+        if row["profile_id"] in ("b", "c"):
+            row["provider_service"] = None
+        if row["profile_id"] == "c":
+            row["provider_name"] = None
+    fill(warehouse, tables)
+    known = [("OFFICE365", None), ("gmail", "gmail"), ("unknown", None)]
+    for view in ("profile_intervals", "outages", "connectivity_daily", "provider_daily", "provider_health"):
+        rows = read(warehouse, view, ("provider", "provider_service"))
+        assert sorted(set(rows), key=repr) == sorted(known, key=repr), view
+    curves = read(warehouse, "time_to_relink", ("provider", "provider_service", "at_risk"))
+    assert sorted(curves) == sorted([*((*each, 1) for each in known), ("all", "all", 3)])
+
+
+def test_window_is_the_same_as_period(warehouse: Warehouse) -> None:
+    rows = select(warehouse, "0 ann ok a+\n1 ann ok a+", "provider_health", 'period "window"')
+    assert rows == [("30d", "30d"), ("7d", "7d"), ("all", "all")]
 
 
 OUTAGE = "started_after first_seen_at last_seen_at ended_at end_reason min_seconds max_seconds seconds"
@@ -325,7 +370,7 @@ def test_provider_daily(warehouse: Warehouse) -> None:
     ]
 
 
-HEALTH = '"window" profiles outages_started disconnections_per_1000_days uptime coverage'
+HEALTH = "period profiles outages_started disconnections_per_1000_days uptime coverage"
 
 
 def test_provider_health(warehouse: Warehouse) -> None:
@@ -460,20 +505,25 @@ def test_time_to_relink(warehouse: Warehouse) -> None:
 
 
 def test_flapping_profiles(warehouse: Warehouse) -> None:
-    nervous = "+-++-+" + "+" * 15
-    text = "\n".join(
-        f"{hour * 30} ann ok a{sign} b{'-' if hour in (9, 10) else '+'}" for hour, sign in enumerate(nervous)
-    )
-    columns = "profile_id state samples state_changes change_ratio last_changed_at"
-    assert select(warehouse, text, "flapping_profiles", columns) == [("a", "connected", 21, 4, 0.2, 150)]
-    assert select(warehouse, f"{text}\n999 ann ok a+ b+", "flapping_profiles", columns) == []
+    """Three outages in 30 days, one that was there at the first look too; `b` has two, `c` one too old."""
+    rows = {"a": "-+-+-+", "b": "+-+-++", "c": "-+-+-+"}
+    hours = {"a": (0, 1, 2, 3, 4, 5), "b": (0, 1, 2, 3, 4, 5), "c": (-720, 1, 2, 3, 4, 5)}
+    lines = [
+        (hour, f"{hour} {name}_owner ok {name}{sign}")
+        for name, signs in rows.items()
+        for hour, sign in zip(hours[name], signs, strict=True)
+    ]
+    text = "\n".join(line for _, line in sorted(lines))
+    columns = "account_id profile_id provider outages_30d state last_changed_at"
+    assert select(warehouse, text, "flapping_profiles", columns) == [
+        ("a_owner", "a", "gmail", 3, "connected", 5)
+    ]
 
 
-def test_each_profile_of_an_account_flaps_for_itself(warehouse: Warehouse) -> None:
-    calm, nervous = "+" * 22, "-+-+"
-    samples = zip("+" + nervous + calm, "+" + calm + nervous, strict=True)
-    text = "\n".join(f"{number * 30} ann ok a{a} b{b}" for number, (a, b) in enumerate(samples))
-    assert select(warehouse, text, "flapping_profiles", "profile_id samples state_changes") == [("b", 21, 4)]
+def test_flapping_counts_from_30_days_before_as_of_on(warehouse: Warehouse) -> None:
+    text = "0 ann ok a-\n1 ann ok a+\n2 ann ok a-\n3 ann ok a+\n4 ann ok a-\n720 bob ok b+"
+    assert select(warehouse, text, "flapping_profiles", "outages_30d state") == [(3, "disconnected")]
+    assert select(warehouse, f"{text}\n721 bob ok b+", "flapping_profiles", "outages_30d") == []
 
 
 def test_poll_coverage(warehouse: Warehouse) -> None:
