@@ -298,17 +298,49 @@ def plan(
 def views(destination: str | None, dataset: str | None) -> None:
     """Create or replace the SQL views on the destination."""
     from .configuration import read_settings
-    from .warehouse import loaded_dataset, open_pipeline, refresh_views
+    from .upkeep import make_evidence
+    from .warehouse import loaded_dataset, open_pipeline, refresh_views, writer
     from .writers import turn
 
     _, settings = read_settings()
     pipeline = open_pipeline(destination, dataset)
     with loaded_dataset(pipeline):
         pass
-    with turn(pipeline):
+    with turn(pipeline), writer(pipeline):
+        make_evidence(pipeline, settings.hold)
         names = refresh_views(pipeline, settings.hold.total_seconds())
     for name in names:
         click.echo(name)
+
+
+@cli.command(short_help="Work out the evidence from the polls, or compare it.")
+@click.option("--check", is_flag=True, help="Only compare; ends with 1 where anything differs.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done or found as JSON.")
+@destination_options
+@reports_errors
+def rebuild(check: bool, as_json: bool, destination: str | None, dataset: str | None) -> None:  # noqa: FBT001
+    """Work out token_status, coverage and runs again from polls and profile_changes.
+
+    Loads keep these tables poll by poll. This is for a changed hold, which applies to the past only here, and
+    to be sure: with --check nothing is written, and each difference is a line.
+    """
+    from .configuration import read_settings
+    from .rebuild_command import check_evidence, rebuild_evidence
+    from .warehouse import open_pipeline
+
+    _, settings = read_settings()
+    pipeline = open_pipeline(destination, dataset)
+    if check:
+        found = check_evidence(pipeline, settings.hold)
+        for line in [json.dumps(found.as_dict(), indent=2)] if as_json else found.lines():
+            click.echo(line)
+        sys.exit(1 if found.differences else 0)
+    rows = rebuild_evidence(pipeline, settings.hold)
+    if as_json:
+        click.echo(json.dumps({"rows": rows}, indent=2))
+    else:
+        for table, count in rows.items():
+            click.echo(f"{table}: {count:,} rows")
 
 
 @cli.command(short_help="Show who is disconnected and what is unknown.")

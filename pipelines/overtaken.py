@@ -1,8 +1,8 @@
 """Overtaken packages: polls that were to be loaded before newer ones, and were not.
 
-A load that was killed leaves packages, and another load may poll the same accounts before these are loaded: on
-another machine, or with another working folder. What they say is older than what is known by then, and what they
-compared it with as well. So their polls are logged, and tell nothing else.
+A load that was killed leaves packages, and another load may poll the same accounts before these are loaded:
+on another machine, or with another working folder. What they say is older than what is known by then, and
+what they compared it with as well. So their polls are logged, and tell nothing else.
 """
 
 from collections.abc import Iterator

@@ -127,7 +127,7 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContext
             if polls is not None:
                 settled.run_ids.update(polls.column("run_id").to_pylist())
                 if are_overtaken(pipeline, polls):
-                    logger.warning("newer polls were loaded meanwhile: those of these packages are only logged")
+                    logger.warning("newer polls were loaded meanwhile: these are only logged")
                     log_as_late(pipeline, polls)
             if pipeline.list_extracted_load_packages():
                 pipeline.normalize()

@@ -131,7 +131,7 @@ class Tally:
             self.add_outcome(row["token_key"], row["endpoint"], Outcome(row["outcome"]))
 
     def add_outcome(self, token_key: str, endpoint: str, outcome: Outcome) -> None:
-        """Count what one poll came to; `/v1/account` tells nothing of a token's health beside another endpoint."""
+        """Count what one poll came to; beside another endpoint `/v1/account` tells nothing of a token."""
         self.outcomes[outcome.value] += 1
         if outcome is not Outcome.SKIPPED:
             self._skipped.discard(token_key)

@@ -1,14 +1,15 @@
 """Upkeep: what a load puts in order around its polls.
 
-Before: tables that are missing, evidence that a kill left behind or that an older release did not have, and what
-has changed in the token store. After: the row of `runs`, old polls, statistics of the warehouse. All of it is read
-from the warehouse and written in one go, so that a kill leaves nothing that the next load does not put right.
+Before: tables that are missing, evidence that a kill left behind or that an older release did not keep, and
+what has changed in the token store. After: the row of `runs`, old polls, and what PostgreSQL knows of its
+tables. A kill at any instant of it leaves nothing that the next load does not put right.
 """
 
 import logging
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import dlt
@@ -32,6 +33,8 @@ logger = logging.getLogger("dlt_cronofy")
 
 T = TypeVar("T")
 Client = SqlClientBase[Any]
+
+MIGRATING = "working out the evidence that this release keeps from the polls so far; once"
 
 # rows of `token_status` that are made at once
 CHUNK_ROWS = 10_000
@@ -86,7 +89,7 @@ class Upkeep:
     def _heal(self, client: Client, needed: "Needed") -> None:
         hold = self.settings.hold
         if needed.is_rebuilt:
-            logger.warning("working out the evidence that this release keeps from the polls so far, once")
+            logger.warning(MIGRATING)
             rebuild.rebuild(client, hold)
         if needed.unfinished:
             logger.info("healing the evidence of %s", ", ".join(needed.unfinished))
@@ -152,6 +155,16 @@ class Upkeep:
     def _ask(self, do: Callable[[Client], T]) -> T:
         with sql_client(self.pipeline) as client:
             return do(client)
+
+
+def make_evidence(pipeline: dlt.Pipeline, hold: timedelta) -> None:
+    """Make the evidence of a warehouse that has none yet; within a turn to write."""
+    with sql_client(pipeline) as client:
+        if rebuild.incomplete_tables(client, TABLES):
+            rebuild.create_missing(client)
+        if rebuild.is_needed(client):
+            logger.warning(MIGRATING)
+            rebuild.rebuild(client, hold)
 
 
 @dataclass(frozen=True)

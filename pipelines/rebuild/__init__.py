@@ -10,13 +10,14 @@ from .comparison import Difference, differences
 from .healing import heal, is_needed, recount_run, recount_runs, unfinished_runs
 from .parts import Scope
 from .replacement import rebuild
-from .state import incomplete_tables, newest_poll_at, write_run
+from .state import create_missing, incomplete_tables, newest_poll_at, write_run
 from .upkeep import analyze, drop_old_polls, prepare_postgres
 
 __all__ = [
     "Difference",
     "Scope",
     "analyze",
+    "create_missing",
     "differences",
     "drop_old_polls",
     "heal",

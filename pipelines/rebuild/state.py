@@ -7,7 +7,7 @@ from typing import Any
 from dlt.destinations.sql_client import SqlClientBase
 from sqlglot import exp
 
-from sources.cronofy.tables import LOAD_ID, RUNS, Table
+from sources.cronofy.tables import LOAD_ID, RUNS, TABLES, Table
 
 from .replacement import NO_LOAD
 from .warehouse_sql import WarehouseSql
@@ -19,6 +19,11 @@ def incomplete_tables(client: SqlClientBase[Any], tables: Mapping[str, Table]) -
     return frozenset(
         name for name, table in tables.items() if not stored.get(name, {}).keys() >= set(table.schema.names)
     )
+
+
+def create_missing(client: SqlClientBase[Any]) -> None:
+    """Create the tables that are missing, as a load does."""
+    WarehouseSql(client).create_missing(list(TABLES))
 
 
 def newest_poll_at(client: SqlClientBase[Any]) -> datetime | None:
