@@ -90,7 +90,7 @@ def test_what_each_account_did_is_read_by_provider_and_state(pipeline: dlt.Pipel
         "zoom": [(1, 3.0, 0), (0, 0.0, 0), (0, 0.0, 0)],
     }
 
-    # what was before the window, or before its first sample, counts as the state it left behind, and as nothing else
+    # what was before the window, or its first sample, counts as the state it left behind, and as nothing else
     assert told(histories_since(pipeline, START + 1.5 * DAY), "acc_1") == {
         "gsuite": [(0, 1.0, 1), (1, 0.5, 1), (0, 0.0, 0)],
         "icloud": [(0, 1.0, 1), (0, 0.0, 0), (1, 0.0, 0)],
