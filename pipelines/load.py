@@ -1,5 +1,6 @@
 """The scheduled load in one process: plan → poll → load, package by package, then the views."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dlt
+from dlt.destinations.exceptions import DestinationConnectionError
 
 from sources.cronofy.calls.budget import Allowance
 from sources.cronofy.clock import Clock, SystemClock
 from sources.cronofy.history.knowledge import Row
 from sources.cronofy.settings import PollingSettings
+from sources.cronofy.store_status import StoreChanges
 from sources.cronofy.stores import TokenStore
 from sources.cronofy.sweep import new_run_id, run_row
 from sources.cronofy.tokens import StoredTokens, Token, log_unusable
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from sources.cronofy.calls.refresh import Refresher
 
     from .alerts import Alerts
+
+logger = logging.getLogger("dlt_cronofy")
 
 __all__ = ["Load", "LoadOptions", "LoadResult"]
 
@@ -99,12 +104,15 @@ class Load:
         result.finished_packages, result.quarantined_packages = settled.finished, settled.quarantined
         result.conclude(tally, location(self.pipeline), self.pipeline.dataset_name or "")
         run |= tally.counts.row() | {"finished_at": self.clock.now(), "stopped_by": result.stopped_by}
-        with self._turn(), writer(self.pipeline):
-            if not plan.tasks:
-                upkeep.open_run(run, store)
-            upkeep.close_run(run, tally.rows.total())
-            if self.options.refresh_views:
-                refresh_views(self.pipeline, self.settings.hold.total_seconds(), anew=False)
+        try:
+            self._close(upkeep, run, store, tally.rows.total())
+        except DestinationConnectionError:
+            if plan.tasks:
+                raise
+            # somebody reads, and there was nothing to write but that
+            logger.warning(
+                "nothing was due; %s is open elsewhere, so runs lacks this load", result.destination
+            )
         forget_loaded(self.pipeline)
         result.seconds = round(time.monotonic() - started, 2)
         if self.alerts is not None:
@@ -113,6 +121,14 @@ class Load:
                 self.alerts.send_opened(self.pipeline, result.run_id, settled.finished) if news else 0
             )
         return result
+
+    def _close(self, upkeep: Upkeep, run: Row, store: StoreChanges, written_rows: int) -> None:
+        with self._turn(), writer(self.pipeline):
+            upkeep.open_run(run, store)
+            upkeep.close_run(run, written_rows)
+            if self.options.refresh_views:
+                refresh_views(self.pipeline, self.settings.hold.total_seconds(), anew=False)
+        upkeep.give_back_room()
 
     def _poll_and_load(
         self, plan: Plan, run: Row, open_run: Callable[[], None], tally: Tally, result: LoadResult
