@@ -125,8 +125,8 @@ class Upkeep:
     def open_run(self, run: Row, changes: StoreChanges) -> None:
         """Say that a load has begun, before its first row; within a turn to write.
 
-        A run that has no `finished_at` later was killed, and its evidence may not fit its polls. Called again,
-        it does nothing.
+        A run without `finished_at` was killed, and its evidence may not fit its polls. Called again, this
+        does nothing.
         """
         if run["run_id"] in self._opened:
             return
