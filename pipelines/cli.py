@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
@@ -302,6 +302,45 @@ def views(destination: str | None, dataset: str | None) -> None:
         names = refresh_views(pipeline, settings.hold.total_seconds())
     for name in names:
         click.echo(name)
+
+
+@cli.command(short_help="Work the evidence out from polls, or compare it.")
+@click.option("--check", is_flag=True, help="Only compare; print each difference.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows written, or all differences, as JSON.")
+@destination_options
+@reports_errors
+def rebuild(
+    check: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+    destination: str | None,
+    dataset: str | None,
+) -> None:
+    """Work out token_status, coverage and runs from polls and profile_changes.
+
+    What polls cannot tell stays as it is: labels, left_at, how runs ended. This is what applies a changed
+    `hold` to the past. Exit status: 0 written, or no difference, 1 a difference, or the warehouse cannot be
+    read or written, 2 bad configuration or usage.
+    """
+    from .configuration import read_settings
+    from .rebuild_command import check_evidence, check_lines, rebuild_evidence, rebuilt_lines
+    from .warehouse import open_pipeline
+
+    _, settings = read_settings()
+    pipeline = open_pipeline(destination, dataset)
+    if not check:
+        rows = rebuild_evidence(pipeline, settings.hold)
+        _print(rows, rebuilt_lines(rows), as_json=as_json)
+        return
+    found = check_evidence(pipeline, settings.hold)
+    _print({"differences": [each.as_dict() for each in found]}, check_lines(found), as_json=as_json)
+    if found:
+        sys.exit(LOAD_FAILED)
+
+
+def _print(facts: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """Facts as JSON, or the lines that say them to a person."""
+    for line in [json.dumps(facts, indent=2)] if as_json else lines:
+        click.echo(line)
 
 
 @cli.command(short_help="Show who is disconnected and what is unknown.")
