@@ -4,7 +4,7 @@ One process takes them in one go (`load.py`); an orchestrator gives each to whoe
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -297,7 +297,7 @@ def pipeline_framer(pipeline: dlt.Pipeline) -> Framer:
     return schema_framer(known)
 
 
-def extract(pipeline: dlt.Pipeline, frames: Sequence[Frames], *resources: str) -> None:
+def extract(pipeline: dlt.Pipeline, frames: Iterable[Frames], *resources: str) -> None:
     """Make a package of rows."""
     pipeline.extract(prepared_source(frames).with_resources(*resources))
 
