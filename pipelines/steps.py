@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dlt_cronofy")
 
 # a package and the polls that wait for the next one are what a killed run loses
-MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 10_000
-MAX_PACKAGE_BYTES = 64 * 1024 * 1024
+MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 2_500
+MAX_PACKAGE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
