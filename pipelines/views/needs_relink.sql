@@ -40,9 +40,16 @@ contacts AS (
     SELECT
         account_id,
         max(CASE WHEN email_rank = 1 THEN email END) AS email,
-        max(CASE WHEN name_rank = 1 THEN name END) AS name,
-        string_agg(DISTINCT token_key COLLATE "C", ',' ORDER BY token_key COLLATE "C") AS token_keys
+        max(CASE WHEN name_rank = 1 THEN name END) AS name
     FROM ranked
+    GROUP BY account_id
+),
+tokens AS (
+    SELECT DISTINCT account_id, token_key FROM ranked WHERE token_key IS NOT NULL
+),
+token_lists AS (
+    SELECT account_id, string_agg(token_key, ',' ORDER BY token_key COLLATE "C") AS token_keys
+    FROM tokens
     GROUP BY account_id
 )
 SELECT
@@ -54,3 +61,4 @@ SELECT
     epoch((SELECT as_of FROM _as_of) - last_sample_at) AS evidence_age_seconds
 FROM open_runs
 INNER JOIN contacts USING (account_id)
+LEFT JOIN token_lists USING (account_id)

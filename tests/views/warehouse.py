@@ -22,7 +22,8 @@ DUCKDB_TIME_ZONE = "America/St_Johns"
 POSTGRES_TIME_ZONE = "Asia/Kolkata"
 
 _POSTGRES_TYPES = {
-    "string": "text",
+    # as dlt has it
+    "string": "character varying",
     "int64": "bigint",
     "double": "double precision",
     "bool": "boolean",
