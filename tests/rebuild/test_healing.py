@@ -330,3 +330,49 @@ def test_any_corruption_of_what_a_run_touched_is_healed(tables: Tables, seed: in
     tables.execute(f"DELETE FROM {tables.name('runs')} WHERE run_id = %s", run_id)
     heal(tables.client, timedelta(hours=24).total_seconds(), [run_id], polls_per_part=50)
     assert differences(tables.client, HOLD) == []
+
+
+def overlapping_polls(chance: random.Random, runs: int = 12) -> list[Row]:
+    """Runs of several processes beside each other, which poll each endpoint of a token at most once."""
+    polls: list[Row] = []
+    for run in range(runs):
+        start = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=8 * run, seconds=chance.randint(0, 9000))
+        now = start
+        for token in chance.sample(range(8), chance.randint(2, 8)):
+            for endpoint in chance.choice([["userinfo"], ["userinfo", "account"], ["account"]]):
+                now += timedelta(seconds=chance.randint(1, 5000))
+                ok = chance.random() < (0.8 if token < 6 else 0.2)
+                polls.append(
+                    {
+                        "poll_id": f"{run}/{token}/{endpoint}",
+                        "run_id": f"{start:%Y%m%dT%H%M%SZ}-{run:08}",
+                        "token_key": f"tok_{token}",
+                        "account_id": f"acc_{token // 2}",
+                        "endpoint": endpoint,
+                        "polled_at": now,
+                        "outcome": "ok" if ok else chance.choice(["server_error", "skipped", "timeout"]),
+                        "profiles": 2 if ok and endpoint == "userinfo" else None,
+                        "attempts": 1,
+                    }
+                )
+    return polls
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_package_that_arrived_in_part_is_healed(tables: Tables, seed: int) -> None:
+    """The evidence of a run's last polls without them, or the polls without it, beside other runs."""
+    chance = random.Random(seed)
+    polls = overlapping_polls(chance)
+    run_id = chance.choice(sorted({row["run_id"] for row in polls})[-4:])
+    own = [row for row in polls if row["run_id"] == run_id]
+    package = own[chance.randrange(len(own)) :]
+    others = [row for row in polls if row not in package]
+    first, then = (polls, others) if seed % 2 else (others, polls)
+    tables.fill({"polls": first})
+    rebuild(tables.client, HOLD)
+    tables.execute(f"DELETE FROM {tables.name('polls')}")
+    tables.insert("polls", then)
+    tables.execute(f"UPDATE {tables.name('runs')} SET finished_at = NULL WHERE run_id = %s", run_id)
+    assert differences(tables.client, HOLD)
+    heal(tables.client, HOLD, [run_id])
+    assert differences(tables.client, HOLD) == []
