@@ -108,11 +108,11 @@ def differences(
         for part in parts(sql, key, polls_per_part=polls_per_part):
             kept = sql.rows_of(table, Part(part.condition))
             worked_out = sql.query(table, part, length, horizon)
-            found += _differences(table, sql.fetch(_unequal(table, kept, worked_out)))
+            found += _differences(table, sql.fetch(unequal_rows(table, kept, worked_out)))
     return found
 
 
-def _unequal(table: str, kept: str, worked_out: str) -> str:
+def unequal_rows(table: str, kept: str, worked_out: str) -> str:
     """The rows that do not stand once on each side, and how often on each."""
     columns = ", ".join((*TABLES[table].key, *COMPARED[table]))
     return f"""

@@ -16,11 +16,13 @@ from dlt.destinations.sql_client import SqlClientBase
 
 from sources.cronofy.tables import COVERAGE, LOAD_ID, POLLS, PROFILE_CHANGES, RUNS, TOKEN_STATUS
 
+from .doubts import add_doubtful, doubtful, rows_since
 from .horizon import find_horizon
 from .replacement import NO_LOAD, PART_KEYS, Replacement, ScopeTable, as_length, scope_table
 from .warehouse_sql import Part, WarehouseSql
 
 KILLED = "killed"
+DIGESTS = ("userinfo_digest", "account_digest", "profiles_digest")
 # counts do not depend on it
 ANY_HOLD = timedelta(days=1)
 # how a load names its run: its start in UTC, and something of its own
@@ -28,12 +30,11 @@ RUN_ID = re.compile(r"(\d{8}T\d{6}Z)-.+")
 # clocks of machines differ, but not by that much
 MOST_BEHIND = timedelta(hours=1)
 
-# which tables besides polls say what a run touched; the column by which those grow of which a part will do
+# which tables besides polls say what a run touched
 NAMING = {
     "account_id": (PROFILE_CHANGES.name, TOKEN_STATUS.name, COVERAGE.name),
     "token_key": (PROFILE_CHANGES.name, TOKEN_STATUS.name),
 }
-GROWS_BY = {POLLS.name: "polled_at", PROFILE_CHANGES.name: "observed_at"}
 
 
 def heal(
@@ -42,11 +43,12 @@ def heal(
     run_ids: Collection[str],
     polls_per_part: int | None = None,
 ) -> None:
-    """Work out again what some runs touched, and say of those without an end that they were killed.
+    """Put right what some runs touched, and say of those without an end that they were killed.
 
-    Replaces the rows of `coverage` of every account and those of `token_status` of every token that any table
-    names under these runs or that was polled since they began, and the runs' own counts. All at once, where
-    the warehouse has transactions.
+    Looks at the rows of `coverage` of every account and at those of `token_status` of every token that any
+    table names under these runs or that was polled since they began. Those that are not right are worked out
+    again, as are the runs' own counts; the digests of all go. All at once, where the warehouse has
+    transactions.
 
     Args:
         client: an open one, which may write.
@@ -58,19 +60,19 @@ def heal(
         return
     sql = WarehouseSql(client)
     sql.create_missing([*PART_KEYS])
+    work = Replacement(sql, as_length(hold), find_horizon(sql), polls_per_part)
     since = _since(sql, run_ids)
     with ExitStack() as stack:
         scope = stack.enter_context(scope_table(sql))
         scope.add("run_id", run_ids)
         _add_missing_runs(sql, scope)
         _add_touched(sql, scope, since)
-        work = Replacement(sql, as_length(hold), find_horizon(sql), polls_per_part)
-        for table, key in PART_KEYS.items():
-            work.work_out(stack, table, scope.part(key, since if table == RUNS.name else None))
-        work.replace(
-            f"UPDATE {sql.table(RUNS.name)} SET stopped_by = '{KILLED}'"
-            f" WHERE {scope.part('run_id').condition} AND finished_at IS NULL"
-        )
+        add_doubtful(work, scope, first_start(run_ids))
+        for table in (COVERAGE.name, TOKEN_STATUS.name):
+            key = PART_KEYS[table]
+            work.work_out(stack, table, scope.part(key, kind=doubtful(key)))
+        work.work_out(stack, RUNS.name, scope.part("run_id", since))
+        work.replace(*_afterwards(sql, scope))
 
 
 def recount_run(client: SqlClientBase[Any], run_id: str) -> None:
@@ -136,8 +138,8 @@ def is_needed(client: SqlClientBase[Any]) -> bool:
     return not has(COVERAGE.name) and has(PROFILE_CHANGES.name)
 
 
-def earliest_poll(run_ids: Collection[str]) -> datetime | None:
-    """A time before the first poll of any of these runs; None where a name does not say when it began."""
+def first_start(run_ids: Collection[str]) -> datetime | None:
+    """When the first of these runs began; None where a name does not say it."""
     starts = []
     for run_id in run_ids:
         named = RUN_ID.fullmatch(run_id)
@@ -147,15 +149,13 @@ def earliest_poll(run_ids: Collection[str]) -> datetime | None:
             starts.append(datetime.strptime(named[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC))
         except ValueError:
             return None
-    return min(starts) - MOST_BEHIND if starts else None
+    return min(starts, default=None)
 
 
 def _since(sql: WarehouseSql, run_ids: Collection[str]) -> dict[str, str]:
     """What holds for the rows that these runs wrote, of those tables that grow."""
-    since = earliest_poll(run_ids)
-    if since is None:
-        return {}
-    return {table: f"{column} >= {sql.instant(since)}" for table, column in GROWS_BY.items()}
+    start = first_start(run_ids)
+    return rows_since(sql, start - MOST_BEHIND if start is not None else None)
 
 
 def _add_touched(sql: WarehouseSql, scope: ScopeTable, since: Mapping[str, str]) -> None:
@@ -169,6 +169,16 @@ def _add_touched(sql: WarehouseSql, scope: ScopeTable, since: Mapping[str, str])
         scope.add_rows(key, sql.rows_of(POLLS.name, Part(by_table=since)), key)
         for table in tables:
             scope.add_rows(key, sql.rows_of(table, of_runs), key)
+
+
+def _afterwards(sql: WarehouseSql, scope: ScopeTable) -> tuple[str, str]:
+    """Runs without an end were killed; what they wrote of an answer may not have arrived."""
+    runs, tokens = scope.part("run_id").condition, scope.part("token_key").condition
+    no_digests = ", ".join(f"{name} = NULL" for name in DIGESTS)
+    return (
+        f"UPDATE {sql.table(RUNS.name)} SET stopped_by = '{KILLED}' WHERE {runs} AND finished_at IS NULL",
+        f"UPDATE {sql.table(TOKEN_STATUS.name)} SET {no_digests} WHERE {tokens}",
+    )
 
 
 def _add_missing_runs(sql: WarehouseSql, scope: ScopeTable) -> None:

@@ -154,32 +154,32 @@ def _oldest(ages: str) -> str:
 
 @dataclass
 class ScopeTable:
-    """Ids in a temporary table: those of accounts, tokens and runs."""
+    """Ids in a temporary table: those of accounts, tokens and runs, each kind by its name."""
 
     sql: WarehouseSql
     name: str
 
-    def add(self, key: str, ids: Collection[str]) -> None:
+    def add(self, kind: str, ids: Collection[str]) -> None:
         """Put ids in, so many at a time."""
         ordered = sorted(set(ids))
         for start in range(0, len(ordered), IDS_PER_STATEMENT):
             chunk = ordered[start : start + IDS_PER_STATEMENT]
             values = ", ".join(["(%s, %s)"] * len(chunk))
-            parameters = [value for each in chunk for value in (key, each)]
+            parameters = [value for each in chunk for value in (kind, each)]
             self.sql.execute(f"INSERT INTO {self.name} (id_of, id) VALUES {values}", *parameters)
 
-    def add_rows(self, key: str, rows: str, column: str) -> None:
+    def add_rows(self, kind: str, rows: str, column: str) -> None:
         """Put the ids in that stand in a column of a query."""
-        found = f"SELECT DISTINCT '{key}' AS id_of, {column} AS id FROM ({rows}) AS found"
+        found = f"SELECT DISTINCT '{kind}' AS id_of, {column} AS id FROM ({rows}) AS found"
         self.sql.insert(self.name, ("id_of", "id"), f"{found} WHERE {column} IS NOT NULL")
 
-    def ids(self, key: str) -> str:
+    def ids(self, kind: str) -> str:
         """The ids of one kind."""
-        return f"SELECT id FROM {self.name} WHERE id_of = '{key}'"
+        return f"SELECT id FROM {self.name} WHERE id_of = '{kind}'"
 
-    def part(self, key: str, by_table: Mapping[str, str] | None = None) -> Part:
-        """The rows of these accounts, tokens or runs."""
-        return Part(f"{key} IN ({self.ids(key)})", by_table or {})
+    def part(self, key: str, by_table: Mapping[str, str] | None = None, kind: str | None = None) -> Part:
+        """The rows of these accounts, tokens or runs, or of those of one kind."""
+        return Part(f"{key} IN ({self.ids(kind or key)})", by_table or {})
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Runs that were killed half-way, wherever that was, and what heals them."""
 
 import random
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,9 @@ from pipelines.rebuild import (
     recount_runs,
     unfinished_runs,
 )
-from pipelines.rebuild.healing import earliest_poll
+from pipelines.rebuild.healing import MOST_BEHIND, first_start
+from pipelines.rebuild.replacement import Replacement
+from pipelines.rebuild.warehouse_sql import Part
 from tests.rebuild.test_walk import HOLD, rows_of
 from tests.rebuild.warehouse import EVIDENCE, Row, Tables
 from tests.views.worlds import World, crowds
@@ -120,20 +123,78 @@ def polls_of(run_id: str) -> list[Row]:
     return [row for row in RAW["polls"] if row["run_id"] == run_id and row["outcome"] != "skipped"]
 
 
-def test_healing_leaves_what_the_runs_did_not_touch(finished: Tables) -> None:
-    since = earliest_poll([KILLED])
-    assert since is not None
-    touched = {row["token_key"] for row in RAW["polls"] if row["polled_at"] >= since}
-    assert 0 < len(touched) < len(finished.rows("token_status"))
-    finished.execute(
-        f"UPDATE {finished.name('token_status')} SET consecutive_failures = 77, account_digest = 'd'"
+def steady_polls(runs: int) -> list[Row]:
+    """Hourly runs over twelve tokens: some always fail, some now and then, one is new in the last run."""
+    polls: list[Row] = []
+    for run in range(runs):
+        start = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=run)
+        for token in range(12 if run == runs - 1 else 11):
+            ok = token % 5 and (run + token) % 7
+            polls.append(
+                {
+                    "poll_id": f"{run}/{token}",
+                    "run_id": f"{start:%Y%m%dT%H%M%SZ}-00000000",
+                    "token_key": f"tok_{token:02}",
+                    "account_id": f"acc_{token // 2}",
+                    "endpoint": "userinfo",
+                    "polled_at": start + timedelta(seconds=token + 1),
+                    "outcome": "ok" if ok else "server_error",
+                    "profiles": 2 if ok else None,
+                    "attempts": 1,
+                }
+            )
+    return polls
+
+
+@pytest.fixture
+def steady(tables: Tables) -> Tables:
+    """Many days; all is as it should be, but the last run has no end."""
+    tables.fill({"polls": steady_polls(100)})
+    rebuild(tables.client, HOLD)
+    tables.execute(f"UPDATE {tables.name('runs')} SET finished_at = NULL WHERE run_id = %s", LAST)
+    return tables
+
+
+LAST = steady_polls(100)[-1]["run_id"]
+
+
+def test_healing_leaves_what_the_runs_did_not_touch(steady: Tables) -> None:
+    start = first_start([LAST])
+    assert start is not None
+    steady.execute(
+        f"UPDATE {steady.name('polls')} SET token_key = 'old' WHERE polled_at < %s", start - MOST_BEHIND
     )
-    heal(finished.client, HOLD, [KILLED])
-    for row in finished.rows("token_status"):
-        assert (row["consecutive_failures"] != 77) == (row["token_key"] in touched)
-        assert (row["account_digest"] is None) == (row["token_key"] in touched)
-    # its end is known
-    assert {row["stopped_by"] for row in finished.rows("runs")} == {None}
+    rebuild(steady.client, HOLD)
+    steady.execute(f"UPDATE {steady.name('token_status')} SET last_outcome = 'x', account_digest = 'd'")
+    heal(steady.client, HOLD, [LAST])
+    rows = {row["token_key"]: row for row in steady.rows("token_status")}
+    assert (rows["old"]["last_outcome"], rows["old"]["account_digest"]) == ("x", "d")
+    del rows["old"]
+    assert "x" not in {row["last_outcome"] for row in rows.values()}
+    assert {row["account_digest"] for row in rows.values()} == {None}
+
+
+def test_what_is_right_is_not_worked_out(steady: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever polls there ever were: most of what a killed run touched fits the recent ones."""
+    steady.execute(f"UPDATE {steady.name('token_status')} SET last_outcome = 'x' WHERE token_key = 'tok_03'")
+    steady.execute(
+        f"UPDATE {steady.name('coverage')} SET last_sample_at = last_sample_at + INTERVAL '1 second'"
+        " WHERE account_id = 'acc_4'"
+    )
+    worked_out: list[str] = []
+    work_out = Replacement.work_out
+
+    def recorded(work: Replacement, stack: ExitStack, table: str, only: Part) -> None:
+        work_out(work, stack, table, only)
+        stage = work._worked_out[table][1]
+        worked_out.extend(row[0] for row in work.sql.fetch(f"SELECT * FROM {stage}"))
+
+    monkeypatch.setattr(Replacement, "work_out", recorded)
+    heal(steady.client, HOLD, [LAST])
+    assert worked_out == ["acc_4", "tok_03", LAST]
+    assert differences(steady.client, HOLD) == []
+    killed = {row["run_id"] for row in steady.rows("runs") if row["stopped_by"] == "killed"}
+    assert killed == {LAST}
 
 
 def test_a_scope_is_all_that_is_replaced(finished: Tables) -> None:
@@ -233,10 +294,10 @@ def test_a_warehouse_of_an_earlier_release_gets_its_evidence(tables_of_0_2: Tabl
 @pytest.mark.parametrize(
     ("run_ids", "expected"),
     [
-        (["20261127T181905Z-1a2b3c4d"], datetime(2026, 11, 27, 17, 19, 5, tzinfo=UTC)),
+        (["20261127T181905Z-1a2b3c4d"], datetime(2026, 11, 27, 18, 19, 5, tzinfo=UTC)),
         (
             ["20261127T181905Z-1a2b3c4d", "20260101T000000Z-x"],
-            datetime(2025, 12, 31, 23, tzinfo=UTC),
+            datetime(2026, 1, 1, tzinfo=UTC),
         ),
         (["20261127T181905Z-1a2b3c4d", "manual"], None),
         (["20269927T181905Z-1a2b3c4d"], None),
@@ -244,7 +305,7 @@ def test_a_warehouse_of_an_earlier_release_gets_its_evidence(tables_of_0_2: Tabl
     ],
 )
 def test_a_run_says_when_it_began(run_ids: list[str], expected: datetime | None) -> None:
-    assert earliest_poll(run_ids) == expected
+    assert first_start(run_ids) == expected
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -253,21 +314,65 @@ def test_any_corruption_of_what_a_run_touched_is_healed(tables: Tables, seed: in
     rebuild(tables.client, HOLD)
     chance = random.Random(seed)
     run_id = chance.choice(RAW["polls"])["run_id"]
-    before = tables.evidence()
-    tokens = {row["token_key"] for row in RAW["polls"] if row["run_id"] == run_id}
-    accounts = {row["account_id"] for row in RAW["polls"] if row["run_id"] == run_id}
-    for table, column, values in (
-        ("token_status", "token_key", tokens),
-        ("coverage", "account_id", accounts),
-    ):
-        for value in sorted(filter(None, values)):
-            time = "last_ok_at" if table == "token_status" else "last_sample_at"
-            change = chance.choice(
-                [f"UPDATE {{}} SET {time} = {time} - INTERVAL '1 hour', run_id = 'x'", "DELETE FROM {}"]
-            )
-            tables.execute(f"{change.format(tables.name(table))} WHERE {column} = %s", value)
+    start, before = first_start([run_id]), tables.evidence()
+    touched = (("token_status", "token_key", "last_polled_at"), ("coverage", "account_id", "last_sample_at"))
+    for table, key, newest in touched:
+        for row in before[table]:
+            if row["run_id"] == run_id and row[newest] is not None and row[newest] >= start:
+                change = chance.choice(
+                    [f"UPDATE {{}} SET {newest} = {newest} - INTERVAL '1 hour'", "DELETE FROM {}"]
+                )
+                tables.execute(
+                    f"{change.format(tables.name(table))} WHERE {key} = %s AND {newest} = %s",
+                    row[key],
+                    row[newest],
+                )
     tables.execute(f"DELETE FROM {tables.name('runs')} WHERE run_id = %s", run_id)
     heal(tables.client, timedelta(hours=24).total_seconds(), [run_id], polls_per_part=50)
     assert differences(tables.client, HOLD) == []
-    healed = tables.evidence()
-    assert healed["coverage"] == [row | {"_dlt_load_id": "rebuild"} for row in before["coverage"]]
+
+
+def overlapping_polls(chance: random.Random, runs: int = 12) -> list[Row]:
+    """Runs of several processes beside each other, which poll each endpoint of a token at most once."""
+    polls: list[Row] = []
+    for run in range(runs):
+        start = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=8 * run, seconds=chance.randint(0, 9000))
+        now = start
+        for token in chance.sample(range(8), chance.randint(2, 8)):
+            for endpoint in chance.choice([["userinfo"], ["userinfo", "account"], ["account"]]):
+                now += timedelta(seconds=chance.randint(1, 5000))
+                ok = chance.random() < (0.8 if token < 6 else 0.2)
+                polls.append(
+                    {
+                        "poll_id": f"{run}/{token}/{endpoint}",
+                        "run_id": f"{start:%Y%m%dT%H%M%SZ}-{run:08}",
+                        "token_key": f"tok_{token}",
+                        "account_id": f"acc_{token // 2}",
+                        "endpoint": endpoint,
+                        "polled_at": now,
+                        "outcome": "ok" if ok else chance.choice(["server_error", "skipped", "timeout"]),
+                        "profiles": 2 if ok and endpoint == "userinfo" else None,
+                        "attempts": 1,
+                    }
+                )
+    return polls
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_package_that_arrived_in_part_is_healed(tables: Tables, seed: int) -> None:
+    """The evidence of a run's last polls without them, or the polls without it, beside other runs."""
+    chance = random.Random(seed)
+    polls = overlapping_polls(chance)
+    run_id = chance.choice(sorted({row["run_id"] for row in polls})[-4:])
+    own = [row for row in polls if row["run_id"] == run_id]
+    package = own[chance.randrange(len(own)) :]
+    others = [row for row in polls if row not in package]
+    first, then = (polls, others) if seed % 2 else (others, polls)
+    tables.fill({"polls": first})
+    rebuild(tables.client, HOLD)
+    tables.execute(f"DELETE FROM {tables.name('polls')}")
+    tables.insert("polls", then)
+    tables.execute(f"UPDATE {tables.name('runs')} SET finished_at = NULL WHERE run_id = %s", run_id)
+    assert differences(tables.client, HOLD)
+    heal(tables.client, HOLD, [run_id])
+    assert differences(tables.client, HOLD) == []

@@ -119,6 +119,24 @@ def test_what_polls_still_tell_is_compared(tables: Tables) -> None:
         tables.insert(table, kept[table])
 
 
+def test_a_token_without_polls_has_no_evidence_of_later_ones(tables: Tables) -> None:
+    raw = raw_rows(4)
+    tables.fill(raw)
+    rebuild(tables.client, HOLD)
+    drop_old_polls(tables.client, instants_of(raw)[-1], 10**6)
+    polled = {row["token_key"] for row in tables.rows("polls")}
+    token = min(row["token_key"] for row in tables.rows("token_status") if row["token_key"] not in polled)
+    for column in ("account_ok_at", "profiles_polled_at", "last_polled_at"):
+        kept = tables.rows("token_status")
+        update = f"UPDATE {tables.name('token_status')} SET {column} = %s WHERE token_key = %s"
+        tables.execute(update, FAR_AHEAD, token)
+        found = differences(tables.client, HOLD)
+        assert {dict(each.key)["token_key"] for each in found} == {token}
+        assert (column, FAR_AHEAD, None) in {(each.column, each.kept, each.worked_out) for each in found}
+        tables.execute(f"DELETE FROM {tables.name('token_status')}")
+        tables.insert("token_status", kept)
+
+
 def test_no_horizon_where_nothing_was_deleted(tables: Tables) -> None:
     raw = raw_rows(5)
     tables.fill(raw)
