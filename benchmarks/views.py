@@ -102,7 +102,7 @@ def _computes_everything(connection: duckdb.DuckDBPyConnection, name: str) -> st
 
 def _generate(connection: duckdb.DuckDBPyConnection, profiles: int) -> None:
     connection.execute(f"SET TimeZone = 'UTC'; CREATE SCHEMA {DATASET}; USE {DATASET}")
-    for table in TABLES:
+    for table in (*TABLES, SCAN):
         schema = tables.TABLES[table].schema.append(pa.field("_dlt_load_id", pa.string()))
         connection.register("empty_rows", schema.empty_table())
         connection.execute(f"CREATE TABLE {table} AS SELECT * FROM empty_rows")
@@ -114,6 +114,9 @@ def _generate(connection: duckdb.DuckDBPyConnection, profiles: int) -> None:
     connection.execute(
         "INSERT INTO account BY NAME SELECT token_key, account_id, email, name, observed_at FROM userinfo"
     )
+    connection.execute(f"INSERT INTO coverage BY NAME {SYNTHETIC_COVERAGE}", {"hold": HOLD_SECONDS})
+    connection.execute(f"INSERT INTO token_status BY NAME {SYNTHETIC_STATUS}")
+    connection.execute(f"INSERT INTO runs BY NAME {SYNTHETIC_RUNS}")
 
 
 # one account a profile, as long and as random as real keys are, in the order in which loads write them
@@ -204,6 +207,60 @@ SELECT
 FROM states
 WINDOW changes AS (PARTITION BY account_id ORDER BY polled_at)
 ORDER BY observed_at
+"""
+
+# all ok polls list both types
+SYNTHETIC_COVERAGE = """
+WITH samples AS (
+    SELECT
+        account_id, polled_at,
+        polled_at - lag(polled_at) OVER (PARTITION BY account_id ORDER BY polled_at) > to_seconds($hold)
+            AS is_far
+    FROM polls
+    WHERE outcome = 'ok'
+),
+spans AS (
+    SELECT
+        account_id, polled_at,
+        count(*) FILTER (WHERE is_far) OVER (PARTITION BY account_id ORDER BY polled_at) AS span
+    FROM samples
+)
+SELECT
+    account_id,
+    unnest(['calendar', 'conferencing']) AS profile_type,
+    min(polled_at) AS first_sample_at,
+    max(polled_at) AS last_sample_at,
+    count(*) AS samples
+FROM spans
+GROUP BY account_id, span
+"""
+
+SYNTHETIC_STATUS = """
+SELECT
+    token_key,
+    max(account_id) AS account_id,
+    'userinfo' AS endpoint,
+    max(polled_at) AS last_polled_at,
+    max(polled_at) FILTER (WHERE outcome = 'ok') AS last_ok_at,
+    arg_max(outcome, polled_at) AS last_outcome,
+    0 AS consecutive_failures
+FROM polls
+GROUP BY token_key
+"""
+
+SYNTHETIC_RUNS = """
+SELECT
+    run_id,
+    count(*) AS polled,
+    count(*) FILTER (WHERE outcome = 'ok') AS ok,
+    count(*) FILTER (WHERE outcome <> 'ok') AS failed,
+    0 AS skipped,
+    count(*) FILTER (WHERE outcome = 'token_rejected') AS token_rejected,
+    count(*) FILTER (WHERE outcome = 'server_error') AS server_error,
+    min(polled_at) AS first_polled_at,
+    max(polled_at) AS last_polled_at
+FROM polls
+GROUP BY run_id
 """
 
 SYNTHETIC_USERINFO = """
