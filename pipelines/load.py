@@ -14,6 +14,7 @@ from sources.cronofy.calls.budget import Allowance
 from sources.cronofy.clock import Clock, SystemClock
 from sources.cronofy.history.knowledge import Row
 from sources.cronofy.settings import PollingSettings
+from sources.cronofy.store_status import StoreChanges
 from sources.cronofy.stores import TokenStore
 from sources.cronofy.sweep import new_run_id, run_row
 from sources.cronofy.tokens import StoredTokens, Token, log_unusable
@@ -95,13 +96,14 @@ class Load:
         self.result = result = LoadResult.of(run_id, plan.tokens, plan.due, plan.stand_ins)
         result.note_rows(plan.unusable, plan.not_connected)
         result.left_tokens, result.held_back_tokens = store.left, store.held_back
-        self._poll_and_load(plan, run, partial(upkeep.open_run, run, store), tally, result)
+        self._poll_and_load(plan, run, upkeep, store, tally, result)
         result.finished_packages, result.quarantined_packages = settled.finished, settled.quarantined
         result.conclude(tally, location(self.pipeline), self.pipeline.dataset_name or "")
         run |= tally.counts.row() | {"finished_at": self.clock.now(), "stopped_by": result.stopped_by}
         with self._turn(), writer(self.pipeline):
             if not plan.tasks:
-                upkeep.open_run(run, store)
+                upkeep.open_run(run)
+                upkeep.write_store(run, store)
             upkeep.close_run(run, tally.rows.total())
             if self.options.refresh_views:
                 refresh_views(self.pipeline, self.settings.hold.total_seconds(), anew=False)
@@ -115,7 +117,13 @@ class Load:
         return result
 
     def _poll_and_load(
-        self, plan: Plan, run: Row, open_run: Callable[[], None], tally: Tally, result: LoadResult
+        self,
+        plan: Plan,
+        run: Row,
+        upkeep: Upkeep,
+        store: StoreChanges,
+        tally: Tally,
+        result: LoadResult,
     ) -> None:
         """Poll all tasks, and load what was polled package by package meanwhile."""
         if not plan.tasks:
@@ -139,7 +147,8 @@ class Load:
             run,
             package_polls(self.settings.requests_per_minute),
             plan.unsupported,
-            open_run,
+            partial(upkeep.open_run, run),
+            partial(upkeep.write_store, run, store),
             self._turn,
             stop_polling=partial(self.stop, "warehouse"),
         )

@@ -115,12 +115,17 @@ class Upkeep:
         with reader(self.pipeline), recording.knowledge.connected():
             return recording.compare_store(tokens, confirm_left=confirm_left)
 
-    def open_run(self, run: Row, changes: StoreChanges) -> None:
-        """Say that a load has begun, before its first row; within a turn to write.
+    def open_run(self, run: Row) -> None:
+        """Say that a load is under way, before it writes rows; within each of its turns to write.
 
-        A run that has no `finished_at` later was killed, and its evidence may not fit its polls.
+        A run that has no `finished_at` later was killed, and its evidence may not fit its polls. Another load
+        may have taken this one for killed between two turns, and may not heal it a second time.
         """
-        self._ask(lambda client: rebuild.write_run(client, run))
+        is_open = {"finished_at": None, "stopped_by": None} | run
+        self._ask(lambda client: rebuild.write_run(client, is_open))
+
+    def write_store(self, run: Row, changes: StoreChanges) -> None:
+        """Write what has changed in the token store; within a turn to write."""
         described = tables_with(self.settings.token_labels)
         for start in range(0, len(changes.rows), CHUNK_ROWS):
             recording = self._recording(run)
@@ -136,14 +141,20 @@ class Upkeep:
             self.settings, WarehouseKnowledge(self.pipeline, SOURCE_NAME), run, TABLES, self.clock
         )
 
+    def work_out_tokens(self, token_keys: Collection[str]) -> None:
+        """Work out again what is known of tokens of which polls were replaced; within a turn to write."""
+        only = rebuild.Scope(tokens=frozenset(token_keys))
+        self._ask(lambda client: rebuild.rebuild(client, self.settings.hold, only))
+
     def close_run(self, run: Row, written_rows: int) -> None:
         """Say that a load has ended, and leave the warehouse tidy; within a turn to write."""
         self._ask(lambda client: self._close_run(client, run, written_rows))
 
     def _close_run(self, client: Client, run: Row, written_rows: int) -> None:
-        # counted as they are in the warehouse: a shard may come again, or late
-        rebuild.write_run(client, run)
+        # Counted as they are in the warehouse: a shard may come again, or late. The run has ended after that.
+        rebuild.write_run(client, run | {"finished_at": None})
         rebuild.recount_run(client, run["run_id"])
+        rebuild.write_run(client, {name: run[name] for name in ("run_id", "finished_at")})
         if self.settings.keep_polls is not None:
             before = self.clock.now() - self.settings.keep_polls
             removed = rebuild.drop_old_polls(client, before, OLD_POLLS_PER_LOAD)

@@ -100,6 +100,13 @@ class Postgres:
         folder = place.data_dir / "pipelines"
         return open_pipeline("postgres", dataset, credentials=self.credentials, pipelines_dir=folder)
 
+    def database(self, name: str) -> str:
+        """Credentials of a new database."""
+        with closing(psycopg2.connect(self.credentials)) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(f'CREATE DATABASE "{name}"')
+        return self.credentials.replace("/postgres?", f"/{name}?")
+
     def start(
         self,
         commands: Commands,

@@ -1,7 +1,7 @@
 """A load in shards: whatever comes twice, late or not at all, the warehouse is that of one process."""
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -146,29 +146,51 @@ def test_a_shard_that_is_missing_becomes_skipped_polls_and_touches_nothing_else(
 
 
 @pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.long), 3])
-def test_shards_that_come_after_later_runs_change_no_view(world: World, seed: int) -> None:
+def test_shards_that_come_after_later_runs_tell_nothing(world: World, seed: int) -> None:
     """Four runs; of each but the last some shards come only after some of the later ones were loaded."""
     chance = random.Random(seed)
+    # with which run a shard of a run is delivered
+    delivered = {
+        (number, shard): number if number == 3 or chance.random() < 0.4 else chance.randint(number + 1, 4)
+        for number in range(4)
+        for shard in range(SHARDS)
+    }
+    late = {
+        (number, shard)
+        for (number, shard), at in delivered.items()
+        if any(delivered[later, shard] < at for later in range(number + 1, 4))
+    }
+    assert late
+    assert any(number < at and (number, shard) not in late for (number, shard), at in delivered.items())
     single = world.yard("single", one_token_each=True)
     sharded = world.yard("sharded", one_token_each=True)
-    held: list[Callable[[], None]] = []
+    held: dict[int, list[Callable[[], None]]] = defaultdict(list)
+    runs: list[str] = []
     for number in range(4):
         world.clock.move_to(START + timedelta(hours=31) * number)
-        single.load(IDENTITY)
+        single.load(IDENTITY, without={shard for run, shard in late if run == number})
         run_id, shards = sharded.plan(IDENTITY)
+        assert shards == list(range(SHARDS))
+        runs.append(run_id)
         sharded.poll(run_id, *shards)
-        late = [shard for shard in shards if number < 3 and chance.random() < 0.6]
-        if late:
-            held.append(sharded.hold_back(run_id, *late))
-        chance.shuffle(held)
-        while number and held and chance.random() < 0.5:
-            held.pop()()
+        for shard in shards:
+            if delivered[number, shard] > number:
+                held[delivered[number, shard]].append(sharded.hold_back(run_id, shard))
+        for deliver in held[number]:
+            deliver()
         sharded.machine().load(run_id)
-    for deliver in held:
+    for deliver in held[4]:
         deliver()
-    assert sharded.machine().load(run_id).late_runs or not held
+    assert sharded.machine().load(runs[-1]).late_runs or not held[4]
+    logged = {
+        (runs.index(run_id), shard_of(token_key, SHARDS))
+        for run_id, token_key in sharded.query("SELECT run_id, token_key FROM polls WHERE is_late")
+    }
+    assert logged == late
+    assert sharded.query("SELECT COUNT(*) FROM polls WHERE outcome = 'skipped'") == [(0,)]
     # whose account a rejected token is for was known to those who had all before
-    assert sharded.rows("polls", "account_id") == single.rows("polls", "account_id")
+    in_time = [row for row in sharded.rows("polls", "account_id") if "'is_late': None" in row]
+    assert in_time == single.rows("polls", "account_id")
     assert sharded.views() == single.views()
 
 
@@ -325,21 +347,30 @@ def test_a_damaged_set_of_an_old_run_holds_up_nothing(world: World, caplog: pyte
     assert sets_of(yard.handoff, run_id) == [first]
 
 
-def test_a_late_first_poll_of_a_second_token_leaves_its_rows(world: World) -> None:
+def test_a_late_first_poll_of_a_second_token_is_logged(world: World) -> None:
     """Of two tokens of one account, one's shard comes after a later poll of the other."""
     tokens = Counter(token.account_id for token in world.sandbox.tokens)
     shared = [token.key for token in world.sandbox.tokens if tokens[token.account_id] > 1]
     yard = world.yard("sharded")
-    run_id, shards = yard.plan()
+    run_id, shards = yard.plan(IDENTITY)
     yard.poll(run_id, *shards)
     deliver = yard.hold_back(run_id, shard_of(shared[0], SHARDS))
     yard.machine().load(run_id)
     world.clock.move_to(START + timedelta(hours=2))
-    lines = yard.tokens_file.read_text().splitlines(keepends=True)
+    stored = yard.tokens_file.read_text()
+    lines = stored.splitlines(keepends=True)
     yard.tokens_file.write_text("".join(line for line in lines if not line.startswith(f"{shared[0]},")))
-    yard.load_in_shards()
+    yard.load_in_shards(IDENTITY)
     deliver()
-    yard.load_in_shards()
+    yard.load_in_shards(IDENTITY)
+    polls = f"SELECT outcome, is_late FROM polls WHERE token_key = '{shared[0]}'"
+    assert yard.query(polls) == [("ok", True)]
+    for table in ("userinfo", "profiles"):
+        assert not any(f"'token_key': '{shared[0]}'" in row for row in yard.rows(table)), table
+    # what it says is read when it is polled again
+    yard.tokens_file.write_text(stored)
+    world.clock.move_to(START + timedelta(hours=4))
+    yard.load_in_shards(IDENTITY)
     for table in ("userinfo", "profiles"):
         assert any(f"'token_key': '{shared[0]}'" in row for row in yard.rows(table)), table
 
