@@ -180,21 +180,21 @@ def _(read, scope):
     curves = figures.read_curves(read, scope)
     mo.stop(curves.empty, mo.md("*Nobody has relinked yet.*"))
     medians = halves(curves)
-    largest = medians[medians["provider_service"] != figures.ALL].nlargest(4, "relinked")
+    largest = medians[medians["provider"] != figures.ALL].nlargest(4, "relinked")
     return curves, largest, medians
 
 
 @app.cell
 def _(curves, scope):
     # of one provider there is no curve of all
-    whole = curves[curves["provider_service"] == (scope.provider or figures.ALL)]
+    whole = curves[curves["provider"] == (scope.provider or figures.ALL)]
     charts.draw_survival(whole, width=WIDTH)
     return
 
 
 @app.cell
 def _(curves, largest):
-    several = curves[curves["provider_service"].isin(largest["provider_service"])]
+    several = curves[curves["provider"].isin(largest["provider"])]
     charts.draw_survival(several, width=WIDTH) if len(several) else mo.md("*No calendar has relinked yet.*")
     return
 
@@ -211,7 +211,7 @@ def _():
 def _(medians):
     times = ["seconds", "lower_seconds", "upper_seconds"]
     worded = medians.assign(**{name: medians[name].map(wording.duration) for name in times})
-    mo.plain(worded.set_axis(["provider_service", "relinked", "half within", "at least", "at most"], axis=1))
+    mo.plain(worded.set_axis(["provider", "relinked", "half within", "at least", "at most"], axis=1))
     return
 
 
@@ -220,7 +220,7 @@ def _():
     mo.md("""
     ## Up and down
 
-    Profiles whose state changed at a fifth or more of their last 21 samples.
+    Profiles with three or more outages first seen in the last 30 days.
     """)
     return
 

@@ -45,10 +45,8 @@ WENT_DOWN = """
     FROM {relation}
     WHERE state = 'disconnected' AND run_id IN ({values})
 """
-# conferencing profiles have a provider_name only
 OPEN_OUTAGES = """
-    SELECT account_id, profile_type, profile_id, COALESCE(provider_service, provider_name) AS provider,
-           first_seen_at, started_after
+    SELECT account_id, profile_type, profile_id, provider, first_seen_at, started_after
     FROM {relation}
     WHERE ended_at IS NULL
 """

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
@@ -313,34 +313,43 @@ def views(destination: str | None, dataset: str | None) -> None:
         click.echo(name)
 
 
-@cli.command(short_help="Work out the evidence from the polls, or compare it.")
-@click.option("--check", is_flag=True, help="Only compare; ends with 1 where anything differs.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done or found as JSON.")
+@cli.command(short_help="Work the evidence out from polls, or compare it.")
+@click.option("--check", is_flag=True, help="Only compare; print each difference.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows written, or all differences, as JSON.")
 @destination_options
 @reports_errors
-def rebuild(check: bool, as_json: bool, destination: str | None, dataset: str | None) -> None:  # noqa: FBT001
-    """Work out token_status, coverage and runs again from polls and profile_changes.
+def rebuild(
+    check: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+    destination: str | None,
+    dataset: str | None,
+) -> None:
+    """Work out token_status, coverage and runs from polls and profile_changes.
 
-    Loads keep these tables poll by poll. This is for a changed hold, which applies to the past only here, and
-    to be sure: with --check nothing is written, and each difference is a line.
+    What polls cannot tell stays as it is: labels, left_at, how runs ended. This is what applies a changed
+    `hold` to the past. Exit status: 0 written, or no difference, 1 a difference, or the warehouse cannot be
+    read or written, 2 bad configuration or usage.
     """
     from .configuration import read_settings
-    from .rebuild_command import check_evidence, rebuild_evidence
+    from .rebuild_command import check_evidence, check_lines, rebuild_evidence, rebuilt_lines
     from .warehouse import open_pipeline
 
     _, settings = read_settings()
     pipeline = open_pipeline(destination, dataset)
-    if check:
-        found = check_evidence(pipeline, settings.hold)
-        for line in [json.dumps(found.as_dict(), indent=2)] if as_json else found.lines():
-            click.echo(line)
-        sys.exit(1 if found.differences else 0)
-    rows = rebuild_evidence(pipeline, settings.hold)
-    if as_json:
-        click.echo(json.dumps({"rows": rows}, indent=2))
-    else:
-        for table, count in rows.items():
-            click.echo(f"{table}: {count:,} rows")
+    if not check:
+        rows = rebuild_evidence(pipeline, settings.hold)
+        _print(rows, rebuilt_lines(rows), as_json=as_json)
+        return
+    found = check_evidence(pipeline, settings.hold)
+    _print({"differences": [each.as_dict() for each in found]}, check_lines(found), as_json=as_json)
+    if found:
+        sys.exit(LOAD_FAILED)
+
+
+def _print(facts: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """Facts as JSON, or the lines that say them to a person."""
+    for line in [json.dumps(facts, indent=2)] if as_json else lines:
+        click.echo(line)
 
 
 @cli.command(short_help="Show who is disconnected and what is unknown.")

@@ -23,7 +23,6 @@ from sources.cronofy.settings import CONFIG_SECTIONS, CronofyConfiguration, Secr
 from .alerts import AlertsConfiguration
 from .cli import cli
 from .console import BAD_CONFIGURATION, LOAD_FAILED, LOADED, PROGRAM
-from .dictionary import Meanings
 from .shards.handoff import HandoffConfiguration
 from .wording import ADVICE
 
@@ -280,7 +279,8 @@ def _exit_table() -> str:
 
 
 def _outcomes_table() -> str:
-    meanings = Meanings(OUTCOME_MEANINGS)
+    if stray := sorted(OUTCOME_MEANINGS.keys() ^ {outcome.value for outcome in Outcome}):
+        raise ValueError(f"outcomes without a meaning, or meanings of nothing: {', '.join(stray)}")
     statuses: dict[Outcome, list[str]] = {}
     for status, outcome in STATUS_OUTCOMES.items():
         statuses.setdefault(outcome, []).append(str(status))
@@ -289,13 +289,12 @@ def _outcomes_table() -> str:
         (
             f"`{outcome.value}`",
             ", ".join(statuses.get(outcome, ())),
-            meanings.of(outcome.value),
+            OUTCOME_MEANINGS[outcome.value],
             "yes" if outcome in RETRIED else "no",
             "" if outcome is Outcome.OK else ADVICE[outcome.value],
         )
         for outcome in Outcome
     ]
-    meanings.check_all_used()
     return _table(("outcome", "HTTP status", "meaning", "tried again in the run", "what `status` says"), rows)
 
 

@@ -7,7 +7,6 @@ warehouse, and dbt picks that of its target. Project file, tests and the other m
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,12 @@ from sqlglot import exp
 from sources.cronofy.calls.answers import Outcome
 from sources.cronofy.history.changes import Kind, State
 from sources.cronofy.history.payloads import CALENDAR, CONFERENCING
-from sources.cronofy.tables import TABLES
+from sources.cronofy.tables import RUNS, TABLES
 
 from . import views
-from .dictionary import (
-    COLUMN_MEANINGS,
-    TABLE_MEANINGS,
-    VIEW_COLUMN_MEANINGS,
-    read_header,
-    table_columns,
-    whole_meaning,
-)
+from .dictionary import table_columns
+from .views.headers import column_meaning, read_header
+from .views.rendering import interval
 
 PACKAGE = Path(__file__).parent / "dbt"
 """The committed package."""
@@ -53,30 +47,30 @@ _GRAINS: dict[str, tuple[str, ...]] = {
     "outages": (*_PROFILE, "first_seen_at"),
     "needs_relink": _PROFILE,
     "connectivity_daily": (*_PROFILE, "day"),
-    "provider_daily": ("provider_service", "day"),
-    "provider_health": ("provider_service", "window"),
+    "provider_daily": ("provider", "day"),
+    "provider_health": ("provider", "period"),
     "account_health": ("account_id",),
     "token_health": ("token_key",),
-    "time_to_relink": ("provider_service", "seconds"),
+    "time_to_relink": ("provider", "seconds"),
     "flapping_profiles": _PROFILE,
     "poll_coverage": ("grain", "run_id", "day"),
 }
 
-# columns of a grain that may be null all the same: conferencing profiles have no service, days no run
-_NULL_IN_GRAIN = {"provider_service", "run_id"}
+# columns of a grain that may be null all the same: days have no run
+_NULL_IN_GRAIN = {"run_id"}
 
 # columns beside the grain that are never null
 _NEVER_NULL: dict[str, tuple[str, ...]] = {
-    "profile_intervals": ("state", "end_at", "is_current"),
-    "outages": ("last_seen_at", "end_reason", "min_seconds", "seconds"),
-    "needs_relink": ("first_seen_at", "last_seen_at", "days_down", "evidence_age_seconds"),
-    "connectivity_daily": tuple(f"{state}_seconds" for state in (*_STATES, "unknown")),
+    "profile_intervals": ("provider", "state", "end_at", "is_current"),
+    "outages": ("provider", "last_seen_at", "end_reason", "min_seconds", "seconds"),
+    "needs_relink": ("provider", "first_seen_at", "last_seen_at", "days_down", "evidence_age_seconds"),
+    "connectivity_daily": ("provider", *(f"{state}_seconds" for state in (*_STATES, "unknown"))),
     "provider_daily": ("profiles",),
     "provider_health": ("profiles", "outages_started"),
     "account_health": ("profiles", "connected", "disconnected", "unknown", "verdict"),
     "token_health": ("endpoint", "consecutive_failures"),
     "time_to_relink": ("at_risk", "relinked", "survival"),
-    "flapping_profiles": ("state", "samples", "state_changes", "change_ratio"),
+    "flapping_profiles": ("provider", "outages_30d", "state", "last_changed_at"),
     "poll_coverage": ("started_at", "ended_at", "polled", "ok", "failed", "skipped"),
 }
 
@@ -87,8 +81,8 @@ _VALUES: dict[str, tuple[str, ...]] = {
     "flapping_profiles.state": _STATES,
     "profile_changes.state": _STATES,
     "profile_changes.kind": tuple(Kind),
-    "polls.outcome": tuple(Outcome),
     "outages.end_reason": ("relinked", "removed", "open"),
+    "provider_health.period": ("7d", "30d", "all"),
     "provider_health.window": ("7d", "30d", "all"),
     "account_health.verdict": ("healthy", "degraded", "down", "unknown", "no_profiles"),
     "token_health.last_outcome": _FAILURES,
@@ -96,7 +90,7 @@ _VALUES: dict[str, tuple[str, ...]] = {
 }
 
 # columns between 0 and 1
-_SHARES = {"uptime", "coverage", "survival", "change_ratio"}
+_SHARES = {"uptime", "coverage", "survival"}
 
 
 def dbt_package() -> dict[str, str]:
@@ -131,7 +125,8 @@ def model_name(view: str) -> str:
 
 
 def _macro(view: str, dialect: str) -> str:
-    query = views.translate(view, dialect, exp.var("{{ cronofy.hold_us() }}"), _name_for_dbt)
+    hold = interval("{{ cronofy.hold_us() }}", "MICROSECOND")
+    query = views.translate(view, dialect, hold, _name_for_dbt)
     name = f"{dialect}__{model_name(view)}"
     return f"{{# {_NOTICE} -#}}\n{{% macro {name}() -%}}\n{query}\n{{%- endmacro %}}\n"
 
@@ -159,15 +154,12 @@ def _sources() -> str:
 
 def _source_table(name: str) -> Entry:
     table = TABLES[name]
-    meanings = {
-        column: COLUMN_MEANINGS.get(f"{name}.{column}") or COLUMN_MEANINGS[column]
-        for column in table_columns(table)
-    }
-    entry: Entry = {"name": name, "description": TABLE_MEANINGS[name]}
-    if name == "polls":
+    entry: Entry = {"name": name, "description": table.description}
+    if name == RUNS.name:
         # a poll is trusted for a day unless `hold` says otherwise
         warn_after = {"count": 24, "period": "hour"}
-        entry["config"] = {"loaded_at_field": "polled_at", "freshness": {"warn_after": warn_after}}
+        entry["config"] = {"loaded_at_field": "last_polled_at", "freshness": {"warn_after": warn_after}}
+    meanings = {column.name: column.meaning for column in table_columns(table)}
     entry["columns"] = _columns(name, meanings, never_null=table.key)
     return entry
 
@@ -175,7 +167,7 @@ def _source_table(name: str) -> Entry:
 def _models() -> str:
     public = [_model(view) for view in views.PUBLIC_VIEWS]
     internal = [
-        {"name": model_name(view), "description": _description(view)}
+        {"name": model_name(view), "description": read_header(view).description}
         for view in views.VIEWS
         if view not in views.PUBLIC_VIEWS
     ]
@@ -185,21 +177,13 @@ def _models() -> str:
 def _model(view: str) -> Entry:
     grain = _GRAINS[view]
     never_null = {column for column in grain if column not in _NULL_IN_GRAIN} | {*_NEVER_NULL[view]}
-    meanings = {
-        column: whole_meaning(text, partial(VIEW_COLUMN_MEANINGS.__getitem__, column))
-        for column, text in read_header(view).columns.items()
-    }
+    meanings = {column: column_meaning(view, column) for column in read_header(view).columns}
     return {
         "name": view,
-        "description": _description(view),
+        "description": read_header(view).description,
         "data_tests": [_one_row_per(grain)],
         "columns": _columns(view, meanings, never_null),
     }
-
-
-def _description(view: str) -> str:
-    header = read_header(view)
-    return f"{header.grain[0].upper()}{header.grain[1:]} {header.definition}".strip()
 
 
 def _one_row_per(grain: Sequence[str]) -> Entry:

@@ -2,22 +2,20 @@
 
     python -m pipelines.dictionary > docs/data-dictionary.md
 
-What the columns of the tables mean stands here; a column without a meaning, or a meaning without a column, is
-an error.
+What the columns mean stands with the tables and in the headers of the views; a column without a meaning is an
+error.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 
 import click
 import duckdb
 import pyarrow as pa
 
-from sources.cronofy.tables import LOAD_ID, TABLES, Table
+from sources.cronofy.tables import LOAD_ID, TABLES, Column, Table
 
 from . import views
+from .views.headers import column_meaning, read_header
 from .warehouse import DEFAULT_DATASET
 
 HOLD_SECONDS = 86_400
@@ -33,156 +31,39 @@ column of its own, which is not listed here.
 Unknown is a state of its own. It means that nobody could look; it never means disconnected.
 """
 
-TABLE_MEANINGS = {
-    "userinfo": "Current state: one row per token, as `/v1/userinfo` describes it. Written when it changes.",
-    "account": "Current state: one row per token, as `/v1/account` describes it. Written when it changes.",
-    "profiles": "Current state: one row per token and profile, removed ones too. Written when it changes.",
-    "calendars": "Current state: one row per token and calendar, removed ones too. Written when it changes.",
-    "profile_changes": "Append-only: one row per change of one profile. All history is built on it.",
-    "polls": "Append-only: one row per attempt to read one endpoint for one token in a run, failed ones too.",
-}
-
-# column, or table.column where it means something else there
-COLUMN_MEANINGS = {
-    "_dlt_load_id": "dlt's id of the load that wrote the row",
-    "account_id": "Cronofy's id of the account (`sub`); several tokens may share one",
-    "application_calendar_id": "id that the application gave its application calendar",
-    "attempts": "requests that were sent, retries included",
-    "calendar_attachments_available": "whether events in it can carry attachments",
-    "calendar_deleted": "whether the user deleted it at the provider",
-    "calendar_id": "Cronofy's id of the calendar",
-    "calendar_integrated_conferencing_available": "whether events in it can get a conference of the provider",
-    "calendar_name": "name of the calendar",
-    "calendar_primary": "whether it is the profile's main calendar",
-    "calendar_readonly": "whether events in it cannot be written",
-    "change_id": "hash of account_id, profile_type, profile_id and observed_at",
-    "conferencing_disconnected": "of those, not connected; null like conferencing_profiles",
-    "conferencing_profiles": "conferencing profiles listed; null if the answer has no such list",
-    "content_hash": "hash of the content, to tell change from repetition",
-    "data_center": "where the token lives: us, au, ca, de, sg or uk",
-    "default_tzid": "time zone of the account",
-    "delegated_scope": "scope that a service account may delegate",
-    "disconnected": "of those, not connected; null like profiles",
-    "email": "e-mail address of the account",
-    "endpoint": "what was read: userinfo, account or profiles",
-    "http_status": "status of the last answer; null if there was none",
-    "kind": "first_seen, connected, disconnected, removed, reappeared or attributes (the state stayed)",
-    "latency_ms": "milliseconds that the last request took",
-    "message": "what went wrong, in words of our own; never text of the server",
-    "name": "name of the account's holder",
-    "observed_at": "when the present content was first observed; `polls` tells when it was last confirmed",
-    "profile_changes.observed_at": "polled_at of the poll that showed the change; it happened by then",
-    "outcome": "ok, token_rejected, grant_revoked, forbidden, plan_required, provider_locked, rate_limited, "
-    "server_error, timeout, network_error, bad_payload or skipped",
-    "permission_level": "what the token may do with the calendar",
-    "poll_id": "hash of run_id, token_key and endpoint",
-    "polled_at": "when the answer was received",
-    "previous_poll_at": "newest sample of the account before it; the change is younger; null if none",
-    "previous_state": "state before the change; null if the profile was never seen before",
-    "profile_connected": "whether Cronofy can reach the provider with it; null for a removed profile",
-    "profile_id": "Cronofy's id of the profile",
-    "profile_initial_sync_required": "whether the first synchronization is still to come",
-    "profile_name": "name of the profile, mostly an e-mail address",
-    "profile_relink_url": "where the user links it again; Cronofy gives it for disconnected profiles",
-    "profile_type": "calendar or conferencing",
-    "profiles": "calendar profiles listed; null if the answer has no such list, as for a service account",
-    "provider_name": "provider: google, exchange, apple, live_connect, zoom, …",
-    "provider_service": "service of it: gsuite, google, office365, …; null for conferencing profiles",
-    "refreshes": "requests for a new access token that were made on the way; null in polls of version 0.1",
-    "removed_at": "when it was first missing from the list; null while it is listed",
-    "requested_at": "when the last request was sent",
-    "run_id": "the load it was polled in",
-    "scope": "what the token may do",
-    "service_account_domain": "domain that the service account serves",
-    "service_account_provider_name": "provider of the service account",
-    "state": "connected, disconnected or removed",
-    "status": "status of the token's authorization",
-    "token_key": "stable name of the token: its key in the token store, else a hash of the token",
-    "polls.account_id": "Cronofy's id of the account (`sub`); null if it was never known",
-    "type": "account, service_account, application_calendar, …",
-    "zoneinfo": "time zone of the account's holder",
-}
-
-# what headers of views need not explain
-VIEW_COLUMN_MEANINGS = {
-    "account_id": COLUMN_MEANINGS["account_id"],
-    "connected": "profiles that are connected",
-    "connected_seconds": "seconds connected",
-    "day": "UTC day",
-    "disconnected": "profiles that are disconnected",
-    "disconnected_seconds": "seconds disconnected",
-    "failed": "polls with another outcome than ok and skipped",
-    "ok": "polls with outcome ok",
-    "profile_id": COLUMN_MEANINGS["profile_id"],
-    "profile_type": COLUMN_MEANINGS["profile_type"],
-    "provider_service": COLUMN_MEANINGS["provider_service"],
-    "removed_seconds": "seconds removed",
-    "run_id": COLUMN_MEANINGS["run_id"],
-    "skipped": "polls with outcome skipped",
-    "token_key": COLUMN_MEANINGS["token_key"],
-    "unknown": "profiles whose state is unknown",
-    "unknown_seconds": "seconds of which nothing is known",
-}
-
-# how a meaning in a header begins that adds to the usual one
-ADDITIONS = ("or ", "of all ", "null ")
-
-_TYPES = {pa.string(): "VARCHAR", pa.bool_(): "BOOLEAN", pa.int64(): "BIGINT"}
+_TYPES = {pa.string(): "VARCHAR", pa.bool_(): "BOOLEAN", pa.int64(): "BIGINT", pa.float64(): "DOUBLE"}
 _TIME = "TIMESTAMP WITH TIME ZONE"
-_NAME = re.compile(r"(\w+)(?: \((.*)\))?")
-
-
-@dataclass(frozen=True)
-class Header:
-    """The comment that heads a view, taken apart."""
-
-    grain: str
-    definition: str
-    columns: Mapping[str, str]
-
-
-class Meanings:
-    """A dict of meanings that knows which of them were asked for."""
-
-    def __init__(self, meanings: Mapping[str, str]) -> None:
-        self._meanings = meanings
-        self._used: set[str] = set()
-
-    def of(self, *names: str) -> str:
-        """The meaning under the first of these names that has one."""
-        for name in names:
-            if name in self._meanings:
-                self._used.add(name)
-                return self._meanings[name]
-        raise ValueError(f"{names[0]} has no meaning")
-
-    def check_all_used(self) -> None:
-        """Raise ValueError if a meaning was never asked for."""
-        if left_over := sorted(self._meanings.keys() - self._used):
-            raise ValueError(f"meanings of nothing: {', '.join(left_over)}")
 
 
 def data_dictionary() -> str:
     """The whole dictionary as Markdown.
 
     Raises:
-        ValueError: a column has no meaning, or a meaning has no column.
+        ValueError: a column has no meaning, or the header of a view names other columns than it has.
     """
-    table_meanings, column_meanings = Meanings(TABLE_MEANINGS), Meanings(COLUMN_MEANINGS)
-    fallback = Meanings(VIEW_COLUMN_MEANINGS)
-    parts = [INTRODUCTION, "## Tables\n"]
-    parts += [_table_section(table, table_meanings, column_meanings) for table in TABLES.values()]
-    parts.append("## Views\n")
     types = view_types()
-    parts += [_view_section(view, types[view], fallback) for view in views.PUBLIC_VIEWS]
-    for meanings in (table_meanings, column_meanings, fallback):
-        meanings.check_all_used()
-    return "\n".join(parts)
+    return "\n".join(
+        [
+            INTRODUCTION,
+            "## Tables\n",
+            *map(_table_section, TABLES.values()),
+            "## Views\n",
+            *(_view_section(view, types[view]) for view in views.PUBLIC_VIEWS),
+        ]
+    )
 
 
-def table_columns(table: Table) -> Mapping[str, str]:
-    """The columns of a table as a load leaves them, with their DuckDB types."""
-    return {field.name: _TYPES.get(field.type, _TIME) for field in table.schema} | {LOAD_ID: "VARCHAR"}
+def table_columns(table: Table) -> list[Column]:
+    """The columns of a table as a load leaves them."""
+    return [
+        *table.columns,
+        Column(LOAD_ID, pa.string(), "dlt's id of the load that wrote the row", required=True),
+    ]
+
+
+def duckdb_type(column: Column) -> str:
+    """How DuckDB names the type of a column."""
+    return _TYPES.get(column.type, _TIME)
 
 
 def view_types() -> dict[str, dict[str, str]]:
@@ -191,7 +72,7 @@ def view_types() -> dict[str, dict[str, str]]:
         connection.execute(f"CREATE SCHEMA {DEFAULT_DATASET}")
         connection.execute(f"USE {DEFAULT_DATASET}")
         for name, table in TABLES.items():
-            columns = ", ".join(f"{column} {kind}" for column, kind in table_columns(table).items())
+            columns = ", ".join(f"{column.name} {duckdb_type(column)}" for column in table_columns(table))
             connection.execute(f"CREATE TABLE {name} ({columns})")
 
         def execute(statement: str) -> None:
@@ -204,65 +85,28 @@ def view_types() -> dict[str, dict[str, str]]:
         }
 
 
-def read_header(view: str) -> Header:
-    """Grain, definition and columns of a view as its header has them; where it explains none, empty."""
-    described, _, columns = views.header(view).partition("\n\n")
-    grain, *definition = described.removeprefix(f"{view}: ").splitlines()
-    return Header(grain, " ".join(definition), dict(_column_entries(columns)))
-
-
-def _column_entries(text: str) -> Iterator[tuple[str, str]]:
-    """Column and meaning, from lines `a, b: meaning`, `a, b (meaning)` or `a = b + c`."""
-    for line in re.sub(r"\n\s+", " ", text).splitlines():
-        head, _, meaning = line.partition(": ")
-        total, _, parts = head.partition(" = ")
-        if parts:
-            yield total, parts
-            yield from ((part, "") for part in parts.split(" + "))
-            continue
-        for name in head.split(", "):
-            if (found := _NAME.fullmatch(name)) is None:
-                raise ValueError(f"not a list of columns: {head}")
-            yield found[1], meaning or found[2] or ""
-
-
-def _table_section(table: Table, table_meanings: Meanings, column_meanings: Meanings) -> str:
-    required = {field.name for field in table.schema if not field.nullable} | {LOAD_ID}
+def _table_section(table: Table) -> str:
     lines = [
         f"### {table.name}\n",
-        f"{table_meanings.of(table.name)}\n",
+        f"{table.description}\n",
         f"Key: {', '.join(f'`{column}`' for column in table.key)}\n",
         "| column | type | null | meaning |",
         "| --- | --- | --- | --- |",
     ]
-    for column, kind in table_columns(table).items():
-        meaning = column_meanings.of(f"{table.name}.{column}", column)
-        null = "no" if column in required else "yes"
-        lines.append(f"| `{column}` | {kind} | {null} | {_cell(meaning)} |")
+    for column in table_columns(table):
+        null = "no" if column.required else "yes"
+        lines.append(f"| `{column.name}` | {duckdb_type(column)} | {null} | {_cell(column.meaning)} |")
     return "\n".join(lines) + "\n"
 
 
-def whole_meaning(in_header: str, usual: Callable[[], str]) -> str:
-    """What a header says of a column, with what goes without saying there.
-
-    Args:
-        in_header: the header's words; empty where it says nothing, or beginning as one of `ADDITIONS`.
-        usual: the meaning of columns of that name; asked for only where the header leaves it out.
-    """
-    if in_header and not in_header.startswith(ADDITIONS):
-        return in_header
-    return "; ".join(filter(None, (usual(), in_header)))
-
-
-def _view_section(view: str, types: Mapping[str, str], fallback: Meanings) -> str:
+def _view_section(view: str, types: Mapping[str, str]) -> str:
     header = read_header(view)
     if list(header.columns) != list(types):
         raise ValueError(f"the header of {view} names {list(header.columns)}, the view has {list(types)}")
     lines = [f"### {view}\n", f"{header.grain[0].upper()}{header.grain[1:]}\n", f"{header.definition}\n"]
     lines += ["| column | type | meaning |", "| --- | --- | --- |"]
     for column, kind in types.items():
-        meaning = whole_meaning(header.columns[column], partial(fallback.of, column))
-        lines.append(f"| `{column}` | {kind} | {_cell(meaning)} |")
+        lines.append(f"| `{column}` | {kind} | {_cell(column_meaning(view, column))} |")
     return "\n".join(lines) + "\n"
 
 

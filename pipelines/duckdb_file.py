@@ -165,6 +165,15 @@ def _create(file: Path) -> None:
         _remove(new)
 
 
+def free_share(file: Path) -> float:
+    """How much of the file holds nothing, from 0 to 1: the room of deleted rows that is not used again."""
+    with duckdb.connect(str(file), read_only=True) as connection:
+        row = connection.execute("SELECT free_blocks, total_blocks FROM pragma_database_size()").fetchone()
+    assert row is not None
+    free_blocks, total_blocks = row
+    return float(free_blocks / total_blocks) if total_blocks else 0.0
+
+
 def is_checkpoint_due(file: Path) -> bool:
     """Whether the log has grown enough to be worth a copy of the file."""
     try:

@@ -19,6 +19,7 @@ from dlt.destinations.sql_client import SqlClientBase
 from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.tokens import StoredTokens
 
+from . import rebuild
 from .configuration import configured_store, read_settings
 from .duckdb_file import leftovers, log_of
 from .duckdb_rewrite import CannotCopyError, rewrite_without
@@ -164,6 +165,8 @@ class Erase:
         self._clean_elsewhere(findings, result)
         _clean_handoff(findings.person, result)
         self._remove_rows(findings, result)
+        if result.is_known:
+            self._count_without_them()
         self._search(findings, files, result)
         result.notes.append(BEYOND)
         result.in_token_store = _still_stored(findings)
@@ -259,6 +262,12 @@ class Erase:
         with reached(self.pipeline) as client:
             result.problems += vacuum(client, touched)
         result.notes.append(f"backups, replicas and the write-ahead log of {name} are beyond this command")
+
+    def _count_without_them(self) -> None:
+        """Work out the evidence from the polls that are left: another token of the account may have some."""
+        logger.info("working out the evidence of the polls that are left")
+        with writer(self.pipeline), reached(self.pipeline) as client:
+            rebuild.rebuild(client, read_settings()[1].hold)
 
     def _search(self, findings: Findings, files: WorkingFiles, result: Erased) -> None:
         logger.info("searching for what is left")

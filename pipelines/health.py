@@ -6,9 +6,14 @@ from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
+from sources.cronofy.tables import FAILURES
+
 from .warehouse import Row, query_rows
 
 Client = SqlClientBase[Any]
+
+# columns of `runs`
+OUTCOMES = ("ok", *FAILURES, "skipped")
 
 
 @dataclass
@@ -51,11 +56,11 @@ def read_health(client: Client) -> Health:
         client,
         "SELECT COUNT(*) AS n, COUNT(last_ok_at) AS read_once, MIN(last_ok_at) AS oldest FROM {token_health}",
     )
-    span = _one(client, "SELECT MIN(polled_at) AS since, MAX(polled_at) AS as_of FROM {polls}")
+    span = _one(client, "SELECT MIN(first_polled_at) AS since, MAX(last_polled_at) AS as_of FROM {runs}")
     totals = _one(
         client,
         "SELECT SUM(connected_seconds) AS up, SUM(disconnected_seconds) AS down,"
-        " SUM(unknown_seconds) AS unknown FROM {connectivity_daily}",
+        " SUM(unknown_seconds) AS unknown FROM {provider_health} WHERE period = 'all'",
     )
     return Health(
         as_of=span["as_of"],
@@ -71,43 +76,41 @@ def read_health(client: Client) -> Health:
         median_seconds_to_relink=_one(
             client,
             "SELECT MIN(seconds) AS seconds FROM {time_to_relink}"
-            " WHERE provider_service = 'all' AND survival < 0.5000001",
+            " WHERE provider = 'all' AND survival < 0.5000001",
         )["seconds"],
         failing_tokens=_rows(client, FAILING_TOKENS),
         never_read_tokens=tokens["n"] - tokens["read_once"],
         oldest_evidence_at=tokens["oldest"],
-        polls=_counts(client, "SELECT outcome AS name, COUNT(*) AS n FROM {polls} GROUP BY outcome"),
+        polls=_outcomes(client),
     )
 
 
-# Conferencing profiles have a provider_name only. The median is null where fewer than half were relinked.
+# The median is null where fewer than half were relinked.
 PROVIDERS = """
-    SELECT days.provider, days.profiles, days.uptime, COALESCE(ends.outages, 0) AS outages,
-           COALESCE(ends.open_outages, 0) AS open_outages, halves.seconds AS median_seconds_to_relink
-    FROM (
-        SELECT COALESCE(provider_service, provider_name) AS provider, COUNT(DISTINCT profile_id) AS profiles,
-               SUM(connected_seconds) / NULLIF(SUM(connected_seconds + disconnected_seconds), 0) AS uptime
-        FROM {connectivity_daily}
-        GROUP BY COALESCE(provider_service, provider_name)
-    ) days
+    SELECT health.provider, health.profiles,
+           health.connected_seconds / NULLIF(health.connected_seconds + health.disconnected_seconds, 0)
+               AS uptime,
+           COALESCE(ends.outages, 0) AS outages, COALESCE(ends.open_outages, 0) AS open_outages,
+           halves.seconds AS median_seconds_to_relink
+    FROM {provider_health} health
     LEFT JOIN (
-        SELECT COALESCE(provider_service, provider_name) AS provider, COUNT(*) AS outages,
+        SELECT provider, COUNT(*) AS outages,
                SUM(CASE WHEN ended_at IS NULL THEN 1 ELSE 0 END) AS open_outages
         FROM {outages}
-        GROUP BY COALESCE(provider_service, provider_name)
-    ) ends ON days.provider = ends.provider
+        GROUP BY provider
+    ) ends ON health.provider = ends.provider
     LEFT JOIN (
-        SELECT provider_service, MIN(seconds) AS seconds
+        SELECT provider, MIN(seconds) AS seconds
         FROM {time_to_relink}
         WHERE survival < 0.5000001
-        GROUP BY provider_service
-    ) halves ON days.provider = halves.provider_service
-    ORDER BY days.uptime, days.provider
+        GROUP BY provider
+    ) halves ON health.provider = halves.provider
+    WHERE health.period = 'all' AND health.profiles > 0
+    ORDER BY uptime, health.provider
 """
 
 OPEN_OUTAGES = """
-    SELECT n.account_id, n.email, n.name, n.token_keys,
-           COALESCE(n.provider_service, n.provider_name) AS provider, n.profile_type, n.profile_name,
+    SELECT n.account_id, n.email, n.name, n.token_keys, n.provider, n.profile_type, n.profile_name,
            o.started_after, n.first_seen_at, n.last_seen_at, n.days_down, n.evidence_age_seconds,
            n.relink_url
     FROM {needs_relink} n
@@ -132,6 +135,14 @@ def _profile_states(client: Client) -> dict[str, int]:
         " FROM {account_health}",
     )
     return {state: int(count or 0) for state, count in row.items()}
+
+
+def _outcomes(client: Client) -> dict[str, int]:
+    """How many polls had which outcome, the most frequent first."""
+    sums = ", ".join(f"SUM({outcome}) AS {outcome}" for outcome in OUTCOMES)
+    counts = _one(client, f"SELECT {sums} FROM {{runs}}")  # noqa: S608 - names of columns
+    ordered = sorted(counts.items(), key=lambda item: (-int(item[1] or 0), item[0]))
+    return {outcome: int(count) for outcome, count in ordered if count}
 
 
 def _rows(client: Client, sql: str) -> list[Row]:

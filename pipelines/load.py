@@ -1,5 +1,6 @@
 """The scheduled load in one process: plan → poll → load, package by package, then the views."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dlt
+from dlt.destinations.exceptions import DestinationConnectionError
 
 from sources.cronofy.calls.budget import Allowance
 from sources.cronofy.clock import Clock, SystemClock
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from sources.cronofy.calls.refresh import Refresher
 
     from .alerts import Alerts
+
+logger = logging.getLogger("dlt_cronofy")
 
 __all__ = ["Load", "LoadOptions", "LoadResult"]
 
@@ -96,17 +100,19 @@ class Load:
         self.result = result = LoadResult.of(run_id, plan.tokens, plan.due, plan.stand_ins)
         result.note_rows(plan.unusable, plan.not_connected)
         result.left_tokens, result.held_back_tokens = store.left, store.held_back
-        self._poll_and_load(plan, run, upkeep, store, tally, result)
+        self._poll_and_load(plan, run, partial(upkeep.open_run, run, store), tally, result)
         result.finished_packages, result.quarantined_packages = settled.finished, settled.quarantined
         result.conclude(tally, location(self.pipeline), self.pipeline.dataset_name or "")
         run |= tally.counts.row() | {"finished_at": self.clock.now(), "stopped_by": result.stopped_by}
-        with self._turn(), writer(self.pipeline):
-            if not plan.tasks:
-                upkeep.open_run(run)
-                upkeep.write_store(run, store)
-            upkeep.close_run(run, tally.rows.total())
-            if self.options.refresh_views:
-                refresh_views(self.pipeline, self.settings.hold.total_seconds(), anew=False)
+        try:
+            self._close(upkeep, run, store, tally.rows.total())
+        except DestinationConnectionError:
+            if plan.tasks:
+                raise
+            # somebody reads, and there was nothing to write but that
+            logger.warning(
+                "nothing was due; %s is open elsewhere, so runs lacks this load", result.destination
+            )
         forget_loaded(self.pipeline)
         result.seconds = round(time.monotonic() - started, 2)
         if self.alerts is not None:
@@ -116,14 +122,16 @@ class Load:
             )
         return result
 
+    def _close(self, upkeep: Upkeep, run: Row, store: StoreChanges, written_rows: int) -> None:
+        with self._turn(), writer(self.pipeline):
+            upkeep.open_run(run, store)
+            upkeep.close_run(run, written_rows)
+            if self.options.refresh_views:
+                refresh_views(self.pipeline, self.settings.hold.total_seconds(), anew=False)
+        upkeep.give_back_room()
+
     def _poll_and_load(
-        self,
-        plan: Plan,
-        run: Row,
-        upkeep: Upkeep,
-        store: StoreChanges,
-        tally: Tally,
-        result: LoadResult,
+        self, plan: Plan, run: Row, open_run: Callable[[], None], tally: Tally, result: LoadResult
     ) -> None:
         """Poll all tasks, and load what was polled package by package meanwhile."""
         if not plan.tasks:
@@ -147,8 +155,7 @@ class Load:
             run,
             package_polls(self.settings.requests_per_minute),
             plan.unsupported,
-            partial(upkeep.open_run, run),
-            partial(upkeep.write_store, run, store),
+            open_run,
             self._turn,
             stop_polling=partial(self.stop, "warehouse"),
         )

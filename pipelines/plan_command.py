@@ -15,14 +15,16 @@ from rich.text import Text
 
 from sources.cronofy import SOURCE_NAME
 from sources.cronofy.calls.budget import Window
+from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.hazard import Hazards
 from sources.cronofy.history.knowledge import LastPolls, WarehouseKnowledge
 from sources.cronofy.plan import HAZARD, Place, due_tokens, longest_wait_sweeps, order_by
 from sources.cronofy.settings import ACCOUNT, PollingSettings
 from sources.cronofy.tokens import LISTED_ROWS, StoredTokens, Token, UnusableRow
 
+from .console import program
 from .steps import LoadOptions, learned_hazards
-from .warehouse import reader
+from .warehouse import location, reader
 from .wording import duration, row_lines
 
 HAZARD_DAYS = 30
@@ -171,6 +173,11 @@ def _read(
     """What the warehouse knows, as far as the order asks for it."""
     knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
     with reader(pipeline), knowledge.connected():
+        if knowledge.lacks_evidence():
+            raise ConfigurationError(
+                f"{location(pipeline)} is of an earlier release, which kept no evidence:"
+                f" run {program()} rebuild once"
+            )
         return knowledge.last_polls(), learned_hazards(options.order, knowledge, now)
 
 

@@ -1,51 +1,28 @@
-"""The command `rebuild`: the evidence is worked out again from the polls, or compared with them."""
+"""What `rebuild` does around the evidence: whose turn it is, and what it says."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
 import dlt
+from dlt.destinations.sql_client import SqlClientBase
 
-from . import rebuild
-from .rebuild import Difference
+from .rebuild import Difference, analyze, differences, rebuild
+from .rebuild.replacement import PART_KEYS
 from .warehouse import loaded_dataset, query_rows, sql_client, writer
-from .writers import sole_writer, turn
+from .wording import count
+from .writers import LOCKED_DIALECT, sole_writer, turn
 
 SHOWN_DIFFERENCES = 100
-EVIDENCE = ("token_status", "coverage", "runs")
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What a comparison has found."""
-
-    differences: list[Difference]
-
-    def lines(self) -> list[str]:
-        """For the terminal: the first differences, and how many more there are."""
-        if not self.differences:
-            return ["no difference"]
-        shown = [str(each) for each in self.differences[:SHOWN_DIFFERENCES]]
-        more = len(self.differences) - len(shown)
-        return [*shown, f"and {more:,} more"] if more else shown
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json`: all of them."""
-        return {"differences": [each.as_dict() for each in self.differences]}
-
-
-def check_evidence(pipeline: dlt.Pipeline, hold: timedelta) -> Compared:
-    """Compare the evidence with the polls; only reads.
-
-    Raises:
-        ConfigurationError: nothing was loaded there yet.
-    """
-    with loaded_dataset(pipeline) as client:
-        return Compared(rebuild.differences(client, hold))
 
 
 def rebuild_evidence(pipeline: dlt.Pipeline, hold: timedelta) -> dict[str, int]:
-    """Work the evidence out from the polls; returns how many rows each table has then.
+    """Work out the evidence and put it in the place of what is kept; returns how many rows each table has.
+
+    Args:
+        pipeline: whose dataset it is.
+        hold: how long one sample is trusted.
 
     Raises:
         ConfigurationError: nothing was loaded there yet.
@@ -54,11 +31,58 @@ def rebuild_evidence(pipeline: dlt.Pipeline, hold: timedelta) -> dict[str, int]:
     with loaded_dataset(pipeline):
         pass
     with sole_writer(pipeline), turn(pipeline), writer(pipeline), sql_client(pipeline) as client:
-        rebuild.rebuild(client, hold)
-        rebuild.analyze(client, EVIDENCE)
-        return {table: _count(client, table) for table in EVIDENCE}
+        rebuild(client, hold)
+        analyze(client, PART_KEYS)
+        return {table: _rows(client, table) for table in sorted(PART_KEYS)}
 
 
-def _count(client: Any, table: str) -> int:
+def check_evidence(pipeline: dlt.Pipeline, hold: timedelta) -> list[Difference]:
+    """In what the evidence that is kept is not what polls and changes say; only reads.
+
+    Args:
+        pipeline: whose dataset it is.
+        hold: how long one sample is trusted.
+
+    Raises:
+        ConfigurationError: nothing was loaded there yet.
+    """
+    with loaded_dataset(pipeline) as client, _between_packages(pipeline, client):
+        return differences(client, hold)
+
+
+def rebuilt_lines(rows: dict[str, int]) -> Iterator[str]:
+    """How many rows each table has, line by line."""
+    for table, number in rows.items():
+        yield f"{table:<12}  {count(number, 'row')}"
+
+
+def check_lines(found: Sequence[Difference]) -> Iterator[str]:
+    """The first differences, one a line, and how many more there are."""
+    for difference in found[:SHOWN_DIFFERENCES]:
+        yield str(difference)
+    if len(found) > SHOWN_DIFFERENCES:
+        yield f"and {count(len(found) - SHOWN_DIFFERENCES, 'more difference')}; --json lists them"
+    if not found:
+        yield "no difference"
+
+
+@contextmanager
+def _between_packages(pipeline: dlt.Pipeline, client: SqlClientBase[Any]) -> Iterator[None]:
+    """Have all queries see what was there between two packages, while other loads go on.
+
+    A package brings polls in one transaction and their evidence in others. In the middle of it they differ.
+    """
+    if str(client.capabilities.sqlglot_dialect) != LOCKED_DIALECT:
+        yield  # a DuckDB file is not written to while it is read
+        return
+    with ExitStack() as transaction:
+        with turn(pipeline):
+            transaction.enter_context(client.begin_transaction())
+            client.execute_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            client.execute_sql("SELECT 1")  # that is when it looks
+        yield
+
+
+def _rows(client: SqlClientBase[Any], table: str) -> int:
     name = client.make_qualified_table_name(table)
-    return int(query_rows(client, f"SELECT COUNT(*) AS n FROM {name}")[0]["n"])  # noqa: S608 - our own name
+    return int(query_rows(client, f"SELECT count(*) AS found FROM {name}")[0]["found"])  # noqa: S608 - our own

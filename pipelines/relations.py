@@ -205,13 +205,13 @@ class Relations:
             yield " OR ".join([self._contains(column)] * len(chunk)), chunk
 
     def newest_accounts(self, tokens: Sequence[str]) -> dict[str, str]:
-        """The account each of these tokens named last."""
-        polls = next((each for each in self._keyed if each.label.lower() == "polls"), None)
-        if polls is None or not tokens:
+        """The account that each of these tokens named last."""
+        status = next((each for each in self._keyed if each.label.lower() == "token_status"), None)
+        if status is None or not tokens:
             return {}
         rows = self._rows(
-            f"SELECT token_key, account_id FROM {polls.qualified}"
-            f" WHERE token_key IN ({_placeholders(tokens)}) AND account_id IS NOT NULL ORDER BY polled_at",
+            f"SELECT token_key, account_id FROM {status.qualified}"
+            f" WHERE token_key IN ({_placeholders(tokens)}) AND account_id IS NOT NULL",
             tokens,
         )
         return {row[0]: row[1] for row in rows}

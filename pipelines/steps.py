@@ -185,7 +185,6 @@ class Loading:
         package_polls: about so many polls are one package.
         unsupported: tokens of which rows are missing that their digests speak for.
         open_run: called in each turn to write, before any row of the run is written.
-        begin: called after that in the first turn.
         alone: entered while rows are written, to keep other writers out.
         stop_polling: called when a package cannot be loaded: what was polled by then is kept as packages,
             which the next load begins with. None where the polls are kept elsewhere.
@@ -199,7 +198,6 @@ class Loading:
     package_polls: int
     unsupported: set[str] = field(default_factory=set)
     open_run: Callable[[], None] = lambda: None
-    begin: Callable[[], None] = lambda: None
     alone: Callable[[], AbstractContextManager[object]] = nullcontext
     stop_polling: Callable[[], None] | None = None
 
@@ -211,7 +209,6 @@ class Loading:
                 pending and is loaded first next time.
         """
         take_folder(self.pipeline)
-        has_begun = False
         while polls := self._take_package(polled):
             recording = self._recording()
             is_extracted = False
@@ -219,9 +216,6 @@ class Loading:
                 # What the warehouse knows is read within the turn to write: other loads may have changed it.
                 with self.alone(), writer(self.pipeline):
                     self.open_run()
-                    if not has_begun:
-                        self.begin()
-                        has_begun = True
                     self._extract(polls, recording)
                     is_extracted = True
                     self.pipeline.normalize()

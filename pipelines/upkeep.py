@@ -8,11 +8,13 @@ tables. A kill at any instant of it leaves nothing that the next load does not p
 import logging
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import dlt
+from dlt.destinations.exceptions import DatabaseTransientException
 from dlt.destinations.sql_client import SqlClientBase
 
 from sources.cronofy import SOURCE_NAME
@@ -25,8 +27,10 @@ from sources.cronofy.tables import CONTENT, POLLS, TABLES, TOKEN_STATUS, tables_
 from sources.cronofy.tokens import StoredTokens
 
 from . import rebuild
+from .duckdb_file import free_share
+from .duckdb_rewrite import CannotCopyError, rewrite_without
 from .steps import extract, pipeline_framer
-from .warehouse import reader, sql_client, writer
+from .warehouse import duckdb_file, location, reader, sql_client, writer
 from .writers import take_folder
 
 logger = logging.getLogger("dlt_cronofy")
@@ -42,6 +46,8 @@ CHUNK_ROWS = 10_000
 MANY_ROWS = 1_000
 # so many old polls one load removes
 OLD_POLLS_PER_LOAD = 500_000
+# a DuckDB file of which so much holds nothing is written anew
+WASTED_SHARE = 0.5
 
 
 @dataclass
@@ -56,6 +62,7 @@ class Upkeep:
     settings: PollingSettings
     clock: Clock
     alone: Callable[[], AbstractContextManager[object]]
+    _opened: set[str] = field(default_factory=set)
 
     def prepare(self, settled_runs: Collection[str] = ()) -> None:
         """Make what is missing, and heal the evidence of loads that were killed.
@@ -115,17 +122,18 @@ class Upkeep:
         with reader(self.pipeline), recording.knowledge.connected():
             return recording.compare_store(tokens, confirm_left=confirm_left)
 
-    def open_run(self, run: Row) -> None:
+    def open_run(self, run: Row, changes: StoreChanges) -> None:
         """Say that a load is under way, before it writes rows; within each of its turns to write.
 
-        A run that has no `finished_at` later was killed, and its evidence may not fit its polls. Another load
-        may have taken this one for killed between two turns, and may not heal it a second time.
+        A run without `finished_at` was killed, and its evidence may not fit its polls. Another load may have
+        taken this one for killed since its last turn, and nobody would heal it a second time. What has
+        changed in the token store is written in the first turn.
         """
-        is_open = {"finished_at": None, "stopped_by": None} | run
+        is_open = run | {"finished_at": None, "stopped_by": None}
         self._ask(lambda client: rebuild.write_run(client, is_open))
-
-    def write_store(self, run: Row, changes: StoreChanges) -> None:
-        """Write what has changed in the token store; within a turn to write."""
+        if run["run_id"] in self._opened:
+            return
+        self._opened.add(run["run_id"])
         described = tables_with(self.settings.token_labels)
         for start in range(0, len(changes.rows), CHUNK_ROWS):
             recording = self._recording(run)
@@ -163,9 +171,31 @@ class Upkeep:
         if written_rows >= MANY_ROWS:
             rebuild.analyze(client, list(TABLES))
 
+    def give_back_room(self) -> None:
+        """Write a DuckDB file anew once half of it holds nothing, after old polls were removed.
+
+        Before that, new polls take the room of the old ones.
+        """
+        file = duckdb_file(self.pipeline)
+        if self.settings.keep_polls is None or file is None or free_share(file) < WASTED_SHARE:
+            return
+        before = file.stat().st_size
+        try:
+            rewrite_without(file, {})
+        except (CannotCopyError, DatabaseTransientException) as error:
+            logger.info("%s keeps the room of removed polls for now: %s", location(self.pipeline), error)
+        else:
+            logger.info(
+                "wrote %s anew: %d MB instead of %d", location(self.pipeline), *_megabytes(file, before)
+            )
+
     def _ask(self, do: Callable[[Client], T]) -> T:
         with sql_client(self.pipeline) as client:
             return do(client)
+
+
+def _megabytes(file: Path, before_bytes: int) -> tuple[int, int]:
+    return file.stat().st_size // 1_000_000, before_bytes // 1_000_000
 
 
 def make_evidence(pipeline: dlt.Pipeline, hold: timedelta) -> None:

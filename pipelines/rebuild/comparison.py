@@ -1,19 +1,20 @@
 """Comparing the evidence that is kept with what polls and changes say."""
 
+# ruff: noqa: S608 - names are our own
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
-from sqlglot import exp
 
 from sources.cronofy.tables import COVERAGE, FAILURES, RUNS, TABLES, TOKEN_STATUS
 
 from .horizon import find_horizon
 from .parts import parts
-from .replacement import PART_KEYS, as_length, named
-from .warehouse_sql import ALL, Part, WarehouseSql
+from .replacement import PART_KEYS, as_length
+from .warehouse_sql import Part, WarehouseSql
 
 # what polls and changes tell, besides the key
 COMPARED: dict[str, tuple[str, ...]] = {
@@ -104,27 +105,26 @@ def differences(
     length, horizon = as_length(hold), find_horizon(sql)
     found: list[Difference] = []
     for table, key in PART_KEYS.items():
-        for part in parts(sql, key, ALL, polls_per_part):
+        for part in parts(sql, key, polls_per_part=polls_per_part):
+            kept = sql.rows_of(table, Part(part.condition))
             worked_out = sql.query(table, part, length, horizon)
-            found += _differences(table, sql.fetch(_unequal(sql, table, part, worked_out)))
+            found += _differences(table, sql.fetch(_unequal(table, kept, worked_out)))
     return found
 
 
-def _unequal(sql: WarehouseSql, table: str, part: Part, worked_out: exp.Query) -> exp.Select:
+def _unequal(table: str, kept: str, worked_out: str) -> str:
     """The rows that do not stand once on each side, and how often on each."""
-    columns = [*TABLES[table].key, *COMPARED[table]]
-    kept = sql.rows_of(table, Part(part.condition))
-    sides = exp.union(
-        exp.select("1 AS kept", "0 AS worked_out", *columns).from_(named(kept, "kept_rows")),
-        exp.select("0 AS kept", "1 AS worked_out", *columns).from_(named(worked_out, "worked_out_rows")),
-        distinct=False,
-    )
-    return (
-        exp.select("sum(kept) AS times_kept", "sum(worked_out) AS times_worked_out", *columns)
-        .from_(named(sides, "sides"))
-        .group_by(*columns)
-        .having("sum(kept) <> sum(worked_out) OR sum(kept) > 1")
-    )
+    columns = ", ".join((*TABLES[table].key, *COMPARED[table]))
+    return f"""
+        SELECT sum(kept) AS times_kept, sum(worked_out) AS times_worked_out, {columns}
+        FROM (
+            SELECT 1 AS kept, 0 AS worked_out, {columns} FROM ({kept}) AS kept_rows
+            UNION ALL
+            SELECT 0 AS kept, 1 AS worked_out, {columns} FROM ({worked_out}) AS worked_out_rows
+        ) AS sides
+        GROUP BY {columns}
+        HAVING sum(kept) <> sum(worked_out) OR sum(kept) > 1
+    """
 
 
 def _differences(table: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[Difference]:

@@ -16,11 +16,11 @@ WITH sampled AS (
     SELECT account_id, profile_type, observed_at AS sampled_at, run_id
     FROM profile_changes
 ),
+-- one instant may stand here several times
 samples AS (
-    SELECT account_id, profile_type, sampled_at, max(run_id COLLATE "C") AS run_id
+    SELECT account_id, profile_type, sampled_at, run_id
     FROM sampled
     WHERE account_id IS NOT NULL AND profile_type IS NOT NULL AND sampled_at >= $horizon
-    GROUP BY account_id, profile_type, sampled_at
 ),
 -- what the kept rows say of the time before the horizon
 earlier AS (
@@ -32,7 +32,8 @@ earlier AS (
             WHEN kept.last_sample_at < $horizon THEN kept.last_sample_at
             ELSE coalesce(min(samples.sampled_at), kept.last_sample_at)
         END AS last_sample_at,
-        kept.samples - count(CASE WHEN samples.sampled_at <= kept.last_sample_at THEN 1 END) AS samples,
+        kept.samples
+        - count(DISTINCT CASE WHEN samples.sampled_at <= kept.last_sample_at THEN samples.sampled_at END) AS samples,
         kept.run_id
     FROM coverage AS kept
     LEFT JOIN samples
@@ -44,11 +45,12 @@ earlier AS (
     GROUP BY
         kept.account_id, kept.profile_type, kept.first_sample_at, kept.last_sample_at, kept.samples, kept.run_id
 ),
+-- more: samples of the piece besides one
 pieces AS (
-    SELECT account_id, profile_type, sampled_at AS first_at, sampled_at AS last_at, 1 AS samples, run_id
+    SELECT account_id, profile_type, sampled_at AS first_at, sampled_at AS last_at, 0 AS more, run_id
     FROM samples
     UNION ALL
-    SELECT account_id, profile_type, first_sample_at AS first_at, last_sample_at AS last_at, samples, run_id
+    SELECT account_id, profile_type, first_sample_at AS first_at, last_sample_at AS last_at, samples - 1 AS more, run_id
     FROM earlier
 ),
 neighbors AS (
@@ -57,11 +59,32 @@ neighbors AS (
         profile_type,
         first_at,
         last_at,
-        samples,
+        more,
         run_id,
         lag(last_at) OVER (PARTITION BY account_id, profile_type ORDER BY first_at) AS previous_at,
-        lead(first_at) OVER (PARTITION BY account_id, profile_type ORDER BY first_at) AS next_at
+        lead(first_at) OVER (PARTITION BY account_id, profile_type ORDER BY first_at) AS next_at,
+        dense_rank() OVER (PARTITION BY account_id, profile_type ORDER BY first_at) AS number
     FROM pieces
+),
+-- the first and the last piece of each span, and what is more than one sample
+edges AS (
+    SELECT
+        account_id,
+        profile_type,
+        first_at,
+        last_at,
+        more,
+        run_id,
+        number,
+        CASE WHEN previous_at IS NULL OR first_at > previous_at + $hold THEN 1 ELSE 0 END AS is_first,
+        CASE WHEN next_at IS NULL OR next_at > last_at + $hold THEN 1 ELSE 0 END AS is_last
+    FROM neighbors
+    WHERE
+        previous_at IS NULL
+        OR next_at IS NULL
+        OR first_at > previous_at + $hold
+        OR next_at > last_at + $hold
+        OR more <> 0
 ),
 numbered AS (
     SELECT
@@ -69,20 +92,21 @@ numbered AS (
         profile_type,
         first_at,
         last_at,
-        samples,
-        CASE WHEN next_at IS NULL OR next_at > last_at + $hold THEN run_id END AS last_run_id,
-        count(CASE WHEN first_at > previous_at + $hold THEN 1 END) OVER (
+        more,
+        number,
+        CASE WHEN is_last = 1 THEN run_id END AS last_run_id,
+        sum(is_first) OVER (
             PARTITION BY account_id, profile_type
-            ORDER BY first_at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+            ORDER BY first_at, is_last ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS span
-    FROM neighbors
+    FROM edges
 )
 SELECT
     account_id,
     profile_type,
     min(first_at) AS first_sample_at,
     max(last_at) AS last_sample_at,
-    CAST(sum(samples) AS BIGINT) AS samples,
+    CAST(max(number) - min(number) + 1 + sum(more) AS BIGINT) AS samples,
     max(last_run_id) AS run_id
 FROM numbered
 GROUP BY account_id, profile_type, span

@@ -6,7 +6,7 @@
 -- oldest_evidence_at: the oldest evidence of its polls
 -- oldest_evidence_age_seconds: the longest time between one of its polls and the evidence of it
 WITH answers AS (
-    SELECT DISTINCT
+    SELECT
         run_id,
         token_key,
         endpoint,

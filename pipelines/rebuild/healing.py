@@ -4,21 +4,21 @@ A load writes polls and evidence table by table. A kill between two tables leave
 polls without evidence, and a run without its end. The next load works out again what such runs touched.
 """
 
+# ruff: noqa: S608 - names are our own, values are literals of the dialect
+
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
-from sqlglot import exp
 
 from sources.cronofy.tables import COVERAGE, LOAD_ID, POLLS, PROFILE_CHANGES, RUNS, TOKEN_STATUS
 
 from .horizon import find_horizon
-from .parts import any_row, one_of
-from .replacement import NO_LOAD, PART_KEYS, Replacement, ScopeTable, as_length, named, scope_table
-from .warehouse_sql import ALL, Part, WarehouseSql, instant
+from .replacement import NO_LOAD, PART_KEYS, Replacement, ScopeTable, as_length, scope_table
+from .warehouse_sql import Part, WarehouseSql
 
 KILLED = "killed"
 # counts do not depend on it
@@ -58,19 +58,19 @@ def heal(
         return
     sql = WarehouseSql(client)
     sql.create_missing([*PART_KEYS])
-    since = earliest_poll(run_ids)
-    with ExitStack() as stack, scope_table(sql) as scope:
-        scope.add("run_id", set(run_ids))
+    since = _since(sql, run_ids)
+    with ExitStack() as stack:
+        scope = stack.enter_context(scope_table(sql))
+        scope.add("run_id", run_ids)
         _add_missing_runs(sql, scope)
-        for key, tables in NAMING.items():
-            scope.add_rows(key, _polled(sql, key, since))
-            for table in tables:
-                scope.add_rows(key, _named(sql, scope, table, key, since))
+        _add_touched(sql, scope, since)
         work = Replacement(sql, as_length(hold), find_horizon(sql), polls_per_part)
-        work.work_out(stack, COVERAGE.name, scope.part("account_id"))
-        work.work_out(stack, TOKEN_STATUS.name, scope.part("token_key"))
-        work.work_out(stack, RUNS.name, scope.part("run_id", _since(since)))
-        work.replace(_say_killed(sql, scope))
+        for table, key in PART_KEYS.items():
+            work.work_out(stack, table, scope.part(key, since if table == RUNS.name else None))
+        work.replace(
+            f"UPDATE {sql.table(RUNS.name)} SET stopped_by = '{KILLED}'"
+            f" WHERE {scope.part('run_id').condition} AND finished_at IS NULL"
+        )
 
 
 def recount_run(client: SqlClientBase[Any], run_id: str) -> None:
@@ -92,11 +92,12 @@ def recount_runs(client: SqlClientBase[Any], run_ids: Collection[str]) -> None:
 
 def _recount(sql: WarehouseSql, run_ids: Collection[str], horizon: datetime | None) -> None:
     sql.create_missing([RUNS.name])
-    with ExitStack() as stack, scope_table(sql) as scope:
-        scope.add("run_id", set(run_ids))
+    with ExitStack() as stack:
+        scope = stack.enter_context(scope_table(sql))
+        scope.add("run_id", run_ids)
         _add_missing_runs(sql, scope)
         work = Replacement(sql, ANY_HOLD, horizon)
-        work.work_out(stack, RUNS.name, scope.part("run_id", _since(earliest_poll(run_ids))))
+        work.work_out(stack, RUNS.name, scope.part("run_id", _since(sql, run_ids)))
         work.replace()
 
 
@@ -106,27 +107,27 @@ def unfinished_runs(client: SqlClientBase[Any]) -> list[str]:
     Runs that are under way are among them.
     """
     sql = WarehouseSql(client)
-    unfinished = (
-        exp.select("run_id")
-        .from_(named(sql.rows_of(RUNS.name), "runs"))
-        .where("finished_at IS NULL", "(stopped_by IS NULL OR stopped_by <> 'killed')")
-    )
-    unknown = [
-        exp.select("written.run_id")
-        .from_(named(sql.rows_of(table), "written"))
-        .join(named(sql.rows_of(RUNS.name), "runs"), on="written.run_id = runs.run_id", join_type="left")
-        .where("written.run_id IS NOT NULL", "runs.run_id IS NULL")
+    runs = sql.rows_of(RUNS.name)
+    written = " UNION ALL ".join(
+        f"SELECT DISTINCT run_id FROM ({sql.rows_of(table)}) AS written_{table}"
         for table in (PROFILE_CHANGES.name, TOKEN_STATUS.name, COVERAGE.name)
-    ]
-    return sorted(run_id for (run_id,) in sql.fetch(exp.union(unfinished, *unknown, distinct=True)))
+    )
+    rows = sql.fetch(
+        f"SELECT run_id FROM ({runs}) AS runs"
+        f" WHERE finished_at IS NULL AND (stopped_by IS NULL OR stopped_by <> '{KILLED}')"
+        f" UNION ALL SELECT written.run_id FROM ({written}) AS written"
+        f" LEFT JOIN ({runs}) AS runs ON written.run_id = runs.run_id"
+        " WHERE written.run_id IS NOT NULL AND runs.run_id IS NULL"
+    )
+    return sorted({run_id for (run_id,) in rows})
 
 
 def is_needed(client: SqlClientBase[Any]) -> bool:
     """Whether the warehouse has polls of a release that kept no evidence."""
     sql = WarehouseSql(client)
 
-    def has(table: str, *conditions: str) -> bool:
-        return any_row(sql, exp.select("1").from_(sql.rows_of(table).subquery("t")).where(*conditions))
+    def has(table: str, condition: str = "1 = 1") -> bool:
+        return bool(sql.fetch(f"SELECT 1 AS found FROM ({sql.rows_of(table, Part(condition))}) AS t LIMIT 1"))
 
     if not has(POLLS.name):
         return False
@@ -149,44 +150,32 @@ def earliest_poll(run_ids: Collection[str]) -> datetime | None:
     return min(starts) - MOST_BEHIND if starts else None
 
 
-def _since(since: datetime | None) -> dict[str, exp.Expr]:
-    """What holds for the rows of those tables that grow, as long as the runs are there."""
+def _since(sql: WarehouseSql, run_ids: Collection[str]) -> dict[str, str]:
+    """What holds for the rows that these runs wrote, of those tables that grow."""
+    since = earliest_poll(run_ids)
     if since is None:
         return {}
-    return {table: exp.column(column) >= instant(since) for table, column in GROWS_BY.items()}
+    return {table: f"{column} >= {sql.instant(since)}" for table, column in GROWS_BY.items()}
 
 
-def _polled(sql: WarehouseSql, key: str, since: datetime | None) -> exp.Select:
-    """What was polled since the first of the runs began, by any run.
+def _add_touched(sql: WarehouseSql, scope: ScopeTable, since: Mapping[str, str]) -> None:
+    """The accounts and tokens that the runs touched, and all that were polled since the first of them began.
 
     A run that was under way beside a killed one has built on evidence that nothing explains any more, and its
     rows name that run only.
     """
-    rows = sql.rows_of(POLLS.name, Part(by_table=_since(since))).subquery("polls")
-    return exp.select(f"{key} AS id").distinct().from_(rows)
-
-
-def _named(sql: WarehouseSql, scope: ScopeTable, table: str, key: str, since: datetime | None) -> exp.Select:
-    part = Part(one_of("run_id", scope.ids("run_id")), _since(since))
-    rows = sql.rows_of(table, part).subquery("named")
-    return exp.select(f"{key} AS id").distinct().from_(rows)
+    of_runs = scope.part("run_id", since)
+    for key, tables in NAMING.items():
+        scope.add_rows(key, sql.rows_of(POLLS.name, Part(by_table=since)), key)
+        for table in tables:
+            scope.add_rows(key, sql.rows_of(table, of_runs), key)
 
 
 def _add_missing_runs(sql: WarehouseSql, scope: ScopeTable) -> None:
     """A row without an end for each of the runs that has none."""
-    known = exp.select("run_id").from_(sql.rows_of(RUNS.name, ALL).subquery("runs"))
-    missing = scope.ids("run_id").where(exp.not_(exp.column("id").isin(query=known)))
-    columns, values = ["run_id"], ["id"]
-    if LOAD_ID in sql.stored[RUNS.name]:
-        columns.append(LOAD_ID)
-        values.append(f"'{NO_LOAD}'")
-    rows = exp.select(*values).from_(missing.subquery("missing"))
-    sql.insert(sql.table(RUNS.name), [sql.column(RUNS.name, each) for each in columns], rows)
-
-
-def _say_killed(sql: WarehouseSql, scope: ScopeTable) -> exp.Update:
-    return exp.update(
-        sql.table(RUNS.name),
-        {"stopped_by": KILLED},
-        where=exp.and_(one_of("run_id", scope.ids("run_id")), "finished_at IS NULL"),
+    columns = [sql.column(RUNS.name, "run_id"), sql.column(RUNS.name, LOAD_ID)]
+    missing = (
+        f"SELECT ids.id, '{NO_LOAD}' FROM ({scope.ids('run_id')}) AS ids"
+        f" LEFT JOIN ({sql.rows_of(RUNS.name)}) AS runs ON ids.id = runs.run_id WHERE runs.run_id IS NULL"
     )
+    sql.insert(sql.table(RUNS.name), columns, missing)

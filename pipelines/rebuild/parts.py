@@ -5,17 +5,16 @@ worked out part by part, each for a range of accounts, tokens or runs. PostgreSQ
 reads the log once.
 """
 
-from collections.abc import Iterator
+# ruff: noqa: S608 - names are our own, values are literals of the dialect
+
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlglot import exp
-
-from .warehouse_sql import ALL, Part, WarehouseSql, instant
+from .warehouse_sql import ALL, DUCKDB, Part, WarehouseSql
 
 POLLS_PER_PART = 2_000_000
-IN_PARTS = {"duckdb"}
+IN_PARTS = {DUCKDB}
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class Scope:
         tokens: token_keys whose rows of `token_status` are replaced.
     """
 
-    accounts: frozenset[str] | set[str] = frozenset()
-    tokens: frozenset[str] | set[str] = frozenset()
+    accounts: Collection[str] = ()
+    tokens: Collection[str] = ()
 
 
 def parts(sql: WarehouseSql, key: str, only: Part = ALL, polls_per_part: int | None = None) -> Iterator[Part]:
@@ -45,66 +44,57 @@ def parts(sql: WarehouseSql, key: str, only: Part = ALL, polls_per_part: int | N
             yield only
             return
         polls_per_part = POLLS_PER_PART
-    rows = sql.fetch(_bounds(sql, key, only, polls_per_part))
-    previous: str | None = None
-    for number, (last, first_at, last_at) in enumerate(rows):
-        end = last if number < len(rows) - 1 else None
-        yield _part(key, previous, end, only, (first_at, last_at) if key == "run_id" else None)
-        previous = last
-    if not rows:
+    bounds = sql.fetch(_bounds(sql.rows_of("polls", only), key, polls_per_part))
+    after: str | None = None
+    for number, (last, first_at, last_at) in enumerate(bounds, 1):
+        until = last if number < len(bounds) else None
+        times = (first_at, last_at) if key == "run_id" and first_at is not None else None
+        yield _part(sql, key, (after, until), only, times)
+        after = last
+    if not bounds:
         yield only
 
 
-def _bounds(sql: WarehouseSql, key: str, only: Part, polls_per_part: int) -> exp.Select:
+def _bounds(polls: str, key: str, polls_per_part: int) -> str:
     """The last key of each part, and between which times its polls are, in the order of the keys."""
-    counted = (
-        exp.select(
-            exp.column(key),
-            "count(*) AS polls",
-            "min(polled_at) AS first_at",
-            "max(polled_at) AS last_at",
+    return f"""
+        WITH counted AS (
+            SELECT {key}, count(*) AS polls, min(polled_at) AS first_at, max(polled_at) AS last_at
+            FROM ({polls}) AS polls
+            WHERE {key} IS NOT NULL
+            GROUP BY {key}
+        ),
+        added AS (
+            SELECT
+                {key},
+                first_at,
+                last_at,
+                sum(polls) OVER (ORDER BY {key} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total
+            FROM counted
         )
-        .from_(sql.rows_of("polls", only).subquery("polls"))
-        .where(f"{key} IS NOT NULL")
-        .group_by(key)
-    )
-    added = exp.select(
-        exp.column(key),
-        "first_at",
-        "last_at",
-        f"sum(polls) OVER (ORDER BY {key} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS total",
-    ).from_(counted.subquery("counted"))
-    return (
-        exp.select(f"max({key}) AS last_key", "min(first_at) AS first_at", "max(last_at) AS last_at")
-        .from_(added.subquery("added"))
-        .group_by(f"total - total % {polls_per_part}")
-        .order_by("last_key")
-    )
+        SELECT max({key}) AS last_key, min(first_at) AS first_at, max(last_at) AS last_at
+        FROM added
+        GROUP BY floor(total / {polls_per_part})
+        ORDER BY last_key
+    """
 
 
 def _part(
-    key: str, after: str | None, until: str | None, only: Part, times: tuple[datetime, datetime] | None
+    sql: WarehouseSql,
+    key: str,
+    bounds: tuple[str | None, str | None],
+    only: Part,
+    times: tuple[datetime, datetime] | None,
 ) -> Part:
-    conditions: list[exp.Expr] = [only.condition] if only.condition is not None else []
+    after, until = bounds
+    conditions = [only.condition]
     if after is not None:
-        conditions.append(exp.column(key) > exp.Literal.string(after))
+        conditions.append(f"{key} > {sql.text(after)}")
     if until is not None:
-        conditions.append(exp.column(key) <= exp.Literal.string(until))
-    by_table: dict[str, exp.Expr] = dict(only.by_table)
-    if times is not None and None not in times:
+        conditions.append(f"{key} <= {sql.text(until)}")
+    by_table = dict(only.by_table)
+    if times is not None:
         # so that the warehouse looks at no other blocks of the log
-        within = exp.column("polled_at").between(instant(times[0]), instant(times[1]))
-        by_table["polls"] = exp.and_(*(each for each in (by_table.get("polls"), within) if each is not None))
-    return Part(exp.and_(*conditions) if conditions else None, by_table)
-
-
-def one_of(key: str, values: exp.Query) -> exp.Expr:
-    """That a column has one of the values that a query returns."""
-    found: exp.Expr = exp.column(key).isin(query=values)
-    return found
-
-
-def any_row(sql: WarehouseSql, query: exp.Select) -> bool:
-    """Whether a query returns a row."""
-    rows: list[tuple[Any, ...]] = sql.fetch(query.limit(1))
-    return bool(rows)
+        within = f"polled_at BETWEEN {sql.instant(times[0])} AND {sql.instant(times[1])}"
+        by_table["polls"] = f"{by_table.get('polls', '1 = 1')} AND {within}"
+    return Part(" AND ".join(conditions), by_table)

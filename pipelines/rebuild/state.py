@@ -1,11 +1,12 @@
 """The state of the warehouse as a load finds it, and the row of `runs` that it writes itself."""
 
+# ruff: noqa: S608 - our own names, values are parameters
+
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
-from sqlglot import exp
 
 from sources.cronofy.tables import LOAD_ID, RUNS, TABLES, Table
 
@@ -29,8 +30,7 @@ def create_missing(client: SqlClientBase[Any]) -> None:
 def newest_poll_at(client: SqlClientBase[Any]) -> datetime | None:
     """When the newest poll was that is no late one: the `as_of` of the views, UTC."""
     sql = WarehouseSql(client)
-    newest = exp.select("max(last_polled_at)").from_(sql.rows_of(RUNS.name).subquery("runs"))
-    ((found,),) = sql.fetch(newest)
+    ((found,),) = sql.fetch(f"SELECT max(last_polled_at) FROM ({sql.rows_of(RUNS.name)}) AS runs")
     return found if isinstance(found, datetime) else None
 
 
@@ -43,15 +43,16 @@ def write_run(client: SqlClientBase[Any], run: Mapping[str, Any]) -> None:
     """
     sql = WarehouseSql(client)
     names = [name for name in run if name != "run_id" and name in sql.stored[RUNS.name]]
-    table, run_id = sql.text(sql.table(RUNS.name)), run["run_id"]
-    columns = {name: sql.text(sql.column(RUNS.name, name)) for name in ("run_id", LOAD_ID, *names)}
+    table, run_id = sql.table(RUNS.name), run["run_id"]
+    columns = {name: sql.column(RUNS.name, name) for name in ("run_id", LOAD_ID, *names)}
+    its_row = f"WHERE {columns['run_id']} = %s"
     with sql.transaction():
-        is_there = f"SELECT COUNT(*) FROM {table} WHERE {columns['run_id']} = %s"  # noqa: S608 - our own names
-        found = client.execute_sql(is_there, run_id)
+        found = client.execute_sql(f"SELECT COUNT(*) FROM {table} {its_row}", run_id)
         if not found or not found[0][0]:
-            insert = f"INSERT INTO {table} ({columns['run_id']}, {columns[LOAD_ID]}) VALUES (%s, %s)"  # noqa: S608
-            client.execute_sql(insert, run_id, NO_LOAD)
+            both = f"{columns['run_id']}, {columns[LOAD_ID]}"
+            client.execute_sql(f"INSERT INTO {table} ({both}) VALUES (%s, %s)", run_id, NO_LOAD)
         if names:
             values = ", ".join(f"{columns[name]} = %s" for name in names)
-            update = f"UPDATE {table} SET {values} WHERE {columns['run_id']} = %s"  # noqa: S608 - our own names
-            client.execute_sql(update, *(run[name] for name in names), run_id)
+            client.execute_sql(
+                f"UPDATE {table} SET {values} {its_row}", *(run[name] for name in names), run_id
+            )

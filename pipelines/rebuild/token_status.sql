@@ -10,14 +10,33 @@ WITH answers AS (
     FROM polls
     WHERE token_key IS NOT NULL AND polled_at IS NOT NULL AND coalesce(is_late, FALSE) = FALSE
 ),
-tried AS (
+-- named_at: when an attempt last named the account
+polled AS (
     SELECT
         token_key,
         endpoint,
+        max(polled_at) AS newest_at,
+        max(CASE WHEN outcome <> 'skipped' AND account_id IS NOT NULL THEN polled_at END) AS named_at,
         max(CASE WHEN outcome <> 'skipped' THEN polled_at END) AS last_polled_at,
         max(CASE WHEN outcome = 'ok' THEN polled_at END) AS last_ok_at
     FROM answers
     GROUP BY token_key, endpoint
+),
+times AS (
+    SELECT
+        token_key,
+        max(newest_at) AS newest_at,
+        max(named_at) AS named_at,
+        max(CASE WHEN endpoint = 'account' THEN last_polled_at END) AS account_polled_at,
+        max(CASE WHEN endpoint = 'account' THEN last_ok_at END) AS account_ok_at,
+        max(CASE WHEN endpoint = 'profiles' THEN last_polled_at END) AS profiles_polled_at,
+        max(CASE WHEN endpoint = 'profiles' THEN last_ok_at END) AS profiles_ok_at
+    FROM polled
+    GROUP BY token_key
+),
+tried AS (
+    SELECT token_key, endpoint, last_polled_at, last_ok_at
+    FROM polled
     UNION ALL
     SELECT
         token_key,
@@ -49,68 +68,60 @@ ranked AS (
         ) AS preference
     FROM endpoints
 ),
--- kept_failing_since: of failures that began before the horizon and have not ended since
 judged AS (
-    SELECT
-        ranked.token_key,
-        ranked.endpoint,
-        ranked.last_polled_at,
-        ranked.last_ok_at,
-        CASE WHEN ranked.last_polled_at < $horizon THEN kept.last_outcome END AS kept_outcome,
-        CASE
-            WHEN
-                kept.endpoint = ranked.endpoint
-                AND kept.failing_since < $horizon
-                AND (ranked.last_ok_at IS NULL OR ranked.last_ok_at < kept.failing_since)
-                THEN kept.failing_since
-        END AS kept_failing_since,
-        kept.last_polled_at AS kept_polled_at,
-        kept.consecutive_failures AS kept_failures
-    FROM ranked
-    LEFT JOIN token_status AS kept ON ranked.token_key = kept.token_key
+    SELECT times.token_key, times.newest_at, times.named_at, ranked.endpoint, ranked.last_polled_at, ranked.last_ok_at
+    FROM times
+    INNER JOIN ranked ON times.token_key = ranked.token_key
     WHERE ranked.preference = 1
 ),
-failures AS (
+marked AS (
     SELECT
-        judged.token_key,
-        min(answers.polled_at) AS failing_since,
-        count(DISTINCT answers.poll_id) AS failures,
-        count(DISTINCT CASE WHEN answers.polled_at > judged.kept_polled_at THEN answers.poll_id END) AS new_failures,
-        min(CASE WHEN answers.polled_at = judged.last_polled_at THEN answers.outcome END) AS last_outcome
+        answers.token_key,
+        answers.account_id,
+        answers.data_center,
+        answers.run_id,
+        answers.poll_id,
+        answers.polled_at,
+        answers.outcome,
+        judged.last_polled_at,
+        CASE WHEN answers.polled_at = judged.newest_at THEN 1 ELSE 0 END AS is_newest,
+        CASE WHEN answers.polled_at = judged.named_at AND answers.outcome <> 'skipped' THEN 1 ELSE 0 END AS is_naming,
+        CASE
+            WHEN
+                answers.endpoint = judged.endpoint
+                AND answers.outcome NOT IN ('ok', 'skipped')
+                AND (judged.last_ok_at IS NULL OR answers.polled_at > judged.last_ok_at)
+                THEN 1
+            ELSE 0
+        END AS is_failure
     FROM judged
-    INNER JOIN answers ON judged.token_key = answers.token_key AND judged.endpoint = answers.endpoint
-    WHERE
-        answers.outcome NOT IN ('ok', 'skipped')
-        AND (judged.last_ok_at IS NULL OR answers.polled_at > judged.last_ok_at)
-    GROUP BY judged.token_key
+    INNER JOIN answers ON judged.token_key = answers.token_key
 ),
-times AS (
-    SELECT
-        token_key,
-        max(polled_at) AS newest_at,
-        max(CASE WHEN outcome <> 'skipped' AND account_id IS NOT NULL THEN polled_at END) AS named_at,
-        max(CASE WHEN outcome <> 'skipped' AND endpoint = 'account' THEN polled_at END) AS account_polled_at,
-        max(CASE WHEN outcome = 'ok' AND endpoint = 'account' THEN polled_at END) AS account_ok_at,
-        max(CASE WHEN outcome <> 'skipped' AND endpoint = 'profiles' THEN polled_at END) AS profiles_polled_at,
-        max(CASE WHEN outcome = 'ok' AND endpoint = 'profiles' THEN polled_at END) AS profiles_ok_at
-    FROM answers
-    GROUP BY token_key
-),
+-- new_failures: of failures, those that the kept row cannot have counted
 newest AS (
     SELECT
-        times.token_key,
-        max(
-            CASE WHEN answers.polled_at = times.named_at AND answers.outcome <> 'skipped' THEN answers.account_id END
-            COLLATE "C"
-        ) AS account_id,
-        max(CASE WHEN answers.polled_at = times.newest_at THEN answers.data_center END COLLATE "C") AS data_center,
-        max(CASE WHEN answers.polled_at = times.newest_at THEN answers.run_id END COLLATE "C") AS run_id
-    FROM times
-    INNER JOIN answers
-        ON
-            times.token_key = answers.token_key
-            AND (answers.polled_at = times.newest_at OR answers.polled_at = times.named_at)
-    GROUP BY times.token_key
+        marked.token_key,
+        max(CASE WHEN marked.is_naming = 1 THEN marked.account_id END COLLATE "C") AS account_id,
+        max(CASE WHEN marked.is_newest = 1 THEN marked.data_center END COLLATE "C") AS data_center,
+        max(CASE WHEN marked.is_newest = 1 THEN marked.run_id END COLLATE "C") AS run_id,
+        min(CASE WHEN marked.is_failure = 1 THEN marked.polled_at END) AS failing_since,
+        count(DISTINCT CASE WHEN marked.is_failure = 1 THEN marked.poll_id END) AS failures,
+        count(
+            DISTINCT CASE WHEN marked.is_failure = 1 AND marked.polled_at > kept.last_polled_at THEN marked.poll_id END
+        ) AS new_failures,
+        min(CASE WHEN marked.is_failure = 1 AND marked.polled_at = marked.last_polled_at THEN marked.outcome END)
+            AS last_outcome
+    FROM marked
+    LEFT JOIN token_status AS kept ON marked.token_key = kept.token_key
+    WHERE marked.is_newest = 1 OR marked.is_naming = 1 OR marked.is_failure = 1
+    GROUP BY marked.token_key
+),
+-- failing_since: of failures that began before the horizon and have not ended since
+continued AS (
+    SELECT judged.token_key, kept.failing_since, kept.consecutive_failures
+    FROM judged
+    INNER JOIN token_status AS kept ON judged.token_key = kept.token_key AND judged.endpoint = kept.endpoint
+    WHERE kept.failing_since < $horizon AND (judged.last_ok_at IS NULL OR judged.last_ok_at < kept.failing_since)
 ),
 unpolled AS (
     SELECT
@@ -148,12 +159,13 @@ SELECT
     judged.last_ok_at,
     CASE
         WHEN judged.last_polled_at = judged.last_ok_at THEN 'ok'
-        ELSE coalesce(judged.kept_outcome, failures.last_outcome)
+        WHEN judged.last_polled_at < $horizon THEN kept.last_outcome
+        ELSE newest.last_outcome
     END AS last_outcome,
-    coalesce(judged.kept_failing_since, failures.failing_since) AS failing_since,
+    coalesce(continued.failing_since, newest.failing_since) AS failing_since,
     CASE
-        WHEN judged.kept_failing_since IS NOT NULL THEN judged.kept_failures + coalesce(failures.new_failures, 0)
-        ELSE coalesce(failures.failures, 0)
+        WHEN continued.token_key IS NOT NULL THEN continued.consecutive_failures + newest.new_failures
+        ELSE newest.failures
     END AS consecutive_failures,
     coalesce(times.account_polled_at, CASE WHEN kept.account_polled_at < $horizon THEN kept.account_polled_at END)
         AS account_polled_at,
@@ -170,7 +182,7 @@ SELECT
 FROM times
 INNER JOIN judged ON times.token_key = judged.token_key
 INNER JOIN newest ON times.token_key = newest.token_key
-LEFT JOIN failures ON times.token_key = failures.token_key
+LEFT JOIN continued ON times.token_key = continued.token_key
 LEFT JOIN token_status AS kept ON times.token_key = kept.token_key
 UNION ALL
 -- never polled, or all its polls are deleted; evidence that no poll ever explained goes

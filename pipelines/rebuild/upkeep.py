@@ -1,11 +1,12 @@
 """Upkeep of the log and of PostgreSQL: old polls go, indexes and statistics are there."""
 
+# ruff: noqa: S608 - names are our own, values are literals of the dialect
+
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
-from sqlglot import exp
 
 from sources.cronofy.tables import (
     ACCOUNT,
@@ -18,8 +19,7 @@ from sources.cronofy.tables import (
     USERINFO,
 )
 
-from .replacement import named
-from .warehouse_sql import Part, WarehouseSql, instant
+from .warehouse_sql import Part, WarehouseSql
 
 # columns that planning, merges, views and healing look rows up by
 INDEXED = (
@@ -47,16 +47,14 @@ def drop_old_polls(client: SqlClientBase[Any], before: datetime, at_most_rows: i
         at_most_rows: about how many may go at once.
     """
     sql = WarehouseSql(client)
-    polled_at = exp.column("polled_at")
-    old = named(sql.rows_of(POLLS.name, Part(polled_at < instant(before))), "old")
-    oldest = exp.select(polled_at).from_(old).order_by("polled_at").limit(at_most_rows)
-    ((newest,),) = sql.fetch(exp.select("max(polled_at)").from_(named(oldest, "oldest")))
+    old = sql.rows_of(POLLS.name, Part(f"polled_at < {sql.instant(before)}"))
+    oldest = f"SELECT polled_at FROM ({old}) AS old ORDER BY polled_at LIMIT {at_most_rows}"
+    ((newest,),) = sql.fetch(f"SELECT max(polled_at) FROM ({oldest}) AS oldest")
     if newest is None:
         return 0
-    doomed = polled_at <= instant(newest)
-    polls = named(sql.rows_of(POLLS.name, Part(doomed)), "doomed")
-    ((rows,),) = sql.fetch(exp.select("count(*)").from_(polls))
-    sql.execute(exp.delete(sql.table(POLLS.name)).where(doomed))
+    doomed = f"polled_at <= {sql.instant(newest)}"
+    ((rows,),) = sql.fetch(f"SELECT count(*) FROM ({sql.rows_of(POLLS.name, Part(doomed))}) AS doomed")
+    sql.execute(f"DELETE FROM {sql.table(POLLS.name)} WHERE {doomed}")
     return int(rows)
 
 
@@ -67,9 +65,8 @@ def prepare_postgres(client: SqlClientBase[Any]) -> None:
         return
     for table, column in INDEXED:
         if column in sql.stored.get(table, {}):
-            name = f"dlt_cronofy_{table}_{column}"
-            client.execute_sql(
-                f'CREATE INDEX IF NOT EXISTS "{name}" ON {sql.text(sql.table(table))} ("{column}")'
+            sql.execute(
+                f"CREATE INDEX IF NOT EXISTS dlt_cronofy_{table}_{column} ON {sql.table(table)} ({column})"
             )
 
 
@@ -79,5 +76,5 @@ def analyze(client: SqlClientBase[Any], tables: Iterable[str]) -> None:
     if sql.dialect != INDEXED_DIALECT:
         return
     for table in tables:
-        if sql.has(table):
-            client.execute_sql(f"ANALYZE {sql.text(sql.table(table))}")
+        if table in sql.stored:
+            sql.execute(f"ANALYZE {sql.table(table)}")

@@ -5,6 +5,8 @@ The `.sql` files are DuckDB SQL restricted to what travels. A table in them is r
 same text reads a warehouse of any earlier release.
 """
 
+# ruff: noqa: S608 - names are our own or come from the warehouse's catalog, values are literals of the dialect
+
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,19 +22,15 @@ from sqlglot import exp
 
 from sources.cronofy.tables import LOAD_ID, TABLES
 
-SOURCE_DIALECT = "duckdb"
-DEFAULT_DIALECT = "duckdb"
+DUCKDB = "duckdb"
 
 # earlier than any poll: the horizon where all polls are there
 BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
 
-# where a temporary table is found; the others find it beside the tables, some as a table like any other
-TEMPORARY_SCHEMAS = {"duckdb": "temp", "postgres": "pg_temp", "redshift": None}
+# where temporary tables are; those of other warehouses are beside ours, some of them tables like any other
+TEMPORARY_SCHEMAS = {DUCKDB: "temp.", "postgres": "pg_temp.", "redshift": ""}
 WITHOUT_TEMPORARY_TABLES = {"bigquery", "databricks"}
 BINARY_TEXT_ORDER = {"bigquery", "databricks", "redshift", "snowflake"}
-
-# a load that was killed may have written a row twice
-KEPT_ONCE = {"coverage", "runs", "token_status"}
 
 SQL_TYPES = {
     "string": "TEXT",
@@ -46,11 +44,14 @@ SQL_TYPES = {
 SECONDS_BETWEEN = {
     "bigquery": "TIMESTAMP_DIFF(y, x, MICROSECOND) / 1000000",
     "databricks": "TIMESTAMPDIFF(MICROSECOND, x, y) / 1000000",
-    "duckdb": "DATE_DIFF('microsecond', x, y) / 1000000",
+    DUCKDB: "DATE_DIFF('microsecond', x, y) / 1000000",
     "postgres": "CAST(EXTRACT(EPOCH FROM y - x) AS DOUBLE PRECISION)",
     "redshift": "DATEDIFF(MICROSECOND, x, y) / 1000000.0",
     "snowflake": "TIMESTAMPDIFF(MICROSECOND, x, y) / 1000000",
 }
+
+# the names of a table's columns as the warehouse spells them, by names in small letters
+Columns = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -58,33 +59,33 @@ class Part:
     """The rows that a query looks at: those of some keys, and in some tables those of some time.
 
     Attributes:
-        condition: what holds for a row of any table that the query reads; None for all rows.
+        condition: SQL that holds for a row of any table that the query reads.
         by_table: what holds besides for the rows of a table.
     """
 
-    condition: exp.Expr | None = None
-    by_table: Mapping[str, exp.Expr] = field(default_factory=dict)
+    condition: str = "1 = 1"
+    by_table: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, table: str) -> list[exp.Expr]:
-        """The conditions for rows of a table."""
-        found = [self.condition, self.by_table.get(table)]
-        return [each.copy() for each in found if each is not None]
+    def of(self, table: str) -> str:
+        """The condition for rows of a table."""
+        return f"{self.condition} AND {self.by_table.get(table, '1 = 1')}"
 
 
 ALL = Part()
 
 
 class WarehouseSql:
-    """Renders and runs SQL on an open dlt client."""
+    """Renders and runs SQL on an open dlt client.
+
+    Attributes:
+        dialect: the warehouse's, as sqlglot names it.
+        stored: the columns of those of our tables that are there.
+    """
 
     def __init__(self, client: SqlClientBase[Any]) -> None:
         self.client = client
-        self.dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DIALECT)
+        self.dialect = str(client.capabilities.sqlglot_dialect or DUCKDB)
         self.stored = self._stored_columns()
-
-    def has(self, table: str) -> bool:
-        """Whether the warehouse has the table."""
-        return table in self.stored
 
     def query(
         self,
@@ -92,7 +93,7 @@ class WarehouseSql:
         part: Part = ALL,
         hold: timedelta = timedelta(0),
         horizon: datetime | None = None,
-    ) -> exp.Query:
+    ) -> str:
         """The query of a file beside this module over a part of the tables.
 
         Args:
@@ -101,94 +102,82 @@ class WarehouseSql:
             hold: how long one sample is trusted.
             horizon: from when on all polls are kept; None where none was ever deleted.
         """
+        template = _translated(name, self.dialect)
         values = {
-            "hold": interval(hold),
-            "horizon": instant(horizon or BEGINNING),
-            "beginning": instant(BEGINNING),
-        }
-        query = _source(name).copy()
-        ctes = {cte.alias for cte in query.find_all(exp.CTE)}
-        for table in [each for each in query.find_all(exp.Table) if each.name not in ctes]:
-            table.replace(self._read(table.name, part).subquery(table.alias_or_name))
-        for placeholder in list(query.find_all(exp.Placeholder)):
-            placeholder.replace(values[placeholder.name].copy())
-        return query
+            "hold": interval(hold, self.dialect),
+            "horizon": self.instant(horizon or BEGINNING),
+            "beginning": self.instant(BEGINNING),
+        } | {f"rows_of_{table}": f"({self._rows(table, part)})" for table in template.tables}
+        return template.filled(values)
 
-    def _read(self, table: str, part: Part) -> exp.Select:
-        is_evidence = table in KEPT_ONCE and self.has(table)
-        return self.kept_rows(table, part) if is_evidence else self.rows_of(table, part)
+    def columns_of(self, name: str) -> list[str]:
+        """The columns that the query of a file returns."""
+        return _translated(name, self.dialect).columns
 
-    def rows_of(self, table: str, part: Part = ALL) -> exp.Select:
+    def rows_of(self, table: str, part: Part = ALL) -> str:
         """The rows of one of `TABLES` that a part has, with all its columns."""
-        stored = self.stored.get(table, {})
-        columns = [
-            exp.column(name) if name in stored else _null(SQL_TYPES[str(kind)]).as_(name)
-            for name, kind in ((each.name, each.type) for each in TABLES[table].columns)
-        ]
-        rows = exp.select(*columns)
-        if not stored:
-            return rows.limit(0)
-        return rows.from_(self.table(table)).where(*part.of(table))
+        return f"SELECT {self._our_columns(table)} {self._from(self.table(table), table, part)}"
 
-    def kept_rows(self, table: str, part: Part = ALL) -> exp.Select:
-        """The rows of an evidence table with the columns it has, one for each key."""
+    def kept_rows(self, table: str, part: Part = ALL) -> str:
+        """The same of an evidence table, with the columns that it has, and one for each key."""
         key = ", ".join(TABLES[table].key)
-        numbered = exp.select(
-            "*", f"row_number() OVER (PARTITION BY {key} ORDER BY run_id) AS copy_number"
-        ).from_(self.table(table))
-        columns = [exp.column(self.column(table, name)) for name in self.stored[table]]
-        once = exp.select(*columns).from_(numbered.where(*part.of(table)).subquery("numbered"))
-        return once.where("copy_number = 1")
+        columns = ", ".join(self.columns(table))
+        # a load that was killed may have written a row twice
+        numbered = f"SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY run_id) AS copy_number"
+        rows = f"{numbered} {self._from(self.table(table), table, part)}"
+        return f"SELECT {columns} FROM ({rows}) AS numbered WHERE copy_number = 1"
 
-    def table(self, name: str) -> exp.Table:
-        """A table of the dataset."""
-        return exp.to_table(self.client.make_qualified_table_name(name), dialect=self.dialect)
+    def table(self, name: str) -> str:
+        """The name of a table of the dataset in SQL."""
+        return str(self.client.make_qualified_table_name(name))
 
-    def column(self, table: str, name: str) -> exp.Identifier:
-        """A column of a table as the warehouse spells it."""
-        return exp.to_identifier(self.stored[table][name], quoted=True)
+    def columns(self, table: str) -> list[str]:
+        """The columns that a table has, as SQL writes them."""
+        return [self.column(table, name) for name in self.stored[table]]
 
-    def temporary(self, name: str) -> exp.Table:
-        """A table that goes at the end, whatever stands between."""
-        if self.dialect in TEMPORARY_SCHEMAS:
-            return exp.table_(f"_rebuild_{name}", db=TEMPORARY_SCHEMAS[self.dialect])
-        return self.table(f"_rebuild_{name}")
+    def column(self, table: str, name: str) -> str:
+        """One column of a table, as SQL writes it."""
+        return str(self.client.capabilities.escape_identifier(self.stored[table][name]))
+
+    def text(self, value: str) -> str:
+        """A text as SQL writes it."""
+        return exp.Literal.string(value).sql(dialect=self.dialect)
+
+    def instant(self, moment: datetime) -> str:
+        """A time as SQL writes it."""
+        written = exp.Literal.string(moment.astimezone(UTC).isoformat(" ", "microseconds"))
+        return exp.cast(written, "TIMESTAMPTZ").sql(dialect=self.dialect)
+
+    def execute(self, statement: str, *parameters: Any) -> None:
+        """Run one statement."""
+        self.client.execute_sql(statement, *parameters)
+
+    def insert(self, table: str, columns: Sequence[str], query: str) -> None:
+        """Append the rows of a query."""
+        self.execute(f"INSERT INTO {table} ({', '.join(columns)}) {query}")
+
+    def fetch(self, query: str) -> list[tuple[Any, ...]]:
+        """The rows of a query, times in UTC."""
+        with self.client.execute_query(query) as cursor:
+            return [tuple(map(_in_utc, row)) for row in cursor.fetchall()]
 
     @contextmanager
-    def temporary_table(self, name: str, like: exp.Query) -> Iterator[exp.Table]:
-        """An empty table with the columns of a query, until the end."""
-        table = self.temporary(name)
-        kind = "" if self.dialect in WITHOUT_TEMPORARY_TABLES else "TEMPORARY "
-        created = exp.table_(f"_rebuild_{name}") if self.dialect in TEMPORARY_SCHEMAS else table
-        drop = f"DROP TABLE IF EXISTS {self.text(table)}"
-        self.client.execute_sql(drop)
-        empty = exp.select("*").from_(like.subquery("shape")).where("1 = 0")
-        self.client.execute_sql(f"CREATE {kind}TABLE {self.text(created)} AS {self.text(empty)}")
+    def temporary_table(self, name: str, like: str) -> Iterator[str]:
+        """An empty table with the columns of a query, until the end; yields its name in SQL."""
+        name = f"_rebuild_{name}"
+        if self.dialect in TEMPORARY_SCHEMAS:
+            table, created = f"{TEMPORARY_SCHEMAS[self.dialect]}{name}", name
+        else:
+            table = created = self.table(name)
+        kind = "TABLE" if self.dialect in WITHOUT_TEMPORARY_TABLES else "TEMPORARY TABLE"
+        self.execute(f"DROP TABLE IF EXISTS {table}")
+        self.execute(f"CREATE {kind} {created} AS SELECT * FROM ({like}) AS shape WHERE 1 = 0")
         try:
             yield table
         finally:
             # a session that was lost has taken it along, and what ended it is the error to report
             with suppress(DatabaseException):
-                self.client.execute_sql(drop)
-
-    def execute(self, statement: exp.Expr) -> None:
-        """Run one statement."""
-        self.client.execute_sql(self.text(statement))
-
-    def insert(self, table: exp.Table, columns: Sequence[exp.Identifier], query: exp.Expr) -> None:
-        """Append the rows of a query."""
-        names = ", ".join(self.text(column) for column in columns)
-        self.client.execute_sql(f"INSERT INTO {self.text(table)} ({names}) {self.text(query)}")
-
-    def fetch(self, query: exp.Expr) -> list[tuple[Any, ...]]:
-        """The rows of a query, times in UTC."""
-        with self.client.execute_query(self.text(query)) as cursor:
-            return [tuple(map(_in_utc, row)) for row in cursor.fetchall()]
-
-    def text(self, node: exp.Expr) -> str:
-        """SQL in the warehouse's dialect."""
-        translated: exp.Expr = node.transform(self._translate)
-        return translated.sql(dialect=self.dialect, comments=False)
+                self.execute(f"DROP TABLE IF EXISTS {table}")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -201,33 +190,36 @@ class WarehouseSql:
 
     def create_missing(self, tables: Sequence[str]) -> None:
         """Create tables as a load does, where they are missing."""
-        missing = [name for name in tables if not self.has(name)]
+        missing = [name for name in tables if name not in self.stored]
         for name in missing:
-            columns = [*_column_definitions(name), f"{LOAD_ID} TEXT NOT NULL"]
-            create = sqlglot.parse_one(
-                f"CREATE TABLE created ({', '.join(columns)})", dialect=SOURCE_DIALECT
-            ).transform(lambda node, name=name: self.table(name) if isinstance(node, exp.Table) else node)
-            self.execute(create)
+            columns = ", ".join(f"{column} {kind}" for column, kind in _column_types(name, self.dialect))
+            self.execute(f"CREATE TABLE {self.table(name)} ({columns})")
         if missing:
             self.stored = self._stored_columns()
 
-    def _translate(self, node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Collate) and self.dialect in BINARY_TEXT_ORDER:
-            plain: exp.Expr = node.this
-            return plain
-        if isinstance(node, exp.Anonymous) and node.name.lower() == "seconds_between":
-            return _seconds_between(self.dialect, *node.expressions)
-        if isinstance(node, exp.Ordered):
-            return _without_place_of_nulls(node, self.dialect)
-        return node
+    def _rows(self, table: str, part: Part) -> str:
+        is_evidence = table in KEPT_ONCE and table in self.stored
+        return self.kept_rows(table, part) if is_evidence else self.rows_of(table, part)
+
+    def _our_columns(self, table: str) -> str:
+        stored = self.stored.get(table, {})
+        return ", ".join(
+            name if name in stored else f"CAST(NULL AS {kind.removesuffix(' NOT NULL')}) AS {name}"
+            for name, kind in _column_types(table, self.dialect)
+            if name != LOAD_ID
+        )
+
+    def _from(self, relation: str, table: str, part: Part) -> str:
+        return f"FROM {relation} WHERE {part.of(table)}" if table in self.stored else "LIMIT 0"
 
     def _stored_columns(self) -> dict[str, dict[str, str]]:
         """The columns of our tables, as the warehouse spells them, by names in small letters."""
         client = self.client
-        listed = client._qualify_info_schema_table_name("COLUMNS")  # noqa: SLF001 - BigQuery and others have their own
+        # BigQuery and others have their own
+        listed = client._qualify_info_schema_table_name("COLUMNS")  # noqa: SLF001
         schema = client.make_qualified_table_name_path(None, quote=False)[-1]
-        here = " AND table_catalog = current_database()" if self.dialect == "duckdb" else ""
-        sql = f"SELECT table_name, column_name FROM {listed} WHERE table_schema = %s{here}"  # noqa: S608 - dlt's own name
+        here = " AND table_catalog = current_database()" if self.dialect == DUCKDB else ""
+        sql = f"SELECT table_name, column_name FROM {listed} WHERE table_schema = %s{here}"
         found: dict[str, dict[str, str]] = {}
         with client.execute_query(sql, schema) as cursor:
             for table, column in cursor.fetchall():
@@ -236,47 +228,69 @@ class WarehouseSql:
         return found
 
 
-def interval(length: timedelta) -> exp.Expr:
-    """A length of time, whole seconds where it can be."""
-    microseconds = length // timedelta(microseconds=1)
-    seconds, rest = divmod(microseconds, 1_000_000)
-    number, unit = (microseconds, "MICROSECOND") if rest else (seconds, "SECOND")
-    return exp.Interval(this=exp.Literal.string(str(number)), unit=exp.var(unit))
+KEPT_ONCE = {"coverage", "runs", "token_status"}
 
 
-def instant(moment: datetime) -> exp.Expr:
-    """A time as SQL writes it."""
-    return exp.cast(exp.Literal.string(moment.astimezone(UTC).isoformat(" ", "microseconds")), "TIMESTAMPTZ")
+@dataclass(frozen=True)
+class Template:
+    """A query in a dialect, with gaps for what differs from one time to another.
+
+    Attributes:
+        text: the query; a gap is a name between two signs that occur nowhere else.
+        tables: the tables that it reads; the gap for the rows of one is `rows_of_<table>`.
+        columns: the columns that it returns.
+    """
+
+    text: str
+    tables: Sequence[str]
+    columns: list[str]
+
+    def filled(self, values: Mapping[str, str]) -> str:
+        """The query with its gaps filled."""
+        text = self.text
+        for name, value in values.items():
+            text = text.replace(_gap(name), value)
+        return text
 
 
 @cache
-def _source(name: str) -> exp.Query:
-    text = (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
-    parsed = sqlglot.parse_one(text, dialect=SOURCE_DIALECT)
-    assert isinstance(parsed, exp.Query)
-    return parsed
+def _translated(name: str, dialect: str) -> Template:
+    source = (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
+    query = sqlglot.parse_one(source, dialect=DUCKDB)
+    assert isinstance(query, exp.Query)
+    ctes = {cte.alias for cte in query.find_all(exp.CTE)}
+    tables = [table for table in query.find_all(exp.Table) if table.name not in ctes]
+    names = sorted({table.name for table in tables})
+    for table in tables:
+        gap = exp.to_identifier(_gap(f"rows_of_{table.name}"))
+        table.replace(exp.Table(this=gap, alias=exp.TableAlias(this=exp.to_identifier(table.alias_or_name))))
+    translated = query.transform(_translate, dialect)
+    return Template(translated.sql(dialect=dialect, comments=False), names, query.named_selects)
 
 
-def _null(sql_type: str) -> exp.Cast:
-    return exp.cast(exp.null(), sql_type)
+def _translate(node: exp.Expr, dialect: str) -> exp.Expr:
+    if isinstance(node, exp.Placeholder):
+        return exp.column(exp.to_identifier(_gap(node.name)))
+    if isinstance(node, exp.Collate) and dialect in BINARY_TEXT_ORDER:
+        plain: exp.Expr = node.this
+        return plain
+    if isinstance(node, exp.Anonymous) and node.name.lower() == "seconds_between":
+        return _seconds_between(dialect, *node.expressions)
+    if isinstance(node, exp.Ordered):
+        return _without_place_of_nulls(node, dialect)
+    return node
 
 
-def _column_definitions(table: str) -> list[str]:
-    return [
-        f"{each.name} {SQL_TYPES[str(each.type)]}{' NOT NULL' if each.required else ''}"
-        for each in TABLES[table].columns
-    ]
+def _gap(name: str) -> str:
+    return f"gap_{name}_gap"
 
 
 def _seconds_between(dialect: str, earlier: exp.Expr, later: exp.Expr) -> exp.Expr:
     values = {"x": earlier, "y": later}
     call: exp.Expr = sqlglot.parse_one(SECONDS_BETWEEN[dialect], dialect=dialect)
-    filled: exp.Expr = call.transform(
-        lambda node: (
-            values[node.name].copy() if isinstance(node, exp.Column) and node.name in values else node
-        )
-    )
-    return filled
+    for column in list(call.find_all(exp.Column)):
+        column.replace(exp.paren(values[column.name].copy()))
+    return call
 
 
 def _without_place_of_nulls(node: exp.Ordered, dialect: str) -> exp.Ordered:
@@ -285,6 +299,27 @@ def _without_place_of_nulls(node: exp.Ordered, dialect: str) -> exp.Ordered:
     small, large = ordering == "nulls_are_small", ordering == "nulls_are_large"
     node.set("nulls_first", large if node.args.get("desc") else small)
     return node
+
+
+def interval(length: timedelta, dialect: str) -> str:
+    """A length of time as SQL writes it, in whole seconds where it can be."""
+    microseconds = length // timedelta(microseconds=1)
+    seconds, rest = divmod(microseconds, 1_000_000)
+    number, unit = (microseconds, "MICROSECOND") if rest else (seconds, "SECOND")
+    return exp.Interval(this=exp.Literal.string(str(number)), unit=exp.var(unit)).sql(dialect=dialect)
+
+
+@cache
+def _column_types(table: str, dialect: str) -> list[tuple[str, str]]:
+    """The columns that a load gives a table, and what SQL says of each."""
+    columns = [(each.name, str(each.type), each.required) for each in TABLES[table].columns]
+    return [
+        (
+            name,
+            f"{exp.DataType.build(SQL_TYPES[kind]).sql(dialect=dialect)}{' NOT NULL' if required else ''}",
+        )
+        for name, kind, required in (*columns, (LOAD_ID, "string", True))
+    ]
 
 
 def _in_utc(value: Any) -> Any:

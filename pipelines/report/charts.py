@@ -208,15 +208,13 @@ def draw_survival(curves: pd.DataFrame, palette: Palette = LIGHT, width: int = 3
         palette: colors.
         width: in pixels.
     """
-    starts = (
-        curves[["provider_service"]].drop_duplicates().assign(seconds=0.0, survival=1.0, lower=1.0, upper=1.0)
-    )
+    starts = curves[["provider"]].drop_duplicates().assign(seconds=0.0, survival=1.0, lower=1.0, upper=1.0)
     points = pd.concat([starts, curves], ignore_index=True) if len(curves) else starts
     points = points.assign(days=points["seconds"] / SECONDS_PER_DAY)
-    names = sorted(points["provider_service"].unique())
+    names = sorted(points["provider"].unique())
     several = len(names) > 1
     color: Any = (
-        alt.Color("provider_service:N", title=None, scale=alt.Scale(domain=names, range=list(palette.series)))
+        alt.Color("provider:N", title=None, scale=alt.Scale(domain=names, range=list(palette.series)))
         if several
         else alt.value(palette.connected)
     )
@@ -234,7 +232,7 @@ def draw_survival(curves: pd.DataFrame, palette: Palette = LIGHT, width: int = 3
         y=alt.Y("survival:Q", title=None, axis=share),
         color=color,
         tooltip=[
-            "provider_service:N",
+            "provider:N",
             alt.Tooltip("days:Q", format=".2f"),
             alt.Tooltip("survival:Q", format=".1%"),
             alt.Tooltip("lower:Q", format=".1%"),

@@ -45,7 +45,7 @@ class Report:
         flapping: profiles that go up and down.
         tokens: whether each can still be read.
         polls: polls of the last `TREND_DAYS` by day.
-        windows: rates by provider and window.
+        rates: by provider and period.
         emails: account_id → e-mail, of the accounts that the report names.
     """
 
@@ -65,7 +65,7 @@ class Report:
     flapping: pd.DataFrame
     tokens: pd.DataFrame
     polls: pd.DataFrame
-    windows: pd.DataFrame
+    rates: pd.DataFrame
     emails: dict[str, str]
 
     @property
@@ -127,7 +127,7 @@ def read_report(
             flapping=flapping,
             tokens=figures.read_tokens(read),
             polls=figures.read_polls(read, recent),
-            windows=figures.read_windows(read),
+            rates=figures.read_rates(read),
             emails={} if anonymous else _read_emails(read, named),
         )
 

@@ -15,7 +15,6 @@ from .frames import Read
 from .survival import with_confidence
 
 ALL = "all"
-PROVIDER = "COALESCE(provider_service, provider_name)"
 # upper ends of the classes of age in which evidence is counted
 FRESHNESS_HOURS = (1, 6, 24, 72, 168)
 FRESHNESS_CLASSES = ("up to 1 h", "up to 6 h", "up to 1 d", "up to 3 d", "up to 7 d", "older", "never read")
@@ -26,7 +25,7 @@ class Scope:
     """Which part of the history is looked at; None does not restrict.
 
     Attributes:
-        provider: provider_service of calendars, provider_name of conferencing.
+        provider: the column `provider` of the views.
         account_id: one account.
         first_day: the first UTC day.
         last_day: the last UTC day, included.
@@ -40,7 +39,7 @@ class Scope:
     def of_profiles(self) -> str:
         """The condition on views with one row a profile."""
         return _all_of(
-            _equals(PROVIDER, self.provider),
+            _equals("provider", self.provider),
             _equals("account_id", self.account_id),
         )
 
@@ -55,18 +54,11 @@ class Scope:
             f"day <= DATE '{self.last_day}'" if self.last_day else None,
         )
 
-    def of_starts(self, column: str, instant: str) -> str:
-        """The condition on a time: that it is in these days.
-
-        Args:
-            column: its name.
-            instant: SQL of an instant in the column's type, with `{us}` for microseconds since 1970.
-        """
+    def of_starts(self, column: str) -> str:
+        """The condition on a column with times: that they are in these days."""
         return _all_of(
-            f"{column} >= {instant.format(us=_microseconds(self.first_day))}" if self.first_day else None,
-            f"{column} < {instant.format(us=_microseconds(self.last_day + timedelta(days=1)))}"
-            if self.last_day
-            else None,
+            f"{column} >= {_instant(self.first_day)}" if self.first_day else None,
+            f"{column} < {_instant(self.last_day + timedelta(days=1))}" if self.last_day else None,
         )
 
 
@@ -77,7 +69,7 @@ def read_days(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
         provider, day, profiles, connected_seconds, disconnected_seconds, unknown_seconds, ordered by both.
     """
     return read(f"""
-        SELECT {PROVIDER} AS provider, day,
+        SELECT provider, day,
                COUNT(CASE WHEN connected_seconds + disconnected_seconds + unknown_seconds > 0 THEN 1 END)
                    AS profiles,
                SUM(connected_seconds) AS connected_seconds,
@@ -85,7 +77,7 @@ def read_days(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
                SUM(unknown_seconds) AS unknown_seconds
         FROM connectivity_daily
         WHERE {scope.of_profiles()} AND {scope.of_days()}
-        GROUP BY {PROVIDER}, day
+        GROUP BY provider, day
         ORDER BY provider, day
     """)  # noqa: S608 - values are literals made by sqlglot
 
@@ -119,10 +111,10 @@ def read_outages(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
         end_reason, seconds.
     """
     return read(f"""
-        SELECT account_id, {PROVIDER} AS provider, profile_type, profile_id, started_after, first_seen_at,
+        SELECT account_id, provider, profile_type, profile_id, started_after, first_seen_at,
                last_seen_at, ended_at, end_reason, seconds
         FROM outages
-        WHERE {scope.of_profiles()} AND {scope.of_starts("first_seen_at", "make_timestamptz({us})")}
+        WHERE {scope.of_profiles()} AND {scope.of_starts("first_seen_at")}
         ORDER BY first_seen_at, account_id, profile_type, profile_id
     """)  # noqa: S608
 
@@ -153,35 +145,30 @@ def read_curves(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
     The view `time_to_relink`, its outages restricted to the account and to those first seen in the period.
 
     Returns:
-        provider_service (all of them together as `all`), seconds, at_risk, relinked, survival, lower, upper.
+        provider (all of them together as `all`), seconds, at_risk, relinked, survival, lower, upper.
     """
-    restriction = _all_of(
-        scope.of_accounts(),
-        scope.of_starts("first_seen_us", "{us}"),
-    )
-    query = views.restricted("time_to_relink", "_outages", restriction)
-    wanted = _equals("provider_service", scope.provider) or "provider_service IS NOT NULL"
+    restriction = _all_of(scope.of_accounts(), scope.of_starts("first_seen_at"))
+    query = views.restricted("time_to_relink", "outages", restriction)
     return with_confidence(
         read(f"""
-            SELECT provider_service, seconds, at_risk, relinked, survival
+            SELECT provider, seconds, at_risk, relinked, survival
             FROM ({query}) AS curves
-            WHERE {wanted}
+            WHERE {_all_of(_equals("provider", scope.provider))}
         """)  # noqa: S608
     )
 
 
 def read_flapping(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
-    """Profiles that go up and down, the most restless first.
+    """Profiles that go up and down, those with the most outages first.
 
     Returns:
-        account_id, provider, profile_type, profile_id, state, samples, state_changes, last_changed_at.
+        account_id, provider, profile_type, profile_id, state, outages_30d, last_changed_at.
     """
     return read(f"""
-        SELECT account_id, {PROVIDER} AS provider, profile_type, profile_id, state, samples, state_changes,
-               last_changed_at
+        SELECT account_id, provider, profile_type, profile_id, state, outages_30d, last_changed_at
         FROM flapping_profiles
         WHERE {scope.of_profiles()}
-        ORDER BY state_changes DESC, last_changed_at DESC, account_id, profile_type, profile_id
+        ORDER BY outages_30d DESC, last_changed_at DESC, account_id, profile_type, profile_id
     """)  # noqa: S608
 
 
@@ -236,18 +223,16 @@ def read_polls(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
     """)  # noqa: S608
 
 
-def read_windows(read: Read) -> pd.DataFrame:
+def read_rates(read: Read) -> pd.DataFrame:
     """The view provider_health: rates of the last 7 and 30 days and of all time.
 
     Returns:
-        provider_service, time_window, profiles, outages_started, disconnections_per_1000_days, uptime,
-        coverage.
+        provider, period, profiles, outages_started, disconnections_per_1000_days, uptime, coverage.
     """
     return read("""
-        SELECT provider_service, "window" AS time_window, profiles, outages_started,
-               disconnections_per_1000_days, uptime, coverage
+        SELECT provider, period, profiles, outages_started, disconnections_per_1000_days, uptime, coverage
         FROM provider_health
-        ORDER BY provider_service
+        ORDER BY provider, period
     """)
 
 
@@ -257,11 +242,10 @@ def read_changes(read: Read, since: datetime) -> pd.DataFrame:
     Returns:
         kind, profiles.
     """
-    moment = f"make_timestamptz({_microseconds(since)})"
     return read(f"""
         SELECT kind, COUNT(DISTINCT account_id || ' ' || profile_type || ' ' || profile_id) AS profiles
         FROM profile_changes
-        WHERE observed_at > {moment}
+        WHERE observed_at > {_instant(since)}
         GROUP BY kind
         ORDER BY kind
     """)  # noqa: S608
@@ -291,7 +275,8 @@ def _equals(column: str, value: str | None) -> str | None:
     return None if value is None else f"{column} = {exp.Literal.string(value).sql('duckdb')}"
 
 
-def _microseconds(moment: date | datetime) -> int:
+def _instant(moment: date | datetime) -> str:
+    """SQL of an instant; a day stands for its begin in UTC."""
     if not isinstance(moment, datetime):
         moment = datetime.combine(moment, time(), tzinfo=UTC)
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return f"TIMESTAMPTZ '{moment.astimezone(UTC).isoformat(sep=' ')}'"

@@ -21,7 +21,7 @@ from .figures import ALL
 
 # people to ask, and changes to tell; the warehouse has the rest
 MOST_OUTAGES, MOST_CHANGES = 200, 10
-WINDOW = "30d"
+PERIOD = "30d"
 SAFE_LINK = re.compile(r"https?://", re.IGNORECASE)
 AS_OF = "dlt-cronofy-as-of"
 """Name of the `meta` element that says what the report knew; the next report reads it."""
@@ -111,26 +111,26 @@ def _new_failures(report: Report) -> int:
 def _providers(report: Report) -> Iterator[Row]:
     """The providers of `status`, with newest coverage and rate and the confidence of the median."""
     coverage = {row["provider"]: row["coverage"] for row in _rows(figures.add_up(report.days, ["provider"]))}
-    windows = {row["provider_service"]: row for row in _rows(_of_window(report.windows))}
-    halves = {row["provider_service"]: row for row in _rows(report.halves)}
+    rates = {row["provider"]: row for row in _rows(_of_period(report.rates))}
+    halves = {row["provider"]: row for row in _rows(report.halves)}
     for row in report.health.providers:
         yield {
             **row,
-            "rate": windows.get(row["provider"], {}).get("disconnections_per_1000_days"),
+            "rate": rates.get(row["provider"], {}).get("disconnections_per_1000_days"),
             "coverage": coverage.get(row["provider"]),
             "half": halves.get(row["provider"]),
         }
 
 
-def _of_window(windows: pd.DataFrame) -> pd.DataFrame:
-    return windows[windows["time_window"] == WINDOW]
+def _of_period(rates: pd.DataFrame) -> pd.DataFrame:
+    return rates[rates["period"] == PERIOD]
 
 
 def _figures(report: Report) -> Iterator[Figure]:
     """The drawings; without days, polls or outages there is nothing to draw of them."""
     if not report.days.empty:
         yield from _figures_of_days(report)
-    pooled = report.curves[report.curves["provider_service"] == ALL]
+    pooled = report.curves[report.curves["provider"] == ALL]
     if not pooled.empty:
         yield _figure(
             "How long until somebody relinks",

@@ -346,8 +346,7 @@ class _Loader:
             run |= {"finished_at": self.stages.clock.now(), "stopped_by": stopped_by}
             with self.upkeep.alone(), writer(self.pipeline):
                 if not tally.rows:
-                    self.upkeep.open_run(run)
-                    self.upkeep.write_store(run, changes)
+                    self.upkeep.open_run(run, changes)
                 self.upkeep.close_run(run, tally.rows.total())
         for each in sets:
             if each.shard in receipts.loaded:
@@ -400,8 +399,7 @@ class _Loader:
             run,
             MAX_PACKAGE_POLLS,
             unsupported,
-            partial(self.upkeep.open_run, run),
-            partial(self.upkeep.write_store, run, changes),
+            partial(self.upkeep.open_run, run, changes),
             self.upkeep.alone,
         ).load_all(delivery)
         self._work_out_replaced(delivery.taken & loaded.keys())

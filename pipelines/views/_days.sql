@@ -3,8 +3,7 @@
 -- day
 -- start_at, end_at: start_at <= t < end_at
 WITH digits AS (
-    SELECT digit
-    FROM (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS listed (digit)
+    SELECT digit FROM (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS listed (digit)
 ),
 numbers AS (
     SELECT ones.digit + 10 * tens.digit + 100 * hundreds.digit + 1000 * thousands.digit AS number
@@ -18,14 +17,10 @@ bounds AS (
         CAST(min(first_sample_at) AT TIME ZONE 'UTC' AS DATE) AS first_day,
         CAST((SELECT as_of FROM _as_of) AT TIME ZONE 'UTC' AS DATE) AS last_day
     FROM coverage
-),
-days AS (
-    SELECT first_day + number AS day
-    FROM bounds
-    INNER JOIN numbers ON first_day + number <= last_day
 )
 SELECT
-    day,
-    CAST(day AS TIMESTAMP) AT TIME ZONE 'UTC' AS start_at,
-    CAST(day + 1 AS TIMESTAMP) AT TIME ZONE 'UTC' AS end_at
-FROM days
+    first_day + number AS day,
+    CAST(first_day + number AS TIMESTAMP) AT TIME ZONE 'UTC' AS start_at,
+    CAST(first_day + number + 1 AS TIMESTAMP) AT TIME ZONE 'UTC' AS end_at
+FROM bounds
+INNER JOIN numbers ON first_day + number <= last_day

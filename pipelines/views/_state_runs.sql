@@ -11,10 +11,7 @@
 -- ended_at: first sample of the next run; null for the newest run
 WITH states AS (
     SELECT
-        account_id,
-        profile_type,
-        profile_id,
-        observed_at,
+        account_id, profile_type, profile_id, observed_at,
         CASE min(CASE state WHEN 'disconnected' THEN 1 WHEN 'connected' THEN 2 ELSE 3 END)
             WHEN 1 THEN 'disconnected' WHEN 2 THEN 'connected' ELSE 'removed'
         END AS state,
@@ -33,32 +30,20 @@ newest_samples AS (
     SELECT account_id, profile_type, max(last_sample_at) AS newest_sample_at
     FROM coverage
     GROUP BY account_id, profile_type
-),
-starts AS (
-    SELECT *
-    FROM compared
-    -- all of them find a partner; of inner joins on several columns PostgreSQL expects hardly any row
-    LEFT JOIN newest_samples USING (account_id, profile_type)
-    LEFT JOIN _profile_names USING (account_id, profile_type, profile_id)
-    WHERE previous_state IS NULL OR previous_state <> state
 )
 SELECT
-    account_id,
-    profile_type,
-    profile_id,
-    provider,
-    provider_name,
-    provider_service,
-    profile_name,
-    relink_url,
-    state,
-    previous_state,
-    lead(state) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS next_state,
+    account_id, profile_type, profile_id,
+    coalesce(provider_service, provider_name, 'unknown') AS provider,
+    provider_name, provider_service, profile_name, relink_url,
+    state, previous_state,
+    lead(state) OVER profile AS next_state,
     CASE WHEN previous_state IS NOT NULL THEN previous_sample_at END AS started_after,
     observed_at AS first_sample_at,
-    coalesce(
-        lead(previous_sample_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at),
-        newest_sample_at
-    ) AS last_sample_at,
-    lead(observed_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS ended_at
-FROM starts
+    coalesce(lead(previous_sample_at) OVER profile, newest_sample_at) AS last_sample_at,
+    lead(observed_at) OVER profile AS ended_at
+FROM compared
+-- every row finds a partner, but of inner joins on several columns PostgreSQL expects hardly any row
+LEFT JOIN newest_samples USING (account_id, profile_type)
+LEFT JOIN _profile_names USING (account_id, profile_type, profile_id)
+WHERE previous_state IS NULL OR previous_state <> state
+WINDOW profile AS (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at)

@@ -15,9 +15,7 @@ WITH accounts AS (
     SELECT account_id FROM _state_runs
 ),
 newest_samples AS (
-    SELECT account_id, max(last_sample_at) AS last_sample_at
-    FROM coverage
-    GROUP BY account_id
+    SELECT account_id, max(last_sample_at) AS last_sample_at FROM coverage GROUP BY account_id
 ),
 current_states AS (
     SELECT
@@ -29,27 +27,23 @@ current_states AS (
 counts AS (
     SELECT
         account_id,
-        count(*) AS profiles,
-        count(CASE WHEN state = 'connected' THEN 1 END) AS connected,
-        count(CASE WHEN state = 'disconnected' THEN 1 END) AS disconnected,
-        count(CASE WHEN state = 'unknown' THEN 1 END) AS unknown
-    FROM current_states
+        count(state) AS profiles,
+        count(CASE state WHEN 'connected' THEN 1 END) AS connected,
+        count(CASE state WHEN 'disconnected' THEN 1 END) AS disconnected,
+        count(CASE state WHEN 'unknown' THEN 1 END) AS unknown
+    FROM accounts
+    LEFT JOIN current_states USING (account_id)
     GROUP BY account_id
 )
 SELECT
-    account_id,
-    coalesce(counts.profiles, 0) AS profiles,
-    coalesce(counts.connected, 0) AS connected,
-    coalesce(counts.disconnected, 0) AS disconnected,
-    coalesce(counts.unknown, 0) AS unknown,
+    account_id, profiles, connected, disconnected, unknown,
     CASE
-        WHEN counts.profiles IS NULL THEN 'no_profiles'
-        WHEN counts.disconnected = counts.profiles THEN 'down'
-        WHEN counts.disconnected > 0 THEN 'degraded'
-        WHEN counts.connected = counts.profiles THEN 'healthy'
+        WHEN profiles = 0 THEN 'no_profiles'
+        WHEN disconnected = profiles THEN 'down'
+        WHEN disconnected > 0 THEN 'degraded'
+        WHEN connected = profiles THEN 'healthy'
         ELSE 'unknown'
     END AS verdict,
-    newest_samples.last_sample_at
-FROM accounts
-LEFT JOIN counts USING (account_id)
+    last_sample_at
+FROM counts
 LEFT JOIN newest_samples USING (account_id)

@@ -1,8 +1,7 @@
 -- connectivity_daily: one row per profile and UTC day, from the day of its first sample to the day of as_of.
 -- The intervals of profile_intervals cut at midnight UTC; as_of is the newest polled_at.
 --
--- account_id, profile_type, profile_id
--- provider
+-- account_id, profile_type, profile_id, provider
 -- provider_name, provider_service: newest known
 -- day
 -- connected_seconds, disconnected_seconds, unknown_seconds, removed_seconds
@@ -10,14 +9,7 @@
 -- coverage: (connected + disconnected) / (all but removed); null if that is 0
 WITH pieces AS (
     SELECT
-        intervals.account_id,
-        intervals.profile_type,
-        intervals.profile_id,
-        intervals.provider,
-        intervals.provider_name,
-        intervals.provider_service,
-        intervals.state,
-        days.day,
+        intervals.*, days.day,
         -- decimals add up to the same in any order
         CAST(
             epoch(least(intervals.end_at, days.end_at) - greatest(intervals.start_at, days.start_at)) AS DECIMAL(18, 6)
@@ -27,17 +19,15 @@ WITH pieces AS (
 ),
 totals AS (
     SELECT
-        account_id,
-        profile_type,
-        profile_id,
+        account_id, profile_type, profile_id,
         max(provider) AS provider,
         max(provider_name) AS provider_name,
         max(provider_service) AS provider_service,
         day,
-        CAST(sum(CASE WHEN state = 'connected' THEN seconds ELSE 0 END) AS DOUBLE) AS connected_seconds,
-        CAST(sum(CASE WHEN state = 'disconnected' THEN seconds ELSE 0 END) AS DOUBLE) AS disconnected_seconds,
-        CAST(sum(CASE WHEN state = 'unknown' THEN seconds ELSE 0 END) AS DOUBLE) AS unknown_seconds,
-        CAST(sum(CASE WHEN state = 'removed' THEN seconds ELSE 0 END) AS DOUBLE) AS removed_seconds
+        CAST(sum(CASE state WHEN 'connected' THEN seconds ELSE 0 END) AS DOUBLE) AS connected_seconds,
+        CAST(sum(CASE state WHEN 'disconnected' THEN seconds ELSE 0 END) AS DOUBLE) AS disconnected_seconds,
+        CAST(sum(CASE state WHEN 'unknown' THEN seconds ELSE 0 END) AS DOUBLE) AS unknown_seconds,
+        CAST(sum(CASE state WHEN 'removed' THEN seconds ELSE 0 END) AS DOUBLE) AS removed_seconds
     FROM pieces
     GROUP BY account_id, profile_type, profile_id, day
 )

@@ -17,7 +17,6 @@ COLUMN_MEANINGS: Mapping[str, str] = {
             "account_id",
             "profile_id",
             "profile_type",
-            "provider_name",
             "provider_service",
             "token_key",
         )

@@ -12,26 +12,19 @@
 -- days_down: days from first_seen_at to last_seen_at, the time it was certainly down
 -- evidence_age_seconds: from last_seen_at to as_of, the newest polled_at
 WITH open_runs AS (
-    SELECT *
-    FROM _state_runs
-    WHERE state = 'disconnected' AND ended_at IS NULL
+    SELECT * FROM _state_runs WHERE state = 'disconnected' AND ended_at IS NULL
 ),
 owners AS (
-    SELECT account_id, token_key, email, name, observed_at
-    FROM userinfo
+    SELECT account_id, token_key, email, name, observed_at FROM userinfo
     UNION ALL
-    SELECT account_id, token_key, email, name, observed_at
-    FROM account
+    SELECT account_id, token_key, email, name, observed_at FROM account
     UNION ALL
     SELECT account_id, token_key, CAST(NULL AS TEXT) AS email, CAST(NULL AS TEXT) AS name, observed_at
     FROM profile_changes
 ),
 ranked AS (
     SELECT
-        account_id,
-        token_key,
-        email,
-        name,
+        account_id, token_key, email, name,
         row_number() OVER (
             PARTITION BY account_id
             ORDER BY CASE WHEN email IS NULL THEN 1 ELSE 0 END, observed_at DESC, email COLLATE "C"
@@ -53,20 +46,11 @@ contacts AS (
     GROUP BY account_id
 )
 SELECT
-    runs.account_id,
-    contacts.email,
-    contacts.name,
-    contacts.token_keys,
-    runs.profile_type,
-    runs.profile_id,
-    runs.profile_name,
-    runs.provider,
-    runs.provider_name,
-    runs.provider_service,
-    runs.relink_url,
-    runs.first_sample_at AS first_seen_at,
-    runs.last_sample_at AS last_seen_at,
-    epoch(runs.last_sample_at - runs.first_sample_at) / 86400 AS days_down,
-    epoch((SELECT as_of FROM _as_of) - runs.last_sample_at) AS evidence_age_seconds
-FROM open_runs AS runs
-INNER JOIN contacts ON runs.account_id = contacts.account_id
+    account_id, email, name, token_keys,
+    profile_type, profile_id, profile_name, provider, provider_name, provider_service, relink_url,
+    first_sample_at AS first_seen_at,
+    last_sample_at AS last_seen_at,
+    epoch(last_sample_at - first_sample_at) / 86400 AS days_down,
+    epoch((SELECT as_of FROM _as_of) - last_sample_at) AS evidence_age_seconds
+FROM open_runs
+INNER JOIN contacts USING (account_id)

@@ -2,8 +2,7 @@
 -- Unknown gaps inside do not split an outage; the first connected or removed sample ends it. A sample is an ok poll
 -- of the account that lists the profile's type, so all times below are times at which somebody looked.
 --
--- account_id, profile_type, profile_id
--- provider
+-- account_id, profile_type, profile_id, provider
 -- provider_name, provider_service: newest known
 -- started_after: last sample before it that was not disconnected; null: already down when first seen
 -- first_seen_at, last_seen_at: first and last sample of the run
@@ -14,12 +13,7 @@
 -- seconds: coalesce(ended_at, last_seen_at) - first_seen_at
 -- relink_url: newest known; open outages only
 SELECT
-    account_id,
-    profile_type,
-    profile_id,
-    provider,
-    provider_name,
-    provider_service,
+    account_id, profile_type, profile_id, provider, provider_name, provider_service,
     started_after,
     first_sample_at AS first_seen_at,
     last_sample_at AS last_seen_at,

@@ -1,6 +1,6 @@
 -- poll_coverage: one row per run (grain 'run') and one per UTC day (grain 'day').
--- How much of what was tried could be read, and how long the worst token had gone unread. A run counts to the day of its
--- first poll.
+-- How much of what was tried could be read, and how long the worst token had gone unread. A run counts to the day of
+-- its first poll.
 --
 -- grain: run or day
 -- run_id: null for a day
@@ -14,9 +14,7 @@
 -- oldest_evidence_age_seconds: longest time between a poll, skipped ones included, and the newest ok poll of the same
 --     token and endpoint up to then; 0 if all were ok, null if none of the tokens was ever read
 WITH polling_runs AS (
-    SELECT *, CAST(first_polled_at AT TIME ZONE 'UTC' AS DATE) AS day
-    FROM runs
-    WHERE polled + skipped > 0
+    SELECT *, CAST(first_polled_at AT TIME ZONE 'UTC' AS DATE) AS day FROM runs WHERE polled + skipped > 0
 )
 SELECT
     CASE WHEN run_id IS NULL THEN 'day' ELSE 'run' END AS grain,

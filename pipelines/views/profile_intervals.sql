@@ -1,21 +1,18 @@
 -- profile_intervals: one row per profile and maximal interval of one state.
 -- A sample holds from its polled_at until the account's next sample of that profile type, but at most `hold`; after
 -- that the state is unknown until the next sample. Per profile the intervals do not overlap and leave no hole from its
--- first sample to as_of, the newest polled_at. Intervals are half-open and never empty: a sample at as_of itself has had
--- no time to last, so it shows in account_health and outages but starts no interval here, and a profile first seen at
--- as_of has no row yet.
+-- first sample to as_of, the newest polled_at. Intervals are half-open and never empty: a sample at as_of itself has
+-- had no time to last, so it shows in account_health and outages but starts no interval here, and a profile first seen
+-- at as_of has no row yet.
 --
--- account_id, profile_type (calendar or conferencing), profile_id
--- provider
+-- account_id, profile_type (calendar or conferencing), profile_id, provider
 -- provider_name, provider_service: newest known
 -- state: connected, disconnected, removed or unknown
 -- start_at, end_at: start_at <= t < end_at
 -- is_current: true for the interval that reaches as_of
 WITH spans AS (
     SELECT
-        account_id,
-        profile_type,
-        first_sample_at,
+        account_id, profile_type, first_sample_at,
         last_sample_at + $hold AS hold_ends_at,
         coalesce(
             lead(first_sample_at) OVER (PARTITION BY account_id, profile_type ORDER BY first_sample_at), as_of
@@ -26,9 +23,7 @@ WITH spans AS (
 -- of each account and profile type: when its profiles' states are known, and when they are not
 stretches AS (
     SELECT
-        account_id,
-        profile_type,
-        TRUE AS is_known,
+        account_id, profile_type, TRUE AS is_known,
         first_sample_at AS start_at,
         least(hold_ends_at, next_sample_at) AS end_at
     FROM spans
@@ -39,28 +34,13 @@ stretches AS (
 ),
 intervals AS (
     SELECT
-        runs.account_id,
-        runs.profile_type,
-        runs.profile_id,
-        runs.provider,
-        runs.provider_name,
-        runs.provider_service,
-        CASE WHEN stretches.is_known THEN runs.state ELSE 'unknown' END AS state,
-        greatest(runs.first_sample_at, stretches.start_at) AS start_at,
-        least(coalesce(runs.ended_at, stretches.end_at), stretches.end_at) AS end_at
-    FROM _state_runs AS runs
-    INNER JOIN stretches ON runs.account_id = stretches.account_id AND runs.profile_type = stretches.profile_type
+        account_id, profile_type, profile_id, provider, provider_name, provider_service,
+        CASE WHEN is_known THEN state ELSE 'unknown' END AS state,
+        greatest(first_sample_at, start_at) AS start_at,
+        least(coalesce(ended_at, end_at), end_at) AS end_at
+    FROM _state_runs
+    INNER JOIN stretches USING (account_id, profile_type)
 )
-SELECT
-    account_id,
-    profile_type,
-    profile_id,
-    provider,
-    provider_name,
-    provider_service,
-    state,
-    start_at,
-    end_at,
-    end_at = (SELECT as_of FROM _as_of) AS is_current
+SELECT *, end_at = (SELECT as_of FROM _as_of) AS is_current
 FROM intervals
 WHERE start_at < end_at

@@ -2,9 +2,7 @@
 -- connectivity_daily added up over the profiles of a provider. A conferencing provider has a row of its own, in which
 -- provider_service is null.
 --
--- provider
--- provider_service
--- day
+-- provider, provider_service, day
 -- profiles: those that were not removed all day
 -- connected_seconds, disconnected_seconds, unknown_seconds, removed_seconds: of all profiles together
 -- uptime: connected / (connected + disconnected); null if that is 0

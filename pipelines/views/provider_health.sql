@@ -2,8 +2,7 @@
 -- as_of is the newest polled_at. Rates are null below 20 profiles; the seconds add up to any other grouping. A
 -- conferencing provider has a row of its own, in which provider_service is null.
 --
--- provider
--- provider_service
+-- provider, provider_service
 -- period: 7d, 30d or all
 -- window: the same as period; a reserved word, so write it in double quotes
 -- profiles: those that were not removed all through the period
@@ -14,86 +13,63 @@
 -- coverage: (connected + disconnected) / (all but removed); null if that is 0
 WITH periods AS (
     -- in hours, because a day of the session's time zone may have 23 or 25 of them
-    SELECT '7d' AS period, as_of - INTERVAL '168 hours' AS from_at
-    FROM _as_of
+    SELECT '7d' AS period, as_of - INTERVAL '168 hours' AS from_at FROM _as_of
     UNION ALL
-    SELECT '30d' AS period, as_of - INTERVAL '720 hours' AS from_at
-    FROM _as_of
+    SELECT '30d' AS period, as_of - INTERVAL '720 hours' AS from_at FROM _as_of
     UNION ALL
     SELECT 'all' AS period, TIMESTAMPTZ '1970-01-01 00:00:00+00' AS from_at
 ),
-providers AS (
-    SELECT provider, max(provider_service) AS provider_service
-    FROM _profile_names
-    GROUP BY provider
-),
 pieces AS (
     SELECT
-        intervals.account_id,
-        intervals.profile_type,
-        intervals.profile_id,
-        intervals.provider,
-        intervals.state,
-        periods.period,
+        account_id, profile_type, profile_id, provider, period, state,
         -- decimals add up to the same in any order
-        CAST(epoch(intervals.end_at - greatest(intervals.start_at, periods.from_at)) AS DECIMAL(18, 6)) AS seconds
-    FROM profile_intervals AS intervals
-    INNER JOIN periods ON intervals.end_at > periods.from_at
-    WHERE intervals.state <> 'removed'
+        CAST(epoch(end_at - greatest(start_at, from_at)) AS DECIMAL(18, 6)) AS seconds
+    FROM profile_intervals
+    INNER JOIN periods ON end_at > from_at
+    WHERE state <> 'removed'
 ),
 profile_times AS (
     SELECT
-        provider,
-        period,
-        sum(CASE WHEN state = 'connected' THEN seconds ELSE 0 END) AS connected_seconds,
-        sum(CASE WHEN state = 'disconnected' THEN seconds ELSE 0 END) AS disconnected_seconds,
-        sum(CASE WHEN state = 'unknown' THEN seconds ELSE 0 END) AS unknown_seconds
+        provider, period,
+        sum(CASE state WHEN 'connected' THEN seconds ELSE 0 END) AS connected_seconds,
+        sum(CASE state WHEN 'disconnected' THEN seconds ELSE 0 END) AS disconnected_seconds,
+        sum(CASE state WHEN 'unknown' THEN seconds ELSE 0 END) AS unknown_seconds
     FROM pieces
     GROUP BY account_id, profile_type, profile_id, provider, period
 ),
 provider_times AS (
     SELECT
-        provider,
-        period,
+        provider, period,
         count(*) AS profiles,
-        sum(connected_seconds) AS connected_seconds,
-        sum(disconnected_seconds) AS disconnected_seconds,
-        sum(unknown_seconds) AS unknown_seconds
+        CAST(sum(connected_seconds) AS DOUBLE) AS connected_seconds,
+        CAST(sum(disconnected_seconds) AS DOUBLE) AS disconnected_seconds,
+        CAST(sum(unknown_seconds) AS DOUBLE) AS unknown_seconds
     FROM profile_times
     GROUP BY provider, period
 ),
 provider_outages AS (
-    SELECT outages.provider, periods.period, count(*) AS outages_started
+    SELECT provider, period, count(*) AS outages_started
     FROM outages
-    INNER JOIN periods ON outages.first_seen_at >= periods.from_at
-    WHERE outages.started_after IS NOT NULL
-    GROUP BY outages.provider, periods.period
+    INNER JOIN periods ON first_seen_at >= from_at
+    WHERE started_after IS NOT NULL
+    GROUP BY provider, period
 ),
 totals AS (
     SELECT
-        provider,
-        providers.provider_service,
-        period,
-        coalesce(provider_times.profiles, 0) AS profiles,
-        coalesce(provider_outages.outages_started, 0) AS outages_started,
-        CAST(coalesce(provider_times.connected_seconds, 0) AS DOUBLE) AS connected_seconds,
-        CAST(coalesce(provider_times.disconnected_seconds, 0) AS DOUBLE) AS disconnected_seconds,
-        CAST(coalesce(provider_times.unknown_seconds, 0) AS DOUBLE) AS unknown_seconds
-    FROM providers
+        provider, provider_service, period,
+        period AS "window",
+        coalesce(profiles, 0) AS profiles,
+        coalesce(outages_started, 0) AS outages_started,
+        coalesce(connected_seconds, 0) AS connected_seconds,
+        coalesce(disconnected_seconds, 0) AS disconnected_seconds,
+        coalesce(unknown_seconds, 0) AS unknown_seconds
+    FROM (SELECT provider, max(provider_service) AS provider_service FROM _state_runs GROUP BY provider) AS providers
     CROSS JOIN periods
     LEFT JOIN provider_times USING (provider, period)
     LEFT JOIN provider_outages USING (provider, period)
 )
 SELECT
-    provider,
-    provider_service,
-    period,
-    period AS "window",
-    profiles,
-    outages_started,
-    connected_seconds,
-    disconnected_seconds,
-    unknown_seconds,
+    *,
     CASE WHEN profiles >= 20 THEN 1000 * outages_started / nullif(connected_seconds / 86400, 0) END
         AS disconnections_per_1000_days,
     CASE WHEN profiles >= 20 THEN connected_seconds / nullif(connected_seconds + disconnected_seconds, 0) END

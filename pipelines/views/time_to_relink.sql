@@ -3,40 +3,24 @@
 -- are left out. Open outages and those that ended by removal are censored at their `seconds`; at equal seconds the
 -- censored stay at risk.
 --
--- provider: or 'all'
--- provider_service: or 'all'
+-- provider, provider_service: or 'all'
 -- seconds: duration of an outage from first_seen_at to ended_at
 -- at_risk: outages that lasted at least that long
 -- relinked: outages that were relinked after exactly that long
 -- survival: estimated share of outages that last longer
-WITH durations AS (
-    SELECT provider, provider_service, seconds, CASE WHEN end_reason = 'relinked' THEN 1 ELSE 0 END AS relinked
-    FROM outages
-    WHERE started_after IS NOT NULL
-),
-pooled AS (
-    SELECT provider, provider_service, seconds, relinked
-    FROM durations
-    UNION ALL
-    SELECT 'all' AS provider, 'all' AS provider_service, seconds, relinked
-    FROM durations
-),
-ended AS (
+WITH ended AS (
     SELECT
-        provider,
-        max(provider_service) AS provider_service,
+        coalesce(provider, 'all') AS provider,
+        CASE WHEN provider IS NULL THEN 'all' ELSE max(provider_service) END AS provider_service,
         seconds,
         count(*) AS outages,
-        sum(relinked) AS relinked
-    FROM pooled
-    GROUP BY provider, seconds
+        count(CASE end_reason WHEN 'relinked' THEN 1 END) AS relinked
+    FROM outages
+    WHERE started_after IS NOT NULL
+    GROUP BY GROUPING SETS ((provider, seconds), (seconds))
 ),
 risks AS (
-    SELECT
-        *,
-        sum(outages) OVER (
-            PARTITION BY provider ORDER BY seconds DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-        ) AS at_risk
+    SELECT *, sum(outages) OVER (PARTITION BY provider ORDER BY seconds DESC ROWS UNBOUNDED PRECEDING) AS at_risk
     FROM ended
 ),
 -- once all at risk have relinked nobody is left, so zero can only be the last value and needs no logarithm
@@ -48,14 +32,10 @@ events AS (
     WHERE relinked > 0
 )
 SELECT
-    provider,
-    provider_service,
-    seconds,
+    provider, provider_service, seconds,
     CAST(at_risk AS BIGINT) AS at_risk,
-    CAST(relinked AS BIGINT) AS relinked,
-    CASE WHEN relinked = at_risk THEN 0 ELSE exp(
-        sum(log_survival) OVER (
-            PARTITION BY provider ORDER BY seconds ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-        )
-    ) END AS survival
+    relinked,
+    CASE WHEN relinked = at_risk THEN 0 ELSE
+        exp(sum(log_survival) OVER (PARTITION BY provider ORDER BY seconds ROWS UNBOUNDED PRECEDING))
+    END AS survival
 FROM events

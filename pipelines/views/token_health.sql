@@ -11,13 +11,7 @@
 -- failing_since: first failed attempt after last_ok_at, null if the newest attempt was ok
 -- consecutive_failures: failed attempts since then
 SELECT
-    token_key,
-    account_id,
-    endpoint,
-    last_polled_at,
-    last_ok_at,
-    last_outcome,
-    failing_since,
+    token_key, account_id, endpoint, last_polled_at, last_ok_at, last_outcome, failing_since,
     coalesce(consecutive_failures, 0) AS consecutive_failures
 FROM token_status
 WHERE endpoint IS NOT NULL

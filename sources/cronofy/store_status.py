@@ -144,12 +144,12 @@ class _Store:
     def updated(self, row: StoreRow) -> StoreRow:
         """What the row of a key that the store has must be."""
         found = self.entries.get(row.token_key)
-        # Two applications with the same key cannot be told apart. The row stays with the one that had it
-        # first until it leaves there: otherwise each load would take it from the other.
+        # Two applications with the same key cannot be told apart, nor can one that has a new name: the row
+        # goes to the one that loaded last.
         is_anothers = row.application not in (None, self._application) and row.left_at is None
         if is_anothers and not isinstance(found, Token):
             return row  # who has no token here has one there
-        application = row.application if is_anothers else self._application
+        application = self._application
         if found is None:
             # it cannot be used, so nothing more is known of it
             return row._replace(application=application, left_at=None)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sources.cronofy.calls import polling
+from sources.cronofy.history.payloads import Payload, parse
+from sources.cronofy.history.privacy import PersonalData
 from tests.cronofy.clocks import ManualClock
 from tests.cronofy.server import Server, serving
 
@@ -41,3 +44,16 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current directory, without anyone's configuration."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The endpoint of every answer that is parsed from now on."""
+    endpoints: list[str] = []
+
+    def noted(endpoint: str, body: bytes, personal_data: PersonalData) -> Payload:
+        endpoints.append(endpoint)
+        return parse(endpoint, body, personal_data)
+
+    monkeypatch.setattr(polling, "parse", noted)
+    return endpoints

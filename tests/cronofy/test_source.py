@@ -18,6 +18,7 @@ from sources.cronofy.errors import ConfigurationError
 from sources.cronofy.history.capture import EXTRAS
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.sweep import Rows, Sweep
+from sources.cronofy.tables import CONTENT as CONTENT_TABLES
 from sources.cronofy.tables import TABLES
 from tests.cronofy.bodies import account, calendar, conferencing, profile, profiles, service_account, userinfo
 from tests.cronofy.clocks import ManualClock
@@ -26,6 +27,9 @@ from tests.cronofy.warehouses import Warehouse
 
 UP = profile("pro_1", profile_calendars=[calendar("cal_1")])
 DOWN = profile("pro_1", connected=False, profile_calendars=[calendar("cal_1")])
+CONTENT = tuple(table.name for table in CONTENT_TABLES)
+# what a load writes of one token of which it finds nothing new
+EVIDENCE_ALONE = {"polls": 1, "token_status": 1, "coverage": 1, "runs": 1}
 
 
 @pytest.fixture
@@ -54,26 +58,27 @@ def test_the_selected_tables_decide_what_is_called(tables: set[str], endpoints: 
     assert endpoints_for(tables) == endpoints
 
 
-def test_a_second_load_writes_only_polls_and_account_waits_a_day(warehouse: Warehouse) -> None:
+def test_a_second_load_writes_only_evidence_and_account_waits_a_day(warehouse: Warehouse) -> None:
     assert warehouse.load() == {"userinfo": 1, "account": 1}
     assert warehouse.counts() == {
         "userinfo": 1, "account": 1, "profiles": 1, "calendars": 1, "profile_changes": 1, "polls": 2,
+        "token_status": 1, "coverage": 1, "runs": 1,
     }  # fmt: skip
-    before = {name: warehouse.rows(name) for name in TABLES if name != "polls"}
+    before = {name: warehouse.rows(name) for name in CONTENT}
     warehouse.clock.advance(hours=23)
     assert warehouse.load() == {"userinfo": 1}
-    assert warehouse.counts("run-2") == {"polls": 1}
+    assert warehouse.counts("run-2") == EVIDENCE_ALONE
     assert {name: warehouse.rows(name) for name in before} == before
     warehouse.clock.advance(hours=1, minutes=1)
     assert warehouse.load() == {"userinfo": 1, "account": 1}
-    assert warehouse.counts("run-3") == {"polls": 2}
+    assert warehouse.counts("run-3") == EVIDENCE_ALONE | {"polls": 2}
 
 
 def test_the_tables_exist_with_their_columns_even_when_empty(warehouse: Warehouse) -> None:
     warehouse.server.on("userinfo", "at-k1", answer(403))
     warehouse.server.on("account", "at-k1", answer(403))
     warehouse.load()
-    assert warehouse.counts() == {"polls": 2}
+    assert warehouse.counts() == {"polls": 2, "token_status": 1, "runs": 1}
     for name, table in TABLES.items():
         assert {*table.schema.names, "_dlt_load_id"} <= warehouse.columns(name).keys()
     assert warehouse.columns("polls")["polled_at"] == "TIMESTAMP WITH TIME ZONE"
@@ -103,9 +108,11 @@ def test_the_time_zone_of_the_session_changes_nothing(
         " FROM profile_changes ORDER BY observed_at"
     )
     assert warehouse.query(changes) == [("first_seen", first, None), ("disconnected", then, first)]
-    evidence = warehouse.knowledge().evidence()["k1"]
-    assert evidence.last_ok_at is not None
-    assert evidence.last_ok_at.replace(microsecond=0) == then
+    seen = warehouse.knowledge().last_polls()["k1"]
+    assert seen.last_ok_at is not None
+    assert seen.last_ok_at.replace(microsecond=0) == then
+    spans = "SELECT date_trunc('second', first_sample_at), date_trunc('second', last_sample_at) FROM coverage"
+    assert warehouse.query(spans) == [(first, then)]
     assert len(warehouse.knowledge().requests_since(then)) == 1
 
 
@@ -130,7 +137,7 @@ def test_unknown_fields_reach_the_warehouse_at_every_level(warehouse: Warehouse)
     assert warehouse.query("SELECT color FROM calendars") == [("red",)]
     warehouse.clock.advance(hours=1)
     warehouse.load()
-    assert warehouse.counts("run-3") == {"polls": 1}
+    assert warehouse.counts("run-3") == EVIDENCE_ALONE | {"coverage": 2}
     # a removed row keeps what it had
     warehouse.serves("k1", userinfo=userinfo())
     warehouse.load()
@@ -222,6 +229,7 @@ def test_no_field_breaks_a_load(warehouse: Warehouse) -> None:
     warehouse.load()
     assert warehouse.counts() == {
         "userinfo": 3, "account": 3, "profiles": 3, "calendars": 3, "profile_changes": 3, "polls": 6,
+        "token_status": 3, "coverage": 3, "runs": 1,
     }  # fmt: skip
 
 
@@ -231,7 +239,7 @@ def test_a_lost_working_directory_changes_nothing(warehouse: Warehouse) -> None:
     warehouse.lose_working_directory()
     warehouse.clock.advance(hours=1)
     assert warehouse.load() == {"userinfo": 1}
-    assert warehouse.counts("run-2") == {"polls": 1}
+    assert warehouse.counts("run-2") == EVIDENCE_ALONE
     warehouse.lose_working_directory()
     warehouse.serves("k1", userinfo=userinfo(DOWN | {"reason": "y"}))
     warehouse.clock.advance(hours=1)
@@ -246,12 +254,13 @@ def test_a_lost_working_directory_changes_nothing(warehouse: Warehouse) -> None:
 def test_the_profiles_endpoint_fills_the_same_tables_for_one_call_a_token(warehouse: Warehouse) -> None:
     tables = ("profiles", "profile_changes", "polls")
     assert warehouse.load(*tables) == {"account": 1, "profiles": 1}
-    assert warehouse.counts() == {"profiles": 1, "profile_changes": 1, "polls": 2}
+    written = {"profiles": 1, "profile_changes": 1}
+    assert warehouse.counts() == EVIDENCE_ALONE | written | {"polls": 2}
     warehouse.clock.advance(hours=1)
     warehouse.serves("k1", profiles=profiles(profile("pro_1", connected=False)))
     # the account is known by now, and /v1/account is called once a day at most
     assert warehouse.load(*tables) == {"profiles": 1}
-    assert warehouse.counts("run-2") == {"profiles": 1, "profile_changes": 1, "polls": 1}
+    assert warehouse.counts("run-2") == EVIDENCE_ALONE | written
     assert warehouse.query("SELECT account_id, kind FROM profile_changes ORDER BY observed_at") == [
         ("acc_1", "first_seen"),
         ("acc_1", "disconnected"),

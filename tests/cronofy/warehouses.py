@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Warehouse:
         """
         self.runs += 1
         self.server.arrivals.clear()
-        settings = PollingSettings(**{"base_url": self.server.url, "max_attempts": 1} | options)
+        settings = replace(PollingSettings(base_url=self.server.url, max_attempts=1), **options)
         sweep = Sweep(settings, [token(key) for key in self.keys], clock=self.clock)
         source = swept_source(sweep)
         pipeline = self.pipeline()

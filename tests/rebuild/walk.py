@@ -32,10 +32,9 @@ def once(rows: Iterable[Row], key: str) -> list[Row]:
 
 def coverage(polls: list[Row], changes: list[Row], hold: timedelta) -> list[Row]:
     """Rows of `coverage`."""
-    instants: dict[tuple[str, str], dict[datetime, str]] = defaultdict(dict)
-    for account_id, profile_type, at, run_id in _samples(polls, changes):
-        known = instants[account_id, profile_type].get(at, "")
-        instants[account_id, profile_type][at] = max(known, run_id)
+    instants: dict[tuple[str, str], set[datetime]] = defaultdict(set)
+    for account_id, profile_type, at in _samples(polls, changes):
+        instants[account_id, profile_type].add(at)
     rows: list[Row] = []
     for (account_id, profile_type), found in instants.items():
         span: Row | None = None
@@ -50,18 +49,17 @@ def coverage(polls: list[Row], changes: list[Row], hold: timedelta) -> list[Row]
                 rows.append(span)
             span["last_sample_at"] = at
             span["samples"] += 1
-            span["run_id"] = found[at]
     return rows
 
 
-def _samples(polls: list[Row], changes: list[Row]) -> Iterator[tuple[str, str, datetime, str]]:
+def _samples(polls: list[Row], changes: list[Row]) -> Iterator[tuple[str, str, datetime]]:
     for poll in polls:
         if poll["outcome"] == "ok" and poll.get("account_id") and not poll.get("is_late"):
             for profile_type, column in (("calendar", "profiles"), ("conferencing", "conferencing_profiles")):
                 if poll.get(column) is not None:
-                    yield poll["account_id"], profile_type, poll["polled_at"], poll["run_id"]
+                    yield poll["account_id"], profile_type, poll["polled_at"]
     for change in changes:
-        yield change["account_id"], change["profile_type"], change["observed_at"], change["run_id"]
+        yield change["account_id"], change["profile_type"], change["observed_at"]
 
 
 def token_status(polls: list[Row]) -> list[Row]:

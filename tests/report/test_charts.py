@@ -21,7 +21,7 @@ def days(*seconds: tuple[float, float, float]) -> pd.DataFrame:
 
 
 def survival(*rows: tuple[str, float, float]) -> pd.DataFrame:
-    frame = pd.DataFrame(list(rows), columns=["provider_service", "seconds", "survival"])
+    frame = pd.DataFrame(list(rows), columns=["provider", "seconds", "survival"])
     return frame.assign(lower=frame["survival"] / 2, upper=1.0)
 
 

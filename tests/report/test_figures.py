@@ -60,12 +60,10 @@ def test_all_days_add_up_to_the_health(demo_pipeline: dlt.Pipeline, demo_read: R
         assert by_provider[row["provider"]] == pytest.approx(row["uptime"])
 
 
-def test_days_of_calendars_are_those_of_provider_daily(demo_read: Read) -> None:
+def test_days_are_those_of_provider_daily(demo_read: Read) -> None:
     ours = figures.add_up(figures.read_days(demo_read), ["provider", "day"]).set_index(["provider", "day"])
-    theirs = demo_read(
-        "SELECT provider_service AS provider, day, uptime, coverage FROM provider_daily"
-        " WHERE provider_service IS NOT NULL"
-    ).set_index(["provider", "day"])
+    theirs = demo_read("SELECT provider, day, uptime, coverage FROM provider_daily")
+    theirs = theirs.set_index(["provider", "day"])
     pd.testing.assert_frame_equal(ours.loc[theirs.index, ["uptime", "coverage"]], theirs)
 
 
@@ -83,8 +81,8 @@ def test_a_period_and_its_complement_are_the_whole(demo_read: Read) -> None:
 
 
 def test_curves_of_everything_are_the_view(demo_read: Read) -> None:
-    columns = ["provider_service", "seconds", "at_risk", "relinked", "survival"]
-    view = demo_read(f"SELECT {', '.join(columns)} FROM time_to_relink WHERE provider_service IS NOT NULL")
+    columns = ["provider", "seconds", "at_risk", "relinked", "survival"]
+    view = demo_read(f"SELECT {', '.join(columns)} FROM time_to_relink")
     ordered = view.sort_values(columns[:2], ignore_index=True)
     pd.testing.assert_frame_equal(figures.read_curves(demo_read)[columns], ordered)
 
@@ -94,15 +92,15 @@ def test_curves_of_an_account_count_its_outages_only(demo_read: Read) -> None:
     eligible = outages[outages["started_after"].notna() & (outages["end_reason"] == "relinked")]
     account = eligible["account_id"].value_counts().index[0]
     curves = figures.read_curves(demo_read, Scope(account_id=account))
-    pooled = curves[curves["provider_service"] == figures.ALL]
+    pooled = curves[curves["provider"] == figures.ALL]
     assert pooled["relinked"].sum() == (eligible["account_id"] == account).sum() > 1
 
 
 def test_starts_are_those_of_provider_health(demo_read: Read) -> None:
     totals = figures.add_up(figures.read_days(demo_read), ["day"])
     starts = figures.starts_by_day(figures.read_outages(demo_read), totals)
-    windows = figures.read_windows(demo_read)
-    expected = windows.loc[windows["time_window"] == "all", "outages_started"].sum()
+    rates = figures.read_rates(demo_read)
+    expected = rates.loc[rates["period"] == "all", "outages_started"].sum()
     assert starts["outages"].sum() == expected > 50
     assert len(starts) == len(totals)
 

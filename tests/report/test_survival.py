@@ -24,7 +24,7 @@ def curve_of(drawn: list[tuple[int, bool]], provider: str = "all") -> pd.DataFra
         relinked = sum(duration == seconds and ended for duration, ended in drawn)
         survival *= 1 - relinked / at_risk
         rows.append((provider, float(seconds), at_risk, relinked, survival))
-    return pd.DataFrame(rows, columns=["provider_service", "seconds", "at_risk", "relinked", "survival"])
+    return pd.DataFrame(rows, columns=["provider", "seconds", "at_risk", "relinked", "survival"])
 
 
 @given(DURATIONS)

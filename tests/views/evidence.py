@@ -45,7 +45,7 @@ def _once(key: str, rows: Iterable[Row]) -> list[Row]:
 def _grouped(rows: Iterable[Row], *columns: str) -> dict[tuple[Any, ...], list[Row]]:
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[tuple(row[column] for column in columns)].append(row)
+        groups[tuple(row.get(column) for column in columns)].append(row)
     return groups
 
 
@@ -68,7 +68,7 @@ def _token_status(polls: list[Row]) -> Iterator[Row]:
         outcomes = {row["outcome"] for row in attempts if row["polled_at"] == last}
         yield {
             "token_key": token_key,
-            "account_id": max((row["account_id"] for row in own if row["account_id"]), default=None),
+            "account_id": max((row["account_id"] for row in own if row.get("account_id")), default=None),
             "endpoint": endpoint,
             "last_polled_at": last,
             "last_ok_at": ok_at,
@@ -82,7 +82,7 @@ def _coverage(polls: list[Row], changes: list[Row], hold: timedelta) -> Iterator
     samples: dict[tuple[str, str], set[datetime]] = defaultdict(set)
     for poll in polls:
         for profile_type, listed in LISTS.items():
-            if poll["outcome"] == "ok" and poll["account_id"] and poll.get(listed) is not None:
+            if poll["outcome"] == "ok" and poll.get("account_id") and poll.get(listed) is not None:
                 samples[poll["account_id"], profile_type].add(poll["polled_at"])
     for change in changes:
         samples[change["account_id"], change["profile_type"]].add(change["observed_at"])

@@ -11,7 +11,8 @@ import sqlglot
 from sqlglot import exp
 
 from pipelines import views
-from tests.views.warehouse import Warehouse, create_views, raw_schema, read
+from pipelines.views.headers import read_header
+from tests.views.warehouse import DATASET, RAW_TABLES, Warehouse, create_views, raw_schema, read
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 DATASETS = {
@@ -59,14 +60,15 @@ def test_header_gives_the_grain(view: str) -> None:
 
 
 @pytest.mark.parametrize("view", views.PUBLIC_VIEWS)
-def test_header_names_every_column_in_order(view: str) -> None:
+def test_header_names_every_column_in_order(view: str, duckdb_warehouse: Warehouse) -> None:
+    columns = [row[0] for row in duckdb_warehouse.query(f"DESCRIBE {DATASET}.{view}")]
+    assert list(read_header(view).columns) == columns
+
+
+@pytest.mark.parametrize("view", views.VIEWS)
+def test_no_view_reads_the_polls(view: str) -> None:
     query = sqlglot.parse_one(views.source(view), dialect="duckdb")
-    assert isinstance(query, exp.Select)
-    _, _, described = views.header(view).partition("\n\n")
-    for column in query.named_selects:
-        found = re.search(rf"\b{column}\b", described)
-        assert found, column
-        described = described[found.end() :]
+    assert "polls" not in {table.name for table in query.find_all(exp.Table)}
 
 
 @pytest.mark.parametrize("view", views.VIEWS)
@@ -90,22 +92,30 @@ def test_views_come_after_what_they_read(view: str) -> None:
     ("dialect", "dataset", "expected"),
     [
         # bare names: DuckDB binds them to the view's own schema, whatever the file is attached as
-        ("duckdb", '"my data"', "FROM polls"),
-        ("postgres", '"warehouse"."Cronofy"', 'FROM "warehouse"."Cronofy".polls'),
-        ("bigquery", "`my-project`.`cronofy`", "FROM `my-project`.`cronofy`.polls"),
+        ("duckdb", '"my data"', "FROM runs"),
+        ("postgres", '"warehouse"."Cronofy"', 'FROM "warehouse"."Cronofy".runs'),
+        ("bigquery", "`my-project`.`cronofy`", "FROM `my-project`.`cronofy`.runs"),
     ],
 )
 def test_tables_are_qualified_as_the_dataset_is_written(dialect: str, dataset: str, expected: str) -> None:
-    assert expected in views.render("_newest_poll", dialect, 86_400, dataset)
+    assert expected in views.render("_as_of", dialect, 86_400, dataset)
 
 
-def test_hold_is_a_constant_in_microseconds() -> None:
-    assert "% 5400000000 " in views.render("_samples", "duckdb", 5400, "cronofy")
+@pytest.mark.parametrize(
+    ("dialect", "hold_seconds", "expected"),
+    [
+        ("duckdb", 5400, "last_sample_at + INTERVAL '5400' SECOND"),
+        ("postgres", 5400.0, "last_sample_at + INTERVAL '5400 SECOND'"),
+        ("bigquery", 0.25, "last_sample_at + INTERVAL '250000' MICROSECOND"),
+    ],
+)
+def test_hold_is_a_constant(dialect: str, hold_seconds: float, expected: str) -> None:
+    assert expected in views.render("account_health", dialect, hold_seconds, "cronofy")
 
 
 def test_hold_must_be_positive() -> None:
     with pytest.raises(ValueError, match="hold_seconds must be positive"):
-        views.render("_samples", "duckdb", 0, "cronofy")
+        views.render("account_health", "duckdb", 0, "cronofy")
 
 
 def test_creating_again_replaces(warehouse: Warehouse) -> None:
@@ -114,13 +124,49 @@ def test_creating_again_replaces(warehouse: Warehouse) -> None:
     assert read(warehouse, "outages", "*") == []
 
 
-def test_creating_again_replaces_a_view_with_other_columns(warehouse: Warehouse) -> None:
+def drop_views(warehouse: Warehouse) -> None:
     for view in reversed(views.VIEWS):
-        warehouse.execute(f"DROP VIEW cronofy.{view}")
-    warehouse.execute("CREATE VIEW cronofy._state_runs AS SELECT 1 AS something_else")
-    warehouse.execute("CREATE VIEW cronofy.outages AS SELECT something_else FROM cronofy._state_runs")
+        warehouse.execute(f"DROP VIEW {DATASET}.{view}")
+
+
+def test_creating_again_replaces_a_view_with_other_columns(warehouse: Warehouse) -> None:
+    drop_views(warehouse)
+    warehouse.execute(f"CREATE VIEW {DATASET}._state_runs AS SELECT 1 AS something_else")
+    warehouse.execute(f"CREATE VIEW {DATASET}.outages AS SELECT something_else FROM {DATASET}._state_runs")
     create_views(warehouse)
     assert read(warehouse, "outages", "*") == []
+
+
+def existing_views(warehouse: Warehouse) -> set[str]:
+    query = f"SELECT table_name FROM information_schema.views WHERE table_schema = '{DATASET}'"
+    return {row[0] for row in warehouse.query(query)}
+
+
+@pytest.mark.parametrize("columns_changed", [False, True])
+def test_views_of_former_releases_go(warehouse: Warehouse, columns_changed: bool) -> None:
+    drop_views(warehouse)
+    below = "1 AS something"
+    for view in reversed(views.FORMER_VIEWS):
+        warehouse.execute(f"CREATE VIEW {DATASET}.{view} AS SELECT {below}")
+        below = f"something FROM {DATASET}.{view}"
+    if columns_changed:
+        warehouse.execute(f"CREATE VIEW {DATASET}.outages AS SELECT {below}")
+    create_views(warehouse)
+    assert existing_views(warehouse) == {*views.VIEWS, views.MARKER}
+
+
+def test_a_former_view_that_somebody_reads_stays(warehouse: Warehouse) -> None:
+    former = views.FORMER_VIEWS[0]
+    warehouse.execute(f"CREATE VIEW {DATASET}.{former} AS SELECT 1 AS something")
+    warehouse.execute(f"CREATE VIEW {DATASET}.theirs AS SELECT something FROM {DATASET}.{former}")
+    try:
+        create_views(warehouse)
+        if warehouse.dialect == "postgres":
+            assert read(warehouse, "theirs", "*") == [(1,)]
+        assert views.are_current(warehouse.query, warehouse.dialect, DATASET, DATASET, 86_400)
+    finally:
+        warehouse.execute(f"DROP VIEW {DATASET}.theirs")
+        warehouse.execute(f"DROP VIEW IF EXISTS {DATASET}.{former}")
 
 
 def test_a_duckdb_file_answers_under_any_name(tmp_path: Path) -> None:
@@ -128,7 +174,7 @@ def test_a_duckdb_file_answers_under_any_name(tmp_path: Path) -> None:
     with duckdb.connect() as connection:
         # as the load does it: the file is named like the schema in it
         connection.execute(f"ATTACH '{file}' AS made; USE made; CREATE SCHEMA cronofy; USE made.cronofy")
-        for table in views.TABLES:
+        for table in RAW_TABLES:
             connection.register("rows", raw_schema(table).empty_table())
             connection.execute(f"CREATE TABLE {table} AS SELECT * FROM rows")
 

@@ -213,6 +213,10 @@ class WarehouseKnowledge:
                 found[token_key] = _last_polls(account_id, endpoint, *polled)
         return found
 
+    def lacks_evidence(self) -> bool:
+        """Whether there are polls of a release that kept no evidence of them."""
+        return self._has(POLLS) and not self._has(TOKEN_STATUS)
+
     def unsupported_digests(self, tables: set[str]) -> set[str]:
         """Tokens whose digests speak for rows that are not there: dropped, emptied, never selected or lost.
 
@@ -243,7 +247,8 @@ class WarehouseKnowledge:
 
     def _has(self, table: Table) -> bool:
         """Whether the warehouse has that table."""
-        return any(True for _ in self._batches(table, "SELECT COUNT(*) AS n FROM {table}"))
+        # one row, without a look at any of its own
+        return any(True for _ in self._batches(table, "SELECT COUNT(*) AS n FROM {table} WHERE 1 = 0"))
 
     def statuses(self, token_keys: Sequence[str]) -> dict[str, Row]:
         """The rows of `token_status` of these tokens, by token_key."""

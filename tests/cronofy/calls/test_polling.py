@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import orjson
@@ -13,8 +14,9 @@ from sources.cronofy.calls.breaker import Permit
 from sources.cronofy.calls.budget import Allowance
 from sources.cronofy.calls.client import CronofyClient
 from sources.cronofy.calls.conduct import Conduct
-from sources.cronofy.calls.polling import Poll, Poller, PollTask, calling_order
-from sources.cronofy.history.privacy import KEEP
+from sources.cronofy.calls.polling import Poll, Poller, PollTask, calling_order, read_answer
+from sources.cronofy.history.payloads import parse
+from sources.cronofy.history.privacy import PersonalData
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import Token
 from tests.cronofy.bodies import account, profile, profiles, token, userinfo
@@ -51,6 +53,10 @@ class StubClient:
         return Answer(outcome, requested_at, self._clock.now(), 1, 200, body)
 
 
+def digests(token: Token) -> Callable[[bytes], str]:
+    return lambda body: f"{len(body)} bytes of {token.key}"
+
+
 def poller(
     client: StubClient,
     batch_size: int = 10,
@@ -59,7 +65,7 @@ def poller(
 ) -> Poller:
     clock = LoopClock()
     conduct = Conduct.of(PollingSettings(), clock, [token()] * WELL_STOCKED, client.allowance)
-    return Poller(cast("CronofyClient", client), conduct, clock, KEEP, batch_size, on_poll, max_in_flight)
+    return Poller(cast("CronofyClient", client), conduct, clock, digests, batch_size, on_poll, max_in_flight)
 
 
 def tasks(count: int, *endpoints: str) -> list[PollTask]:
@@ -155,28 +161,14 @@ def test_a_rejected_token_is_not_tried_elsewhere_and_other_failures_are(outcome:
     assert not allowance.take(1)
 
 
-def test_the_first_answer_names_the_account_for_the_next() -> None:
-    [polls] = poll_all(StubClient(), tasks(1, "account", "profiles"))
-    assert [(poll.endpoint, poll.account_id) for poll in polls] == [
-        ("account", "acc_1"),
-        ("profiles", "acc_1"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("known", "outcome", "account_id"),
-    [
-        (None, Outcome.FORBIDDEN, None),
-        ("acc_known", Outcome.FORBIDDEN, "acc_known"),
-        ("acc_known", Outcome.OK, "acc_1"),
-    ],
-)
-def test_a_poll_knows_its_account_as_far_as_anyone_does(
-    known: str | None, outcome: Outcome, account_id: str | None
-) -> None:
+@pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.FORBIDDEN])
+def test_a_poll_knows_what_was_known_when_it_was_planned(outcome: Outcome) -> None:
     client = StubClient(lambda *_: outcome)
-    [polls] = poll_all(client, [PollTask(token(), ("userinfo",), known)])
-    assert [poll.account_id for poll in polls] == [account_id]
+    instead = PollTask(token("k2"), ("userinfo",), "acc_known")
+    [polls] = poll_all(client, [PollTask(token(), ("userinfo",), "acc_known", instead=instead)])
+    known = [(poll.token_key, poll.account_id, poll.fallback_tokens) for poll in polls]
+    # a refused token is followed by the one that may be polled instead
+    assert known == [("k1", "acc_known", ("k2",)), ("k2", "acc_known", ())][: 1 + (outcome is not Outcome.OK)]
 
 
 @pytest.mark.parametrize(
@@ -195,10 +187,44 @@ def test_an_answer_that_names_the_account_precedes_profiles(
     assert calling_order(endpoints, ask_account=ask) == order
 
 
-def test_bodies_are_not_kept() -> None:
+def test_an_answer_is_left_unread_with_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most answers say what the last one said, and nobody has to read them."""
+    read: list[bytes] = []
+    monkeypatch.setattr("sources.cronofy.calls.polling.parse", lambda *_: read.append(b""))
     [polls] = poll_all(StubClient(), tasks(3))
-    assert [poll.answer.body for poll in polls] == [b"", b"", b""]
-    assert all(poll.payload for poll in polls)
+    assert read == []
+    for poll in polls:
+        body = orjson.dumps(BODIES["userinfo"])
+        assert (poll.is_unread, poll.payload, poll.answer.body) == (True, None, body)
+        assert (poll.digest, poll.body_bytes) == (f"{len(body)} bytes of {poll.token_key}", len(body))
+
+
+@pytest.mark.parametrize("outcome", [each for each in Outcome if each is not Outcome.OK])
+def test_what_failed_has_no_digest(outcome: Outcome) -> None:
+    [[poll]] = poll_all(StubClient(lambda *_: outcome), tasks(1))
+    assert (poll.is_unread, poll.digest) == (False, None)
+    assert read_answer(poll) is poll
+
+
+def test_a_body_is_not_kept_once_it_is_read() -> None:
+    [[unread]] = poll_all(StubClient(), tasks(1))
+    poll = read_answer(unread)
+    assert (poll.is_unread, poll.answer.body, poll.digest) == (False, b"", unread.digest)
+    assert poll.payload == parse("userinfo", unread.answer.body)
+    # reading it leaves the other one as it was
+    assert unread.is_unread
+    assert unread.answer.body != b""
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"sub":7}', b'{"sub":"acc_1"'])
+def test_a_body_of_another_shape_is_a_bad_payload_without_a_digest(body: bytes) -> None:
+    [[unread]] = poll_all(StubClient(), tasks(1))
+    unread = replace(unread, answer=replace(unread.answer, body=body))
+    poll = read_answer(unread, PersonalData())
+    assert (poll.answer.outcome, poll.payload, poll.digest) == (Outcome.BAD_PAYLOAD, None, None)
+    assert (poll.answer.body, poll.answer.http_status) == (b"", 200)
+    assert poll.answer.message
+    assert unread.answer.outcome is Outcome.OK
 
 
 @pytest.mark.parametrize("max_requests", [0, 1, 2, 7, 8])

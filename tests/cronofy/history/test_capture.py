@@ -672,3 +672,40 @@ def test_rows_replayed_give_back_every_answer(history: list[tuple[str, dict[str,
             if token_key == key and row["state"] != "removed"
         } == shown
         assert {name: state for name, state in log.items() if state != "removed"} == shown
+
+
+POLLS = st.tuples(
+    st.sampled_from(["k1", "k2"]),
+    st.sampled_from(["userinfo", "profiles"]),
+    st.one_of(st.none(), LISTS),
+    st.sampled_from([-3, 1, 1, 2, 5, 30 * 60]),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(POLLS, max_size=14))
+def test_each_change_lies_after_the_newest_sample_before_it(
+    drawn: list[tuple[str, str, dict[str, bool] | None, int]],
+) -> None:
+    """Whatever tokens and endpoints these came from; failed polls and late ones are no samples."""
+    world, at = World(), 0
+    samples: list[float] = []
+    world.add(poll(account(), at, endpoint="account"), poll(account(), at, endpoint="account", key="k2"))
+    for key, endpoint, listed, ahead in drawn:
+        is_late = ahead < 0
+        at += max(ahead, 0)
+        moment = at + ahead if is_late else at
+        shown = [profile(name, connected=connected) for name, connected in (listed or {}).items()]
+        body = userinfo(*shown) if endpoint == "userinfo" else profiles(*shown)
+        answer = poll(body, moment, endpoint=endpoint, key=key)
+        if listed is None:
+            answer = failed_poll(Outcome.TIMEOUT, moment, endpoint=endpoint, key=key)
+        rows = world.add(answer)
+        if listed is None or rows["polls"][0]["is_late"]:
+            assert counts(rows) == {"polls": 1}
+            continue
+        before = minute(max(samples)) if samples else None
+        assert all(row["previous_poll_at"] == before for row in rows.get("profile_changes", []))
+        assert all(row["observed_at"] == minute(moment) for row in rows.get("profile_changes", []))
+        samples.append(moment)
+        assert samples == sorted(samples)

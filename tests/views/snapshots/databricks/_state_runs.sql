@@ -1,47 +1,67 @@
-WITH sampled AS (
+WITH states AS (
   SELECT
     account_id,
     profile_type,
     profile_id,
-    UNIX_MICROS(observed_at) AS sampled_us,
-    MIN(CASE state WHEN 'disconnected' THEN 1 WHEN 'connected' THEN 2 ELSE 3 END) AS state_rank
+    observed_at,
+    CASE MIN(CASE state WHEN 'disconnected' THEN 1 WHEN 'connected' THEN 2 ELSE 3 END)
+      WHEN 1
+      THEN 'disconnected'
+      WHEN 2
+      THEN 'connected'
+      ELSE 'removed'
+    END AS state,
+    MAX(previous_poll_at) AS previous_sample_at
   FROM main.cronofy.profile_changes
   WHERE
     NOT account_id IS NULL
-    AND profile_type IN ('calendar', 'conferencing')
-    AND NOT profile_id IS NULL
-    AND state IN ('connected', 'disconnected', 'removed')
+    AND NOT state IS NULL
     AND observed_at <= (
       SELECT
-        MAX(polled_at)
-      FROM main.cronofy.polls
+        as_of
+      FROM main.cronofy._as_of
     )
   GROUP BY
     account_id,
     profile_type,
     profile_id,
-    UNIX_MICROS(observed_at)
+    observed_at
 ), compared AS (
   SELECT
     *,
-    LAG(state_rank) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY sampled_us) AS previous_rank
-  FROM sampled
+    LAG(state) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS previous_state
+  FROM states
+), newest_samples AS (
+  SELECT
+    account_id,
+    profile_type,
+    MAX(last_sample_at) AS newest_sample_at
+  FROM main.cronofy.coverage
+  GROUP BY
+    account_id,
+    profile_type
 )
 SELECT
   account_id,
   profile_type,
   profile_id,
-  CASE state_rank WHEN 1 THEN 'disconnected' WHEN 2 THEN 'connected' ELSE 'removed' END AS state,
-  CASE previous_rank
-    WHEN 1
-    THEN 'disconnected'
-    WHEN 2
-    THEN 'connected'
-    WHEN 3
-    THEN 'removed'
-  END AS previous_state,
-  sampled_us AS start_us,
-  LEAD(sampled_us) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY sampled_us) AS end_us
+  COALESCE(provider_service, provider_name, 'unknown') AS provider,
+  provider_name,
+  provider_service,
+  profile_name,
+  relink_url,
+  state,
+  previous_state,
+  LEAD(state) OVER profile AS next_state,
+  CASE WHEN NOT previous_state IS NULL THEN previous_sample_at END AS started_after,
+  observed_at AS first_sample_at,
+  COALESCE(LEAD(previous_sample_at) OVER profile, newest_sample_at) AS last_sample_at,
+  LEAD(observed_at) OVER profile AS ended_at
 FROM compared
+LEFT JOIN newest_samples
+  USING (account_id, profile_type)
+LEFT JOIN main.cronofy._profile_names
+  USING (account_id, profile_type, profile_id)
 WHERE
-  previous_rank IS NULL OR previous_rank <> state_rank
+  previous_state IS NULL OR previous_state <> state
+WINDOW profile AS (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at)

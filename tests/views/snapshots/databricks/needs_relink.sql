@@ -1,14 +1,9 @@
-WITH open_outages AS (
+WITH open_runs AS (
   SELECT
-    account_id,
-    profile_type,
-    profile_id,
-    first_seen_us,
-    newest_us,
-    duration_us
-  FROM main.cronofy._outages
+    *
+  FROM main.cronofy._state_runs
   WHERE
-    end_reason = 'open'
+    state = 'disconnected' AND ended_at IS NULL
 ), owners AS (
   SELECT
     account_id,
@@ -52,57 +47,47 @@ WITH open_outages AS (
     account_id IN (
       SELECT
         account_id
-      FROM open_outages
+      FROM open_runs
     )
 ), contacts AS (
   SELECT
     account_id,
     MAX(CASE WHEN email_rank = 1 THEN email END) AS email,
-    MAX(CASE WHEN name_rank = 1 THEN name END) AS name
-  FROM ranked
-  GROUP BY
-    account_id
-), tokens AS (
-  SELECT DISTINCT
-    account_id,
-    token_key
-  FROM ranked
-  WHERE
-    NOT token_key IS NULL
-), token_lists AS (
-  SELECT
-    account_id,
-    LISTAGG(token_key, ',') WITHIN GROUP (ORDER BY
+    MAX(CASE WHEN name_rank = 1 THEN name END) AS name,
+    LISTAGG(DISTINCT token_key, ',') WITHIN GROUP (ORDER BY
       token_key) AS token_keys
-  FROM tokens
+  FROM ranked
   GROUP BY
     account_id
 )
 SELECT
-  outages.account_id,
-  contacts.email,
-  contacts.name,
-  token_lists.token_keys,
-  outages.profile_type,
-  outages.profile_id,
-  names.profile_name,
-  names.provider_name,
-  names.provider_service,
-  names.relink_url,
-  TIMESTAMP_MICROS(outages.first_seen_us) AS first_seen_at,
-  TIMESTAMP_MICROS(outages.newest_us) AS last_seen_at,
-  CAST(outages.duration_us AS DOUBLE) / 86400000000 AS days_down,
-  CAST((
-    SELECT
-      as_of_us
-    FROM main.cronofy._newest_poll
-  ) - outages.newest_us AS DOUBLE) / 1000000 AS evidence_age_seconds
-FROM open_outages AS outages
-INNER JOIN main.cronofy._profile_names AS names
-  ON outages.account_id = names.account_id
-  AND outages.profile_type = names.profile_type
-  AND outages.profile_id = names.profile_id
-LEFT JOIN contacts
-  ON outages.account_id = contacts.account_id
-LEFT JOIN token_lists
-  ON outages.account_id = token_lists.account_id
+  account_id,
+  email,
+  name,
+  token_keys,
+  profile_type,
+  profile_id,
+  profile_name,
+  provider,
+  provider_name,
+  provider_service,
+  relink_url,
+  first_sample_at AS first_seen_at,
+  last_sample_at AS last_seen_at,
+  (
+    (
+      UNIX_MICROS(last_sample_at) - UNIX_MICROS(first_sample_at)
+    ) / CAST(1000000 AS DOUBLE)
+  ) / 86400 AS days_down,
+  (
+    (
+      UNIX_MICROS((
+        SELECT
+          as_of
+        FROM main.cronofy._as_of
+      )) - UNIX_MICROS(last_sample_at)
+    ) / CAST(1000000 AS DOUBLE)
+  ) AS evidence_age_seconds
+FROM open_runs
+INNER JOIN contacts
+  USING (account_id)

@@ -1,47 +1,24 @@
 WITH totals AS (
   SELECT
-    names.provider_service,
-    daily.day_us,
-    SUM(
-      CASE
-        WHEN daily.connected_us + daily.disconnected_us + daily.unknown_us > 0
-        THEN 1
-        ELSE 0
-      END
+    provider,
+    MAX(provider_service) AS provider_service,
+    day,
+    COUNT(
+      CASE WHEN connected_seconds + disconnected_seconds + unknown_seconds > 0 THEN 1 END
     ) AS profiles,
-    CAST(SUM(daily.connected_us) AS DOUBLE) AS connected_us,
-    CAST(SUM(daily.disconnected_us) AS DOUBLE) AS disconnected_us,
-    CAST(SUM(daily.unknown_us) AS DOUBLE) AS unknown_us,
-    CAST(SUM(daily.removed_us) AS DOUBLE) AS removed_us
-  FROM main.cronofy._daily_states AS daily
-  INNER JOIN main.cronofy._profile_names AS names
-    ON daily.account_id = names.account_id
-    AND daily.profile_type = names.profile_type
-    AND daily.profile_id = names.profile_id
+    CAST(SUM(CAST(connected_seconds AS DECIMAL(18, 6))) AS DOUBLE) AS connected_seconds,
+    CAST(SUM(CAST(disconnected_seconds AS DECIMAL(18, 6))) AS DOUBLE) AS disconnected_seconds,
+    CAST(SUM(CAST(unknown_seconds AS DECIMAL(18, 6))) AS DOUBLE) AS unknown_seconds,
+    CAST(SUM(CAST(removed_seconds AS DECIMAL(18, 6))) AS DOUBLE) AS removed_seconds
+  FROM main.cronofy.connectivity_daily
   GROUP BY
-    names.provider_service,
-    daily.day_us
+    provider,
+    day
 )
 SELECT
-  provider_service,
-  CAST('1970-01-01' AS DATE) + CAST(day_us / 86400000000 AS INT) AS day,
-  CAST(profiles AS BIGINT) AS profiles,
-  connected_us / 1000000 AS connected_seconds,
-  disconnected_us / 1000000 AS disconnected_seconds,
-  unknown_us / 1000000 AS unknown_seconds,
-  removed_us / 1000000 AS removed_seconds,
-  CASE
-    WHEN connected_us + disconnected_us > 0
-    THEN connected_us / (
-      connected_us + disconnected_us
-    )
-  END AS uptime,
-  CASE
-    WHEN connected_us + disconnected_us + unknown_us > 0
-    THEN (
-      connected_us + disconnected_us
-    ) / (
-      connected_us + disconnected_us + unknown_us
-    )
-  END AS coverage
+  *,
+  connected_seconds / NULLIF(connected_seconds + disconnected_seconds, 0) AS uptime,
+  (
+    connected_seconds + disconnected_seconds
+  ) / NULLIF(connected_seconds + disconnected_seconds + unknown_seconds, 0) AS coverage
 FROM totals

@@ -1,14 +1,9 @@
-WITH open_outages AS (
+WITH open_runs AS (
   SELECT
-    account_id,
-    profile_type,
-    profile_id,
-    first_seen_us,
-    newest_us,
-    duration_us
-  FROM _outages
+    *
+  FROM _state_runs
   WHERE
-    end_reason = 'open'
+    state = 'disconnected' AND ended_at IS NULL
 ), owners AS (
   SELECT
     account_id,
@@ -52,58 +47,40 @@ WITH open_outages AS (
     account_id IN (
       SELECT
         account_id
-      FROM open_outages
+      FROM open_runs
     )
 ), contacts AS (
   SELECT
     account_id,
     MAX(CASE WHEN email_rank = 1 THEN email END) AS email,
-    MAX(CASE WHEN name_rank = 1 THEN name END) AS name
-  FROM ranked
-  GROUP BY
-    account_id
-), tokens AS (
-  SELECT DISTINCT
-    account_id,
-    token_key
-  FROM ranked
-  WHERE
-    NOT token_key IS NULL
-), token_lists AS (
-  SELECT
-    account_id,
-    LISTAGG(token_key, ','
+    MAX(CASE WHEN name_rank = 1 THEN name END) AS name,
+    LISTAGG(DISTINCT token_key COLLATE "C", ','
     ORDER BY
       token_key COLLATE "C") AS token_keys
-  FROM tokens
+  FROM ranked
   GROUP BY
     account_id
 )
 SELECT
-  outages.account_id,
-  contacts.email,
-  contacts.name,
-  token_lists.token_keys,
-  outages.profile_type,
-  outages.profile_id,
-  names.profile_name,
-  names.provider_name,
-  names.provider_service,
-  names.relink_url,
-  MAKE_TIMESTAMPTZ(outages.first_seen_us) AS first_seen_at,
-  MAKE_TIMESTAMPTZ(outages.newest_us) AS last_seen_at,
-  CAST(outages.duration_us AS DOUBLE) / 86400000000 AS days_down,
-  CAST((
+  account_id,
+  email,
+  name,
+  token_keys,
+  profile_type,
+  profile_id,
+  profile_name,
+  provider,
+  provider_name,
+  provider_service,
+  relink_url,
+  first_sample_at AS first_seen_at,
+  last_sample_at AS last_seen_at,
+  ROUND(EPOCH(last_sample_at) - EPOCH(first_sample_at), 6) / 86400 AS days_down,
+  ROUND(EPOCH((
     SELECT
-      as_of_us
-    FROM _newest_poll
-  ) - outages.newest_us AS DOUBLE) / 1000000 AS evidence_age_seconds
-FROM open_outages AS outages
-INNER JOIN _profile_names AS names
-  ON outages.account_id = names.account_id
-  AND outages.profile_type = names.profile_type
-  AND outages.profile_id = names.profile_id
-LEFT JOIN contacts
-  ON outages.account_id = contacts.account_id
-LEFT JOIN token_lists
-  ON outages.account_id = token_lists.account_id
+      as_of
+    FROM _as_of
+  )) - EPOCH(last_sample_at), 6) AS evidence_age_seconds
+FROM open_runs
+INNER JOIN contacts
+  USING (account_id)

@@ -1,24 +1,40 @@
-WITH described AS (
+WITH seen AS (
   SELECT
     account_id,
     profile_type,
     profile_id,
+    observed_at,
     provider_name,
     provider_service,
     profile_name,
-    profile_relink_url,
-    observed_at,
-    MAX(CASE WHEN NOT provider_name IS NULL THEN observed_at END) OVER (PARTITION BY account_id, profile_type, profile_id) AS provider_name_at,
-    MAX(CASE WHEN NOT provider_service IS NULL THEN observed_at END) OVER (PARTITION BY account_id, profile_type, profile_id) AS provider_service_at,
-    MAX(CASE WHEN NOT profile_name IS NULL THEN observed_at END) OVER (PARTITION BY account_id, profile_type, profile_id) AS profile_name_at,
-    MAX(CASE WHEN NOT profile_relink_url IS NULL THEN observed_at END) OVER (PARTITION BY account_id, profile_type, profile_id) AS relink_url_at
+    profile_relink_url
   FROM cronofy.profile_changes
+  UNION ALL
+  SELECT
+    account_id,
+    profile_type,
+    profile_id,
+    observed_at,
+    provider_name,
+    provider_service,
+    profile_name,
+    profile_relink_url
+  FROM cronofy.profiles
+), dated AS (
+  SELECT
+    *,
+    MAX(CASE WHEN NOT provider_name IS NULL THEN observed_at END) OVER profile AS provider_name_at,
+    MAX(CASE WHEN NOT provider_service IS NULL THEN observed_at END) OVER profile AS provider_service_at,
+    MAX(CASE WHEN NOT profile_name IS NULL THEN observed_at END) OVER profile AS profile_name_at,
+    MAX(CASE WHEN NOT profile_relink_url IS NULL THEN observed_at END) OVER profile AS relink_url_at
+  FROM seen
   WHERE
     observed_at <= (
       SELECT
-        MAX(polled_at)
-      FROM cronofy.polls
+        as_of
+      FROM cronofy._as_of
     )
+  WINDOW profile AS (PARTITION BY account_id, profile_type, profile_id)
 )
 SELECT
   account_id,
@@ -30,7 +46,7 @@ SELECT
   ) AS provider_service,
   MAX(CASE WHEN observed_at = profile_name_at THEN profile_name END COLLATE "C") AS profile_name,
   MAX(CASE WHEN observed_at = relink_url_at THEN profile_relink_url END COLLATE "C") AS relink_url
-FROM described
+FROM dated
 GROUP BY
   account_id,
   profile_type,

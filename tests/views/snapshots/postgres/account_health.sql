@@ -1,69 +1,70 @@
 WITH accounts AS (
   SELECT
     account_id
-  FROM cronofy.polls
+  FROM cronofy.token_status
   WHERE
     NOT account_id IS NULL
   UNION
   SELECT
     account_id
+  FROM cronofy.coverage
+  UNION
+  SELECT
+    account_id
   FROM cronofy._state_runs
-), last_samples AS (
+), newest_samples AS (
   SELECT
     account_id,
-    MAX(newest_us) AS newest_us
-  FROM cronofy._newest_samples
+    MAX(last_sample_at) AS last_sample_at
+  FROM cronofy.coverage
   GROUP BY
     account_id
 ), current_states AS (
   SELECT
-    runs.account_id,
+    account_id,
     CASE
-      WHEN newest_samples.newest_us + 86400000000 > (
+      WHEN last_sample_at + INTERVAL '86400 SECOND' > (
         SELECT
-          as_of_us
-        FROM cronofy._newest_poll
+          as_of
+        FROM cronofy._as_of
       )
-      THEN runs.state
+      THEN state
       ELSE 'unknown'
     END AS state
-  FROM cronofy._state_runs AS runs
-  INNER JOIN cronofy._newest_samples AS newest_samples
-    ON runs.account_id = newest_samples.account_id
-    AND runs.profile_type = newest_samples.profile_type
+  FROM cronofy._state_runs
   WHERE
-    runs.end_us IS NULL AND runs.state <> 'removed'
+    ended_at IS NULL AND state <> 'removed'
 ), counts AS (
   SELECT
     account_id,
-    COUNT(*) AS profiles,
-    SUM(CASE WHEN state = 'connected' THEN 1 ELSE 0 END) AS connected,
-    SUM(CASE WHEN state = 'disconnected' THEN 1 ELSE 0 END) AS disconnected,
-    SUM(CASE WHEN state = 'unknown' THEN 1 ELSE 0 END) AS unknown
-  FROM current_states
+    COUNT(state) AS profiles,
+    COUNT(CASE state WHEN 'connected' THEN 1 END) AS connected,
+    COUNT(CASE state WHEN 'disconnected' THEN 1 END) AS disconnected,
+    COUNT(CASE state WHEN 'unknown' THEN 1 END) AS unknown
+  FROM accounts
+  LEFT JOIN current_states
+    USING (account_id)
   GROUP BY
     account_id
 )
 SELECT
-  accounts.account_id,
-  CAST(COALESCE(counts.profiles, 0) AS BIGINT) AS profiles,
-  CAST(COALESCE(counts.connected, 0) AS BIGINT) AS connected,
-  CAST(COALESCE(counts.disconnected, 0) AS BIGINT) AS disconnected,
-  CAST(COALESCE(counts.unknown, 0) AS BIGINT) AS unknown,
+  account_id,
+  profiles,
+  connected,
+  disconnected,
+  unknown,
   CASE
-    WHEN counts.profiles IS NULL
+    WHEN profiles = 0
     THEN 'no_profiles'
-    WHEN counts.disconnected = counts.profiles
+    WHEN disconnected = profiles
     THEN 'down'
-    WHEN counts.disconnected > 0
+    WHEN disconnected > 0
     THEN 'degraded'
-    WHEN counts.connected = counts.profiles
+    WHEN connected = profiles
     THEN 'healthy'
     ELSE 'unknown'
   END AS verdict,
-  CAST('1970-01-01 00:00:00+00' AS TIMESTAMPTZ) + last_samples.newest_us * INTERVAL '1 MICROSECOND' AS last_sample_at
-FROM accounts
-LEFT JOIN counts
-  ON accounts.account_id = counts.account_id
-LEFT JOIN last_samples
-  ON accounts.account_id = last_samples.account_id
+  last_sample_at
+FROM counts
+LEFT JOIN newest_samples
+  USING (account_id)

@@ -1,28 +1,35 @@
+WITH pieces AS (
+  SELECT
+    intervals.*,
+    days.day,
+    CAST(CAST(EXTRACT(EPOCH FROM LEAST(intervals.end_at, days.end_at) - GREATEST(intervals.start_at, days.start_at)) AS DOUBLE PRECISION) AS DECIMAL(18, 6)) AS seconds
+  FROM cronofy.profile_intervals AS intervals
+  INNER JOIN cronofy._days AS days
+    ON intervals.start_at < days.end_at AND intervals.end_at > days.start_at
+), totals AS (
+  SELECT
+    account_id,
+    profile_type,
+    profile_id,
+    MAX(provider) AS provider,
+    MAX(provider_name) AS provider_name,
+    MAX(provider_service) AS provider_service,
+    day,
+    CAST(SUM(CASE state WHEN 'connected' THEN seconds ELSE 0 END) AS DOUBLE PRECISION) AS connected_seconds,
+    CAST(SUM(CASE state WHEN 'disconnected' THEN seconds ELSE 0 END) AS DOUBLE PRECISION) AS disconnected_seconds,
+    CAST(SUM(CASE state WHEN 'unknown' THEN seconds ELSE 0 END) AS DOUBLE PRECISION) AS unknown_seconds,
+    CAST(SUM(CASE state WHEN 'removed' THEN seconds ELSE 0 END) AS DOUBLE PRECISION) AS removed_seconds
+  FROM pieces
+  GROUP BY
+    account_id,
+    profile_type,
+    profile_id,
+    day
+)
 SELECT
-  daily.account_id,
-  daily.profile_type,
-  daily.profile_id,
-  names.provider_name,
-  names.provider_service,
-  CAST('1970-01-01' AS DATE) + CAST(CAST(daily.day_us AS DOUBLE PRECISION) / 86400000000 AS INT) AS day,
-  CAST(daily.connected_us AS DOUBLE PRECISION) / 1000000 AS connected_seconds,
-  CAST(daily.disconnected_us AS DOUBLE PRECISION) / 1000000 AS disconnected_seconds,
-  CAST(daily.unknown_us AS DOUBLE PRECISION) / 1000000 AS unknown_seconds,
-  CAST(daily.removed_us AS DOUBLE PRECISION) / 1000000 AS removed_seconds,
-  CASE
-    WHEN daily.connected_us + daily.disconnected_us > 0
-    THEN CAST(daily.connected_us AS DOUBLE PRECISION) / (
-      daily.connected_us + daily.disconnected_us
-    )
-  END AS uptime,
-  CASE
-    WHEN daily.connected_us + daily.disconnected_us + daily.unknown_us > 0
-    THEN CAST(daily.connected_us + daily.disconnected_us AS DOUBLE PRECISION) / (
-      daily.connected_us + daily.disconnected_us + daily.unknown_us
-    )
-  END AS coverage
-FROM cronofy._daily_states AS daily
-INNER JOIN cronofy._profile_names AS names
-  ON daily.account_id = names.account_id
-  AND daily.profile_type = names.profile_type
-  AND daily.profile_id = names.profile_id
+  *,
+  CAST(connected_seconds AS DOUBLE PRECISION) / NULLIF(connected_seconds + disconnected_seconds, 0) AS uptime,
+  CAST((
+    connected_seconds + disconnected_seconds
+  ) AS DOUBLE PRECISION) / NULLIF(connected_seconds + disconnected_seconds + unknown_seconds, 0) AS coverage
+FROM totals

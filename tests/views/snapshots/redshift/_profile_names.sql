@@ -1,23 +1,38 @@
-WITH described AS (
+WITH seen AS (
   SELECT
     account_id,
     profile_type,
     profile_id,
+    observed_at,
     provider_name,
     provider_service,
     profile_name,
-    profile_relink_url,
+    profile_relink_url
+  FROM cronofy.profile_changes
+  UNION ALL
+  SELECT
+    account_id,
+    profile_type,
+    profile_id,
     observed_at,
+    provider_name,
+    provider_service,
+    profile_name,
+    profile_relink_url
+  FROM cronofy.profiles
+), dated AS (
+  SELECT
+    *,
     MAX(CASE WHEN NOT provider_name IS NULL THEN observed_at END) OVER (PARTITION BY account_id, profile_type, profile_id) AS provider_name_at,
     MAX(CASE WHEN NOT provider_service IS NULL THEN observed_at END) OVER (PARTITION BY account_id, profile_type, profile_id) AS provider_service_at,
     MAX(CASE WHEN NOT profile_name IS NULL THEN observed_at END) OVER (PARTITION BY account_id, profile_type, profile_id) AS profile_name_at,
     MAX(CASE WHEN NOT profile_relink_url IS NULL THEN observed_at END) OVER (PARTITION BY account_id, profile_type, profile_id) AS relink_url_at
-  FROM cronofy.profile_changes
+  FROM seen
   WHERE
     observed_at <= (
       SELECT
-        MAX(polled_at)
-      FROM cronofy.polls
+        as_of
+      FROM cronofy._as_of
     )
 )
 SELECT
@@ -28,7 +43,7 @@ SELECT
   MAX(CASE WHEN observed_at = provider_service_at THEN provider_service END) AS provider_service,
   MAX(CASE WHEN observed_at = profile_name_at THEN profile_name END) AS profile_name,
   MAX(CASE WHEN observed_at = relink_url_at THEN profile_relink_url END) AS relink_url
-FROM described
+FROM dated
 GROUP BY
   account_id,
   profile_type,

@@ -1,19 +1,55 @@
+WITH spans AS (
+  SELECT
+    account_id,
+    profile_type,
+    first_sample_at,
+    last_sample_at + INTERVAL '86400 SECOND' AS hold_ends_at,
+    COALESCE(
+      LEAD(first_sample_at) OVER (PARTITION BY account_id, profile_type ORDER BY first_sample_at),
+      as_of
+    ) AS next_sample_at
+  FROM cronofy.coverage
+  CROSS JOIN cronofy._as_of
+), stretches AS (
+  SELECT
+    account_id,
+    profile_type,
+    TRUE AS is_known,
+    first_sample_at AS start_at,
+    LEAST(hold_ends_at, next_sample_at) AS end_at
+  FROM spans
+  UNION ALL
+  SELECT
+    account_id,
+    profile_type,
+    FALSE AS is_known,
+    hold_ends_at AS start_at,
+    next_sample_at AS end_at
+  FROM spans
+  WHERE
+    hold_ends_at < next_sample_at
+), intervals AS (
+  SELECT
+    account_id,
+    profile_type,
+    profile_id,
+    provider,
+    provider_name,
+    provider_service,
+    CASE WHEN is_known THEN state ELSE 'unknown' END AS state,
+    GREATEST(first_sample_at, start_at) AS start_at,
+    LEAST(COALESCE(ended_at, end_at), end_at) AS end_at
+  FROM cronofy._state_runs
+  INNER JOIN stretches
+    USING (account_id, profile_type)
+)
 SELECT
-  intervals.account_id,
-  intervals.profile_type,
-  intervals.profile_id,
-  names.provider_name,
-  names.provider_service,
-  intervals.state,
-  CAST('1970-01-01 00:00:00+00' AS TIMESTAMP WITH TIME ZONE) + intervals.start_us * INTERVAL '1 MICROSECOND' AS start_at,
-  CAST('1970-01-01 00:00:00+00' AS TIMESTAMP WITH TIME ZONE) + intervals.end_us * INTERVAL '1 MICROSECOND' AS end_at,
-  intervals.end_us = (
+  *,
+  end_at = (
     SELECT
-      as_of_us
-    FROM cronofy._newest_poll
+      as_of
+    FROM cronofy._as_of
   ) AS is_current
-FROM cronofy._intervals AS intervals
-INNER JOIN cronofy._profile_names AS names
-  ON intervals.account_id = names.account_id
-  AND intervals.profile_type = names.profile_type
-  AND intervals.profile_id = names.profile_id
+FROM intervals
+WHERE
+  start_at < end_at

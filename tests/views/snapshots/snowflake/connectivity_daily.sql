@@ -1,28 +1,41 @@
+WITH pieces AS (
+  SELECT
+    intervals.*,
+    days.day,
+    CAST((
+      DATEDIFF(
+        MICROSECOND,
+        GREATEST_IGNORE_NULLS(intervals.start_at, days.start_at),
+        LEAST_IGNORE_NULLS(intervals.end_at, days.end_at)
+      ) / CAST(1000000 AS DOUBLE)
+    ) AS DECIMAL(18, 6)) AS seconds
+  FROM analytics.cronofy.profile_intervals AS intervals
+  INNER JOIN analytics.cronofy._days AS days
+    ON intervals.start_at < days.end_at AND intervals.end_at > days.start_at
+), totals AS (
+  SELECT
+    account_id,
+    profile_type,
+    profile_id,
+    MAX(provider) AS provider,
+    MAX(provider_name) AS provider_name,
+    MAX(provider_service) AS provider_service,
+    day,
+    CAST(SUM(CASE state WHEN 'connected' THEN seconds ELSE 0 END) AS DOUBLE) AS connected_seconds,
+    CAST(SUM(CASE state WHEN 'disconnected' THEN seconds ELSE 0 END) AS DOUBLE) AS disconnected_seconds,
+    CAST(SUM(CASE state WHEN 'unknown' THEN seconds ELSE 0 END) AS DOUBLE) AS unknown_seconds,
+    CAST(SUM(CASE state WHEN 'removed' THEN seconds ELSE 0 END) AS DOUBLE) AS removed_seconds
+  FROM pieces
+  GROUP BY
+    account_id,
+    profile_type,
+    profile_id,
+    day
+)
 SELECT
-  daily.account_id,
-  daily.profile_type,
-  daily.profile_id,
-  names.provider_name,
-  names.provider_service,
-  CAST('1970-01-01' AS DATE) + CAST(daily.day_us / 86400000000 AS INT) AS day,
-  CAST(daily.connected_us AS DOUBLE) / 1000000 AS connected_seconds,
-  CAST(daily.disconnected_us AS DOUBLE) / 1000000 AS disconnected_seconds,
-  CAST(daily.unknown_us AS DOUBLE) / 1000000 AS unknown_seconds,
-  CAST(daily.removed_us AS DOUBLE) / 1000000 AS removed_seconds,
-  CASE
-    WHEN daily.connected_us + daily.disconnected_us > 0
-    THEN CAST(daily.connected_us AS DOUBLE) / (
-      daily.connected_us + daily.disconnected_us
-    )
-  END AS uptime,
-  CASE
-    WHEN daily.connected_us + daily.disconnected_us + daily.unknown_us > 0
-    THEN CAST(daily.connected_us + daily.disconnected_us AS DOUBLE) / (
-      daily.connected_us + daily.disconnected_us + daily.unknown_us
-    )
-  END AS coverage
-FROM analytics.cronofy._daily_states AS daily
-INNER JOIN analytics.cronofy._profile_names AS names
-  ON daily.account_id = names.account_id
-  AND daily.profile_type = names.profile_type
-  AND daily.profile_id = names.profile_id
+  *,
+  connected_seconds / NULLIF(connected_seconds + disconnected_seconds, 0) AS uptime,
+  (
+    connected_seconds + disconnected_seconds
+  ) / NULLIF(connected_seconds + disconnected_seconds + unknown_seconds, 0) AS coverage
+FROM totals

@@ -1,138 +1,111 @@
-WITH time_windows AS (
+WITH periods AS (
   SELECT
-    '7d' AS time_window,
-    as_of_us - 7 * 86400000000 AS from_us
-  FROM analytics.cronofy._newest_poll
+    '7d' AS period,
+    as_of - INTERVAL '168 HOURS' AS from_at
+  FROM analytics.cronofy._as_of
   UNION ALL
   SELECT
-    '30d' AS time_window,
-    as_of_us - 30 * 86400000000 AS from_us
-  FROM analytics.cronofy._newest_poll
+    '30d' AS period,
+    as_of - INTERVAL '720 HOURS' AS from_at
+  FROM analytics.cronofy._as_of
   UNION ALL
   SELECT
-    'all' AS time_window,
-    0 AS from_us
-  FROM analytics.cronofy._newest_poll
-), names AS (
+    'all' AS period,
+    CAST('1970-01-01 00:00:00+00' AS TIMESTAMPTZ) AS from_at
+), pieces AS (
   SELECT
     account_id,
     profile_type,
     profile_id,
-    provider_service
-  FROM analytics.cronofy._profile_names
-), providers AS (
-  SELECT DISTINCT
-    provider_service
-  FROM names
-), clipped AS (
-  SELECT
-    intervals.account_id,
-    intervals.profile_type,
-    intervals.profile_id,
-    time_windows.time_window,
-    intervals.state,
-    intervals.end_us - CASE
-      WHEN intervals.start_us > time_windows.from_us
-      THEN intervals.start_us
-      ELSE time_windows.from_us
-    END AS length_us
-  FROM analytics.cronofy._intervals AS intervals
-  INNER JOIN time_windows
-    ON intervals.end_us > time_windows.from_us
+    provider,
+    period,
+    state,
+    CAST((
+      DATEDIFF(MICROSECOND, GREATEST_IGNORE_NULLS(start_at, from_at), end_at) / CAST(1000000 AS DOUBLE)
+    ) AS DECIMAL(18, 6)) AS seconds
+  FROM analytics.cronofy.profile_intervals
+  INNER JOIN periods
+    ON end_at > from_at
   WHERE
-    intervals.state <> 'removed'
+    state <> 'removed'
 ), profile_times AS (
   SELECT
-    account_id,
-    profile_type,
-    profile_id,
-    time_window,
-    SUM(CASE WHEN state = 'connected' THEN length_us ELSE 0 END) AS connected_us,
-    SUM(CASE WHEN state = 'disconnected' THEN length_us ELSE 0 END) AS disconnected_us,
-    SUM(CASE WHEN state = 'unknown' THEN length_us ELSE 0 END) AS unknown_us
-  FROM clipped
+    provider,
+    period,
+    SUM(CASE state WHEN 'connected' THEN seconds ELSE 0 END) AS connected_seconds,
+    SUM(CASE state WHEN 'disconnected' THEN seconds ELSE 0 END) AS disconnected_seconds,
+    SUM(CASE state WHEN 'unknown' THEN seconds ELSE 0 END) AS unknown_seconds
+  FROM pieces
   GROUP BY
     account_id,
     profile_type,
     profile_id,
-    time_window
+    provider,
+    period
 ), provider_times AS (
   SELECT
-    names.provider_service,
-    profile_times.time_window,
+    provider,
+    period,
     COUNT(*) AS profiles,
-    CAST(SUM(profile_times.connected_us) AS DOUBLE) AS connected_us,
-    CAST(SUM(profile_times.disconnected_us) AS DOUBLE) AS disconnected_us,
-    CAST(SUM(profile_times.unknown_us) AS DOUBLE) AS unknown_us
+    CAST(SUM(connected_seconds) AS DOUBLE) AS connected_seconds,
+    CAST(SUM(disconnected_seconds) AS DOUBLE) AS disconnected_seconds,
+    CAST(SUM(unknown_seconds) AS DOUBLE) AS unknown_seconds
   FROM profile_times
-  INNER JOIN names
-    ON profile_times.account_id = names.account_id
-    AND profile_times.profile_type = names.profile_type
-    AND profile_times.profile_id = names.profile_id
   GROUP BY
-    names.provider_service,
-    profile_times.time_window
+    provider,
+    period
 ), provider_outages AS (
   SELECT
-    names.provider_service,
-    time_windows.time_window,
+    provider,
+    period,
     COUNT(*) AS outages_started
-  FROM analytics.cronofy._state_runs AS runs
-  INNER JOIN time_windows
-    ON runs.start_us >= time_windows.from_us
-  INNER JOIN names
-    ON runs.account_id = names.account_id
-    AND runs.profile_type = names.profile_type
-    AND runs.profile_id = names.profile_id
+  FROM analytics.cronofy.outages
+  INNER JOIN periods
+    ON first_seen_at >= from_at
   WHERE
-    runs.state = 'disconnected' AND NOT runs.previous_state IS NULL
+    NOT started_after IS NULL
   GROUP BY
-    names.provider_service,
-    time_windows.time_window
+    provider,
+    period
 ), totals AS (
   SELECT
-    providers.provider_service,
-    time_windows.time_window,
-    COALESCE(provider_times.profiles, 0) AS profiles,
-    COALESCE(provider_outages.outages_started, 0) AS outages_started,
-    COALESCE(provider_times.connected_us, 0) AS connected_us,
-    COALESCE(provider_times.disconnected_us, 0) AS disconnected_us,
-    COALESCE(provider_times.unknown_us, 0) AS unknown_us
-  FROM providers
-  CROSS JOIN time_windows
+    provider,
+    provider_service,
+    period,
+    period AS "window",
+    COALESCE(profiles, 0) AS profiles,
+    COALESCE(outages_started, 0) AS outages_started,
+    COALESCE(connected_seconds, 0) AS connected_seconds,
+    COALESCE(disconnected_seconds, 0) AS disconnected_seconds,
+    COALESCE(unknown_seconds, 0) AS unknown_seconds
+  FROM (
+    SELECT
+      provider,
+      MAX(provider_service) AS provider_service
+    FROM analytics.cronofy._state_runs
+    GROUP BY
+      provider
+  ) AS providers
+  CROSS JOIN periods
   LEFT JOIN provider_times
-    ON COALESCE(providers.provider_service, '') = COALESCE(provider_times.provider_service, '')
-    AND time_windows.time_window = provider_times.time_window
+    USING (provider, period)
   LEFT JOIN provider_outages
-    ON COALESCE(providers.provider_service, '') = COALESCE(provider_outages.provider_service, '')
-    AND time_windows.time_window = provider_outages.time_window
+    USING (provider, period)
 )
 SELECT
-  provider_service,
-  time_window AS "window",
-  CAST(profiles AS BIGINT) AS profiles,
-  CAST(outages_started AS BIGINT) AS outages_started,
-  connected_us / 1000000 AS connected_seconds,
-  disconnected_us / 1000000 AS disconnected_seconds,
-  unknown_us / 1000000 AS unknown_seconds,
+  *,
   CASE
-    WHEN profiles >= 20 AND connected_us > 0
-    THEN 1000 * outages_started / (
-      connected_us / 86400000000
-    )
+    WHEN profiles >= 20
+    THEN 1000 * outages_started / NULLIF(connected_seconds / 86400, 0)
   END AS disconnections_per_1000_days,
   CASE
-    WHEN profiles >= 20 AND connected_us + disconnected_us > 0
-    THEN connected_us / (
-      connected_us + disconnected_us
-    )
+    WHEN profiles >= 20
+    THEN connected_seconds / NULLIF(connected_seconds + disconnected_seconds, 0)
   END AS uptime,
   CASE
-    WHEN profiles >= 20 AND connected_us + disconnected_us + unknown_us > 0
+    WHEN profiles >= 20
     THEN (
-      connected_us + disconnected_us
-    ) / (
-      connected_us + disconnected_us + unknown_us
-    )
+      connected_seconds + disconnected_seconds
+    ) / NULLIF(connected_seconds + disconnected_seconds + unknown_seconds, 0)
   END AS coverage
 FROM totals

@@ -1,54 +1,32 @@
-WITH durations AS (
+WITH ended AS (
   SELECT
-    names.provider_service,
-    outages.duration_us,
-    CASE WHEN outages.end_reason = 'relinked' THEN 1 ELSE 0 END AS relinked
-  FROM analytics.cronofy._outages AS outages
-  INNER JOIN analytics.cronofy._profile_names AS names
-    ON outages.account_id = names.account_id
-    AND outages.profile_type = names.profile_type
-    AND outages.profile_id = names.profile_id
-  WHERE
-    NOT outages.broken_us IS NULL
-), pooled AS (
-  SELECT
-    provider_service,
-    duration_us,
-    relinked
-  FROM durations
-  UNION ALL
-  SELECT
-    'all' AS provider_service,
-    duration_us,
-    relinked
-  FROM durations
-), ended AS (
-  SELECT
-    provider_service,
-    duration_us,
+    COALESCE(provider, 'all') AS provider,
+    CASE WHEN provider IS NULL THEN 'all' ELSE MAX(provider_service) END AS provider_service,
+    seconds,
     COUNT(*) AS outages,
-    SUM(relinked) AS relinked
-  FROM pooled
+    COUNT(CASE end_reason WHEN 'relinked' THEN 1 END) AS relinked
+  FROM analytics.cronofy.outages
+  WHERE
+    NOT started_after IS NULL
   GROUP BY
-    provider_service,
-    duration_us
+    GROUPING SETS (
+      (provider, seconds),
+      (
+        seconds
+      )
+    )
 ), risks AS (
   SELECT
-    provider_service,
-    duration_us,
-    relinked,
+    *,
     SUM(outages) OVER (
-      PARTITION BY provider_service
-      ORDER BY duration_us DESC
+      PARTITION BY provider
+      ORDER BY seconds DESC
       ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
     ) AS at_risk
   FROM ended
 ), events AS (
   SELECT
-    provider_service,
-    duration_us,
-    relinked,
-    at_risk,
+    *,
     CASE
       WHEN relinked < at_risk
       THEN LN(CAST(at_risk - relinked AS DOUBLE) / at_risk)
@@ -59,17 +37,18 @@ WITH durations AS (
     relinked > 0
 )
 SELECT
+  provider,
   provider_service,
-  CAST(duration_us AS DOUBLE) / 1000000 AS seconds,
+  seconds,
   CAST(at_risk AS BIGINT) AS at_risk,
-  CAST(relinked AS BIGINT) AS relinked,
+  relinked,
   CASE
     WHEN relinked = at_risk
     THEN 0
     ELSE EXP(
       SUM(log_survival) OVER (
-        PARTITION BY provider_service
-        ORDER BY duration_us
+        PARTITION BY provider
+        ORDER BY seconds
         ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
       )
     )

@@ -1,3 +1,0 @@
-SELECT
-  EPOCH_US(MAX(polled_at)) AS as_of_us
-FROM polls

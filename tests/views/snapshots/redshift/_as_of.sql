@@ -1,0 +1,3 @@
+SELECT
+  MAX(last_polled_at) AS as_of
+FROM cronofy.runs

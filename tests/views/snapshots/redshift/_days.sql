@@ -1,0 +1,58 @@
+WITH digits AS (
+  SELECT
+    digit
+  FROM (
+    SELECT
+      0 AS digit
+    UNION ALL
+    SELECT
+      1
+    UNION ALL
+    SELECT
+      2
+    UNION ALL
+    SELECT
+      3
+    UNION ALL
+    SELECT
+      4
+    UNION ALL
+    SELECT
+      5
+    UNION ALL
+    SELECT
+      6
+    UNION ALL
+    SELECT
+      7
+    UNION ALL
+    SELECT
+      8
+    UNION ALL
+    SELECT
+      9
+  ) AS listed
+), numbers AS (
+  SELECT
+    ones.digit + 10 * tens.digit + 100 * hundreds.digit + 1000 * thousands.digit AS number
+  FROM digits AS ones
+  CROSS JOIN digits AS tens
+  CROSS JOIN digits AS hundreds
+  CROSS JOIN digits AS thousands
+), bounds AS (
+  SELECT
+    CAST(MIN(first_sample_at) AT TIME ZONE 'UTC' AS DATE) AS first_day,
+    CAST((
+      SELECT
+        as_of
+      FROM cronofy._as_of
+    ) AT TIME ZONE 'UTC' AS DATE) AS last_day
+  FROM cronofy.coverage
+)
+SELECT
+  first_day + number AS day,
+  CAST(first_day + number AS TIMESTAMP) AT TIME ZONE 'UTC' AS start_at,
+  CAST(first_day + number + 1 AS TIMESTAMP) AT TIME ZONE 'UTC' AS end_at
+FROM bounds
+INNER JOIN numbers
+  ON first_day + number <= last_day

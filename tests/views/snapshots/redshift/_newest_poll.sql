@@ -1,3 +1,0 @@
-SELECT
-  DATEDIFF(MICROSECOND, CAST('1970-01-01' AS TIMESTAMP), MAX(polled_at) AT TIME ZONE 'UTC') AS as_of_us
-FROM cronofy.polls
