@@ -41,7 +41,7 @@ from ..configuration import configured_store, read_settings
 from ..pending import settle_pending
 from ..steps import MAX_PACKAGE_POLLS, Loading, LoadOptions, Polling, make_plan
 from ..tally import LoadResult, Tally
-from ..upkeep import Upkeep
+from ..upkeep import Upkeep, make_evidence
 from ..warehouse import (
     drop_staging,
     learn_columns,
@@ -50,6 +50,7 @@ from ..warehouse import (
     open_pipeline,
     reader,
     refresh_views,
+    sql_client,
     working_place,
     writer,
 )
@@ -144,7 +145,7 @@ class Stages:
         tokens = self._tokens()
         log_unusable(tokens)
         pipeline = self.open_pipeline()
-        Upkeep(pipeline, self.settings, self.clock, partial(_alone, pipeline)).prepare()
+        self._learn_evidence(pipeline)
         plan = make_plan(pipeline, tokens, options, now)
         deadline = now + options.max_duration if options.max_duration is not None else None
         run_id = new_run_id(self.clock)
@@ -152,6 +153,14 @@ class Stages:
         write_plan(self.handoff, frozen)
         logger.info("run %s: %d of %d tokens in %d shards", run_id, plan.due, plan.tokens, len(frozen.shards))
         return frozen
+
+    def _learn_evidence(self, pipeline: dlt.Pipeline) -> None:
+        """Have what a plan reads in a warehouse of an earlier release, which kept polls alone; once."""
+        with reader(pipeline), sql_client(pipeline) as client:
+            is_needed = rebuild.is_needed(client)
+        if is_needed:
+            with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline), writer(pipeline):
+                make_evidence(pipeline, self.settings.hold)
 
     def poll(self, run_id: str, shard: int) -> ShardSummary:
         """Poll the tokens of one shard and seal what they said. Broken off, it leaves nothing behind."""
@@ -204,7 +213,9 @@ class Stages:
         with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline) as still_mine, _emptied(pipeline):
             pipeline.activate()
             settled = settle_pending(pipeline)
-            _sync(pipeline)
+            with reader(pipeline):
+                pipeline.sync_destination()
+                learn_columns(pipeline)
             upkeep = Upkeep(pipeline, self.settings, self.clock, partial(_checked, still_mine))
             upkeep.prepare(settled.run_ids)
             loader = _Loader(self, pipeline, upkeep)
@@ -430,22 +441,6 @@ def _emptied(pipeline: dlt.Pipeline) -> Iterator[None]:
         yield
     finally:
         pipeline.drop()
-
-
-def _sync(pipeline: dlt.Pipeline) -> None:
-    """Learn from the warehouse what the schema is."""
-    with reader(pipeline):
-        pipeline.sync_destination()
-        learn_columns(pipeline)
-
-
-@contextmanager
-def _alone(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """What a stage has that writes, but for the shards: the warehouse, and an empty working directory."""
-    with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline), _emptied(pipeline):
-        pipeline.activate()
-        _sync(pipeline)
-        yield
 
 
 @contextmanager

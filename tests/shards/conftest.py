@@ -119,9 +119,14 @@ class Yard:
         with self._connection() as connection:
             return connection.execute(sql).fetchall()
 
+    def execute(self, statements: str) -> None:
+        """Change what is there."""
+        with self._connection(read_only=False) as connection:
+            connection.execute(statements)
+
     @contextmanager
-    def _connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with duckdb.connect(str(self.database), read_only=True) as connection:
+    def _connection(self, *, read_only: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+        with duckdb.connect(str(self.database), read_only=read_only) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute(f'USE "{self.database.stem}".cronofy')
             yield connection

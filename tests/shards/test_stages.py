@@ -26,6 +26,8 @@ from .conftest import ALWAYS, SHARDS, START, World, Yard
 
 # the world changes between the loads; the last gap is longer than a sample is trusted
 LOADS_AT = (timedelta(0), timedelta(hours=20), timedelta(days=9))
+# what a run's row says that its polls do not
+RUN_TOLD = "SELECT tokens, due, stopped_by FROM runs WHERE polled > 0"
 # which token reads /v1/account depends on what is known when a run is planned
 IDENTITY = LoadOptions(every=timedelta(0), endpoints=(USERINFO,))
 
@@ -229,6 +231,54 @@ def test_a_run_that_was_never_loaded_is_told_of_before_it_is_given_up(world: Wor
     outcomes = Counter(row.partition("'outcome': '")[2].partition("'")[0] for row in yard.rows("polls"))
     assert outcomes["skipped"]
     assert run_id not in yard.handoff.runs()
+
+
+def test_a_plan_over_an_earlier_release_knows_what_was_polled(world: World) -> None:
+    """It kept polls alone; what a plan reads is made once, and a plan writes nothing else."""
+    yard = world.yard("sharded")
+    yard.load()
+    world.clock.move_to(START + timedelta(minutes=30))
+    hourly = LoadOptions(every=timedelta(hours=1), endpoints=(USERINFO,))
+    due = yard.machine().plan(hourly, SHARDS).due
+    assert 0 < due < len(world.sandbox.tokens)
+    status = yard.query("SELECT token_key, last_polled_at, last_outcome FROM token_status ORDER BY ALL")
+    yard.execute("DROP TABLE token_status; DROP TABLE coverage; DROP TABLE runs")
+    yard.execute("ALTER TABLE polls DROP COLUMN is_late")
+    for _ in range(2):
+        assert yard.machine().plan(hourly, SHARDS).due == due
+        found = yard.query("SELECT token_key, last_polled_at, last_outcome FROM token_status ORDER BY ALL")
+        assert found == status
+    yard.load_in_shards(hourly)
+
+
+def test_a_plan_writes_nothing(world: World) -> None:
+    yard = world.yard("sharded")
+    yard.load()
+    before = yard.database.read_bytes()
+    yard.plan()
+    assert yard.database.read_bytes() == before
+
+
+def test_a_late_load_that_is_broken_off_is_healed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run had ended before; it has not while more of it is loaded."""
+    yard = world.yard("sharded")
+    run_id, shards = yard.plan()
+    yard.poll(run_id, *shards)
+    deliver = yard.hold_back(run_id, *shards[1:])
+    yard.machine().load(run_id)
+    (said,) = yard.query(RUN_TOLD)
+    deliver()
+    later, _ = yard.plan()
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.shards.stages.Upkeep.close_run", _fail)
+        patched.setattr("pipelines.shards.receipts.Receipts.confirm", _fail)
+        with pytest.raises(OSError, match="the machine went away"):
+            yard.machine().load(later)
+    # as if a table had not arrived
+    yard.execute("UPDATE coverage SET samples = samples + 1")
+    assert yard.query("SELECT finished_at FROM runs WHERE polled > 0") == [(None,)]
+    yard.machine().load(later)
+    assert yard.query(RUN_TOLD) == [said]
 
 
 def test_each_machine_may_be_another_one(world: World, tmp_path: Path) -> None:
