@@ -62,7 +62,7 @@ def test_one_shard_reads_its_own_tasks_and_how_many_others_there_are(handoff: Ha
 
 def test_a_plan_without_tasks_is_one(handoff: Handoff) -> None:
     unusable = [UnusableRow("tokens, entry 1", "no token")]
-    plan = freeze_plan(RUN, Plan([], 7, unusable=unusable, not_connected=3), 4)
+    plan = freeze_plan(RUN, Plan([], 7, recent_requests=[], unusable=unusable, not_connected=3), 4)
     assert (plan.unusable_rows, plan.not_connected) == (1, 3)
     write_plan(handoff, plan)
     assert read_plan(handoff, RUN) == plan

@@ -308,6 +308,8 @@ def test_a_load_that_dlt_breaks_off_keeps_the_sets(world: World, monkeypatch: py
         with pytest.raises((OSError, PipelineStepFailed)):
             yard.machine().load(run_id)
     assert {each.shard for each in sets_of(yard.handoff, run_id)} == set(shards)
+    assert yard.machine().load(run_id).outcomes["ok"]
+    assert not sets_of(yard.handoff, run_id)
 
 
 def test_a_token_that_left_the_store_is_skipped_and_its_stand_in_polled(world: World) -> None:
