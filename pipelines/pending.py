@@ -22,11 +22,12 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from sources.cronofy.errors import ConfigurationError
 
+from . import rebuild
 from .duckdb_file import tidy
 from .elsewhere import pending_elsewhere
 from .overtaken import PendingRows
 from .refusals import is_repairable
-from .warehouse import duckdb_file, writer
+from .warehouse import duckdb_file, sql_client, writer
 from .working_folders import EXTRACTED, LOADED, NORMALIZED, QUARANTINE
 
 logger = logging.getLogger("dlt_cronofy")
@@ -126,6 +127,7 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContext
         with alone(), writer(pipeline):
             waiting = PendingRows.of(pipeline)
             settled.run_ids |= waiting.run_ids
+            _reopen(pipeline, waiting.run_ids)
             if waiting.are_overtaken(pipeline):
                 logger.warning("newer polls were loaded meanwhile: these are only logged")
                 waiting.log_as_late(pipeline)
@@ -138,6 +140,12 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContext
             raise
         _set_aside(pipeline, settled, type(root_cause(error)).__name__)
     return settled
+
+
+def _reopen(pipeline: dlt.Pipeline, run_ids: set[str]) -> None:
+    """Have the runs healed by the next load, should this one be killed while their rows are written."""
+    with sql_client(pipeline) as client:
+        rebuild.reopen_runs(client, run_ids)
 
 
 def _load_all(pipeline: dlt.Pipeline) -> None:

@@ -219,9 +219,8 @@ class Stages:
             upkeep = Upkeep(pipeline, self.settings, self.clock, partial(_checked, still_mine))
             upkeep.prepare(settled.run_ids)
             loader = _Loader(self, pipeline, upkeep)
-            # what a later run polled comes after this one's polls
-            earlier = [other for other in self.handoff.runs() if other < run_id]
-            late = {other: loader.load_late(other) for other in earlier if RUN_ID.fullmatch(other)}
+            earlier = _earlier_runs(self.handoff, run_id)
+            late = {other: loader.load_late(other) for other in earlier}
             changes = upkeep.store_changes(self._tokens(), confirm_left=False)
             result = loader.load_run(plan, changes)
             result.left_tokens, result.held_back_tokens = changes.left, changes.held_back
@@ -453,6 +452,15 @@ def _checked(still_mine: Callable[[], None]) -> Iterator[None]:
 def started_at(run_id: str) -> datetime:
     """When a run was planned, which its name says."""
     return datetime.strptime(run_id[:RUN_ID_STAMP], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _earlier_runs(handoff: Handoff, run_id: str) -> list[str]:
+    """The other runs that have a folder, but for later ones, whose polls come after those of this one."""
+    return [
+        other
+        for other in handoff.runs()
+        if RUN_ID.fullmatch(other) and other != run_id and started_at(other) <= started_at(run_id)
+    ]
 
 
 def _summarize(summaries: Iterable[ShardSummary], plan: FrozenPlan, result: ShardedResult) -> None:

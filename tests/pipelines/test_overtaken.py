@@ -1,11 +1,13 @@
 """Packages that were to be loaded before newer ones: their polls are logged and tell nothing."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dlt
 import pytest
+from dlt.destinations.job_client_impl import SqlLoadJob
 from dlt.load.load import Load as DltLoad
 
 from pipelines import steps
@@ -14,6 +16,7 @@ from .loads import OTHERS, PERSONS, KilledError, Loads, killed
 from .writing import Postgres, postgres_for_writers
 
 Patched = pytest.MonkeyPatch
+EVIDENCE = {"polls", "token_status", "coverage", "runs"}
 FIRST_SEEN, DISCONNECTED = ["first_seen"], ["first_seen", "disconnected", "connected"]
 
 
@@ -65,9 +68,20 @@ KILLS = [
 ]
 
 
-@pytest.mark.parametrize("finished_by", ["its own load", "a load elsewhere"])
-@pytest.mark.parametrize("kind", ["duckdb", "postgres"])
-@pytest.mark.parametrize(("kill", "late", "history"), KILLS, ids=lambda value: getattr(value, "__name__", ""))
+CASES = [
+    *(("duckdb", "its own load", *kill) for kill in KILLS),
+    # the packages are of another format there
+    *(("postgres", "its own load", *kill) for kill in KILLS[:2]),
+    ("duckdb", "a load elsewhere", *KILLS[0]),
+    ("postgres", "a load elsewhere", *KILLS[0]),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "finished_by", "kill", "late", "history"),
+    CASES,
+    ids=lambda value: getattr(value, "__name__", value if isinstance(value, str) else ""),
+)
 def test_overtaken_packages_set_nothing_back(
     loads: Loads,
     postgres: Postgres,
@@ -109,13 +123,51 @@ def test_packages_that_others_did_not_overtake_are_loaded(
 ) -> None:
     """Newer polls of other tokens were loaded meanwhile."""
     warehouse = loads.file("prod")
-    loads.leave_pending(warehouse, tokens_of=[PERSONS])
+    loads.load(warehouse, hours_ago=3, tokens_of=[PERSONS])
+    loads.leave_pending(warehouse, first=False, tokens_of=[PERSONS])
     with monkeypatch.context() as another_machine:
         another_machine.setenv("DLT_DATA_DIR", str(tmp_path / "another"))
         loads.load(warehouse, hours_ago=1, tokens_of=[OTHERS])
     loads.load(warehouse, up=True)
     assert loads.ask(warehouse, "SELECT COUNT(*) FROM cronofy.polls WHERE is_late") == [(0,)]
     assert loads.kinds(warehouse) == DISCONNECTED
+    assert loads.differences(warehouse) == []
+
+
+@pytest.mark.parametrize("heals_first", [False, True], ids=["", "another load has healed it"])
+def test_what_is_killed_while_packages_are_finished_is_healed(
+    loads: Loads, heals_first: bool, monkeypatch: Patched, tmp_path: Path
+) -> None:
+    """The working directory is lost then, when half of the evidence has arrived."""
+    warehouse = loads.file("prod")
+    left = loads.leave_pending(warehouse)
+    if heals_first:
+        with monkeypatch.context() as another_machine:
+            another_machine.setenv("DLT_DATA_DIR", str(tmp_path / "another"))
+            loads.load(warehouse, hours_ago=2.5, tokens_of=[OTHERS])
+        ends = "SELECT finished_at IS NULL, stopped_by FROM cronofy.runs ORDER BY run_id"
+        assert loads.ask(warehouse, ends) == [(False, None), (False, None), (True, "killed")]
+    merged: list[str] = []
+
+    def merge(job: SqlLoadJob) -> None:
+        run(job)
+        merged.append(job.job_file_info().table_name)
+
+    def follow_up(*arguments: Any) -> Any:
+        if EVIDENCE & set(merged):
+            raise KilledError
+        return create_followup_jobs(*arguments)
+
+    run, create_followup_jobs = SqlLoadJob.run, DltLoad.create_followup_jobs
+    with monkeypatch.context() as patched:
+        patched.setattr(SqlLoadJob, "run", merge)
+        patched.setattr(DltLoad, "create_followup_jobs", follow_up)
+        patched.setenv("LOAD__WORKERS", "1")
+        with pytest.raises(KilledError):
+            loads.load(warehouse, hours_ago=1)
+    assert loads.differences(warehouse)
+    shutil.rmtree(left.working_dir)
+    loads.load(warehouse, hours_ago=0.5)
     assert loads.differences(warehouse) == []
 
 

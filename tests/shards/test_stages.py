@@ -243,7 +243,6 @@ def test_a_plan_over_an_earlier_release_knows_what_was_polled(world: World) -> N
     assert 0 < due < len(world.sandbox.tokens)
     status = yard.query("SELECT token_key, last_polled_at, last_outcome FROM token_status ORDER BY ALL")
     yard.execute("DROP TABLE token_status; DROP TABLE coverage; DROP TABLE runs")
-    yard.execute("ALTER TABLE polls DROP COLUMN is_late")
     for _ in range(2):
         assert yard.machine().plan(hourly, SHARDS).due == due
         found = yard.query("SELECT token_key, last_polled_at, last_outcome FROM token_status ORDER BY ALL")
