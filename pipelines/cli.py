@@ -66,6 +66,10 @@ def cli(verbose: bool) -> None:  # noqa: FBT001 - click passes flags by name
 
 def main() -> None:
     """Entry point; exits with 0, 1 or 2 as the commands' help says."""
+    if sys.argv[1:2] == ["load"]:
+        from .lean import do_without_pandas
+
+        do_without_pandas()
     cli(prog_name="dlt-cronofy")
 
 

@@ -4,7 +4,7 @@ One process takes them in one go (`load.py`); an orchestrator gives each to whoe
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dlt_cronofy")
 
 # a package and the polls that wait for the next one are what a killed run loses
-MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 10_000
-MAX_PACKAGE_BYTES = 64 * 1024 * 1024
+MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 2_500
+MAX_PACKAGE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,7 @@ def pipeline_framer(pipeline: dlt.Pipeline) -> Framer:
     return schema_framer(known)
 
 
-def extract(pipeline: dlt.Pipeline, frames: Sequence[Frames], *resources: str) -> None:
+def extract(pipeline: dlt.Pipeline, frames: Iterable[Frames], *resources: str) -> None:
     """Make a package of rows."""
     pipeline.extract(prepared_source(frames).with_resources(*resources))
 

@@ -232,7 +232,8 @@ def print_rows(console: Console, rows: list[Row]) -> None:
         console.print("no rows")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, value in rows[0].items():
+    for name in rows[0]:
+        value = next((row[name] for row in rows if row[name] is not None), None)
         numeric = isinstance(value, (int, float, Decimal))
         table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:

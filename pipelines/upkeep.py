@@ -6,7 +6,7 @@ tables. A kill at any instant of it leaves nothing that the next load does not p
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,7 +17,7 @@ import dlt
 from dlt.destinations.exceptions import DatabaseTransientException
 from dlt.destinations.sql_client import SqlClientBase
 
-from sources.cronofy import SOURCE_NAME
+from sources.cronofy import SOURCE_NAME, Frames
 from sources.cronofy.clock import Clock
 from sources.cronofy.history.knowledge import Row, WarehouseKnowledge
 from sources.cronofy.settings import PollingSettings
@@ -41,7 +41,7 @@ Client = SqlClientBase[Any]
 MIGRATING = "working out the evidence that this release keeps from the polls so far; once"
 
 # rows of `token_status` that are made at once
-CHUNK_ROWS = 10_000
+CHUNK_ROWS = 2_500
 # after a load that wrote so many rows, PostgreSQL counts them
 MANY_ROWS = 1_000
 # so many old polls one load removes
@@ -134,15 +134,20 @@ class Upkeep:
         if run["run_id"] in self._opened:
             return
         self._opened.add(run["run_id"])
-        described = tables_with(self.settings.token_labels)
-        for start in range(0, len(changes.rows), CHUNK_ROWS):
-            recording = self._recording(run)
-            recording.set_store(changes.rows[start : start + CHUNK_ROWS])
-            rows = {TOKEN_STATUS.name: recording.evidence.changed_statuses()}
-            extract(self.pipeline, [pipeline_framer(self.pipeline).frames(rows, described)], POLLS.name)
-        if changes.rows:
+        if changes.changed:
+            extract(self.pipeline, self._store_frames(run, changes), POLLS.name)
             self.pipeline.normalize()
             self.pipeline.load()
+            # of very many tokens they take a lot of memory
+            changes.changed.clear()
+
+    def _store_frames(self, run: Row, changes: StoreChanges) -> Iterator[Frames]:
+        """The rows of `token_status` that change with the token store."""
+        framer, described = pipeline_framer(self.pipeline), tables_with(self.settings.token_labels)
+        for chunk in changes.chunks(CHUNK_ROWS):
+            recording = self._recording(run)
+            recording.set_store(chunk)
+            yield framer.frames({TOKEN_STATUS.name: recording.evidence.changed_statuses()}, described)
 
     def _recording(self, run: Row) -> Recording:
         return Recording(

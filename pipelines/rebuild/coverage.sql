@@ -2,8 +2,8 @@
 -- A sample is an ok poll that lists profiles of the type, or a change. Late polls are no samples. Where several
 -- tokens sample an account at one instant, that is one sample.
 --
--- What came before the horizon is known from the rows that are kept: the polls are deleted. Such a row is one
--- piece. If it reaches beyond the horizon, it ends with the first sample there, which the others follow.
+-- What came before the horizon is known from the rows that are kept: the polls are deleted. Such a row is one more
+-- span. If it reaches beyond the horizon, it ends with the first sample there, which the others follow.
 WITH sampled AS (
     SELECT account_id, 'calendar' AS profile_type, polled_at AS sampled_at, run_id
     FROM polls
@@ -22,91 +22,126 @@ samples AS (
     FROM sampled
     WHERE account_id IS NOT NULL AND profile_type IS NOT NULL AND sampled_at >= $horizon
 ),
--- what the kept rows say of the time before the horizon
-earlier AS (
-    SELECT
-        kept.account_id,
-        kept.profile_type,
-        kept.first_sample_at,
-        CASE
-            WHEN kept.last_sample_at < $horizon THEN kept.last_sample_at
-            ELSE coalesce(min(samples.sampled_at), kept.last_sample_at)
-        END AS last_sample_at,
-        kept.samples
-        - count(DISTINCT CASE WHEN samples.sampled_at <= kept.last_sample_at THEN samples.sampled_at END) AS samples,
-        kept.run_id
-    FROM coverage AS kept
-    LEFT JOIN samples
-        ON
-            kept.account_id = samples.account_id
-            AND kept.profile_type = samples.profile_type
-            AND kept.last_sample_at >= $horizon
-    WHERE kept.first_sample_at < $horizon
-    GROUP BY
-        kept.account_id, kept.profile_type, kept.first_sample_at, kept.last_sample_at, kept.samples, kept.run_id
-),
--- more: samples of the piece besides one
-pieces AS (
-    SELECT account_id, profile_type, sampled_at AS first_at, sampled_at AS last_at, 0 AS more, run_id
-    FROM samples
-    UNION ALL
-    SELECT account_id, profile_type, first_sample_at AS first_at, last_sample_at AS last_at, samples - 1 AS more, run_id
-    FROM earlier
+-- kept rows that begin before the horizon and end after it
+reaching AS (
+    SELECT account_id, profile_type, max(last_sample_at) AS last_sample_at
+    FROM coverage
+    WHERE first_sample_at < $horizon AND last_sample_at >= $horizon
+    GROUP BY account_id, profile_type
 ),
 neighbors AS (
     SELECT
-        account_id,
-        profile_type,
-        first_at,
-        last_at,
-        more,
-        run_id,
-        lag(last_at) OVER (PARTITION BY account_id, profile_type ORDER BY first_at) AS previous_at,
-        lead(first_at) OVER (PARTITION BY account_id, profile_type ORDER BY first_at) AS next_at,
-        dense_rank() OVER (PARTITION BY account_id, profile_type ORDER BY first_at) AS number
-    FROM pieces
+        samples.account_id,
+        samples.profile_type,
+        samples.sampled_at,
+        samples.run_id,
+        CASE WHEN samples.sampled_at = reaching.last_sample_at THEN 1 ELSE 0 END AS is_reached,
+        lag(samples.sampled_at) OVER (
+            PARTITION BY samples.account_id, samples.profile_type ORDER BY samples.sampled_at
+        ) AS previous_at,
+        lead(samples.sampled_at) OVER (
+            PARTITION BY samples.account_id, samples.profile_type ORDER BY samples.sampled_at
+        ) AS next_at,
+        dense_rank() OVER (
+            PARTITION BY samples.account_id, samples.profile_type ORDER BY samples.sampled_at
+        ) AS number
+    FROM samples
+    LEFT JOIN reaching
+        ON samples.account_id = reaching.account_id AND samples.profile_type = reaching.profile_type
 ),
--- the first and the last piece of each span, and what is more than one sample
 edges AS (
     SELECT
         account_id,
         profile_type,
-        first_at,
-        last_at,
-        more,
-        run_id,
+        sampled_at,
         number,
-        CASE WHEN previous_at IS NULL OR first_at > previous_at + $hold THEN 1 ELSE 0 END AS is_first,
-        CASE WHEN next_at IS NULL OR next_at > last_at + $hold THEN 1 ELSE 0 END AS is_last
+        CASE WHEN previous_at IS NULL OR sampled_at > previous_at + $hold THEN 1 ELSE 0 END AS is_first,
+        CASE WHEN next_at IS NULL OR next_at > sampled_at + $hold THEN run_id END AS last_run_id
     FROM neighbors
     WHERE
         previous_at IS NULL
         OR next_at IS NULL
-        OR first_at > previous_at + $hold
-        OR next_at > last_at + $hold
-        OR more <> 0
+        OR sampled_at > previous_at + $hold
+        OR next_at > sampled_at + $hold
+        OR is_reached = 1
 ),
 numbered AS (
     SELECT
         account_id,
         profile_type,
-        first_at,
-        last_at,
-        more,
+        sampled_at,
         number,
-        CASE WHEN is_last = 1 THEN run_id END AS last_run_id,
+        last_run_id,
         sum(is_first) OVER (
             PARTITION BY account_id, profile_type
-            ORDER BY first_at, is_last ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+            ORDER BY sampled_at, is_first DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS span
     FROM edges
+),
+spans AS (
+    SELECT
+        account_id,
+        profile_type,
+        min(sampled_at) AS first_at,
+        max(sampled_at) AS last_at,
+        max(number) - min(number) + 1 AS samples,
+        max(last_run_id) AS run_id
+    FROM numbered
+    GROUP BY account_id, profile_type, span
+    UNION ALL
+    SELECT
+        kept.account_id,
+        kept.profile_type,
+        kept.first_sample_at AS first_at,
+        CASE
+            WHEN kept.last_sample_at < $horizon THEN kept.last_sample_at
+            ELSE coalesce(min(edges.sampled_at), kept.last_sample_at)
+        END AS last_at,
+        kept.samples
+        - coalesce(max(CASE WHEN edges.sampled_at <= kept.last_sample_at THEN edges.number END), 0) AS samples,
+        kept.run_id
+    FROM coverage AS kept
+    LEFT JOIN edges
+        ON
+            kept.account_id = edges.account_id
+            AND kept.profile_type = edges.profile_type
+            AND kept.last_sample_at >= $horizon
+    WHERE kept.first_sample_at < $horizon
+    GROUP BY
+        kept.account_id, kept.profile_type, kept.first_sample_at, kept.last_sample_at, kept.samples, kept.run_id
+),
+following AS (
+    SELECT
+        account_id,
+        profile_type,
+        first_at,
+        last_at,
+        samples,
+        run_id,
+        lag(last_at) OVER (PARTITION BY account_id, profile_type ORDER BY first_at) AS previous_at,
+        lead(first_at) OVER (PARTITION BY account_id, profile_type ORDER BY first_at) AS next_at
+    FROM spans
+),
+joined AS (
+    SELECT
+        account_id,
+        profile_type,
+        first_at,
+        last_at,
+        samples,
+        CASE WHEN next_at IS NULL OR next_at > last_at + $hold THEN run_id END AS last_run_id,
+        sum(CASE WHEN first_at > previous_at + $hold THEN 1 ELSE 0 END) OVER (
+            PARTITION BY account_id, profile_type
+            ORDER BY first_at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS span
+    FROM following
 )
 SELECT
     account_id,
     profile_type,
     min(first_at) AS first_sample_at,
     max(last_at) AS last_sample_at,
-    CAST(max(number) - min(number) + 1 + sum(more) AS BIGINT) AS samples,
+    CAST(sum(samples) AS BIGINT) AS samples,
     max(last_run_id) AS run_id
-FROM numbered
+FROM joined
 GROUP BY account_id, profile_type, span

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from .warehouse_sql import ALL, DUCKDB, Part, WarehouseSql
 
-POLLS_PER_PART = 2_000_000
+POLLS_PER_PART = 1_000_000
 IN_PARTS = {DUCKDB}
 
 

@@ -5,8 +5,8 @@ and since when the store lacks it. Everything else in the row is evidence of pol
 written here.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -43,20 +43,32 @@ class StoreChanges:
     """How rows of `token_status` must change to say what the store says.
 
     Attributes:
-        rows: those that change, each token once, with all columns that the store owns, by name.
+        changed: those that change, each token once, as they must be.
+        label_names: the columns of their labels.
         left: tokens that the store lacks from now on.
         held_back: tokens that it lacks and that have not left all the same: they are too many to leave at
             once, or may be in rows of the store that cannot be read.
         returned: tokens that had left, and that it has again.
     """
 
-    rows: list[dict[str, Any]]
+    changed: list[StoreRow] = field(default_factory=list)
+    label_names: Sequence[str] = ()
     left: int = 0
     held_back: int = 0
     returned: int = 0
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """All of them, with all columns that the store owns, by name."""
+        return [row for chunk in self.chunks(len(self.changed) or 1) for row in chunk]
 
-NO_CHANGES = StoreChanges([])
+    def chunks(self, size: int) -> Iterator[list[dict[str, Any]]]:
+        """The same, so many at a time."""
+        for start in range(0, len(self.changed), size):
+            yield [row.as_dict(self.label_names) for row in self.changed[start : start + size]]
+
+
+NO_CHANGES = StoreChanges()
 
 
 def store_columns(label_names: Iterable[str]) -> tuple[str, ...]:
@@ -109,7 +121,8 @@ def compare_store(
     leaving = [] if is_doubtful and not confirm else missing
     changes += (row._replace(application=application, left_at=now) for row in leaving)
     return StoreChanges(
-        [row.as_dict(label_names) for row in changes],
+        changes,
+        label_names,
         left=len(leaving),
         held_back=len(missing) - len(leaving),
         returned=returned,

@@ -27,7 +27,7 @@ from .tokens import StoredTokens, Token
 from .version import VERSION
 
 # one batch is captured at a time
-BATCH_POLLS = 2000
+BATCH_POLLS = 1250
 # clocks of machines differ, but not by that much
 MOST_AHEAD = timedelta(hours=1)
 

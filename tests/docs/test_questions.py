@@ -104,7 +104,8 @@ def test_the_command_line_prints_it_so(
 
 @pytest.mark.parametrize("view", PUBLIC_VIEWS)
 def test_every_view_has_rows_on_the_demo(view: str, connection: duckdb.DuckDBPyConnection) -> None:
-    assert connection.table(view).fetchone() is not None
+    # one load a day sees no profile break three times in a month
+    assert (connection.table(view).fetchone() is None) == (view == "flapping_profiles")
 
 
 # of the dictionary; here, because one file plays one demo

@@ -257,7 +257,7 @@ def test_two_loads_at_once_are_refused(place: Place, tokens: list[str], server: 
     assert server.log == []
 
 
-@pytest.mark.parametrize("command", ["load", "demo", "sandbox", "views"])
+@pytest.mark.parametrize("command", ["load", "demo", "sandbox", "views", "rebuild"])
 def test_every_command_has_help(command: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, [command, "--help"])
     assert result.exit_code == 0

@@ -20,7 +20,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 @pytest.mark.parametrize(
     ("words", "index", "expected"),
-    [("re", 1, ["report"]), ("load --max-d", 2, ["--max-duration"]), ("load --order ha", 3, ["hazard"])],
+    [("rep", 1, ["report"]), ("load --max-d", 2, ["--max-duration"]), ("load --order ha", 3, ["hazard"])],
 )
 def test_bash_completes(words: str, index: int, expected: list[str], tmp_path: Path) -> None:
     script = tmp_path / "completion.bash"

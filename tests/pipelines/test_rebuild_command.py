@@ -11,7 +11,7 @@ import duckdb
 import psycopg2  # type: ignore[import-untyped]
 import pytest
 
-from pipelines.rebuild import Difference
+from pipelines.rebuild import Difference, differences
 from pipelines.rebuild_command import SHOWN_DIFFERENCES, check_lines
 from pipelines.warehouse import open_pipeline
 from pipelines.writers import turn
@@ -156,18 +156,15 @@ def test_check_leaves_the_turn_to_others_while_it_compares(
     loaded: Place, postgres: Postgres, on_postgres: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And does not see what they write meanwhile."""
-    from pipelines import rebuild_command
-
     assert on_dataset(loaded, on_postgres).exit_code == 0
-    compare = rebuild_command.differences
 
     def while_others_write(*arguments: Any) -> list[Difference]:
         pipeline = open_pipeline("postgres", DATASET, postgres.credentials, loaded.data_dir / "other")
         with turn(pipeline), psycopg2.connect(postgres.credentials) as connection:
             connection.cursor().execute(f"DELETE FROM {DATASET}.coverage")
-        return compare(*arguments)
+        return differences(*arguments)
 
-    monkeypatch.setattr(rebuild_command, "differences", while_others_write)
+    monkeypatch.setattr("pipelines.rebuild_command.differences", while_others_write)
     assert on_dataset(loaded, on_postgres, "--check").stdout == "no difference\n"
     monkeypatch.undo()
     assert on_dataset(loaded, on_postgres, "--check").exit_code == 1

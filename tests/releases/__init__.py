@@ -1,1 +1,1 @@
-"""Warehouses of released versions, each made by eight loads of the sandbox with the code of that release."""
+"""Warehouses of released versions, made by loads of the sandbox with the code of that release."""

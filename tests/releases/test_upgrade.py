@@ -1,16 +1,19 @@
 """A warehouse made by a release: the present code goes on with it, as if it had made it itself.
 
-`<version>.duckdb.gz` holds eight loads, four weeks apart in all, of the sandbox's world of 30 accounts
-(seed 5), one of them with failures. It is never made anew: it is what users of that release have.
+`<version>.duckdb.gz` holds loads of the sandbox's world of 30 accounts (seed 5) over four weeks, and
+`<version>.views.json.gz` what the views of that release (of 0.2.0 for both) said of it. They are never made
+again: they are what users of that release have.
 """
 
 import gzip
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from pipelines.demo import DemoClock
@@ -19,14 +22,15 @@ from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
 from pipelines.views import PUBLIC_VIEWS
 from pipelines.warehouse import open_pipeline
 from sources.cronofy.settings import PollingSettings
-from sources.cronofy.tables import TABLES
+from sources.cronofy.tables import CONTENT, POLLS
 from sources.cronofy.tokens import read_tokens
-from tests.acceptance.place import Place
+from tests.acceptance.place import Place, Row
 
 FOLDER = Path(__file__).parent
 VERSIONS = sorted(path.name.removesuffix(".duckdb.gz") for path in FOLDER.glob("*.duckdb.gz"))
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)
 # when the last load of the release was, and one of ours
+BY_PROVIDER = ("provider_daily", "provider_health", "time_to_relink")
 LAST, NOW = START + timedelta(hours=700), START + timedelta(hours=701)
 
 
@@ -38,10 +42,15 @@ def sandbox() -> Iterator[SandboxServer]:
 
 
 @pytest.fixture(params=VERSIONS)
-def place(request: pytest.FixtureRequest, sandbox: SandboxServer, tmp_path: Path) -> Place:
+def release(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def place(release: str, sandbox: SandboxServer, tmp_path: Path) -> Place:
     """The warehouse of a release and the tokens it was loaded with; its working directory is gone."""
     place = Place(tmp_path, sandbox.base_url)
-    with gzip.open(FOLDER / f"{request.param}.duckdb.gz") as packed, place.database.open("wb") as file:
+    with gzip.open(FOLDER / f"{release}.duckdb.gz") as packed, place.database.open("wb") as file:
         shutil.copyfileobj(packed, file)
     sandbox.world.write_tokens(place.tokens_file)
     return place
@@ -58,7 +67,7 @@ def load(place: Place, at: datetime) -> LoadResult:
 
 
 def test_its_tables_and_rows_are_all_there_after_a_load(place: Place) -> None:
-    before = {table: place.rows(table) for table in TABLES}
+    before = {table.name: place.rows(table.name) for table in (*CONTENT, POLLS)}
     assert all(before.values())
     result = load(place, NOW)
     assert result.outcomes["ok"] >= 28  # 2 tokens are of accounts that are read with another one
@@ -74,6 +83,41 @@ def test_its_tables_and_rows_are_all_there_after_a_load(place: Place) -> None:
 
 def test_what_it_polled_lately_is_not_polled_again(place: Place) -> None:
     assert load(place, LAST + timedelta(minutes=10)).due <= 2  # only what failed
+
+
+def test_its_views_say_the_same(place: Place, release: str) -> None:
+    """Row for row what the release itself said; conferencing providers have rows of their own now."""
+    said = json.loads(gzip.decompress((FOLDER / f"{release}.views.json.gz").read_bytes()))
+    warehouse = {"DESTINATION__DUCKDB__CREDENTIALS": str(place.database)}
+    done = place.run("views", **warehouse)
+    assert "once" in done.stderr
+    checked = place.run("rebuild", "--check", **warehouse)
+    assert (checked.returncode, checked.stdout.strip()) == (0, "no difference")
+    for view in said.keys() - {"flapping_profiles"}:
+        columns = sorted(said[view][0])
+        assert shown(place, view, columns) == sorted(
+            (as_text(row, columns) for row in said[view] if is_comparable(view, row)), key=repr
+        )
+
+
+def shown(place: Place, view: str, columns: list[str]) -> list[list[str]]:
+    """The rows of a view as text, in an order that depends on them alone."""
+    with closing(duckdb.connect(str(place.database), read_only=True)) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        names = ", ".join(f'"{column}"' for column in columns)
+        cursor = connection.execute(f"SELECT {names} FROM cronofy.{view}")
+        rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+    return sorted((as_text(row, columns) for row in rows if is_comparable(view, row)), key=repr)
+
+
+def as_text(row: Row, columns: list[str]) -> list[str]:
+    """Values as JSON has them, numbers as far as doubles agree on them."""
+    return [f"{row[name]:.7g}" if isinstance(row[name], float) else str(row[name]) for name in columns]
+
+
+def is_comparable(view: str, row: Row) -> bool:
+    """Whether both releases have that row: one provider_service was null for all conferencing providers."""
+    return view not in BY_PROVIDER or row["provider_service"] is not None
 
 
 def test_its_views_and_commands_work(place: Place) -> None:
