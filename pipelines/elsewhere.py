@@ -5,10 +5,8 @@ A run may have had another `pipelines_dir`, or an older release, which named a f
 
 import logging
 from collections.abc import Generator
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import dlt
 
@@ -70,19 +68,13 @@ def _held(pipeline: dlt.Pipeline, folder: WorkingFolder, target: Target) -> Gene
         return
     try:
         with sole_user(folder):
-            packages = folder.pending()
-            if not packages:
+            if not folder.pending():
                 return  # another load was faster
             if not folder.is_of(target):
                 if not _has_loaded_all(pipeline, folder):
                     _warn(folder, "it is not known which warehouse they are for")
                     return
                 folder.give_to(target)
-            made_at = min(float(package.name) for package in packages)
-            if _was_loaded_since(pipeline, folder, datetime.fromtimestamp(made_at, UTC)):
-                # they may be of other tokens, or older than what is known by now
-                _warn(folder, "newer polls were loaded meanwhile; a load with that working folder loads them")
-                return
             yield reopened(pipeline, folder)
     except WarehouseBusy:
         _warn(folder, "a load is running there")
@@ -100,34 +92,15 @@ def _warn_once(packages: int, working_dir: Path, why: str) -> None:
 
 def _has_loaded_all(pipeline: dlt.Pipeline, folder: WorkingFolder) -> bool:
     """Whether all packages that were loaded from the folder, by dlt's records, are in this warehouse."""
-    records = _records(folder)
+    records = [path.name for path in sorted((folder.working_dir / LOADED).glob("*"))]
     if not records:
         return False
-    found = _ask(pipeline, "SELECT COUNT(*) FROM {loads} WHERE load_id IN ({ids})", records)
-    return bool(found == len(records))
-
-
-def _was_loaded_since(pipeline: dlt.Pipeline, folder: WorkingFolder, made_at: datetime) -> bool:
-    """Whether a package of another folder was loaded since then."""
-    own = [*_records(folder), *(package.name for package in folder.pending())]
-    newest = _ask(pipeline, "SELECT MAX(inserted_at) FROM {loads} WHERE load_id NOT IN ({ids})", own)
-    if not isinstance(newest, datetime):
-        return False
-    return (newest if newest.tzinfo else newest.replace(tzinfo=UTC)) > made_at
-
-
-def _records(folder: WorkingFolder) -> list[str]:
-    return [path.name for path in sorted((folder.working_dir / LOADED).glob("*"))]
-
-
-def _ask(pipeline: dlt.Pipeline, sql: str, load_ids: list[str]) -> Any:
-    """The one value of a query over the list of loads; None where nothing was loaded yet."""
+    marks = ", ".join(["%s"] * len(records))
     try:
         with loaded_dataset(pipeline) as client:
             loads = client.make_qualified_table_name(LOADS)
-            marks = ", ".join(["%s"] * len(load_ids))
-            rows = client.execute_sql(sql.format(loads=loads, ids=marks), *load_ids)
-            assert rows is not None
-            return rows[0][0]
+            sql = f"SELECT COUNT(*) FROM {loads} WHERE load_id IN ({marks})"  # noqa: S608 - dlt's own name
+            rows = client.execute_sql(sql, *records)
     except ConfigurationError:
-        return None
+        return False
+    return bool(rows and rows[0][0] == len(records))

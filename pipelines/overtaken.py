@@ -1,4 +1,4 @@
-"""Overtaken packages: polls that were to be loaded before newer ones, and were not.
+"""Overtaken packages: rows that were to be loaded before newer ones, and were not.
 
 A load that was killed leaves packages, and another load may poll the same accounts before these are loaded:
 on another machine, or with another working folder. What they say is older than what is known by then, and
@@ -6,53 +6,136 @@ what they compared it with as well. So their polls are logged, and tell nothing 
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import dlt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
 from sources.cronofy import SOURCE_NAME
 from sources.cronofy.history.knowledge import WarehouseKnowledge
-from sources.cronofy.tables import LOAD_ID, POLLS
+from sources.cronofy.tables import CONTENT, LOAD_ID, POLLS, TABLES, Table
 
 from .steps import extract
 from .working_folders import EXTRACTED, NORMALIZED
 
+# what warehouses load that take no Parquet, as dlt's writer makes it: a text is quoted, and null is not
+PARQUET, CSV = ".parquet", ".csv"
 
-def pending_polls(pipeline: dlt.Pipeline) -> pa.Table | None:
-    """The rows of `polls` in packages that wait to be loaded; None where there are none."""
-    found = list(_tables(Path(pipeline.working_dir)))
-    return pa.concat_tables(found, promote_options="default") if found else None
+# when the rows of a table were seen
+SEEN_AT = {POLLS.name: "polled_at"} | {table.name: "observed_at" for table in CONTENT}
 
 
-def are_overtaken(pipeline: dlt.Pipeline, polls: pa.Table) -> bool:
-    """Whether the evidence of one of their accounts or tokens is newer than these polls, by another run."""
+@dataclass(frozen=True)
+class PendingRows:
+    """The rows in packages that wait to be loaded.
+
+    Attributes:
+        frames: of our tables, each with its name.
+    """
+
+    frames: list[tuple[str, pa.Table]]
+
+    @classmethod
+    def of(cls, pipeline: dlt.Pipeline) -> "PendingRows":
+        """Those of a pipeline."""
+        return cls(list(_frames(Path(pipeline.working_dir))))
+
+    @property
+    def run_ids(self) -> set[str]:
+        """The runs they are of."""
+        return {
+            run_id
+            for _, frame in self.frames
+            if "run_id" in frame.schema.names
+            for run_id in pc.unique(frame.column("run_id")).to_pylist()
+            if run_id is not None
+        }
+
+    @property
+    def polls(self) -> pa.Table | None:
+        """The polls among them; None where there are none."""
+        found = [frame for name, frame in self.frames if name == POLLS.name]
+        return pa.concat_tables(found, promote_options="default") if found else None
+
+    def are_overtaken(self, pipeline: dlt.Pipeline) -> bool:
+        """Whether another run has newer evidence of one of their accounts or tokens."""
+        accounts, tokens = self._first_seen("account_id"), self._first_seen("token_key")
+        knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
+        with knowledge.connected():
+            spans = knowledge.newest_spans(sorted(accounts))
+            statuses = knowledge.statuses(sorted(tokens))
+        newer = {
+            row["run_id"] for row in spans.values() if row["last_sample_at"] > accounts[row["account_id"]]
+        }
+        newer |= {
+            row["run_id"]
+            for key, row in statuses.items()
+            if row["last_polled_at"] is not None and row["last_polled_at"] > tokens[key]
+        }
+        return not newer <= self.run_ids
+
+    def log_as_late(self, pipeline: dlt.Pipeline) -> None:
+        """Make one package of their polls alone, in the place of all that wait."""
+        polls = self.polls
+        pipeline.abort_packages()
+        if polls is None:
+            return
+        polls = _not_loaded(pipeline, polls)
+        late = polls.drop_columns([name for name in ("is_late", LOAD_ID) if name in polls.schema.names])
+        is_late = pa.array([True] * late.num_rows, pa.bool_())
+        extract(pipeline, [{POLLS.name: late.append_column("is_late", is_late)}], POLLS.name)
+
+    def _first_seen(self, key: str) -> dict[str, datetime]:
+        """When each account or token was seen first."""
+        first: dict[str, datetime] = {}
+        for name, frame in self.frames:
+            if name in SEEN_AT:
+                columns = (frame.column(each).to_pylist() for each in (key, SEEN_AT[name]))
+                for value, seen_at in zip(*columns, strict=True):
+                    if value is not None and seen_at is not None:
+                        first[value] = min(first.get(value, seen_at), seen_at)
+        return first
+
+
+def _frames(working_dir: Path) -> Iterator[tuple[str, pa.Table]]:
+    for stage in (EXTRACTED, NORMALIZED):
+        for file in sorted((working_dir / stage).glob("*/*_jobs/*")):
+            table = TABLES.get(file.name.partition(".")[0])
+            if table is None:
+                continue
+            # what cannot be read cannot be loaded either, which says so
+            with suppress(pa.ArrowException, OSError):
+                if file.suffix == PARQUET:
+                    yield table.name, parquet.read_table(file)
+                elif CSV in file.suffixes:
+                    yield table.name, _read_csv(file, table)
+
+
+def _read_csv(file: Path, table: Table) -> pa.Table:
+    types = {field.name: field.type for field in table.schema}
+    return csv.read_csv(
+        file,
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(
+            column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
+        ),
+    )
+
+
+def _not_loaded(pipeline: dlt.Pipeline, polls: pa.Table) -> pa.Table:
+    """The polls that are not in the warehouse yet: the kill may have come just after."""
     knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
     first = pc.min(polls.column("polled_at")).as_py()
-    runs = set(polls.column("run_id").to_pylist())
     with knowledge.connected():
-        spans = knowledge.newest_spans(_values(polls, "account_id")).values()
-        statuses = knowledge.statuses(_values(polls, "token_key")).values()
-    newer = [row for row in spans if row["last_sample_at"] > first]
-    newer += [row for row in statuses if row["last_polled_at"] is not None and row["last_polled_at"] > first]
-    return any(row["run_id"] not in runs for row in newer)
-
-
-def log_as_late(pipeline: dlt.Pipeline, polls: pa.Table) -> None:
-    """Make one package of the polls alone, in the place of all that wait."""
-    pipeline.abort_packages()
-    late = polls.select([name for name in polls.schema.names if name not in ("is_late", LOAD_ID)])
-    late = late.append_column(pa.field("is_late", pa.bool_()), pa.array([True] * late.num_rows, pa.bool_()))
-    extract(pipeline, [{POLLS.name: late}], POLLS.name)
-
-
-def _tables(working_dir: Path) -> Iterator[pa.Table]:
-    for stage in (EXTRACTED, NORMALIZED):
-        for file in sorted((working_dir / stage).glob(f"*/*/{POLLS.name}.*.parquet")):
-            yield parquet.read_table(file)
-
-
-def _values(polls: pa.Table, column: str) -> list[str]:
-    return sorted({value for value in polls.column(column).to_pylist() if value is not None})
+        loaded = {
+            (run_id, *key)
+            for run_id in pc.unique(polls.column("run_id")).to_pylist()
+            for key in knowledge.outcomes_of(run_id, first)
+        }
+    keys = zip(*(polls.column(name).to_pylist() for name in ("run_id", "token_key", "endpoint")), strict=True)
+    return polls.filter(pa.array([key not in loaded for key in keys], pa.bool_()))

@@ -22,11 +22,12 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from sources.cronofy.errors import ConfigurationError
 
+from . import rebuild
 from .duckdb_file import tidy
 from .elsewhere import pending_elsewhere
-from .overtaken import are_overtaken, log_as_late, pending_polls
+from .overtaken import PendingRows
 from .refusals import is_repairable
-from .warehouse import duckdb_file, writer
+from .warehouse import duckdb_file, sql_client, writer
 from .working_folders import EXTRACTED, LOADED, NORMALIZED, QUARANTINE
 
 logger = logging.getLogger("dlt_cronofy")
@@ -76,7 +77,8 @@ def settle_pending(
     that fails for a passing reason stays, and the load fails; so does one that the warehouse takes once a
     right is granted or a constraint dropped. One that can never be loaded is copied to the folder
     `quarantine` of the working directory and taken out of the way, loudly. What waits in other working
-    folders for the same warehouse is loaded too, unless newer polls were loaded meanwhile.
+    folders for the same warehouse is loaded too. Where newer polls were loaded meanwhile, those that wait are
+    logged and tell nothing else.
 
     Args:
         pipeline: Whose packages they are.
@@ -123,12 +125,12 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContext
         return settled
     try:
         with alone(), writer(pipeline):
-            polls = pending_polls(pipeline)
-            if polls is not None:
-                settled.run_ids.update(polls.column("run_id").to_pylist())
-                if are_overtaken(pipeline, polls):
-                    logger.warning("newer polls were loaded meanwhile: these are only logged")
-                    log_as_late(pipeline, polls)
+            waiting = PendingRows.of(pipeline)
+            settled.run_ids |= waiting.run_ids
+            _reopen(pipeline, waiting.run_ids)
+            if waiting.are_overtaken(pipeline):
+                logger.warning("newer polls were loaded meanwhile: these are only logged")
+                waiting.log_as_late(pipeline)
             if pipeline.list_extracted_load_packages():
                 pipeline.normalize()
             _load_all(pipeline)
@@ -138,6 +140,12 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContext
             raise
         _set_aside(pipeline, settled, type(root_cause(error)).__name__)
     return settled
+
+
+def _reopen(pipeline: dlt.Pipeline, run_ids: set[str]) -> None:
+    """Have the runs healed by the next load, should this one be killed while their rows are written."""
+    with sql_client(pipeline) as client:
+        rebuild.reopen_runs(client, run_ids)
 
 
 def _load_all(pipeline: dlt.Pipeline) -> None:

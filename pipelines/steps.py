@@ -184,7 +184,7 @@ class Loading:
         run: the columns of the row of `runs` that polls do not tell.
         package_polls: about so many polls are one package.
         unsupported: tokens of which rows are missing that their digests speak for.
-        open_run: called in the first turn to write, before any row of the run is written.
+        open_run: called in each turn to write, before any row of the run is written.
         alone: entered while rows are written, to keep other writers out.
         stop_polling: called when a package cannot be loaded: what was polled by then is kept as packages,
             which the next load begins with. None where the polls are kept elsewhere.
@@ -209,16 +209,13 @@ class Loading:
                 pending and is loaded first next time.
         """
         take_folder(self.pipeline)
-        is_open = False
         while polls := self._take_package(polled):
             recording = self._recording()
             is_extracted = False
             try:
                 # What the warehouse knows is read within the turn to write: other loads may have changed it.
                 with self.alone(), writer(self.pipeline):
-                    if not is_open:
-                        self.open_run()
-                        is_open = True
+                    self.open_run()
                     self._extract(polls, recording)
                     is_extracted = True
                     self.pipeline.normalize()

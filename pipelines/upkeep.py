@@ -123,15 +123,17 @@ class Upkeep:
             return recording.compare_store(tokens, confirm_left=confirm_left)
 
     def open_run(self, run: Row, changes: StoreChanges) -> None:
-        """Say that a load has begun, before its first row; within a turn to write.
+        """Say that a load is under way, before it writes rows; within each of its turns to write.
 
-        A run without `finished_at` was killed, and its evidence may not fit its polls. Called again, this
-        does nothing.
+        A run without `finished_at` was killed, and its evidence may not fit its polls. Another load may have
+        taken this one for killed since its last turn, and nobody would heal it a second time. What has
+        changed in the token store is written in the first turn.
         """
+        is_open = run | {"finished_at": None, "stopped_by": None}
+        self._ask(lambda client: rebuild.write_run(client, is_open))
         if run["run_id"] in self._opened:
             return
         self._opened.add(run["run_id"])
-        self._ask(lambda client: rebuild.write_run(client, run))
         if changes.changed:
             extract(self.pipeline, self._store_frames(run, changes), POLLS.name)
             self.pipeline.normalize()
@@ -152,14 +154,20 @@ class Upkeep:
             self.settings, WarehouseKnowledge(self.pipeline, SOURCE_NAME), run, TABLES, self.clock
         )
 
+    def work_out_tokens(self, token_keys: Collection[str]) -> None:
+        """Work out again what is known of tokens of which polls were replaced; within a turn to write."""
+        only = rebuild.Scope(tokens=frozenset(token_keys))
+        self._ask(lambda client: rebuild.rebuild(client, self.settings.hold, only))
+
     def close_run(self, run: Row, written_rows: int) -> None:
         """Say that a load has ended, and leave the warehouse tidy; within a turn to write."""
         self._ask(lambda client: self._close_run(client, run, written_rows))
 
     def _close_run(self, client: Client, run: Row, written_rows: int) -> None:
-        # counted as they are in the warehouse: a shard may come again, or late
-        rebuild.write_run(client, run)
+        # Counted as they are in the warehouse: a shard may come again, or late. The run has ended after that.
+        rebuild.write_run(client, run | {"finished_at": None})
         rebuild.recount_run(client, run["run_id"])
+        rebuild.write_run(client, {name: run[name] for name in ("run_id", "finished_at")})
         if self.settings.keep_polls is not None:
             before = self.clock.now() - self.settings.keep_polls
             removed = rebuild.drop_old_polls(client, before, OLD_POLLS_PER_LOAD)

@@ -7,13 +7,14 @@ done, applies a changed `hold` to the past, and compares.
 
 from .ahead import void_after
 from .comparison import Difference, differences
-from .healing import heal, is_needed, recount_run, recount_runs, unfinished_runs
+from .healing import KILLED, heal, is_needed, recount_run, recount_runs, unfinished_runs
 from .parts import Scope
 from .replacement import rebuild
-from .state import create_missing, incomplete_tables, newest_poll_at, write_run
+from .state import create_missing, incomplete_tables, newest_poll_at, reopen_runs, write_run
 from .upkeep import analyze, drop_old_polls, prepare_postgres
 
 __all__ = [
+    "KILLED",
     "Difference",
     "Scope",
     "analyze",
@@ -28,6 +29,7 @@ __all__ = [
     "rebuild",
     "recount_run",
     "recount_runs",
+    "reopen_runs",
     "unfinished_runs",
     "void_after",
     "write_run",

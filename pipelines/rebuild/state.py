@@ -2,7 +2,7 @@
 
 # ruff: noqa: S608 - our own names, values are parameters
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +32,26 @@ def newest_poll_at(client: SqlClientBase[Any]) -> datetime | None:
     sql = WarehouseSql(client)
     ((found,),) = sql.fetch(f"SELECT max(last_polled_at) FROM ({sql.rows_of(RUNS.name)}) AS runs")
     return found if isinstance(found, datetime) else None
+
+
+def reopen_runs(client: SqlClientBase[Any], run_ids: Collection[str]) -> None:
+    """Have runs that were killed count as unfinished again: more of what they wrote is about to arrive.
+
+    Args:
+        client: an open one, which may write.
+        run_ids: those that came to their end, or have no row, stay as they are.
+    """
+    sql = WarehouseSql(client)
+    if RUNS.name not in sql.stored:
+        return
+    names = ("stopped_by", "finished_at", "run_id")
+    stopped_by, finished_at, run_id = (sql.column(RUNS.name, name) for name in names)
+    for each in sorted(run_ids):
+        client.execute_sql(
+            f"UPDATE {sql.table(RUNS.name)} SET {stopped_by} = NULL"
+            f" WHERE {run_id} = %s AND {finished_at} IS NULL",
+            each,
+        )
 
 
 def write_run(client: SqlClientBase[Any], run: Mapping[str, Any]) -> None:

@@ -26,24 +26,10 @@ class Delivery:
 
     def __init__(self, polls: Iterator[Poll]) -> None:
         self._polls = polls
-        self._next: list[Poll] = []
         self.taken: set[tuple[str, str]] = set()
-
-    def has_more(self) -> bool:
-        """Whether there is another batch."""
-        if not self._next:
-            self._next = self._read_batch()
-        return bool(self._next)
 
     def take(self) -> list[Poll] | None:
         """The next batch; None when there is none."""
-        if not self.has_more():
-            return None
-        batch, self._next = self._next, []
-        self.taken.update((poll.token_key, poll.endpoint) for poll in batch)
-        return batch
-
-    def _read_batch(self) -> list[Poll]:
         batch: list[Poll] = []
         size = 0
         for poll in self._polls:
@@ -51,7 +37,8 @@ class Delivery:
             size += poll.body_bytes
             if len(batch) >= BATCH_POLLS or size >= MAX_BATCH_BYTES:
                 break
-        return batch
+        self.taken.update((poll.token_key, poll.endpoint) for poll in batch)
+        return batch or None
 
 
 def delivered_polls(sets: Iterable[SealedSet], loaded: Outcomes) -> Iterator[Poll]:

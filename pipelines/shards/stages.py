@@ -8,7 +8,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -35,12 +35,13 @@ from sources.cronofy.sweep import MOST_AHEAD, new_run_id, run_row
 from sources.cronofy.tables import TABLES
 from sources.cronofy.tokens import StoredTokens, Token, log_unusable
 
+from .. import rebuild
 from ..collection import rare_collection
 from ..configuration import configured_store, read_settings
 from ..pending import settle_pending
 from ..steps import MAX_PACKAGE_POLLS, Loading, LoadOptions, Polling, make_plan
 from ..tally import LoadResult, Tally
-from ..upkeep import Upkeep
+from ..upkeep import Upkeep, make_evidence
 from ..warehouse import (
     drop_staging,
     learn_columns,
@@ -49,6 +50,7 @@ from ..warehouse import (
     open_pipeline,
     reader,
     refresh_views,
+    sql_client,
     working_place,
     writer,
 )
@@ -142,13 +144,23 @@ class Stages:
         now = self.clock.now()
         tokens = self._tokens()
         log_unusable(tokens)
-        plan = make_plan(self.open_pipeline(), tokens, options, now)
+        pipeline = self.open_pipeline()
+        self._learn_evidence(pipeline)
+        plan = make_plan(pipeline, tokens, options, now)
         deadline = now + options.max_duration if options.max_duration is not None else None
         run_id = new_run_id(self.clock)
         frozen = freeze_plan(run_id, plan, shards, options.max_requests, deadline)
         write_plan(self.handoff, frozen)
         logger.info("run %s: %d of %d tokens in %d shards", run_id, plan.due, plan.tokens, len(frozen.shards))
         return frozen
+
+    def _learn_evidence(self, pipeline: dlt.Pipeline) -> None:
+        """Have what a plan reads in a warehouse of an earlier release, which kept polls alone; once."""
+        with reader(pipeline), sql_client(pipeline) as client:
+            is_needed = rebuild.is_needed(client)
+        if is_needed:
+            with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline), writer(pipeline):
+                make_evidence(pipeline, self.settings.hold)
 
     def poll(self, run_id: str, shard: int) -> ShardSummary:
         """Poll the tokens of one shard and seal what they said. Broken off, it leaves nothing behind."""
@@ -207,9 +219,11 @@ class Stages:
             upkeep = Upkeep(pipeline, self.settings, self.clock, partial(_checked, still_mine))
             upkeep.prepare(settled.run_ids)
             loader = _Loader(self, pipeline, upkeep)
-            late = {other: loader.load_late(other, run_id) for other in self.handoff.runs()}
+            earlier = _earlier_runs(self.handoff, run_id)
+            late = {other: loader.load_late(other) for other in earlier}
             changes = upkeep.store_changes(self._tokens(), confirm_left=False)
             result = loader.load_run(plan, changes)
+            result.left_tokens, result.held_back_tokens = changes.left, changes.held_back
             drop_staging(pipeline)
         result.late_runs = [other for other, found in late.items() if found is not None]
         lost = [*result.lost_refresh_tokens, *(key for found in late.values() for key in found or ())]
@@ -276,14 +290,12 @@ class _Loader:
     pipeline: dlt.Pipeline
     upkeep: Upkeep
 
-    def load_late(self, run_id: str, present: str) -> list[str] | None:
-        """Load what came of another run since it was loaded.
+    def load_late(self, run_id: str) -> list[str] | None:
+        """Load what came of an earlier run since it was loaded.
 
         Returns:
             Keys of the refresh tokens that were lost on the way; None where there was nothing to load.
         """
-        if run_id == present or RUN_ID.fullmatch(run_id) is None:
-            return None
         handoff = self.stages.handoff
         is_given_up = self.stages.clock.now() - started_at(run_id) > GIVEN_UP_AFTER
         plan = FrozenPlan(run_id)
@@ -326,36 +338,52 @@ class _Loader:
         if chosen:
             receipts = receipts.take(chosen)
         tally = Tally(plan.run_id)
-        run = run_row(plan.run_id, started_at(plan.run_id))
-        if not is_late:
-            run |= {"tokens": plan.tokens, "due": plan.due}
+        run = self._run_row(plan, tally, is_late=is_late)
         result = ShardedResult(
             plan.run_id, plan.tokens, plan.due, plan.fresh, plan.stand_ins, shards=len(plan.shards)
         )
         result.not_connected, result.unusable_rows = plan.not_connected, plan.unusable_rows
         if chosen or plan.tasks:
             with at_hand(chosen) as readable_here, rare_collection():
-                open_run = partial(self.upkeep.open_run, run, changes)
-                self._load_polls(plan, run, open_run, readable_here, receipts, tally, result)
+                self._load_polls(plan, run, changes, readable_here, receipts, tally, result)
         receipts = receipts.confirm()
         # of an earlier run only what comes now is news
         shards = {each.shard for each in chosen} if is_late else receipts.by_shard.keys()
         _summarize([receipts.by_shard[shard].summary for shard in shards], plan, result)
+        result.conclude(tally, location(self.pipeline), self.pipeline.dataset_name or "")
         if chosen or plan.tasks or not is_late:
-            run |= {"finished_at": self.stages.clock.now(), "stopped_by": result.stopped_by}
+            stopped_by = result.stopped_by or run.get("stopped_by")
+            run |= {"finished_at": self.stages.clock.now(), "stopped_by": stopped_by}
             with self.upkeep.alone(), writer(self.pipeline):
+                if not tally.rows:
+                    self.upkeep.open_run(run, changes)
                 self.upkeep.close_run(run, tally.rows.total())
         for each in sets:
             if each.shard in receipts.loaded:
                 each.remove()
-        result.conclude(tally, location(self.pipeline), self.pipeline.dataset_name or "")
         return result
+
+    def _run_row(self, plan: FrozenPlan, tally: Tally, *, is_late: bool) -> Row:
+        """What the row of `runs` says from the start; of an earlier run what its load wrote."""
+        run = run_row(plan.run_id, started_at(plan.run_id))
+        knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
+        with reader(self.pipeline):
+            known = knowledge.run(plan.run_id)
+        if known is not None:
+            tally.counts.oldest_evidence_at = known["oldest_evidence_at"]
+            tally.counts.oldest_age_seconds = known["oldest_evidence_age_seconds"]
+        if plan.tasks or not is_late:
+            return run | {"tokens": plan.tokens, "due": plan.due}
+        if known is None:
+            return run
+        stopped_by = None if known["stopped_by"] == rebuild.KILLED else known["stopped_by"]
+        return run | {"tokens": known["tokens"], "due": known["due"], "stopped_by": stopped_by}
 
     def _load_polls(
         self,
         plan: FrozenPlan,
         run: Row,
-        open_run: Callable[[], None],
+        changes: StoreChanges,
         chosen: Sequence[SealedSet],
         receipts: Receipts,
         tally: Tally,
@@ -381,13 +409,24 @@ class _Loader:
             run,
             MAX_PACKAGE_POLLS,
             unsupported,
-            open_run,
+            partial(self.upkeep.open_run, run, changes),
             self.upkeep.alone,
         ).load_all(delivery)
+        self._work_out_replaced(delivery.taken & loaded.keys())
         # loaded by an earlier attempt, or by the load of a later run
         for (token_key, endpoint), outcome in loaded.items():
             if (token_key, endpoint) not in delivery.taken:
                 tally.add_outcome(token_key, endpoint, Outcome(outcome))
+
+    def _work_out_replaced(self, replaced: Collection[tuple[str, str]]) -> None:
+        """Where a late poll takes the place of a skipped one, nothing says any more what the token reads."""
+        knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
+        with reader(self.pipeline):
+            statuses = knowledge.statuses(sorted({token_key for token_key, _ in replaced}))
+        unread = [key for key, status in statuses.items() if status["last_polled_at"] is None]
+        if unread:
+            with self.upkeep.alone(), writer(self.pipeline):
+                self.upkeep.work_out_tokens(unread)
 
 
 @contextmanager
@@ -413,6 +452,15 @@ def _checked(still_mine: Callable[[], None]) -> Iterator[None]:
 def started_at(run_id: str) -> datetime:
     """When a run was planned, which its name says."""
     return datetime.strptime(run_id[:RUN_ID_STAMP], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _earlier_runs(handoff: Handoff, run_id: str) -> list[str]:
+    """The other runs that have a folder, but for later ones, whose polls come after those of this one."""
+    return [
+        other
+        for other in handoff.runs()
+        if RUN_ID.fullmatch(other) and other != run_id and started_at(other) <= started_at(run_id)
+    ]
 
 
 def _summarize(summaries: Iterable[ShardSummary], plan: FrozenPlan, result: ShardedResult) -> None:

@@ -24,7 +24,7 @@ owners AS (
 ),
 ranked AS (
     SELECT
-        account_id, token_key, email, name,
+        account_id, CAST(token_key AS TEXT) AS token_key, email, name,
         row_number() OVER (
             PARTITION BY account_id
             ORDER BY CASE WHEN email IS NULL THEN 1 ELSE 0 END, observed_at DESC, email COLLATE "C"

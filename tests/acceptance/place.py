@@ -14,11 +14,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dlt
 import duckdb
 
 from pipelines.load import Load, LoadOptions, LoadResult
+from pipelines.rebuild import Difference, differences
 from pipelines.sandbox import MovableClock
-from pipelines.warehouse import open_pipeline
+from pipelines.warehouse import open_pipeline, sql_client
 from sources.cronofy.clock import SystemClock
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import read_tokens
@@ -108,9 +110,6 @@ class Place:
     def load(self, **chosen: Any) -> LoadResult:
         """One load through the real code in this process; without views unless asked for."""
         options: dict[str, Any] = {"every": timedelta(0), "refresh_views": False} | chosen
-        pipeline = open_pipeline(
-            "duckdb", credentials=str(self.database), pipelines_dir=self.data_dir / "pipelines"
-        )
         settings = PollingSettings(
             base_url=self.base_url,
             requests_per_second=options.pop("requests_per_second", 1e6),
@@ -120,7 +119,17 @@ class Place:
         )
         hooks = {name: options.pop(name) for name in ("on_plan", "on_progress") if name in options}
         tokens = read_tokens(tokens_file=str(self.tokens_file))
-        return Load(pipeline, settings, tokens, LoadOptions(**options), self.clock, **hooks).run()
+        return Load(self.pipeline(), settings, tokens, LoadOptions(**options), self.clock, **hooks).run()
+
+    def pipeline(self) -> dlt.Pipeline:
+        """The pipeline of this place, in this process."""
+        folder = self.data_dir / "pipelines"
+        return open_pipeline("duckdb", credentials=str(self.database), pipelines_dir=folder)
+
+    def differences(self) -> list[Difference]:
+        """In what the evidence is not what the polls say."""
+        with sql_client(self.pipeline()) as client:
+            return differences(client, PollingSettings().hold)
 
     def forget(self) -> None:
         """Lose dlt's working files."""

@@ -21,7 +21,7 @@ from rich.table import Table
 from .rounds import Findings
 from .runner import play_destination
 
-PHASES = ("plan", "poll", "normalize", "load", "views", "settle")
+PHASES = ("plan", "poll", "normalize", "load", "close", "settle")
 SHOWN_FAULTS = 12
 
 

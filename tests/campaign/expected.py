@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 from tests.acceptance.place import Row
@@ -287,23 +286,15 @@ def _time_to_relink(of: Histories) -> Iterator[Values]:
 
 
 def _flapping_profiles(of: Histories) -> Iterator[Values]:
+    start = of.as_of - timedelta(days=30)
     for key, seen in of.seen.items():
-        changes = oracle.changes_in_last_samples(seen)
-        if changes >= 4:
-            last = seen[-21:]
-            changed_at = max(at for (_, before), (at, state) in pairwise(last) if before != state)
-            yield (
-                *key,
-                *of.provider(key),
-                seen[-1][1],
-                len(last),
-                changes,
-                changes / 20,
-                changed_at,
-            )
+        lately = sum(each.first_seen_at >= start for each in of.outages[key])
+        if lately >= 3:
+            yield (*key, *of.provider(key), lately, seen[-1][1], oracle.newest_change(seen))
 
 
 def _poll_coverage(of: Histories) -> Iterator[Values]:
+    """The age of the evidence is told of runs that were not killed, which have it from what they knew."""
     ages: dict[str, float | None] = {}
     last_ok: dict[Values, datetime] = {}
     for row in sorted(of.tables["polls"], key=lambda row: (row["polled_at"], row["outcome"] != "ok")):
@@ -311,26 +302,29 @@ def _poll_coverage(of: Histories) -> Iterator[Values]:
         if row["outcome"] == "ok":
             last_ok[read] = row["polled_at"]
         ages[row["poll_id"]] = (row["polled_at"] - last_ok[read]).total_seconds() if read in last_ok else None
-    grains: dict[Values, list[Row]] = defaultdict(list)
+    runs: dict[str, list[Row]] = defaultdict(list)
     for row in of.tables["polls"]:
-        grains["run", row["run_id"]].append(row)
-        grains["day", None, row["polled_at"].date()].append(row)
+        runs[row["run_id"]].append(row)
+    grains: dict[Values, list[Row]] = {}
+    for run_id, rows in runs.items():
+        day = min(row["polled_at"] for row in rows).date()
+        grains["run", run_id, day] = rows
+        grains.setdefault(("day", None, day), []).extend(rows)
+    ended = {row["run_id"] for row in of.tables["runs"] if row["finished_at"] is not None}
     for grain, rows in grains.items():
-        started_at = min(row["polled_at"] for row in rows)
         outcomes = Counter(row["outcome"] for row in rows)
         tried = outcomes.total() - outcomes["skipped"]
         known = [age for row in rows if (age := ages[row["poll_id"]]) is not None]
         yield (
-            *grain[:2],
-            started_at.date(),
-            started_at,
+            *grain,
+            min(row["polled_at"] for row in rows),
             max(row["polled_at"] for row in rows),
             tried,
             outcomes["ok"],
             tried - outcomes["ok"],
             *(outcomes[failure] for failure in FAILURES),
             outcomes["skipped"],
-            max(known, default=None),
+            max(known, default=None) if grain[1] in ended else None,
         )
 
 
@@ -389,13 +383,14 @@ VIEWS = {
     ),
     "flapping_profiles": View(
         KEY,
-        f"{KEY}, {NAMES}, state, samples, state_changes, change_ratio, last_changed_at",
+        f"{KEY}, {NAMES}, outages_30d, state, last_changed_at",
         _flapping_profiles,
     ),
     "poll_coverage": View(
         "grain, run_id, day",
         f"grain, run_id, day, started_at, ended_at, polled, ok, failed, {', '.join(FAILURES)}, skipped,"
-        " oldest_evidence_age_seconds",
+        " CASE WHEN run_id IN (SELECT run_id FROM runs WHERE finished_at IS NOT NULL)"
+        " THEN oldest_evidence_age_seconds END",
         _poll_coverage,
     ),
 }

@@ -2,8 +2,8 @@
 
     python -P killed_load.py NOTES SIZE INSTANT load --every 0s ...
 
-NOTES is a file: one line per batch of polls before its content is extracted, an empty line after each
-package. SIZE is in polls, 0 for the product's own; INSTANT is `-` for none.
+NOTES is a file: one line per package of polls before its content is extracted. SIZE is in polls, 0 for the
+product's own; INSTANT is `-` for none.
 """
 
 import importlib
@@ -11,13 +11,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 NO_INSTANT = "-"
+EVIDENCE_TABLES = ("polls", "token_status", "coverage", "runs")
 
 
 @dataclass(frozen=True)
@@ -26,36 +27,64 @@ class Instant:
 
     Attributes:
         function: its name in the module, which may be that of a method or of a class.
+        of_evidence: only calls count in which a job of dlt's writes a table of evidence.
     """
 
     module: str
     function: str
     call: int = 1
     after: bool = False
+    of_evidence: bool = False
 
 
 SEAL = ("dlt.extract.storage", "ExtractStorage.commit_new_load_package")
 NORMALIZED = ("dlt.common.storages.load_storage", "LoadStorage.commit_new_load_package")
+FOLLOWED_UP = ("dlt.load.load", "Load.create_followup_jobs")
+MERGE = ("dlt.destinations.job_client_impl", "SqlLoadJob.run")
+OPEN = ("pipelines.upkeep", "Upkeep.open_run")
+CLOSE = ("pipelines.upkeep", "Upkeep.close_run")
+EXTRACT = ("pipelines.steps", "extract")
+# what comes first in a load after one that was killed
+HEAL = ("pipelines.rebuild", "heal")
 # in the order in which a load comes to them; without a number it is the first package
 INSTANTS = {
     "pending packages not looked at": Instant("pipelines.load", "settle_pending"),
+    "nothing prepared": Instant("pipelines.upkeep", "Upkeep.prepare"),
     "plan": Instant("pipelines.load", "make_plan"),
+    "run not open": Instant(*OPEN),
+    "run open": Instant(*OPEN, after=True),
+    "content not extracted": Instant(*EXTRACT),
     "content written, not sealed": Instant(*SEAL),
     "content sealed": Instant(*SEAL, after=True),
-    "content without polls": Instant("pipelines.steps", "RecordedPolls"),
-    "polls written, not sealed": Instant(*SEAL, call=2),
+    "content without evidence": Instant(*EXTRACT, call=2),
+    "evidence written, not sealed": Instant(*SEAL, call=2),
     "all sealed": Instant("dlt.pipeline.pipeline", "Pipeline.normalize"),
     "content normalized, not committed": Instant(*NORMALIZED),
     "content normalized twice over": Instant(*NORMALIZED, after=True),
-    "polls normalized twice over": Instant(*NORMALIZED, call=2, after=True),
+    "evidence normalized twice over": Instant(*NORMALIZED, call=2, after=True),
     "all normalized": Instant("dlt.pipeline.pipeline", "Pipeline.load"),
-    "content half loaded": Instant("dlt.load.load", "Load.create_followup_jobs", call=6),
+    "content half loaded": Instant(*FOLLOWED_UP, call=6),
     "content loaded, not noted": Instant("dlt.load.load", "Load.complete_package"),
     "content loaded": Instant("dlt.load.load", "Load.complete_package", after=True),
-    "polls loaded, not noted": Instant("dlt.load.load", "Load.complete_package", call=2),
-    "second content without polls": Instant("pipelines.steps", "RecordedPolls", call=2),
-    "second polls written, not sealed": Instant(*SEAL, call=4),
+    "evidence not loaded": Instant("dlt.load.load", "Load.load_single_package", call=2),
+    "first table of evidence merged": Instant(*MERGE, after=True, of_evidence=True),
+    "second table of evidence merged": Instant(*MERGE, call=2, after=True, of_evidence=True),
+    "third table of evidence merged": Instant(*MERGE, call=3, after=True, of_evidence=True),
+    "evidence loaded, not noted": Instant("dlt.load.load", "Load.complete_package", call=2),
+    "second turn": Instant(*OPEN, call=2),
+    "second content without evidence": Instant(*EXTRACT, call=4),
+    "second evidence written, not sealed": Instant(*SEAL, call=4),
+    "run not closed": Instant(*CLOSE),
+    "run not counted": Instant("pipelines.rebuild", "recount_run"),
+    "run counted": Instant("pipelines.rebuild", "recount_run", after=True),
+    "run closed": Instant(*CLOSE, after=True),
     "views": Instant("pipelines.load", "refresh_views"),
+}
+# where a load comes to that follows a killed one
+HEALING = {
+    "not healed": Instant(*HEAL),
+    "healing worked out": Instant("pipelines.rebuild.replacement", "Replacement.replace"),
+    "healed": Instant(*HEAL, after=True),
 }
 
 
@@ -75,34 +104,25 @@ def main() -> None:
         steps.MIN_PACKAGE_POLLS = steps.MAX_PACKAGE_POLLS = int(size)
     note_packages(Path(notes))
     if instant != NO_INSTANT:
-        kill_at(INSTANTS[instant])
+        kill_at((INSTANTS | HEALING)[instant])
     command()
 
 
 def note_packages(notes: Path) -> None:
     """Write down which polls each package is about, before its content is extracted."""
-    from pipelines.tally import Tally
+    from pipelines.steps import Loading
 
-    def note(line: str) -> None:
+    def note(_: Loading, polls: Sequence[Any], *__: object) -> None:
         with notes.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(json.dumps([(poll.token_key, poll.endpoint) for poll in polls]) + "\n")
 
-    def captured(polls: list[Any]) -> None:
-        note(json.dumps([(poll.token_key, poll.endpoint) for poll in polls]))
-
-    Tally.add_captured = _with(Tally.add_captured, before=lambda _, polls: captured(polls))  # type: ignore[method-assign]
-    Tally.take_poll_rows = _with(Tally.take_poll_rows, before=lambda _: note(""))  # type: ignore[method-assign]
+    Loading._extract = _with(Loading._extract, before=note)  # type: ignore[method-assign]
 
 
 def read_packages(notes: Path) -> list[set[tuple[str, str]]]:
-    """The token and endpoint of the polls of each package; the last one may be half written."""
-    packages: list[set[tuple[str, str]]] = [set()]
-    for line in notes.read_text(encoding="utf-8").splitlines() if notes.exists() else ():
-        if line:
-            packages[-1] |= {(token, endpoint) for token, endpoint in json.loads(line)}
-        else:
-            packages.append(set())
-    return [package for package in packages if package]
+    """The token and endpoint of the polls of each package."""
+    lines = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
+    return [{(token, endpoint) for token, endpoint in json.loads(line)} for line in lines]
 
 
 def kill_at(instant: Instant) -> None:
@@ -113,7 +133,9 @@ def kill_at(instant: Instant) -> None:
         holder = getattr(holder, each)
     numbers = count(1)
 
-    def kill(*_: object, **__: object) -> None:
+    def kill(*arguments: Any, **_: object) -> None:
+        if instant.of_evidence and arguments[0].job_file_info().table_name not in EVIDENCE_TABLES:
+            return
         if next(numbers) == instant.call:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from random import Random
 
-from .killed_load import INSTANTS
+from .killed_load import HEALING, INSTANTS
 
 # polls of a package in the rounds whose loads go in several packages
 SMALL_PACKAGE = 40
@@ -37,7 +37,7 @@ class Round:
     by_command: bool = False
 
 
-# where a load can be killed that finishes what another one left
+# where a load can be killed that puts in order what another one left
 SETTLING = (
     "pending packages not looked at",
     "content normalized twice over",
@@ -45,17 +45,33 @@ SETTLING = (
     "content half loaded",
     "content loaded, not noted",
     "content loaded",
+    "nothing prepared",
+    *HEALING,
     "plan",
 )
 # what each of them leaves in the working directory, which is lost then, is another part of a package
-LOSING = ("content without polls", "content half loaded", "content loaded", "polls loaded, not noted")
+LOSING = (
+    "content without evidence",
+    "content half loaded",
+    "content loaded",
+    "first table of evidence merged",
+    "second table of evidence merged",
+    "third table of evidence merged",
+    "evidence loaded, not noted",
+    "second turn",
+    "run not closed",
+)
 
 
 def rounds_at_instants() -> Sequence[Round]:
     """A kill at every instant that has a name, with the world another one at the next load."""
-    several = ((name,) for name in INSTANTS), (("content without polls", name) for name in SETTLING)
+    several = ((name,) for name in INSTANTS), (("content without evidence", name) for name in SETTLING)
     rounds = [Round(0, names, SMALL_PACKAGE, turns=True) for names in chain(*several)]
-    rounds += [Round(0, (name,), loses_working_directory=True, turns=True) for name in LOSING]
+    rounds += [Round(0, (name,), SMALL_PACKAGE, loses_working_directory=True, turns=True) for name in LOSING]
+    # what is healed is healed, whatever becomes of the directory after that
+    rounds += [
+        Round(0, ("second table of evidence merged", name), loses_working_directory=True) for name in HEALING
+    ]
     return [replace(each, number=number) for number, each in enumerate(rounds)]
 
 

@@ -25,9 +25,12 @@ from .stage import HOLD, Attempt, Log, Reader, Stage
 KEYS = {
     "account": "token_key",
     "calendars": "token_key, calendar_id",
+    "coverage": "account_id, profile_type, first_sample_at",
     "polls": "poll_id",
     "profile_changes": "change_id",
     "profiles": "token_key, profile_type, profile_id",
+    "runs": "run_id",
+    "token_status": "token_key",
     "userinfo": "token_key",
 }
 ACCOUNTS = 60
@@ -104,6 +107,7 @@ class Chronicle:
             findings.wrong.append(f"packages are pending after a load: {sorted(left)}")
         with stage.read() as reader:
             self._check(plan, kept, killed, recovery, reader)
+        findings.wrong += [f"evidence: {each}" for each in stage.differences()]
         if findings.faults > faults_before:
             where = f"round {plan.number} ({plan}; killed in {', '.join(a.phase or '-' for a in killed)}): "
             for lines in (findings.lost, findings.duplicated, findings.wrong):
@@ -156,11 +160,9 @@ class Chronicle:
         new_polls = [row for row in tables["polls"] if row["poll_id"] not in self.poll_ids]
         findings.wrong += self._check_polls(plan, new_polls, killed, recovery)
         findings.wrong += self.ledger.add(killed, recovery, tables)
-        complete = {row[0] for row in reader.query("SELECT load_id FROM _dlt_loads WHERE status = 0")}
         findings.wrong += _check_samples(new_polls, [*killed, recovery], tables["profile_changes"])
-        findings.wrong += _check_previous_polls(
-            tables["profile_changes"], tables["polls"], complete, self.run_ids
-        )
+        findings.wrong += _check_previous_polls(tables["profile_changes"], tables["polls"], self.run_ids)
+        findings.wrong += _check_runs(tables["runs"])
         self.poll_ids = poll_ids
         self.run_ids = {row["run_id"] for table in tables.values() for row in table}
 
@@ -175,6 +177,8 @@ class Chronicle:
                 for attempt in (*killed, recovery)
                 if attempt.started_at <= row["polled_at"] <= attempt.ended_at
             ]
+            if row["is_late"]:
+                wrong.append(f"poll {row['poll_id']} is late, and nobody else polls")
             if len(owners) != 1:
                 wrong.append(f"poll {row['poll_id']} of no load: {row['run_id']}, {row['polled_at']}")
                 continue
@@ -275,9 +279,16 @@ def _check_samples(
     return wrong
 
 
-def _check_previous_polls(
-    changes: Sequence[Row], polls: Sequence[Row], complete: set[str], old_runs: set[str]
-) -> list[str]:
+def _check_runs(runs: Sequence[Row]) -> list[str]:
+    """The last one came to its end, and of every other one it is known whether it did."""
+    return [
+        f"run {row['run_id']} has no end, and is not known to have been killed"
+        for row in runs
+        if row["finished_at"] is None and row["stopped_by"] != "killed"
+    ]
+
+
+def _check_previous_polls(changes: Sequence[Row], polls: Sequence[Row], old_runs: set[str]) -> list[str]:
     """`previous_poll_at` is the account's last sample of that type before the change.
 
     A poll says so, or another change, whose own poll may be missing: a load may be killed between the two.
@@ -285,11 +296,10 @@ def _check_previous_polls(
     samples: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for row in polls:
         for profile_type, column in SAMPLED_BY.items():
-            if row["outcome"] == "ok" and row[column] is not None and row["_dlt_load_id"] in complete:
+            if row["outcome"] == "ok" and row[column] is not None:
                 samples[row["account_id"], profile_type].append(row["polled_at"])
     for row in changes:
-        if row["_dlt_load_id"] in complete:
-            samples[row["account_id"], row["profile_type"]].append(row["observed_at"])
+        samples[row["account_id"], row["profile_type"]].append(row["observed_at"])
     wrong = []
     for row in changes:
         if row["run_id"] in old_runs:

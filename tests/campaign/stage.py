@@ -14,12 +14,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import dlt
 import duckdb
 import psycopg2  # type: ignore[import-untyped]
 import pyarrow.parquet
 
 from pipelines.load import Load, LoadOptions
-from pipelines.warehouse import open_pipeline
+from pipelines.rebuild import Difference, differences
+from pipelines.warehouse import open_pipeline, sql_client
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tokens import read_tokens
 from tests.acceptance.place import COMMAND, Place, Row
@@ -46,7 +48,7 @@ class Attempt:
         packages: the polls of each package, in the order in which they were captured. What was asked and is
             in none of them left no trace.
         pending: dlt's own packages of this load that were finished and not loaded, by their load ids.
-        sealed: so many of `packages` had their content in those or in the warehouse, with or without polls.
+        sealed: so many of `packages` had their content in those, with or without polls.
         lost: the working directory was lost while content waited in it.
         arrived: so many of `packages` have their polls in the warehouse.
         phase: None where it was faster than the kill.
@@ -170,19 +172,22 @@ class Stage:
             max_attempts=1,
             hold=HOLD,
         )
-        pipeline = open_pipeline(
-            self.destination,
-            self.dataset,
-            credentials=str(self.place.database) if self.destination == "duckdb" else None,
-            pipelines_dir=self.place.data_dir / "pipelines",
-        )
         tokens = read_tokens(tokens_file=str(self.place.tokens_file))
-        Load(pipeline, settings, tokens, LoadOptions(every=every)).run()
+        Load(self.pipeline(), settings, tokens, LoadOptions(every=every)).run()
         duration = time.monotonic() - began
         log = self._take_log()
         attempt = Attempt(started_at, datetime.now(UTC), log)
         attempt.packages = [attempt.polls()] if log else []
         return attempt, duration
+
+    def pipeline(self) -> dlt.Pipeline:
+        """The pipeline of this stage, in this process."""
+        return open_pipeline(
+            self.destination,
+            self.dataset,
+            credentials=str(self.place.database) if self.destination == "duckdb" else None,
+            pipelines_dir=self.place.data_dir / "pipelines",
+        )
 
     @contextmanager
     def read(self) -> Iterator[Reader]:
@@ -201,6 +206,11 @@ class Stage:
                 yield Reader(cursor)
         finally:
             connection.close()
+
+    def differences(self) -> list[Difference]:
+        """In what the evidence is not what the polls say."""
+        with sql_client(self.pipeline()) as client:
+            return differences(client, HOLD)
 
     def has_polls(self) -> bool:
         """Whether anything was ever loaded."""
@@ -277,9 +287,9 @@ class Stage:
             return "normalize"
         if not attempt.log:
             return "plan"
-        # one for what changed, one for the polls
-        all_loaded = len(new["load/loaded"] - pending_before) == 2 * len(attempt.packages)
-        return "views" if all_loaded and set().union(*attempt.packages) == attempt.polls() else "poll"
+        # one for the polls and their evidence, and mostly one for what changed
+        all_loaded = len(new["load/loaded"] - pending_before) >= len(attempt.packages)
+        return "close" if all_loaded and set().union(*attempt.packages) == attempt.polls() else "poll"
 
     @property
     def notes(self) -> Path:

@@ -29,11 +29,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import duckdb
+from dlt import Pipeline
 from rich.console import Console
 
 from pipelines import duckdb_file
 from pipelines.cli import cli
-from pipelines.steps import Loading
 from tests.acceptance.place import Place
 from tests.acceptance.server import ScriptedServer
 from tests.acceptance.test_killed_loads import Content, assert_keys_are_unique, content, copied
@@ -184,6 +184,7 @@ def opens(place: Place, before: Place) -> None:
 def is_as_expected(place: Place, scene: Scene) -> None:
     """The tables are those of a run without a kill, and nothing is left beside the file."""
     assert content(place) == scene.expected
+    assert place.differences() == []
     assert_keys_are_unique(place)
     beside = {path.name for path in place.database.parent.iterdir()}
     assert not {name for name in beside if ".checkpoint" in name or name.endswith(".new")}, beside
@@ -304,7 +305,7 @@ def erase_again(place: Place) -> None:
 
 def leave_pending(place: Place) -> None:
     """A load that ends when its packages are extracted."""
-    with patch.object(Loading, "_load_package", side_effect=SystemExit(0)):
+    with patch.object(Pipeline, "load", side_effect=SystemExit(0)):
         place.load()
 
 

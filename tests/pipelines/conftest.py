@@ -7,6 +7,8 @@ from tests.acceptance.documents import Document, account
 from tests.acceptance.place import Place
 from tests.acceptance.server import Reply, Request, ScriptedServer, says
 
+from .loads import Loads
+
 __all__ = ["Answers", "answers", "place", "place_for", "serve", "server"]
 
 
@@ -40,3 +42,9 @@ def server(serve: Serve, answers: Answers) -> ScriptedServer:
 @pytest.fixture
 def place(server: ScriptedServer, place_for: Callable[[ScriptedServer], Place]) -> Place:
     return place_for(server)
+
+
+@pytest.fixture
+def loads(place: Place, answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Loads:
+    monkeypatch.delenv("PIPELINES_DIR", raising=False)
+    return Loads(place, answers)

@@ -31,7 +31,7 @@ from tests.acceptance.threaded import Asked, ThreadedServer
 from tests.views.server import postgres_server
 
 from .conftest import Answers
-from .test_pending import KilledError, killed
+from .loads import KilledError, killed
 
 # part of the URL, as Slack and others put it there
 TOKEN = "T0KEN-nobody-may-see"

@@ -4,37 +4,23 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import dlt
-import duckdb
-import psycopg2  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
-from pipelines.cli import cli
 from pipelines.erase import Erase, Erased, Findings
-from pipelines.load import Load, LoadOptions, LoadResult
 from pipelines.person import Person, Traces
 from pipelines.warehouse import open_pipeline
 from pipelines.working_folders import LOCK, OWNER, WorkingFolder
-from sources.cronofy.settings import PollingSettings
-from sources.cronofy.tokens import read_tokens
-from tests.acceptance.documents import disconnected, profile, userinfo
-from tests.acceptance.place import Place
 
-from .conftest import Answers
-from .test_pending import KilledError, killed
+from .loads import OTHERS, PERSON, PERSONS, Loads
 from .writing import Postgres, postgres_for_writers
 
 LEFT = "package(s) in {} are not loaded: "
-PERSON, PERSONS, OTHERS = "acc_one", "token-of-one", "token-of-two"
 HOLD = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, 2); print(flush=True); sys.stdin.read()"
 
 
@@ -50,105 +36,6 @@ def in_use(folder: WorkingFolder) -> Iterator[None]:
         assert holder.stdout.readline()
         yield
         holder.kill()
-
-
-@dataclass
-class Loads:
-    """Loads of one user on one machine, into any warehouse and from any working folder."""
-
-    place: Place
-    answers: Answers
-
-    @property
-    def root(self) -> Path:
-        """dlt's own folder for working files."""
-        return self.place.data_dir / "pipelines"
-
-    def file(self, name: str) -> str:
-        """A DuckDB file of this place."""
-        return str(self.place.directory / f"{name}.duckdb")
-
-    def pipeline(self, warehouse: str) -> dlt.Pipeline:
-        """As a command opens it: the working folder is the target's, or the configured one."""
-        kind = "postgres" if warehouse.startswith("postgresql:") else "duckdb"
-        return open_pipeline(kind, credentials=warehouse)
-
-    def folder(self, warehouse: str) -> WorkingFolder:
-        """Where loads into that warehouse work at present."""
-        return WorkingFolder(Path(self.pipeline(warehouse).pipelines_dir))
-
-    def load(
-        self,
-        warehouse: str,
-        *,
-        up: bool = True,
-        hours_ago: float = 0,
-        tokens_of: Sequence[str] = (PERSONS, OTHERS),
-    ) -> LoadResult:
-        """One load of everybody."""
-        for token in (PERSONS, OTHERS):
-            work = profile("pro_1")
-            account = f"acc_{token.rpartition('-')[2]}"
-            self.answers.by_token[token] = userinfo(account, [work if up else disconnected(work)])
-        self.place.clock.offset = timedelta(hours=-hours_ago)
-        self.place.write_tokens(tokens_of)
-        settings = PollingSettings(
-            base_url=self.place.base_url, requests_per_second=1e6, requests_per_minute=1e6, max_attempts=1
-        )
-        tokens = read_tokens(tokens_file=str(self.place.tokens_file))
-        options = LoadOptions(every=timedelta(0), refresh_views=False)
-        return Load(self.pipeline(warehouse), settings, tokens, options, self.place.clock).run()
-
-    def leave_pending(self, warehouse: str, *, first: bool = True) -> WorkingFolder:
-        """A load, and one that sees everybody disconnected and is killed before that is loaded."""
-        if first:
-            self.load(warehouse, hours_ago=3)
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(dlt.Pipeline, "load", killed)
-            with pytest.raises(KilledError):
-                self.load(warehouse, up=False, hours_ago=2)
-        folder = self.folder(warehouse)
-        assert len(folder.pending()) == 2
-        return folder
-
-    def polls(self, warehouse: str) -> int:
-        """How many polls are in a warehouse."""
-        return int(self._ask(warehouse, "SELECT COUNT(*) FROM cronofy.polls")[0][0])
-
-    def kinds(self, warehouse: str) -> list[str]:
-        """What happened to the first account's profile, by the warehouse."""
-        rows = self._ask(
-            warehouse,
-            f"SELECT kind FROM cronofy.profile_changes WHERE account_id = '{PERSON}' ORDER BY observed_at",
-        )
-        return [kind for (kind,) in rows]
-
-    def _ask(self, warehouse: str, sql: str) -> list[tuple[Any, ...]]:
-        if not warehouse.startswith("postgresql:"):
-            with duckdb.connect(warehouse, read_only=True) as connection:
-                return connection.execute(sql).fetchall()
-        with closing(psycopg2.connect(warehouse)) as connection:
-            cursor = connection.cursor()
-            cursor.execute(sql)
-            return list(cursor.fetchall())
-
-    def erase(self, warehouse: str, status: int) -> dict[str, Any]:
-        """The command, for the first account."""
-        arguments = ("erase", "--account", PERSON, "--yes", "--json")
-        environment = {
-            "DESTINATION__DUCKDB__CREDENTIALS": warehouse,
-            "SOURCES__CRONOFY__TOKENS_FILE": str(self.place.tokens_file),
-        }
-        done = CliRunner().invoke(cli, arguments, env=environment, catch_exceptions=False)
-        assert done.exit_code == status, done.output
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
-
-
-@pytest.fixture
-def loads(place: Place, answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Loads:
-    monkeypatch.delenv("PIPELINES_DIR", raising=False)
-    return Loads(place, answers)
 
 
 @pytest.fixture(scope="module")
@@ -171,11 +58,7 @@ def test_packages_never_cross_two_databases(
     loads: Loads, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIPELINES_DIR", str(loads.place.directory / "configured"))
-    with closing(psycopg2.connect(postgres.credentials)) as connection:
-        connection.autocommit = True
-        connection.cursor().execute("CREATE DATABASE test")
-    test = postgres.credentials.replace("/postgres?", "/test?")
-    _never_cross(loads, postgres.credentials, test)
+    _never_cross(loads, postgres.credentials, postgres.database("test"))
 
 
 def _never_cross(loads: Loads, prod: str, test: str) -> None:
@@ -224,20 +107,6 @@ def test_what_an_older_release_left_is_finished_where_its_loads_went(
     assert len(result.finished_packages) == 2
     assert "are not loaded" not in caplog.text
     assert loads.kinds(loads.file("prod")) == ["first_seen", "disconnected", "connected"]
-
-
-def test_what_comes_too_late_is_named_and_left(loads: Loads, caplog: pytest.LogCaptureFixture) -> None:
-    """It may be older than what is known by now, or another application's: only its own load can tell."""
-    left = loads.leave_pending(loads.file("prod"))
-    aside = shutil.move(left.place, loads.place.directory / "aside")
-    loads.load(loads.file("prod"), hours_ago=1)
-    late = WorkingFolder(Path(shutil.move(aside, loads.root / "cronofy-2a1b2c3d")))
-    result = loads.load(loads.file("prod"))
-    assert (result.finished_packages, result.quarantined_packages) == ([], [])
-    assert "newer polls were loaded meanwhile" in caplog.text
-    assert len(late.pending()) == 2
-    assert loads.kinds(loads.file("prod")) == ["first_seen"]
-    assert loads.polls(loads.file("prod")) == 4 + 2 + 2
 
 
 def test_what_cannot_be_finished_is_named(

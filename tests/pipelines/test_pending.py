@@ -21,18 +21,11 @@ from tests.acceptance.place import IMPATIENT_COMMAND, Place
 from tests.acceptance.server import ScriptedServer
 
 from .conftest import Answers
+from .loads import KilledError, killed
 
 HOLDS_THE_FILE = (
     "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 )
-
-
-class KilledError(BaseException):
-    """The process ends here."""
-
-
-def killed(*arguments: Any, **keywords: Any) -> None:
-    raise KilledError
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Several writers of one warehouse: none loses a row of another's, and each comes to its turn."""
 
+import os
 import signal
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ import pytest
 from dlt.destinations.exceptions import DatabaseException
 
 from pipelines.erase import vacuum
+from pipelines.rebuild import Difference
 from pipelines.relations import Relations
 from pipelines.views import PUBLIC_VIEWS
 from pipelines.warehouse import open_pipeline, sql_client
@@ -48,6 +50,10 @@ class AnsweringWorld(World):
             owner.novelty = 7
 
 
+# of which four writers poll all, at once
+SAME_ACCOUNTS = int(os.environ.get("WRITERS_ACCOUNTS", "60"))
+
+
 @dataclass(frozen=True)
 class Round:
     """One round: how the commands ended, and the tables of both datasets afterwards."""
@@ -58,6 +64,7 @@ class Round:
     alone: Mapping[str, Counter[str]]
     keys: Mapping[str, list[tuple[Any, ...]]]
     runs: list[str]
+    differences: list[Difference]
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +117,7 @@ def rounds(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> list
                     alone={table: postgres.content("alone", table) for table in TABLES},
                     keys={table: postgres.keys("shared", table) for table in TABLES},
                     runs=[*postgres.runs("shared")],
+                    differences=[*postgres.differences("shared"), *postgres.differences("alone")],
                 )
             )
     return played
@@ -134,6 +142,11 @@ def test_the_world_changes_between_rounds(rounds: list[Round]) -> None:
             assert before.shared[table] != after.shared[table]
 
 
+def test_four_writers_keep_the_evidence_of_all_polls(rounds: list[Round]) -> None:
+    for played in rounds:
+        assert played.differences == []
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_four_writers_double_no_key(rounds: list[Round], table: str) -> None:
     for played in rounds:
@@ -154,6 +167,36 @@ def test_four_writers_add_the_same_column(rounds: list[Round]) -> None:
     told = [sum("'tomorrow': 7" in row for row in played.shared["userinfo"]) for played in rounds]
     assert told[0] == 0
     assert all(number > ACCOUNTS - ACCOUNTS // WRITERS for number in told[NOVEL_ROUND:])
+
+
+def test_four_writers_of_the_same_tokens_set_no_evidence_back(
+    postgres: Postgres, started: Commands, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One of them is killed, and goes on in the next round with what waits in its working directory."""
+    dataset, world = "same", World(seed=7, accounts=SAME_ACCOUNTS)
+    with ScriptedServer(world.answer_steadily) as server:
+        places = [Place(tmp_path_factory.mktemp("same"), server.base_url) for _ in range(WRITERS)]
+        for place in places:
+            place.write_tokens(world.owners)
+        for number in range(3):
+            world.turn()
+            loads = [
+                postgres.start(started, place, LOAD, dataset, max(PACKAGE_POLLS, SAME_ACCOUNTS // 5))
+                for place in places
+            ]
+            if number == 1:
+                loads[0].kill_in_package(2)
+            statuses = [each.end() for each in loads]
+            assert statuses == [-signal.SIGKILL if number == 1 else 0, 0, 0, 0], [each.said for each in loads]
+            if number != 1:
+                assert postgres.differences(dataset) == []
+    for table in TABLES:
+        keys = postgres.keys(dataset, table)
+        assert len(set(keys)) == len(keys)
+    ends = f"SELECT finished_at IS NULL, stopped_by, COUNT(*) FROM {dataset}.runs GROUP BY 1, 2 ORDER BY 3"
+    assert postgres.query(ends) == [(True, "killed", 1), (False, None, 11)]
+    # who came to a token second in a round often had the older answer
+    assert postgres.query(f"SELECT COUNT(*) > 0 FROM {dataset}.polls WHERE is_late") == [(True,)]
 
 
 def test_views_of_four_writers_answer(rounds: list[Round], postgres: Postgres) -> None:

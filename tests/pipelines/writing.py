@@ -1,5 +1,6 @@
 """Commands in processes of their own that write to one warehouse, and what is there afterwards."""
 
+import random
 import subprocess
 import time
 from collections import Counter
@@ -15,13 +16,14 @@ import dlt
 import psycopg2  # type: ignore[import-untyped]
 
 from pipelines.load import Load, LoadOptions, LoadResult
-from pipelines.warehouse import open_pipeline
+from pipelines.rebuild import Difference, differences
+from pipelines.warehouse import open_pipeline, sql_client
 from pipelines.writers import _lock_key
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.tables import TABLES
 from sources.cronofy.tokens import in_data_centers, read_tokens
 from tests.acceptance.place import Place
-from tests.campaign.killed_load import unusual_command
+from tests.campaign.killed_load import read_packages, unusual_command
 from tests.views.server import postgres_server
 
 SECONDS = 60
@@ -37,6 +39,7 @@ class Command:
 
     process: "subprocess.Popen[bytes]"
     log: Path
+    notes: Path
 
     @property
     def said(self) -> str:
@@ -52,6 +55,16 @@ class Command:
     def end(self) -> int:
         return self.process.wait(SECONDS)
 
+    def kill_in_package(self, number: int) -> None:
+        """Kill it while it extracts or loads that one of its packages, counted from 1."""
+        deadline = time.monotonic() + SECONDS
+        while not self.notes.exists() or len(read_packages(self.notes)) < number:
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 0.5))
+        self.process.kill()
+
 
 @dataclass
 class Commands:
@@ -63,16 +76,17 @@ class Commands:
         self, place: Place, arguments: Sequence[str], package_polls: int = 250, **environment: str
     ) -> Command:
         log = place.directory / f"command{len(self.started)}.log"
+        notes = log.with_suffix(".notes")
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*unusual_command(place.directory / "packages.notes", package_polls), *arguments],
+                [*unusual_command(notes, package_polls), *arguments],
                 cwd=place.directory,
                 env=place.environment(**environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
             )
-        self.started.append(Command(process, log))
+        self.started.append(Command(process, log, notes))
         return self.started[-1]
 
     def kill(self) -> None:
@@ -99,6 +113,13 @@ class Postgres:
     def pipeline(self, place: Place, dataset: str) -> dlt.Pipeline:
         folder = place.data_dir / "pipelines"
         return open_pipeline("postgres", dataset, credentials=self.credentials, pipelines_dir=folder)
+
+    def database(self, name: str) -> str:
+        """Credentials of a new database."""
+        with closing(psycopg2.connect(self.credentials)) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(f'CREATE DATABASE "{name}"')
+        return self.credentials.replace("/postgres?", f"/{name}?")
 
     def start(
         self,
@@ -128,6 +149,12 @@ class Postgres:
             cursor = connection.cursor()
             cursor.execute(sql, parameters or None)
             return list(cursor.fetchall())
+
+    def differences(self, dataset: str) -> list[Difference]:
+        """In what the evidence is not what the polls say."""
+        pipeline = open_pipeline("postgres", dataset, credentials=self.credentials)
+        with sql_client(pipeline) as client:
+            return differences(client, PollingSettings().hold)
 
     def end_session(self, session: int) -> None:
         assert self.query("SELECT pg_terminate_backend(%s, 10000)", session) == [(True,)]

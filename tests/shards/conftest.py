@@ -1,6 +1,10 @@
-"""A world that changes, and warehouses it is loaded into: in one process, and in shards."""
+"""A world that changes, and warehouses it is loaded into: in one process, and in shards.
 
-from collections.abc import Callable, Iterator
+Whatever happens to a warehouse in a test, its evidence is what its polls say in the end.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,14 +14,16 @@ import duckdb
 import pytest
 
 from pipelines.load import Load, LoadOptions, LoadResult
+from pipelines.rebuild import Difference, differences
 from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
 from pipelines.sandbox import World as SandboxWorld
 from pipelines.sandbox.token_files import write_token_file
+from pipelines.shards.frozen_plan import shard_of
 from pipelines.shards.handoff import Handoff
 from pipelines.shards.sealed_set import sets_of
 from pipelines.shards.stages import ShardedResult, Stages
 from pipelines.views import PUBLIC_VIEWS
-from pipelines.warehouse import open_pipeline, refresh_views
+from pipelines.warehouse import open_pipeline, refresh_views, sql_client
 from sources.cronofy.settings import PollingSettings
 from sources.cronofy.stores import open_store
 from sources.cronofy.tokens import in_data_centers
@@ -43,12 +49,13 @@ class Yard:
     def __post_init__(self) -> None:
         self.handoff = Handoff.at(str(self.folder / "handoff"))
 
-    def load(self, options: LoadOptions = ALWAYS) -> LoadResult:
-        """One load in one process."""
+    def load(self, options: LoadOptions = ALWAYS, without: Collection[int] = ()) -> LoadResult:
+        """One load in one process; of shards that are left out, no token is polled."""
         store = open_store(tokens_file=str(self.tokens_file))
         tokens = in_data_centers(store.read(), self.settings.data_center)
+        polled = [token for token in tokens if shard_of(token.key, SHARDS) not in without]
         clock = StandingClock(self.sandbox)
-        return Load(self._pipeline("single"), self.settings, tokens, options, clock).run()
+        return Load(self._pipeline("single"), self.settings, polled, options, clock).run()
 
     def machine(self, **injected: Any) -> Stages:
         """A machine that has never seen anything of this, and can do each stage."""
@@ -101,13 +108,28 @@ class Yard:
     def rows(self, relation: str, *unimportant: str) -> list[str]:
         """What a table or view holds, in an order that depends on the rows alone."""
         left_out = UNLIKE | RACY.get(relation, set()) | set(unimportant)
-        with duckdb.connect(str(self.database), read_only=True) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.execute(f'USE "{self.database.stem}".cronofy')
+        with self._connection() as connection:
             cursor = connection.execute(f'SELECT * FROM "{relation}"')
             names = sorted((name, index) for index, (name, *_) in enumerate(cursor.description or ()))
             kept = [(name, index) for name, index in names if name not in left_out]
             return sorted(repr({name: row[index] for name, index in kept}) for row in cursor.fetchall())
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a query over the tables and views."""
+        with self._connection() as connection:
+            return connection.execute(sql).fetchall()
+
+    def execute(self, statements: str) -> None:
+        """Change what is there."""
+        with self._connection(read_only=False) as connection:
+            connection.execute(statements)
+
+    @contextmanager
+    def _connection(self, *, read_only: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+        with duckdb.connect(str(self.database), read_only=read_only) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(f'USE "{self.database.stem}".cronofy')
+            yield connection
 
     def tables(self) -> dict[str, list[str]]:
         """All tables."""
@@ -117,6 +139,13 @@ class Yard:
         """All views, made anew; not the one that counts runs by their names."""
         refresh_views(self._pipeline("reader"), self.settings.hold.total_seconds())
         return {view: self.rows(view) for view in PUBLIC_VIEWS if view != "poll_coverage"}
+
+    def differences(self) -> list[Difference]:
+        """In what the evidence is not what the polls say."""
+        if not self.database.exists():
+            return []
+        with sql_client(self._pipeline("checker")) as client:
+            return differences(client, self.settings.hold)
 
     @property
     def database(self) -> Path:
@@ -135,6 +164,7 @@ class World:
     clock: MovableClock
     server: SandboxServer
     folder: Path
+    yards: list[Yard] = field(default_factory=list)
 
     def yard(self, name: str, *, one_token_each: bool = False, **settings: Any) -> Yard:
         """A new warehouse; tokens of one account would take turns."""
@@ -144,7 +174,8 @@ class World:
         write_token_file(folder / "tokens.csv", list(tokens.values()))
         limits = {"requests_per_second": 1e6, "requests_per_minute": 1e6} | settings
         polling = PollingSettings(base_url=self.server.base_url, **limits)
-        return Yard(folder, self.clock, polling, folder / "tokens.csv")
+        self.yards.append(Yard(folder, self.clock, polling, folder / "tokens.csv"))
+        return self.yards[-1]
 
 
 @pytest.fixture
@@ -155,4 +186,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     sandbox = build_world(accounts=30, seed=5, start=START, days=14)
     clock = MovableClock(START)
     with serve(sandbox, clock=clock) as server:
-        yield World(sandbox, clock, server, tmp_path)
+        world = World(sandbox, clock, server, tmp_path)
+        yield world
+        for yard in world.yards:
+            assert yard.differences() == []

@@ -31,7 +31,7 @@ def _task(*keys: str) -> PollTask:
 
 TASKS = [_task("k1"), _task("k2", "k3", "k4"), _task("k5")]
 TOKENS = [token(f"k{number}") for number in range(1, 6)]
-PLAN = Plan(TASKS, len(TOKENS), [minute(1), minute(2), minute(3)])
+PLAN = Plan(TASKS, len(TOKENS), recent_requests=[minute(1), minute(2), minute(3)])
 
 
 @pytest.fixture
@@ -61,7 +61,8 @@ def test_one_shard_reads_its_own_tasks_and_how_many_others_there_are(handoff: Ha
 
 
 def test_a_plan_without_tasks_is_one(handoff: Handoff) -> None:
-    plan = freeze_plan(RUN, Plan([], 7, [], [UnusableRow("tokens, entry 1", "no token")], 3), 4)
+    unusable = [UnusableRow("tokens, entry 1", "no token")]
+    plan = freeze_plan(RUN, Plan([], 7, recent_requests=[], unusable=unusable, not_connected=3), 4)
     assert (plan.unusable_rows, plan.not_connected) == (1, 3)
     write_plan(handoff, plan)
     assert read_plan(handoff, RUN) == plan
@@ -106,7 +107,7 @@ def test_any_key_has_a_shard(key: str, shards: int) -> None:
 @given(st.integers(1, 12), st.lists(st.integers(0, 10**6), max_size=30))
 def test_the_shares_of_the_shards_are_the_whole(shards: int, sent: list[int]) -> None:
     recent = [minute(0) + timedelta(microseconds=each) for each in sorted(sent)]
-    plan = freeze_plan(RUN, Plan(TASKS, 5, recent), shards)
+    plan = freeze_plan(RUN, Plan(TASKS, 5, recent_requests=recent), shards)
     shares = [plan.share_of(shard) for shard in plan.shards]
     assert {parts for parts, _ in shares} == {len(plan.shards)}
     assert sorted(at for _, share in shares for at in share) == recent

@@ -61,7 +61,7 @@ BODIES = {
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=list(BODIES))
 def test_an_ok_poll_comes_back_as_it_was(handoff: Handoff, body: Any) -> None:
-    polled = replace(bodies.poll(body, 1), stand_ins=("k2", "k3"))
+    polled = replace(bodies.poll(body, 1), fallback_tokens=("k2", "k3"))
     assert list(_seal(handoff, 0, [polled]).polls()) == [polled]
 
 
@@ -136,22 +136,16 @@ def test_what_is_loaded_already_is_left_out_but_for_what_was_skipped(handoff: Ha
 
 def test_a_delivery_comes_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.shards.delivery.BATCH_POLLS", 2)
-    seen: list[Poll] = []
-    delivery = Delivery(iter([_at(number, f"k{number}") for number in range(5)]), seen.append)
-    sizes = []
-    while delivery.has_more():
-        batch = delivery.take()
-        assert batch
-        sizes.append(len(batch))
-    assert sizes == [2, 2, 1]
+    delivery = Delivery(iter([_at(number, f"k{number}") for number in range(5)]))
+    assert [len(batch) for batch in iter(delivery.take, None)] == [2, 2, 1]
     assert delivery.take() is None
-    assert len(seen) == len(delivery.taken) == 5
+    assert len(delivery.taken) == 5
 
 
 def test_a_batch_of_large_bodies_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.shards.delivery.MAX_BATCH_BYTES", 100)
     polls = [replace(_at(number), body_bytes=60) for number in range(4)]
-    delivery = Delivery(iter(polls), lambda _: None)
+    delivery = Delivery(iter(polls))
     assert delivery.take() == polls[:2]
 
 

@@ -1,7 +1,7 @@
 """A load in shards: whatever comes twice, late or not at all, the warehouse is that of one process."""
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -26,6 +26,8 @@ from .conftest import ALWAYS, SHARDS, START, World, Yard
 
 # the world changes between the loads; the last gap is longer than a sample is trusted
 LOADS_AT = (timedelta(0), timedelta(hours=20), timedelta(days=9))
+# what a run's row says that its polls do not
+RUN_TOLD = "SELECT tokens, due, stopped_by FROM runs WHERE polled > 0"
 # which token reads /v1/account depends on what is known when a run is planned
 IDENTITY = LoadOptions(every=timedelta(0), endpoints=(USERINFO,))
 
@@ -146,29 +148,51 @@ def test_a_shard_that_is_missing_becomes_skipped_polls_and_touches_nothing_else(
 
 
 @pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.long), 3])
-def test_shards_that_come_after_later_runs_change_no_view(world: World, seed: int) -> None:
+def test_shards_that_come_after_later_runs_tell_nothing(world: World, seed: int) -> None:
     """Four runs; of each but the last some shards come only after some of the later ones were loaded."""
     chance = random.Random(seed)
+    # with which run a shard of a run is delivered
+    delivered = {
+        (number, shard): number if number == 3 or chance.random() < 0.4 else chance.randint(number + 1, 4)
+        for number in range(4)
+        for shard in range(SHARDS)
+    }
+    late = {
+        (number, shard)
+        for (number, shard), at in delivered.items()
+        if any(delivered[later, shard] < at for later in range(number + 1, 4))
+    }
+    assert late
+    assert any(number < at and (number, shard) not in late for (number, shard), at in delivered.items())
     single = world.yard("single", one_token_each=True)
     sharded = world.yard("sharded", one_token_each=True)
-    held: list[Callable[[], None]] = []
+    held: dict[int, list[Callable[[], None]]] = defaultdict(list)
+    runs: list[str] = []
     for number in range(4):
         world.clock.move_to(START + timedelta(hours=31) * number)
-        single.load(IDENTITY)
+        single.load(IDENTITY, without={shard for run, shard in late if run == number})
         run_id, shards = sharded.plan(IDENTITY)
+        assert shards == list(range(SHARDS))
+        runs.append(run_id)
         sharded.poll(run_id, *shards)
-        late = [shard for shard in shards if number < 3 and chance.random() < 0.6]
-        if late:
-            held.append(sharded.hold_back(run_id, *late))
-        chance.shuffle(held)
-        while number and held and chance.random() < 0.5:
-            held.pop()()
+        for shard in shards:
+            if delivered[number, shard] > number:
+                held[delivered[number, shard]].append(sharded.hold_back(run_id, shard))
+        for deliver in held[number]:
+            deliver()
         sharded.machine().load(run_id)
-    for deliver in held:
+    for deliver in held[4]:
         deliver()
-    assert sharded.machine().load(run_id).late_runs or not held
+    assert sharded.machine().load(runs[-1]).late_runs or not held[4]
+    logged = {
+        (runs.index(run_id), shard_of(token_key, SHARDS))
+        for run_id, token_key in sharded.query("SELECT run_id, token_key FROM polls WHERE is_late")
+    }
+    assert logged == late
+    assert sharded.query("SELECT COUNT(*) FROM polls WHERE outcome = 'skipped'") == [(0,)]
     # whose account a rejected token is for was known to those who had all before
-    assert sharded.rows("polls", "account_id") == single.rows("polls", "account_id")
+    in_time = [row for row in sharded.rows("polls", "account_id") if "'is_late': None" in row]
+    assert in_time == single.rows("polls", "account_id")
     assert sharded.views() == single.views()
 
 
@@ -209,6 +233,53 @@ def test_a_run_that_was_never_loaded_is_told_of_before_it_is_given_up(world: Wor
     assert run_id not in yard.handoff.runs()
 
 
+def test_a_plan_over_an_earlier_release_knows_what_was_polled(world: World) -> None:
+    """It kept polls alone; what a plan reads is made once, and a plan writes nothing else."""
+    yard = world.yard("sharded")
+    yard.load()
+    world.clock.move_to(START + timedelta(minutes=30))
+    hourly = LoadOptions(every=timedelta(hours=1), endpoints=(USERINFO,))
+    due = yard.machine().plan(hourly, SHARDS).due
+    assert 0 < due < len(world.sandbox.tokens)
+    status = yard.query("SELECT token_key, last_polled_at, last_outcome FROM token_status ORDER BY ALL")
+    yard.execute("DROP TABLE token_status; DROP TABLE coverage; DROP TABLE runs")
+    for _ in range(2):
+        assert yard.machine().plan(hourly, SHARDS).due == due
+        found = yard.query("SELECT token_key, last_polled_at, last_outcome FROM token_status ORDER BY ALL")
+        assert found == status
+    yard.load_in_shards(hourly)
+
+
+def test_a_plan_writes_nothing(world: World) -> None:
+    yard = world.yard("sharded")
+    yard.load()
+    before = yard.database.read_bytes()
+    yard.plan()
+    assert yard.database.read_bytes() == before
+
+
+def test_a_late_load_that_is_broken_off_is_healed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run had ended before; it has not while more of it is loaded."""
+    yard = world.yard("sharded")
+    run_id, shards = yard.plan()
+    yard.poll(run_id, *shards)
+    deliver = yard.hold_back(run_id, *shards[1:])
+    yard.machine().load(run_id)
+    (said,) = yard.query(RUN_TOLD)
+    deliver()
+    later, _ = yard.plan()
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.shards.stages.Upkeep.close_run", _fail)
+        patched.setattr("pipelines.shards.receipts.Receipts.confirm", _fail)
+        with pytest.raises(OSError, match="the machine went away"):
+            yard.machine().load(later)
+    # as if a table had not arrived
+    yard.execute("UPDATE coverage SET samples = samples + 1")
+    assert yard.query("SELECT finished_at FROM runs WHERE polled > 0") == [(None,)]
+    yard.machine().load(later)
+    assert yard.query(RUN_TOLD) == [said]
+
+
 def test_each_machine_may_be_another_one(world: World, tmp_path: Path) -> None:
     """Nothing but the handoff and the warehouse passes from stage to stage."""
     yard = world.yard("sharded")
@@ -236,6 +307,8 @@ def test_a_load_that_dlt_breaks_off_keeps_the_sets(world: World, monkeypatch: py
         with pytest.raises((OSError, PipelineStepFailed)):
             yard.machine().load(run_id)
     assert {each.shard for each in sets_of(yard.handoff, run_id)} == set(shards)
+    assert yard.machine().load(run_id).outcomes["ok"]
+    assert not sets_of(yard.handoff, run_id)
 
 
 def test_a_token_that_left_the_store_is_skipped_and_its_stand_in_polled(world: World) -> None:
@@ -325,21 +398,30 @@ def test_a_damaged_set_of_an_old_run_holds_up_nothing(world: World, caplog: pyte
     assert sets_of(yard.handoff, run_id) == [first]
 
 
-def test_a_late_first_poll_of_a_second_token_leaves_its_rows(world: World) -> None:
+def test_a_late_first_poll_of_a_second_token_is_logged(world: World) -> None:
     """Of two tokens of one account, one's shard comes after a later poll of the other."""
     tokens = Counter(token.account_id for token in world.sandbox.tokens)
     shared = [token.key for token in world.sandbox.tokens if tokens[token.account_id] > 1]
     yard = world.yard("sharded")
-    run_id, shards = yard.plan()
+    run_id, shards = yard.plan(IDENTITY)
     yard.poll(run_id, *shards)
     deliver = yard.hold_back(run_id, shard_of(shared[0], SHARDS))
     yard.machine().load(run_id)
     world.clock.move_to(START + timedelta(hours=2))
-    lines = yard.tokens_file.read_text().splitlines(keepends=True)
+    stored = yard.tokens_file.read_text()
+    lines = stored.splitlines(keepends=True)
     yard.tokens_file.write_text("".join(line for line in lines if not line.startswith(f"{shared[0]},")))
-    yard.load_in_shards()
+    yard.load_in_shards(IDENTITY)
     deliver()
-    yard.load_in_shards()
+    yard.load_in_shards(IDENTITY)
+    polls = f"SELECT outcome, is_late FROM polls WHERE token_key = '{shared[0]}'"
+    assert yard.query(polls) == [("ok", True)]
+    for table in ("userinfo", "profiles"):
+        assert not any(f"'token_key': '{shared[0]}'" in row for row in yard.rows(table)), table
+    # what it says is read when it is polled again
+    yard.tokens_file.write_text(stored)
+    world.clock.move_to(START + timedelta(hours=4))
+    yard.load_in_shards(IDENTITY)
     for table in ("userinfo", "profiles"):
         assert any(f"'token_key': '{shared[0]}'" in row for row in yard.rows(table)), table
 

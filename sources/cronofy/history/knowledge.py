@@ -365,6 +365,11 @@ class WarehouseKnowledge:
             found.update(((key, endpoint), outcome) for key, endpoint, outcome in zip(*columns, strict=True))
         return found
 
+    def run(self, run_id: str) -> Row | None:
+        """The row of `runs` of a run; None where there is none."""
+        rows = self._rows_in(RUNS, "SELECT * FROM {table} WHERE run_id IN ({values})", [run_id])
+        return next(iter(rows), None)
+
     def newest_poll_at(self) -> datetime | None:
         """When the newest poll was, which the views call as_of."""
         newest = None

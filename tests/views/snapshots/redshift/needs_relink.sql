@@ -31,7 +31,7 @@ WITH open_runs AS (
 ), ranked AS (
   SELECT
     account_id,
-    token_key,
+    CAST(token_key AS VARCHAR(MAX)) AS token_key,
     email,
     name,
     ROW_NUMBER() OVER (

@@ -33,7 +33,7 @@ WITH open_runs AS (
 ), ranked AS (
   SELECT
     account_id,
-    token_key,
+    CAST(token_key AS STRING) AS token_key,
     email,
     name,
     ROW_NUMBER() OVER (
