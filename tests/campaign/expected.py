@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 from tests.acceptance.place import Row
@@ -28,7 +27,7 @@ FAILURES = (
 )
 ENDPOINTS = ("userinfo", "account", "profiles", "calendars")
 KEY = "account_id, profile_type, profile_id"
-NAMES = "provider_name, provider_service"
+NAMES = "provider, provider_name, provider_service"
 SECONDS = "connected_seconds, disconnected_seconds, unknown_seconds, removed_seconds"
 
 Values = tuple[Any, ...]
@@ -43,8 +42,13 @@ class Histories:
 
     @cached_property
     def as_of(self) -> datetime:
-        newest: datetime = max(row["polled_at"] for row in self.tables["polls"])
+        newest: datetime = max(row["polled_at"] for row in self.polls)
         return newest
+
+    @cached_property
+    def polls(self) -> list[Row]:
+        """Those that tell something."""
+        return [row for row in self.tables["polls"] if not row.get("is_late")]
 
     @cached_property
     def changes(self) -> list[Row]:
@@ -57,7 +61,7 @@ class Histories:
     def samples(self) -> list[oracle.Sample]:
         """Every instant somebody looked: an ok poll with a list, or a change, which only a poll can see."""
         instants: dict[oracle.Stream, set[datetime]] = defaultdict(set)
-        for row in self.tables["polls"]:
+        for row in self.polls:
             for profile_type, column in SAMPLED_BY.items():
                 if row["outcome"] == "ok" and row[column] is not None and row["account_id"] is not None:
                     instants[row["account_id"], profile_type].add(row["polled_at"])
@@ -86,21 +90,30 @@ class Histories:
 
     @cached_property
     def names(self) -> dict[oracle.Profile, Row]:
-        """Of each field the newest value that is not null."""
+        """Of each field the newest value that is not null; a link may be newer in `profiles`."""
         names: dict[oracle.Profile, Row] = defaultdict(dict)
-        for row in self.changes:
+        rows = [row for row in self.tables["profiles"] if row["observed_at"] <= self.as_of]
+        for row in sorted([*self.changes, *rows], key=lambda row: row["observed_at"]):
             known = names[row["account_id"], row["profile_type"], row["profile_id"]]
             for field in ("provider_name", "provider_service", "profile_name", "profile_relink_url"):
                 if row[field] is not None:
                     known[field] = row[field]
         return names
 
-    def provider(self, key: oracle.Profile) -> Values:
-        return (self.names[key].get("provider_name"), self.service(key))
+    def provider(self, key: oracle.Profile) -> str:
+        names = self.names[key]
+        return names.get("provider_service") or names.get("provider_name") or "unknown"
 
-    def service(self, key: oracle.Profile) -> str | None:
-        found: str | None = self.names[key].get("provider_service")
-        return found
+    def provider_names(self, key: oracle.Profile) -> Values:
+        names = self.names[key]
+        return (self.provider(key), names.get("provider_name"), names.get("provider_service"))
+
+    def service(self, provider: str) -> str | None:
+        """The column `provider_service` of a group of one provider."""
+        services = {
+            self.names[key].get("provider_service") for key in self.seen if self.provider(key) == provider
+        }
+        return max((service for service in services if service is not None), default=None)
 
 
 def listings(
@@ -120,7 +133,7 @@ def _profile_intervals(of: Histories) -> Iterator[Values]:
     for key, intervals in of.intervals.items():
         for each in intervals:
             current = each.end_at == of.as_of
-            yield (*key, *of.provider(key), each.state, each.start_at, each.end_at, current)
+            yield (*key, *of.provider_names(key), each.state, each.start_at, each.end_at, current)
 
 
 def _outages(of: Histories) -> Iterator[Values]:
@@ -129,7 +142,7 @@ def _outages(of: Histories) -> Iterator[Values]:
         for each in outages:
             yield (
                 *key,
-                *of.provider(key),
+                *of.provider_names(key),
                 each.started_after,
                 each.first_seen_at,
                 each.last_seen_at,
@@ -166,7 +179,7 @@ def _needs_relink(of: Histories) -> Iterator[Values]:
                     ",".join(sorted(tokens[key[0]])),
                     *key[1:],
                     names.get("profile_name"),
-                    *of.provider(key),
+                    *of.provider_names(key),
                     names.get("profile_relink_url"),
                     each.first_seen_at,
                     each.last_seen_at,
@@ -186,7 +199,7 @@ def _connectivity_daily(of: Histories) -> Iterator[Values]:
         for day, lengths in oracle.daily_seconds(intervals).items():
             yield (
                 *key,
-                *of.provider(key),
+                *of.provider_names(key),
                 day,
                 *(lengths[state] / 1e6 for state in STATES),
                 *_rates(lengths),
@@ -198,16 +211,23 @@ def _provider_daily(of: Histories) -> Iterator[Values]:
     profiles: Counter[Values] = Counter()
     for key, intervals in of.intervals.items():
         for day, lengths in oracle.daily_seconds(intervals).items():
-            totals[of.service(key), day].update(lengths)
-            profiles[of.service(key), day] += lengths.total() > lengths["removed"]
-    for group, lengths in totals.items():
-        yield (*group, profiles[group], *(lengths[state] / 1e6 for state in STATES), *_rates(lengths))
+            totals[of.provider(key), day].update(lengths)
+            profiles[of.provider(key), day] += lengths.total() > lengths["removed"]
+    for (provider, day), lengths in totals.items():
+        yield (
+            provider,
+            of.service(provider),
+            day,
+            profiles[provider, day],
+            *(lengths[state] / 1e6 for state in STATES),
+            *_rates(lengths),
+        )
 
 
 def _provider_health(of: Histories) -> Iterator[Values]:
-    for service in {of.service(key) for key in of.seen}:
-        keys = [key for key in of.seen if of.service(key) == service]
-        for window, length in (("7d", timedelta(days=7)), ("30d", timedelta(days=30)), ("all", None)):
+    for provider in {of.provider(key) for key in of.seen}:
+        keys = [key for key in of.seen if of.provider(key) == provider]
+        for period, length in (("7d", timedelta(days=7)), ("30d", timedelta(days=30)), ("all", None)):
             start = of.as_of - length if length else datetime(1970, 1, 1, tzinfo=UTC)
             lengths: Counter[str] = Counter()
             profiles = 0
@@ -228,13 +248,18 @@ def _provider_health(of: Histories) -> Iterator[Values]:
             days = lengths["connected"] / 86_400e6
             rates = (1000 * started / days if days else None, *_rates(lengths))
             seconds = (lengths[state] / 1e6 for state in STATES[:3])
-            yield (service, window, profiles, started, *seconds, *(rates if profiles >= 20 else [None] * 3))
+            yield (
+                *(provider, of.service(provider), period, period),
+                *(profiles, started),
+                *seconds,
+                *(rates if profiles >= 20 else [None] * 3),
+            )
 
 
 def _account_health(of: Histories) -> Iterator[Values]:
     states: dict[str, list[str]] = defaultdict(list)
     last: dict[str, datetime] = {}
-    for row in of.tables["polls"]:
+    for row in of.polls:
         if row["account_id"] is not None:
             states[row["account_id"]] = []
     for key, seen in of.seen.items():
@@ -255,7 +280,7 @@ def _account_health(of: Histories) -> Iterator[Values]:
 
 def _token_health(of: Histories) -> Iterator[Values]:
     polls: dict[str, list[Row]] = defaultdict(list)
-    for row in sorted(of.tables["polls"], key=lambda row: row["polled_at"]):
+    for row in sorted(of.polls, key=lambda row: row["polled_at"]):
         polls[row["token_key"]].append(row)
     for token_key, rows in polls.items():
         attempts = [row for row in rows if row["outcome"] != "skipped"]
@@ -278,48 +303,45 @@ def _token_health(of: Histories) -> Iterator[Values]:
 
 
 def _time_to_relink(of: Histories) -> Iterator[Values]:
-    groups: dict[str | None, list[oracle.Outage]] = defaultdict(list)
+    groups: dict[str, list[oracle.Outage]] = defaultdict(list)
     for key, outages in of.outages.items():
-        groups[of.service(key)] += outages
+        groups[of.provider(key)] += outages
         groups["all"] += outages
-    for service, outages in groups.items():
-        yield from ((service, *row) for row in oracle.kaplan_meier(outages))
+    for provider, outages in groups.items():
+        service = "all" if provider == "all" else of.service(provider)
+        yield from ((provider, service, *row) for row in oracle.kaplan_meier(outages))
 
 
 def _flapping_profiles(of: Histories) -> Iterator[Values]:
+    since = of.as_of - timedelta(days=30)
     for key, seen in of.seen.items():
-        changes = oracle.changes_in_last_samples(seen)
-        if changes >= 4:
-            last = seen[-21:]
-            changed_at = max(at for (_, before), (at, state) in pairwise(last) if before != state)
-            yield (
-                *key,
-                *of.provider(key),
-                seen[-1][1],
-                len(last),
-                changes,
-                changes / 20,
-                changed_at,
-            )
+        lately = sum(each.first_seen_at >= since for each in of.outages[key])
+        if lately >= 3:
+            yield (*key, *of.provider_names(key), lately, seen[-1][1], oracle.newest_change(seen))
 
 
 def _poll_coverage(of: Histories) -> Iterator[Values]:
     ages: dict[str, float | None] = {}
     last_ok: dict[Values, datetime] = {}
-    for row in sorted(of.tables["polls"], key=lambda row: (row["polled_at"], row["outcome"] != "ok")):
+    for row in sorted(of.polls, key=lambda row: (row["polled_at"], row["outcome"] != "ok")):
         read = (row["token_key"], row["endpoint"])
         if row["outcome"] == "ok":
             last_ok[read] = row["polled_at"]
         ages[row["poll_id"]] = (row["polled_at"] - last_ok[read]).total_seconds() if read in last_ok else None
-    grains: dict[Values, list[Row]] = defaultdict(list)
+    runs: dict[str, list[Row]] = defaultdict(list)
     for row in of.tables["polls"]:
-        grains["run", row["run_id"]].append(row)
-        grains["day", None, row["polled_at"].date()].append(row)
+        runs[row["run_id"]].append(row)
+    grains: dict[Values, list[Row]] = defaultdict(list)
+    for run_id, rows in runs.items():
+        # a run counts to the day of its first poll
+        day = min(row["polled_at"] for row in rows).date()
+        grains["run", run_id] += rows
+        grains["day", None, day] += rows
     for grain, rows in grains.items():
         started_at = min(row["polled_at"] for row in rows)
         outcomes = Counter(row["outcome"] for row in rows)
         tried = outcomes.total() - outcomes["skipped"]
-        known = [age for row in rows if (age := ages[row["poll_id"]]) is not None]
+        known = [age for row in rows if (age := ages.get(row["poll_id"])) is not None]
         yield (
             *grain[:2],
             started_at.date(),
@@ -363,13 +385,14 @@ VIEWS = {
         f"{KEY}, day", f"{KEY}, {NAMES}, day, {SECONDS}, uptime, coverage", _connectivity_daily
     ),
     "provider_daily": View(
-        "provider_service, day",
-        f"provider_service, day, profiles, {SECONDS}, uptime, coverage",
+        "provider, day",
+        f"provider, provider_service, day, profiles, {SECONDS}, uptime, coverage",
         _provider_daily,
     ),
     "provider_health": View(
-        'provider_service, "window"',
-        'provider_service, "window", profiles, outages_started, connected_seconds, disconnected_seconds,'
+        "provider, period",
+        'provider, provider_service, period, "window", profiles, outages_started, connected_seconds,'
+        " disconnected_seconds,"
         " unknown_seconds, disconnections_per_1000_days, uptime, coverage",
         _provider_health,
     ),
@@ -385,11 +408,13 @@ VIEWS = {
         _token_health,
     ),
     "time_to_relink": View(
-        "provider_service, seconds", "provider_service, seconds, at_risk, relinked, survival", _time_to_relink
+        "provider, seconds",
+        "provider, provider_service, seconds, at_risk, relinked, survival",
+        _time_to_relink,
     ),
     "flapping_profiles": View(
         KEY,
-        f"{KEY}, {NAMES}, state, samples, state_changes, change_ratio, last_changed_at",
+        f"{KEY}, {NAMES}, outages_30d, state, last_changed_at",
         _flapping_profiles,
     ),
     "poll_coverage": View(
