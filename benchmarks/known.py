@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 
 from pipelines.load import Load, LoadOptions
+from pipelines.rebuild_command import rebuild_evidence
 from pipelines.warehouse import duckdb_file, open_pipeline
 
 from .server import write_tokens
@@ -41,6 +42,8 @@ def know(url: str, tokens: int, loaded: int, directory: Path, token_file: str) -
         for statement in SYNTHETIC.split(";"):
             connection.execute(statement.format(first=loaded, tokens=tokens, entries=len(ENTRIES)))
         connection.execute("CHECKPOINT")
+    # the polls are those of real loads; their evidence is worked out from them
+    rebuild_evidence(pipeline, settings(url).hold)
     write_tokens(directory / token_file, tokens)
 
 

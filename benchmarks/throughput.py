@@ -27,6 +27,7 @@ from sources.cronofy.calls.places import MAX_IN_FLIGHT
 from sources.cronofy.calls.polling import Poller, PollTask
 from sources.cronofy.calls.transport import open_transport
 from sources.cronofy.clock import SystemClock
+from sources.cronofy.history.digests import body_digests
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import USERINFO, PollingSettings
 from sources.cronofy.tokens import Token
@@ -126,7 +127,7 @@ async def _polling(url: str) -> None:
     conduct = Conduct.of(polling, clock, [token(0)])
     async with open_transport() as transport:
         client = CronofyClient(Exchange(transport, polling, conduct, clock), polling, clock)
-        poller = Poller(client, conduct, clock, polling.personal_data, 1000, lambda _: None)
+        poller = Poller(client, conduct, clock, body_digests(polling), 1000, lambda _: None)
         async for _ in poller.poll(PollTask(token(number), (USERINFO,)) for number in range(CALLS)):
             pass
 

@@ -15,8 +15,10 @@ import pyarrow as pa
 from sources.cronofy.calls.answers import Answer, Outcome
 from sources.cronofy.calls.polling import Poll
 from sources.cronofy.history.capture import Capture, Known
-from sources.cronofy.history.frames import to_arrow
+from sources.cronofy.history.evidence import Evidence
+from sources.cronofy.history.frames import to_arrow, with_load_id
 from sources.cronofy.history.payloads import CALENDAR, CONFERENCING, Payload, Profile, Record
+from sources.cronofy.history.runs import RunCounts
 from sources.cronofy.secret import Secret
 from sources.cronofy.settings import USERINFO
 from sources.cronofy.tables import POLLS, PROFILE_CHANGES, TABLES
@@ -24,6 +26,7 @@ from sources.cronofy.tokens import Token
 
 LOGS = (POLLS.name, PROFILE_CHANGES.name)
 START = datetime(2025, 1, 1, 6, tzinfo=UTC)
+HOLD = timedelta(hours=24)
 BETWEEN_POLLS = timedelta(milliseconds=150)
 PROFILES_EACH = 2
 # chances of one profile or poll in one run
@@ -58,13 +61,17 @@ class Year:
         accounts = [self._account(number) for number in range(self.tokens)]
         for day in range(self.runs):
             began_at = START + timedelta(days=day)
-            capture = Capture(f"{began_at:%Y%m%dT%H%M%SZ}-{self._hex(8)}", known, set(LOGS))
+            evidence = Evidence(f"{began_at:%Y%m%dT%H%M%SZ}-{self._hex(8)}", HOLD)
+            capture = Capture(known, evidence, RunCounts(), set(LOGS), lambda poll: poll)
             for number, account in enumerate(accounts):
                 self._live(account)
                 capture.add(self._poll(account, began_at + number * BETWEEN_POLLS))
             load_id = f"{began_at.timestamp() + self._chance.random():.7f}"
             # nothing has a field without a column, so no name is made
-            yield {name: to_arrow(TABLES[name], capture.rows[name], load_id, {}, str) for name in LOGS}
+            yield {
+                name: with_load_id(to_arrow(TABLES[name], capture.rows[name], {}, str), load_id)
+                for name in LOGS
+            }
 
     def _account(self, number: int) -> Account:
         token = Token(f"user_{100_000 + number}", Secret(secrets.token_hex(16)), None, "us")
