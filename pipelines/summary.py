@@ -85,6 +85,14 @@ def _unpolled_lines(result: LoadResult) -> Iterator[str]:
         yield f"  stand-ins {stand_ins} of accounts that were to be read with another one"
     if result.skipped_tokens:
         yield f"  skipped   {count(result.skipped_tokens, 'token')}, first in the next run"
+    if result.left_tokens:
+        yield f"  left      {count(result.left_tokens, 'token')} that the token store does not have any more"
+    if result.held_back_tokens:
+        missing = count(result.held_back_tokens, "token")
+        yield (
+            f"  missing   {missing} in the token store: too many at once, or in rows that cannot be read, so"
+            " none has left; if they have, run load --confirm-left"
+        )
     yield from row_lines(result.unusable, result.unusable_rows, result.not_connected)
 
 

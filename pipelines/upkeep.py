@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import dlt
-from dlt.destinations.exceptions import DatabaseTransientException
+from dlt.destinations.exceptions import DatabaseException, DatabaseTransientException
 from dlt.destinations.sql_client import SqlClientBase
 
 from sources.cronofy import SOURCE_NAME, Frames
@@ -86,12 +86,13 @@ class Upkeep:
     def _needed(self, client: Client, settled_runs: Collection[str]) -> "Needed":
         """What has to be put in order."""
         tables = rebuild.incomplete_tables(client, tables_with(self.settings.token_labels))
+        lacks_indexes = rebuild.lacks_indexes(client)
         if rebuild.is_needed(client):
-            return Needed(tables, is_rebuilt=True)
+            return Needed(tables, is_rebuilt=True, lacks_indexes=lacks_indexes)
         newest = rebuild.newest_poll_at(client)
         is_ahead = newest is not None and newest > self.clock.now() + MOST_AHEAD
         unfinished = {*settled_runs, *rebuild.unfinished_runs(client)}
-        return Needed(tables, tuple(sorted(unfinished)), is_ahead=is_ahead)
+        return Needed(tables, tuple(sorted(unfinished)), is_ahead=is_ahead, lacks_indexes=lacks_indexes)
 
     def _heal(self, client: Client, needed: "Needed") -> None:
         hold = self.settings.hold
@@ -105,8 +106,15 @@ class Upkeep:
         if needed.is_ahead:
             logger.warning("polls of a clock that was more than an hour ahead count no more")
             rebuild.void_after(client, hold, self.clock.now() + MOST_AHEAD)
-        if needed.tables:
+        if needed.tables or needed.lacks_indexes:
+            self._make_indexes(client)
+
+    def _make_indexes(self, client: Client) -> None:
+        try:
             rebuild.prepare_postgres(client)
+        except DatabaseException as error:
+            # the owner of the tables may; without indexes all is right, and slower
+            logger.info("PostgreSQL gets no indexes: %s", str(error).strip().splitlines()[0])
 
     def _make_tables(self, names: Collection[str]) -> None:
         """Load no rows into these tables, so that they are there with all their columns."""
@@ -224,12 +232,14 @@ class Needed:
         unfinished: runs that were killed, whose evidence may not fit their polls.
         is_rebuilt: whether all evidence is worked out from the polls.
         is_ahead: whether the newest poll is of a clock that was ahead.
+        lacks_indexes: whether PostgreSQL lacks an index.
     """
 
     tables: frozenset[str] = frozenset()
     unfinished: tuple[str, ...] = ()
     is_rebuilt: bool = False
     is_ahead: bool = False
+    lacks_indexes: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.tables or self.unfinished or self.is_rebuilt or self.is_ahead)
+        return any((self.tables, self.unfinished, self.is_rebuilt, self.is_ahead, self.lacks_indexes))

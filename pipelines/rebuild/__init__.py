@@ -11,7 +11,7 @@ from .healing import KILLED, heal, is_needed, recount_run, recount_runs, unfinis
 from .parts import Scope
 from .replacement import rebuild
 from .state import create_missing, incomplete_tables, newest_poll_at, reopen_runs, write_run
-from .upkeep import analyze, drop_old_polls, prepare_postgres
+from .upkeep import analyze, drop_old_polls, lacks_indexes, prepare_postgres
 
 __all__ = [
     "KILLED",
@@ -24,6 +24,7 @@ __all__ = [
     "heal",
     "incomplete_tables",
     "is_needed",
+    "lacks_indexes",
     "newest_poll_at",
     "prepare_postgres",
     "rebuild",

@@ -58,6 +58,20 @@ def drop_old_polls(client: SqlClientBase[Any], before: datetime, at_most_rows: i
     return int(rows)
 
 
+def lacks_indexes(client: SqlClientBase[Any]) -> bool:
+    """Whether PostgreSQL lacks one of the indexes that `prepare_postgres` makes."""
+    sql = WarehouseSql(client)
+    if sql.dialect != INDEXED_DIALECT:
+        return False
+    names = [_index_name(table, column) for table, column in INDEXED]
+    marks = ", ".join(["%s"] * len(names))
+    listed = f"SELECT COUNT(*) FROM pg_indexes WHERE schemaname = %s AND indexname IN ({marks})"
+    schema = client.make_qualified_table_name_path(None, quote=False)[-1]
+    with client.execute_query(listed, schema, *names) as cursor:
+        ((found,),) = cursor.fetchall()
+    return bool(found < len(names))
+
+
 def prepare_postgres(client: SqlClientBase[Any]) -> None:
     """Create the indexes that planning, merges and views use, where they are missing; PostgreSQL only."""
     sql = WarehouseSql(client)
@@ -66,8 +80,12 @@ def prepare_postgres(client: SqlClientBase[Any]) -> None:
     for table, column in INDEXED:
         if column in sql.stored.get(table, {}):
             sql.execute(
-                f"CREATE INDEX IF NOT EXISTS dlt_cronofy_{table}_{column} ON {sql.table(table)} ({column})"
+                f"CREATE INDEX IF NOT EXISTS {_index_name(table, column)} ON {sql.table(table)} ({column})"
             )
+
+
+def _index_name(table: str, column: str) -> str:
+    return f"dlt_cronofy_{table}_{column}"
 
 
 def analyze(client: SqlClientBase[Any], tables: Iterable[str]) -> None:
