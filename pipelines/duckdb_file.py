@@ -28,8 +28,7 @@ logger = logging.getLogger("dlt_cronofy")
 
 # for every connection that writes
 PRAGMAS = ("disable_checkpoint_on_shutdown",)
-# A load writes little at a time, and DuckDB would keep the whole file in memory; what is more goes to disk.
-SETTINGS = {"wal_autocheckpoint": "1TB", "memory_limit": "128MB"}
+SETTINGS = {"wal_autocheckpoint": "1TB"}
 
 # how long a reader waits for a load, which writes for some seconds at a time, and a load for readers
 READ_WAIT_SECONDS, WRITE_WAIT_SECONDS = 20.0, 30.0

@@ -39,7 +39,7 @@ from .person import (
 from .relations import Place, Relation, Relations
 from .shards.erasing import erase_from_handoff
 from .shards.handoff import possible_handoff
-from .warehouse import duckdb_file, lift_memory_limit, loaded_dataset, location, pipeline_target, writer
+from .warehouse import duckdb_file, loaded_dataset, location, pipeline_target, writer
 from .working_files import Cleaned, Finder, Searched, WorkingFiles
 from .working_folders import WorkingFolder
 
@@ -267,7 +267,6 @@ class Erase:
         """Work out the evidence from the polls that are left: another token of the account may have some."""
         logger.info("working out the evidence of the polls that are left")
         with writer(self.pipeline), reached(self.pipeline) as client:
-            lift_memory_limit(self.pipeline, client)
             rebuild.rebuild(client, read_settings()[1].hold)
 
     def _search(self, findings: Findings, files: WorkingFiles, result: Erased) -> None:

@@ -10,7 +10,7 @@ from dlt.destinations.sql_client import SqlClientBase
 
 from .rebuild import Difference, analyze, differences, rebuild
 from .rebuild.replacement import PART_KEYS
-from .warehouse import lift_memory_limit, loaded_dataset, query_rows, sql_client, writer
+from .warehouse import loaded_dataset, query_rows, sql_client, writer
 from .wording import count
 from .writers import LOCKED_DIALECT, sole_writer, turn
 
@@ -31,7 +31,6 @@ def rebuild_evidence(pipeline: dlt.Pipeline, hold: timedelta) -> dict[str, int]:
     with loaded_dataset(pipeline):
         pass
     with sole_writer(pipeline), turn(pipeline), writer(pipeline), sql_client(pipeline) as client:
-        lift_memory_limit(pipeline, client)
         rebuild(client, hold)
         analyze(client, PART_KEYS)
         return {table: _rows(client, table) for table in sorted(PART_KEYS)}

@@ -30,7 +30,7 @@ from . import rebuild
 from .duckdb_file import free_share
 from .duckdb_rewrite import CannotCopyError, rewrite_without
 from .steps import extract, pipeline_framer
-from .warehouse import duckdb_file, lift_memory_limit, location, reader, sql_client, writer
+from .warehouse import duckdb_file, location, reader, sql_client, writer
 from .writers import take_folder
 
 logger = logging.getLogger("dlt_cronofy")
@@ -96,7 +96,6 @@ class Upkeep:
 
     def _heal(self, client: Client, needed: "Needed") -> None:
         hold = self.settings.hold
-        lift_memory_limit(self.pipeline, client)
         if needed.is_rebuilt:
             logger.warning(MIGRATING)
             rebuild.rebuild(client, hold)
@@ -219,7 +218,6 @@ def make_evidence(pipeline: dlt.Pipeline, hold: timedelta) -> None:
             rebuild.create_missing(client)
         if rebuild.is_needed(client):
             logger.warning(MIGRATING)
-            lift_memory_limit(pipeline, client)
             rebuild.rebuild(client, hold)
 
 

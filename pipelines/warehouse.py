@@ -397,12 +397,6 @@ def writer(pipeline: dlt.Pipeline) -> Iterator[None]:
         checkpoint(file)
 
 
-def lift_memory_limit(pipeline: dlt.Pipeline, client: SqlClientBase[Any]) -> None:
-    """Let DuckDB take as much memory as it likes until its file is closed: a rebuild reads all polls."""
-    if _is_duckdb(pipeline):
-        client.execute_sql("RESET memory_limit")
-
-
 def _is_duckdb(pipeline: dlt.Pipeline) -> bool:
     return _loads_duckdb(pipeline.destination)
 
