@@ -46,6 +46,19 @@ def test_postgres_learns_what_is_in_tables(postgres_tables: Tables) -> None:
         assert cursor.fetchall() == [("polls",)]
 
 
+def test_postgres_is_left_as_it_was(postgres_tables: Tables) -> None:
+    def setting() -> str:
+        with postgres_tables.client.execute_query("SHOW enable_nestloop") as cursor:
+            return str(cursor.fetchone()[0])
+
+    sql = WarehouseSql(postgres_tables.client)
+    assert setting() == "on"
+    with pytest.raises(ZeroDivisionError), sql.without_nested_loops():
+        assert setting() == "off"
+        raise ZeroDivisionError
+    assert setting() == "on"
+
+
 def test_other_warehouses_need_neither(duckdb_tables: Tables) -> None:
     prepare_postgres(duckdb_tables.client)
     analyze(duckdb_tables.client, EVIDENCE)
