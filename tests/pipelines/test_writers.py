@@ -439,6 +439,9 @@ def test_a_column_that_another_writer_added_keeps_its_type(
     for key, place, value in (("one", one, first), ("two", other, second)):
         answers.by_token[key] = documents[key] | {"tomorrow": value}
         assert postgres.load(place, dataset).quarantined_packages == []
+    # the first one learns of the other's column
+    answers.by_token["one"] = documents["one"] | {"tomorrow": first, "email": "new@example.com"}
+    assert postgres.load(one, dataset).quarantined_packages == []
     found = {
         name: str(row[name])
         for (row,) in postgres.query(f"SELECT to_jsonb(t) FROM {dataset}.userinfo t")
