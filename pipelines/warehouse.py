@@ -345,8 +345,8 @@ def learn_columns(pipeline: dlt.Pipeline) -> None:
         for table, columns in client.get_storage_tables(present):
             known = schema.tables[table]["columns"]
             for stored, column in columns.items():
-                # some warehouses write all names in capitals
-                name = stored if stored in known else schema.naming.normalize_identifier(stored)
+                # some warehouses write all names in capitals; two underscores stand between parts of a name
+                name = stored if stored in known else schema.naming.normalize_path(stored)
                 if name not in known and not column.get("nullable", True):
                     continue  # not of ours, which are all nullable; left out, it takes its own default
                 if known.setdefault(name, column).get("data_type") != column["data_type"]:

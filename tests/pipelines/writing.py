@@ -52,8 +52,8 @@ class Command:
             assert time.monotonic() < deadline, self.said
             time.sleep(0.01)
 
-    def end(self) -> int:
-        return self.process.wait(SECONDS)
+    def end(self, seconds: float = SECONDS) -> int:
+        return self.process.wait(seconds)
 
     def kill_in_package(self, number: int) -> None:
         """Kill it while it extracts or loads that one of its packages, counted from 1."""
