@@ -38,6 +38,8 @@ SECONDS_BETWEEN_TRIES = 0.05
 # grow to a part of the file first, so that no more than so many bytes are copied for each byte loaded.
 SMALL_FILE_BYTES = 64 * 1024 * 1024
 COPIED_PER_LOGGED_BYTE = 16
+# each connection reads the whole log first
+MOST_LOGGED_BYTES = 16 * 1024 * 1024
 
 CHUNK_BYTES = 8 * 1024 * 1024
 
@@ -181,7 +183,8 @@ def is_checkpoint_due(file: Path) -> bool:
         file_bytes = file.stat().st_size
     except FileNotFoundError:
         return False
-    return file_bytes <= SMALL_FILE_BYTES or logged_bytes * COPIED_PER_LOGGED_BYTE >= file_bytes
+    most_logged = min(MOST_LOGGED_BYTES, file_bytes // COPIED_PER_LOGGED_BYTE)
+    return file_bytes <= SMALL_FILE_BYTES or logged_bytes >= most_logged
 
 
 def checkpoint(file: Path, *, wait_seconds: float = 0.0) -> bool:

@@ -25,7 +25,7 @@ from .pending import forget_loaded, settle_pending
 from .steps import Loading, LoadOptions, Plan, Polling, make_plan, package_polls
 from .tally import LoadResult, Tally
 from .upkeep import Upkeep
-from .warehouse import learn_columns, location, reader, refresh_views, writer
+from .warehouse import held_open, learn_columns, location, refresh_views, writer
 from .writers import sole_writer, turn
 
 if TYPE_CHECKING:
@@ -85,14 +85,18 @@ class Load:
         self.pipeline.activate()
         settled = settle_pending(self.pipeline, self._turn)
         # the warehouse says what the schema is, to a fresh working directory and after another machine
-        if self.options.sync:
-            with reader(self.pipeline):
+        upkeep = Upkeep(self.pipeline, self.settings, self.clock, self._turn)
+        with held_open(self.pipeline):
+            if self.options.sync:
                 self.pipeline.sync_destination()
                 learn_columns(self.pipeline)
-        upkeep = Upkeep(self.pipeline, self.settings, self.clock, self._turn)
-        upkeep.prepare(settled.run_ids)
-        plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now())
-        store = upkeep.store_changes(StoredTokens.of(self.tokens), confirm_left=self.options.confirm_left)
+            is_ready = not upkeep.look(settled.run_ids)
+        if not is_ready:
+            upkeep.prepare(settled.run_ids)
+        with held_open(self.pipeline):
+            plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now())
+            tokens = StoredTokens.of(self.tokens)
+            store = upkeep.store_changes(tokens, confirm_left=self.options.confirm_left)
         self.on_plan(len(plan.tasks))
         run_id = new_run_id(self.clock)
         run = run_row(run_id, self.clock.now()) | {"tokens": plan.tokens, "due": plan.due}

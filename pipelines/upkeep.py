@@ -64,17 +64,22 @@ class Upkeep:
     alone: Callable[[], AbstractContextManager[object]]
     _opened: set[str] = field(default_factory=set)
 
-    def prepare(self, settled_runs: Collection[str] = ()) -> None:
-        """Make what is missing, and heal the evidence of loads that were killed.
-
-        Mostly there is nothing to do, and nothing is written.
+    def look(self, settled_runs: Collection[str] = ()) -> "Needed":
+        """What has to be put in order before a load; mostly nothing.
 
         Args:
             settled_runs: those whose packages were loaded by a later run.
         """
         with reader(self.pipeline):
-            needed = self._ask(lambda client: self._needed(client, settled_runs))
-        if not needed:
+            return self._ask(lambda client: self._needed(client, settled_runs))
+
+    def prepare(self, settled_runs: Collection[str] = ()) -> None:
+        """Make what is missing, and heal the evidence of killed loads; where nothing is to do, do nothing.
+
+        Args:
+            settled_runs: as for `look`.
+        """
+        if not self.look(settled_runs):
             return
         with self.alone(), writer(self.pipeline):
             # asked again: another load may have been faster
