@@ -218,11 +218,14 @@ class Loading:
                     self.open_run()
                     self._extract(polls, recording)
                     is_extracted = True
-                    self.pipeline.normalize()
-                    self.pipeline.load()
+                    self._load_package()
             except Exception:
                 self._keep_rest([] if is_extracted else polls, polled, recording)
                 raise
+
+    def _load_package(self) -> None:
+        self.pipeline.normalize()
+        self.pipeline.load()
 
     def _take_package(self, polled: PolledBatches) -> list[Poll]:
         polls: list[Poll] = []

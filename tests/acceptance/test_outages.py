@@ -316,7 +316,12 @@ def test_a_signal_while_loading_lets_the_load_finish(
     server = serve(good)
     place = place_for(server)
     place.write_tokens(keys(TOKENS))
-    process, stdout, stderr, _ = signalled(place, server, lambda: instant(place, server), signal.SIGTERM)
+
+    def is_reached() -> bool:
+        # before that the tables are made
+        return len(server.log) == 2 * TOKENS and instant(place, server)
+
+    process, stdout, stderr, _ = signalled(place, server, is_reached, signal.SIGTERM)
     assert process.returncode == 0, stderr
     assert json.loads(stdout)["polls"] == len(place.rows("polls")) == 2 * TOKENS
     assert loaded(place) == set(keys(TOKENS))
