@@ -169,7 +169,7 @@ def test_four_writers_add_the_same_column(rounds: list[Round]) -> None:
     assert all(number > ACCOUNTS - ACCOUNTS // WRITERS for number in told[NOVEL_ROUND:])
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600 + 3 * SAME_ACCOUNTS)
 def test_four_writers_of_the_same_tokens_set_no_evidence_back(
     postgres: Postgres, started: Commands, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
