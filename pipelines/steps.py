@@ -32,7 +32,7 @@ from sources.cronofy.tokens import StoredTokens, Token, UnusableRow
 from . import duckdb_file
 from .collection import rare_collection
 from .tally import Tally
-from .warehouse import learn_columns, reader, writer
+from .warehouse import reader, writer
 from .writers import take_folder
 
 if TYPE_CHECKING:
@@ -213,11 +213,9 @@ class Loading:
             recording = self._recording()
             is_extracted = False
             try:
-                # What the warehouse knows is read within the turn to write: other loads may have changed it,
-                # and added columns.
+                # What the warehouse knows is read within the turn to write: other loads may have changed it.
                 with self.alone(), writer(self.pipeline):
                     self.open_run()
-                    learn_columns(self.pipeline)
                     self._extract(polls, recording)
                     is_extracted = True
                     self.pipeline.normalize()
