@@ -30,7 +30,7 @@ from . import rebuild
 from .duckdb_file import free_share
 from .duckdb_rewrite import CannotCopyError, rewrite_without
 from .steps import extract, pipeline_framer
-from .warehouse import duckdb_file, location, reader, sql_client, writer
+from .warehouse import duckdb_file, learn_columns, location, reader, sql_client, writer
 from .writers import take_folder
 
 logger = logging.getLogger("dlt_cronofy")
@@ -85,6 +85,7 @@ class Upkeep:
             # asked again: another load may have been faster
             needed = self._ask(lambda client: self._needed(client, settled_runs))
             if needed.tables:
+                learn_columns(self.pipeline)
                 self._make_tables(needed.tables)
             self._ask(lambda client: self._heal(client, needed))
 
@@ -136,12 +137,13 @@ class Upkeep:
             return recording.compare_store(tokens, confirm_left=confirm_left)
 
     def open_run(self, run: Row, changes: StoreChanges) -> None:
-        """Say that a load is under way, before it writes rows; within each of its turns to write.
+        """Say that a load is under way, and learn what others added; at the start of each turn to write.
 
         A run without `finished_at` was killed, and its evidence may not fit its polls. Another load may have
         taken this one for killed since its last turn, and nobody would heal it a second time. What has
         changed in the token store is written in the first turn.
         """
+        learn_columns(self.pipeline)
         is_open = run | {"finished_at": None, "stopped_by": None}
         self._ask(lambda client: rebuild.write_run(client, is_open))
         if run["run_id"] in self._opened:

@@ -336,6 +336,9 @@ def learn_columns(pipeline: dlt.Pipeline) -> None:
     take a column that somebody else added for its own to type, and the warehouse would refuse it, or round.
     """
     if SOURCE_NAME not in pipeline.schemas:
+        # the first load of another writer may have made the tables just now
+        pipeline.sync_destination()
+    if SOURCE_NAME not in pipeline.schemas:
         return
     schema = pipeline.schemas[SOURCE_NAME]
     present = [name for name in TABLES if name in schema.tables]

@@ -19,6 +19,8 @@ from dlt.destinations.exceptions import DatabaseException
 from pipelines.erase import vacuum
 from pipelines.rebuild import Difference
 from pipelines.relations import Relations
+from pipelines.steps import Loading
+from pipelines.upkeep import Upkeep
 from pipelines.views import PUBLIC_VIEWS
 from pipelines.warehouse import open_pipeline, sql_client
 from pipelines.writers import WarehouseBusy, sole_writer, turn
@@ -169,7 +171,7 @@ def test_four_writers_add_the_same_column(rounds: list[Round]) -> None:
     assert all(number > ACCOUNTS - ACCOUNTS // WRITERS for number in told[NOVEL_ROUND:])
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600 + 3 * SAME_ACCOUNTS)
 def test_four_writers_of_the_same_tokens_set_no_evidence_back(
     postgres: Postgres, started: Commands, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -450,6 +452,35 @@ def test_a_column_that_another_writer_added_keeps_its_type(
         if row[name] is not None
     }
     assert found == stored
+
+
+@pytest.mark.parametrize("moment", [(Upkeep, "prepare"), (Loading, "load_all")], ids=["first load", "later"])
+def test_a_column_that_another_writer_adds_meanwhile_keeps_its_type(
+    moment: tuple[type, str],
+    postgres: Postgres,
+    one: Place,
+    other: Place,
+    answers: Answers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both begin when neither knows of it, and the dataset is empty."""
+    holder, name = moment
+    dataset, work = f"meanwhile_{name}", getattr(holder, name)
+    documents = {"one": (userinfo("acc_1"), True), "two": (userinfo("acc_2"), 0.5)}
+    answers.by_token = {key: document | {"tomorrow": value} for key, (document, value) in documents.items()}
+    others = iter([other])
+
+    def after_another(self: Any, *arguments: Any) -> Any:
+        for place in others:
+            postgres.load(place, dataset)
+            self.pipeline.activate()
+        return work(self, *arguments)
+
+    monkeypatch.setattr(holder, name, after_another)
+    assert postgres.load(one, dataset).rows["userinfo"] == 1
+    stored = f"SELECT token_key, tomorrow, tomorrow__v_bool FROM {dataset}.userinfo ORDER BY 1"
+    assert postgres.query(stored) == [("one", None, True), ("two", 0.5, None)]
+    assert postgres.differences(dataset) == []
 
 
 def test_a_writer_is_told_that_its_turn_was_lost(postgres: Postgres, one: Place) -> None:

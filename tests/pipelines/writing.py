@@ -57,7 +57,7 @@ class Command:
 
     def kill_in_package(self, number: int) -> None:
         """Kill it while it extracts or loads that one of its packages, counted from 1."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + 5 * SECONDS
         while not self.notes.exists() or len(read_packages(self.notes)) < number:
             assert self.process.poll() is None, self.said
             assert time.monotonic() < deadline, self.said
