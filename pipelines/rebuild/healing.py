@@ -62,7 +62,7 @@ def heal(
     sql.create_missing([*PART_KEYS])
     work = Replacement(sql, as_length(hold), find_horizon(sql), polls_per_part)
     since = _since(sql, run_ids)
-    with ExitStack() as stack:
+    with sql.without_nested_loops(), ExitStack() as stack:
         scope = stack.enter_context(scope_table(sql))
         scope.add("run_id", run_ids)
         _add_missing_runs(sql, scope)
@@ -94,7 +94,7 @@ def recount_runs(client: SqlClientBase[Any], run_ids: Collection[str]) -> None:
 
 def _recount(sql: WarehouseSql, run_ids: Collection[str], horizon: datetime | None) -> None:
     sql.create_missing([RUNS.name])
-    with ExitStack() as stack:
+    with sql.without_nested_loops(), ExitStack() as stack:
         scope = stack.enter_context(scope_table(sql))
         scope.add("run_id", run_ids)
         _add_missing_runs(sql, scope)

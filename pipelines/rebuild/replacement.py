@@ -47,7 +47,7 @@ def rebuild(
     sql = WarehouseSql(client)
     sql.create_missing([*PART_KEYS])
     work = Replacement(sql, as_length(hold), find_horizon(sql), polls_per_part)
-    with ExitStack() as stack:
+    with sql.without_nested_loops(), ExitStack() as stack:
         if only is None:
             for table in PART_KEYS:
                 work.work_out(stack, table)

@@ -180,6 +180,24 @@ class WarehouseSql:
                 self.execute(f"DROP TABLE IF EXISTS {table}")
 
     @contextmanager
+    def without_nested_loops(self) -> Iterator[None]:
+        """Have PostgreSQL join by hashing or sorting.
+
+        It knows nothing of what stands in temporary tables and steps of a query, takes them for small, and
+        would compare each row with each: minutes instead of a second.
+        """
+        if self.dialect != "postgres":
+            yield
+            return
+        self.execute("SET enable_nestloop = off")
+        try:
+            yield
+        finally:
+            # a session that was lost has no settings, and what ended it is the error to report
+            with suppress(DatabaseException):
+                self.execute("RESET enable_nestloop")
+
+    @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, where the warehouse has transactions."""
         if self.client.capabilities.supports_transactions:
