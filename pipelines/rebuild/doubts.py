@@ -46,13 +46,15 @@ def add_doubtful(work: Replacement, scope: ScopeTable, started_at: datetime | No
         scope: has the accounts and tokens that the runs touched, and the runs.
         started_at: when the first of the runs began; where that is not known, all are doubtful.
     """
-    for table in (COVERAGE.name, TOKEN_STATUS.name):
-        key = PART_KEYS[table]
-        if started_at is None:
-            scope.add_rows(doubtful(key), scope.ids(key), "id")
-        else:
-            _add_built_on(work.sql, scope, key, rows_since(work.sql, started_at - BESIDE))
-            _add_unequal(work, scope, table, started_at - RECENT)
+    tables = (COVERAGE.name, TOKEN_STATUS.name)
+    if started_at is None:
+        for table in tables:
+            scope.add_rows(doubtful(PART_KEYS[table]), scope.ids(PART_KEYS[table]), "id")
+        return
+    for table in tables:
+        _add_built_on(work.sql, scope, PART_KEYS[table], rows_since(work.sql, started_at - BESIDE))
+        _add_unequal(work, scope, table, started_at - RECENT)
+    _add_never_tried(work.sql, scope)
 
 
 def _add_built_on(sql: WarehouseSql, scope: ScopeTable, key: str, since: Mapping[str, str]) -> None:
@@ -64,6 +66,13 @@ def _add_built_on(sql: WarehouseSql, scope: ScopeTable, key: str, since: Mapping
         f" OR max(CASE WHEN run_id IN ({scope.ids('run_id')}) THEN 0 ELSE 1 END) = 1",
         key,
     )
+
+
+def _add_never_tried(sql: WarehouseSql, scope: ScopeTable) -> None:
+    """Tokens all of whose polls were skipped: their rows do not say when that was."""
+    key = PART_KEYS[TOKEN_STATUS.name]
+    condition = f"{scope.part(key).condition} AND endpoint IS NOT NULL AND last_polled_at IS NULL"
+    scope.add_rows(doubtful(key), sql.rows_of(TOKEN_STATUS.name, Part(condition)), key)
 
 
 def _add_unequal(work: Replacement, scope: ScopeTable, table: str, recent: datetime) -> None:

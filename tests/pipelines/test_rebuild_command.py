@@ -108,7 +108,8 @@ def test_a_warehouse_of_a_release_gets_its_evidence_and_loads_go_on(
         shutil.copyfileobj(packed, file)
     assert invoke(place, "rebuild", "--check").exit_code == 1
     rows = json.loads(invoke(place, "rebuild", "--json").stdout)
-    assert (rows["runs"], rows["token_status"]) == (8, 33)
+    named = place.query("SELECT count(DISTINCT run_id), count(DISTINCT token_key) FROM polls")
+    assert [(rows["runs"], rows["token_status"])] == named
     assert rows["coverage"] > 8
     assert invoke(place, "rebuild", "--check").stdout == "no difference\n"
     answers.by_token["tok_new"] = userinfo("acc_new", [profile("pro_1")])

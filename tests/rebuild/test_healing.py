@@ -76,6 +76,10 @@ def left_half_done(tables: Tables, arrived: set[str]) -> None:
     tables.execute(f"UPDATE {tables.name('runs')} SET finished_at = NULL WHERE run_id = %s", KILLED)
 
 
+def in_order(names: set[str]) -> str:
+    return "+".join(sorted(names))
+
+
 @pytest.mark.parametrize(
     "arrived",
     [
@@ -89,7 +93,7 @@ def left_half_done(tables: Tables, arrived: set[str]) -> None:
         {"profile_changes", "runs"},
         {"profile_changes", "polls", "runs"},
     ],
-    ids=lambda lost: "+".join(sorted(lost)),
+    ids=in_order,
 )
 def test_what_a_killed_run_left_is_healed(tables: Tables, arrived: set[str]) -> None:
     left_half_done(tables, arrived)
@@ -108,7 +112,7 @@ def test_what_a_killed_run_left_is_healed(tables: Tables, arrived: set[str]) -> 
 @pytest.mark.parametrize(
     "lost",
     [{"polls"}, {"polls", "profile_changes"}, {"polls", "runs"}],
-    ids=lambda lost: "+".join(sorted(lost)),
+    ids=in_order,
 )
 def test_what_another_run_built_on_lost_evidence_is_healed(tables: Tables, lost: set[str]) -> None:
     """It was under way beside the killed one, and its rows do not name that."""

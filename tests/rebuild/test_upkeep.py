@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlglot
 from sqlglot import exp
 
-from pipelines.rebuild import analyze, differences, prepare_postgres, rebuild
+from pipelines.rebuild import analyze, differences, heal, prepare_postgres, rebuild, recount_runs
 from pipelines.rebuild.parts import parts
 from pipelines.rebuild.upkeep import INDEXED
 from pipelines.rebuild.warehouse_sql import WarehouseSql, _translated, interval
@@ -46,15 +47,34 @@ def test_postgres_learns_what_is_in_tables(postgres_tables: Tables) -> None:
         assert cursor.fetchall() == [("polls",)]
 
 
-def test_postgres_is_left_as_it_was(postgres_tables: Tables) -> None:
-    def setting() -> str:
-        with postgres_tables.client.execute_query("SHOW enable_nestloop") as cursor:
-            return str(cursor.fetchone()[0])
+def test_postgres_compares_no_row_with_each_while_it_works(
+    postgres_tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres_tables.create()
+    postgres_tables.fill(rows_of(crowds()[0]))
+    client = postgres_tables.client
+    settings: set[str] = set()
+    query = WarehouseSql.query
 
-    assert setting() == "on"
-    with WarehouseSql(postgres_tables.client).without_nested_loops():
-        assert setting() == "off"
-    assert setting() == "on"
+    def setting(sql: WarehouseSql) -> str:
+        return str(sql.fetch("SHOW enable_nestloop")[0][0])
+
+    def noting(sql: WarehouseSql, name: str, *arguments: Any) -> str:
+        if name in EVIDENCE:
+            settings.add(setting(sql))
+        return query(sql, name, *arguments)
+
+    monkeypatch.setattr(WarehouseSql, "query", noting)
+    for work in (
+        lambda: rebuild(client, HOLD),
+        lambda: differences(client, HOLD),
+        lambda: heal(client, HOLD, ["run_001"]),
+        lambda: recount_runs(client, ["run_001"]),
+    ):
+        settings.clear()
+        work()
+        assert settings == {"off"}
+        assert setting(WarehouseSql(client)) == "on"
 
 
 def test_other_warehouses_need_neither(duckdb_tables: Tables) -> None:
