@@ -117,7 +117,9 @@ def _explain_storage(cause: BaseException, chain: Sequence[BaseException]) -> st
 
     message = _first_line(cause)
     number = cause.errno if isinstance(cause, OSError) else None
-    place = os.fsdecode(cause.filename) if isinstance(cause, OSError) and cause.filename else None
+    # of a copy it is the second file that does not fit
+    named = (cause.filename2 or cause.filename) if isinstance(cause, OSError) else None
+    place = os.fsdecode(named) if named else None
     if named := NAMED_FILE.search(message):
         place = named[1]
     place = place or _working_dir(chain)

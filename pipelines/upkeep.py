@@ -106,7 +106,7 @@ class Upkeep:
             logger.warning(MIGRATING)
             rebuild.rebuild(client, hold)
         if needed.unfinished:
-            logger.info("healing the evidence of %s", ", ".join(needed.unfinished))
+            logger.warning("healing the evidence of %s", ", ".join(needed.unfinished))
             rebuild.heal(client, hold, needed.unfinished)
         if needed.is_ahead:
             logger.warning("polls of a clock that was more than an hour ahead count no more")
