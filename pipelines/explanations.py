@@ -119,10 +119,8 @@ def _explain_storage(cause: BaseException, chain: Sequence[BaseException]) -> st
     number = cause.errno if isinstance(cause, OSError) else None
     # of a copy it is the second file that does not fit
     named = (cause.filename2 or cause.filename) if isinstance(cause, OSError) else None
-    place = os.fsdecode(named) if named else None
-    if named := NAMED_FILE.search(message):
-        place = named[1]
-    place = place or _working_dir(chain)
+    found = NAMED_FILE.search(message)
+    place = os.fsdecode(named) if named else found[1] if found else _working_dir(chain)
     if number in DISK_FULL or NO_SPACE.search(message):
         if place is None or not Path(place).is_absolute():
             return "a disk is full; free space there and run again"
