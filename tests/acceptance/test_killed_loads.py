@@ -34,11 +34,11 @@ def is_polling(place: Place, server: ScriptedServer) -> bool:
 
 
 def is_extracted(place: Place, server: ScriptedServer) -> bool:
-    return any((place.working_dir / "normalize" / "extracted").glob("*"))
+    return any((place.working_dir / "normalize" / "extracted").glob("*/*/polls.*"))
 
 
 def is_normalized(place: Place, server: ScriptedServer) -> bool:
-    return any((place.working_dir / "load" / "normalized").glob("*"))
+    return any((place.working_dir / "load" / "normalized").glob("*/*/polls.*"))
 
 
 def is_loading(place: Place, server: ScriptedServer) -> bool:

@@ -287,11 +287,7 @@ def test_postgres_goes_away_while_loading_and_stays_away(
             "DESTINATION__POSTGRES__CREDENTIALS": credentials(uri),
             "LOAD__RAISE_ON_MAX_RETRIES": "2",
         }
-
-        def are_polls_normalized(place: Place, server: ScriptedServer) -> bool:
-            return is_normalized(place, server) and bool(stage.sealed_polls())
-
-        process = stopped_when(are_polls_normalized, place, server, *arguments, **environment)
+        process = stopped_when(is_normalized, place, server, *arguments, **environment)
         sealed = stage.sealed_polls()
         failing = Attempt(before.ended_at, datetime.now(UTC), list(server.log), sealed=1)
         failing.packages = [failing.polls()]
