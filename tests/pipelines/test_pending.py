@@ -111,7 +111,7 @@ def test_a_kill_between_normalizing_and_cleaning_up_loses_nothing(
     assert len(packages(place)) == 1
     result = place.load(every=timedelta(hours=1))
     assert (len(set(result.finished_packages)), result.quarantined_packages) == (2, [])
-    assert (result.due, place.counts()["polls"]) == (0, 2)
+    assert place.query("SELECT COUNT(*) FROM polls WHERE token_key = 'one'") == [(2,)]
     assert place.query("SELECT kind FROM profile_changes") == [("first_seen",)]
 
 
