@@ -16,7 +16,7 @@ WITH sampled AS (
     SELECT account_id, profile_type, observed_at AS sampled_at, run_id
     FROM profile_changes
 ),
--- one instant may stand here several times
+-- one instant may stand here several times; the last run in order of run_id speaks for it
 samples AS (
     SELECT account_id, profile_type, sampled_at, run_id
     FROM sampled
@@ -37,10 +37,10 @@ neighbors AS (
         samples.run_id,
         CASE WHEN samples.sampled_at = reaching.last_sample_at THEN 1 ELSE 0 END AS is_reached,
         lag(samples.sampled_at) OVER (
-            PARTITION BY samples.account_id, samples.profile_type ORDER BY samples.sampled_at
+            PARTITION BY samples.account_id, samples.profile_type ORDER BY samples.sampled_at, samples.run_id
         ) AS previous_at,
         lead(samples.sampled_at) OVER (
-            PARTITION BY samples.account_id, samples.profile_type ORDER BY samples.sampled_at
+            PARTITION BY samples.account_id, samples.profile_type ORDER BY samples.sampled_at, samples.run_id
         ) AS next_at,
         dense_rank() OVER (
             PARTITION BY samples.account_id, samples.profile_type ORDER BY samples.sampled_at

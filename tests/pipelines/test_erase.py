@@ -681,7 +681,7 @@ def test_postgres(
         done = command("erase", "--account", ACCOUNT, "--yes", "--json")
         assert done.exit_code == 0, done.output
         answer = json.loads(done.stdout)
-        assert set(answer["rows"]) == {*CONTENT, "tiers"}
+        assert set(answer["rows"]) == {*CONTENT, "coverage", "token_status", "tiers"}
         assert "write-ahead log" in answer["notes"][0]
         after = content()
         # erasing moves the end of what is known, where she was polled last

@@ -53,11 +53,24 @@ WITH open_runs AS (
   SELECT
     account_id,
     MAX(CASE WHEN email_rank = 1 THEN email END) AS email,
-    MAX(CASE WHEN name_rank = 1 THEN name END) AS name,
-    STRING_AGG(DISTINCT token_key, ','
+    MAX(CASE WHEN name_rank = 1 THEN name END) AS name
+  FROM ranked
+  GROUP BY
+    account_id
+), tokens AS (
+  SELECT DISTINCT
+    account_id,
+    token_key
+  FROM ranked
+  WHERE
+    NOT token_key IS NULL
+), token_lists AS (
+  SELECT
+    account_id,
+    STRING_AGG(token_key, ','
     ORDER BY
       token_key) AS token_keys
-  FROM ranked
+  FROM tokens
   GROUP BY
     account_id
 )
@@ -91,4 +104,6 @@ SELECT
   ) AS evidence_age_seconds
 FROM open_runs
 INNER JOIN contacts
+  USING (account_id)
+LEFT JOIN token_lists
   USING (account_id)

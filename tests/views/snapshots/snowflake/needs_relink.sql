@@ -53,10 +53,23 @@ WITH open_runs AS (
   SELECT
     account_id,
     MAX(CASE WHEN email_rank = 1 THEN email END) AS email,
-    MAX(CASE WHEN name_rank = 1 THEN name END) AS name,
-    LISTAGG(DISTINCT token_key, ',') WITHIN GROUP (ORDER BY
-      token_key) AS token_keys
+    MAX(CASE WHEN name_rank = 1 THEN name END) AS name
   FROM ranked
+  GROUP BY
+    account_id
+), tokens AS (
+  SELECT DISTINCT
+    account_id,
+    token_key
+  FROM ranked
+  WHERE
+    NOT token_key IS NULL
+), token_lists AS (
+  SELECT
+    account_id,
+    LISTAGG(token_key, ',') WITHIN GROUP (ORDER BY
+      token_key) AS token_keys
+  FROM tokens
   GROUP BY
     account_id
 )
@@ -86,4 +99,6 @@ SELECT
   ) AS evidence_age_seconds
 FROM open_runs
 INNER JOIN contacts
+  USING (account_id)
+LEFT JOIN token_lists
   USING (account_id)
