@@ -37,7 +37,7 @@ notebook: setup ## the notebook as an app in the browser
 	$(BIN)/marimo run notebooks/connection_health.py
 
 notebook-ipynb: setup ## the notebook, executed, for Jupyter: connection_health.ipynb
-	$(BIN)/python -m pipelines.report.jupyter notebooks/connection_health.py connection_health.ipynb
+	$(BIN)/python -m dlt_cronofy.report.jupyter notebooks/connection_health.py connection_health.ipynb
 
 lint: setup ## ruff (lint and format) and mypy --strict
 	$(BIN)/ruff check .
@@ -88,7 +88,7 @@ airflow-test: $(VENV)-airflow/.installed ## the load on a real Airflow: 20,000 t
 
 airflow-campaign: $(VENV)-airflow/.installed ## kill Celery's workers on a real Airflow with Redis, and check that nothing is lost
 	@.ci/redis > /dev/null
-	$(VENV)-airflow/bin/python -m tests.airflow.campaign --rounds 6 $(AIRFLOW_CAMPAIGN_ARGS)
+	$(VENV)-airflow/bin/python -m tests.pipelines.airflow.campaign --rounds 6 $(AIRFLOW_CAMPAIGN_ARGS)
 
 leaks: setup ## look for secrets in all that loads say, write and leave behind
 	$(BIN)/python -m tests.campaign.leaks

@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pipelines.demo import DemoClock
-from pipelines.load import Load, LoadOptions
-from pipelines.sandbox import MovableClock
-from pipelines.warehouse import open_pipeline
-from sources.cronofy.secret import Secret
-from sources.cronofy.settings import DEFAULT_ENDPOINTS, USERINFO
-from sources.cronofy.tokens import Token
+from dlt_cronofy.load.run import Load, LoadOptions
+from dlt_cronofy.sandbox import MovableClock
+from dlt_cronofy.sandbox.demo import DemoClock
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.settings import DEFAULT_ENDPOINTS, USERINFO
+from dlt_cronofy.source.tokens.token import Token
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 
 from .peers.server import IdentityAnswering
 from .server import serving

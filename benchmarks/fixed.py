@@ -30,7 +30,7 @@ with pipeline.sql_client() as client:
     client.execute_sql("SELECT 1")
 """
 FILL = 'pipeline.run([{"a": 1}], table_name="a")'
-LOAD = ("-m", "pipelines", "load", "--endpoints", "userinfo", "--json")
+LOAD = ("-m", "dlt_cronofy", "load", "--endpoints", "userinfo", "--json")
 
 
 def measure() -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ def measure() -> list[dict[str, Any]]:
     programs: dict[str, tuple[str, ...]] = {
         "import dlt": ("-c", "import dlt"),
         "a stock dlt pipeline that syncs": ("-c", STOCK.format("")),
-        "dlt-cronofy --help": ("-m", "pipelines", "--help"),
+        "dlt-cronofy --help": ("-m", "dlt_cronofy", "--help"),
         "dlt-cronofy load, nothing due": LOAD,
     }
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}

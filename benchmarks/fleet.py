@@ -47,7 +47,7 @@ POLL_BYTES = {"DuckDB": 45, "PostgreSQL": 264, COLUMNS: 47}
 CHANGE_BYTES = {"DuckDB": 106, "PostgreSQL": 329, COLUMNS: 79}
 # the sealed set of such polls, with four calendars added; and, for account, of as many without an answer
 SEALED_TOKEN_BYTES = 315 + 42
-# of a load in shards: MAX_PACKAGE_POLLS of pipelines/steps.py
+# of a load in shards: MAX_PACKAGE_POLLS of pipelines/load/steps.py
 PACKAGE_POLLS = 10_000
 # the columns of `polls` that one plan reads, uncompressed (NEWEST_POLLS of history/knowledge.py), same rows
 PLAN_POLL_BYTES = 85

@@ -27,13 +27,13 @@ import psycopg2  # type: ignore[import-untyped]
 import pyarrow as pa
 from pyarrow import csv
 
-from pipelines.duckdb_file import SETTINGS
-from pipelines.load import Load, LoadOptions
-from pipelines.warehouse import open_pipeline
-from sources.cronofy.settings import USERINFO
-from sources.cronofy.tables import POLLS
+from dlt_cronofy.load.run import Load, LoadOptions
+from dlt_cronofy.source.settings import USERINFO
+from dlt_cronofy.source.tables import POLLS
+from dlt_cronofy.warehouse.duckdb_file import SETTINGS
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.campaign.rounds import credentials
-from tests.views.server import postgres_server
+from tests.pipelines.views.server import postgres_server
 
 from .server import serving
 from .throughput import settings, token

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import duckdb
 
-from pipelines.load import Load, LoadOptions
-from pipelines.rebuild_command import rebuild_evidence
-from pipelines.warehouse import duckdb_file, open_pipeline
+from dlt_cronofy.load.run import Load, LoadOptions
+from dlt_cronofy.rebuild.command import rebuild_evidence
+from dlt_cronofy.warehouse.pipeline import duckdb_file, open_pipeline
 
 from .server import write_tokens
 from .throughput import settings, token

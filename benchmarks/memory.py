@@ -68,11 +68,11 @@ def _make_known(url: str, directory: str) -> None:
 
 def _load(url: str, directory: str, tokens: int | None) -> None:
     """One load in this process; prints its peak memory in MB and its seconds."""
-    from pipelines.load import Load, LoadOptions
-    from pipelines.warehouse import open_pipeline
-    from sources.cronofy.settings import DEFAULT_ENDPOINTS, USERINFO
-    from sources.cronofy.stores import open_store
-    from sources.cronofy.tokens import Token, in_data_centers
+    from dlt_cronofy.load.run import Load, LoadOptions
+    from dlt_cronofy.source.settings import DEFAULT_ENDPOINTS, USERINFO
+    from dlt_cronofy.source.tokens.store import open_store
+    from dlt_cronofy.source.tokens.token import Token, in_data_centers
+    from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     from .throughput import settings, token
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from pipelines.load import Load, LoadOptions, LoadResult
-from pipelines.warehouse import open_pipeline
-from sources.cronofy.secret import Secret
-from sources.cronofy.settings import USERINFO
-from sources.cronofy.tokens import Token
+from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.settings import USERINFO
+from dlt_cronofy.source.tokens.token import Token
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 
 from .server import Answering, serving
 from .throughput import SWEEP_ALWAYS, settings

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.sandbox.world import build_world
-from sources.cronofy.hazard import STATES, WINDOW, Hazards, collect_histories
-from sources.cronofy.history.knowledge import LastPolls
-from sources.cronofy.plan import Order, due_tokens, hazard_first, oldest_first
-from sources.cronofy.secret import Secret
-from sources.cronofy.tokens import Token
+from dlt_cronofy.sandbox.world import build_world
+from dlt_cronofy.source.history.state import LastPolls
+from dlt_cronofy.source.planning.change_rates import STATES, WINDOW, Hazards, collect_histories
+from dlt_cronofy.source.planning.plan import Order, due_tokens, hazard_first, oldest_first
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.tokens.token import Token
 
 TOKENS, DAYS = 400, 150
 # changes from one day until the other count: hazards are learned by then, and all are seen in the end

@@ -33,10 +33,10 @@ from typing import Any
 
 import aiohttp
 
-from sources.cronofy.calls.shared_budget import NEEDED
-from sources.cronofy.secret import Secret
-from sources.cronofy.settings import USERINFO, PollingSettings
-from sources.cronofy.tokens import Token
+from dlt_cronofy.source.api.limits.shared_rate_limiter import NEEDED
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.settings import USERINFO, PollingSettings
+from dlt_cronofy.source.tokens.token import Token
 
 from .limited import World, limited, peak, what_was_seen
 from .server import serving
@@ -106,7 +106,7 @@ def cases() -> list[Case]:
 
 def measure() -> list[dict[str, Any]]:
     """One row a case."""
-    import pipelines.load  # noqa: F401 - once, and not in each of the processes
+    import dlt_cronofy.load.run  # noqa: F401 - once, and not in each of the processes
 
     chosen = cases()
     context = multiprocessing.get_context("fork")
@@ -173,7 +173,7 @@ def _place(stack: ExitStack, kind: str | None) -> str | None:
     if kind is None:
         return None
     if kind == "PostgreSQL":
-        from tests.views.server import postgres_server
+        from tests.pipelines.views.server import postgres_server
 
         return stack.enter_context(postgres_server())
     return f"{stack.enter_context(tempfile.TemporaryDirectory())}/requests.sqlite"
@@ -181,8 +181,8 @@ def _place(stack: ExitStack, kind: str | None) -> str | None:
 
 def _load(url: str, case: Case, place: str | None, number: int) -> None:
     """One load of its share of the tokens."""
-    from pipelines.load import Load, LoadOptions
-    from pipelines.warehouse import open_pipeline
+    from dlt_cronofy.load.run import Load, LoadOptions
+    from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     limits = dict(case.world.limits)
     polling = PollingSettings(

@@ -17,20 +17,20 @@ from typing import Any
 import aiohttp
 import httpx
 
-from pipelines.collection import rare_collection
-from pipelines.load import Load, LoadOptions
-from pipelines.warehouse import open_pipeline
-from sources.cronofy.calls.client import CronofyClient
-from sources.cronofy.calls.conduct import Conduct
-from sources.cronofy.calls.exchange import Exchange
-from sources.cronofy.calls.places import MAX_IN_FLIGHT
-from sources.cronofy.calls.polling import Poller, PollTask
-from sources.cronofy.calls.transport import open_transport
-from sources.cronofy.clock import SystemClock
-from sources.cronofy.history.digests import body_digests
-from sources.cronofy.secret import Secret
-from sources.cronofy.settings import USERINFO, PollingSettings
-from sources.cronofy.tokens import Token
+from dlt_cronofy.load.gc_tuning import rare_collection
+from dlt_cronofy.load.run import Load, LoadOptions
+from dlt_cronofy.source.api.client import CronofyClient
+from dlt_cronofy.source.api.limits.concurrency import MAX_IN_FLIGHT
+from dlt_cronofy.source.api.limits.policy import Conduct
+from dlt_cronofy.source.api.poller import Poller, PollTask
+from dlt_cronofy.source.api.retries import Exchange
+from dlt_cronofy.source.api.transport import open_transport
+from dlt_cronofy.source.clock import SystemClock
+from dlt_cronofy.source.history.digests import body_digests
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.settings import USERINFO, PollingSettings
+from dlt_cronofy.source.tokens.token import Token
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 
 from .server import access_token, serving
 

@@ -22,8 +22,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from pipelines.views import PUBLIC_VIEWS, TABLES, create_views
-from sources.cronofy import tables
+from dlt_cronofy.source import tables
+from dlt_cronofy.views import PUBLIC_VIEWS, TABLES, create_views
 
 SCALE = float(os.environ.get("CRONOFY_BENCHMARK_SCALE", "1"))
 # profiles → rounds

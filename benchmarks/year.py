@@ -12,17 +12,17 @@ from random import Random
 
 import pyarrow as pa
 
-from sources.cronofy.calls.answers import Answer, Outcome
-from sources.cronofy.calls.polling import Poll
-from sources.cronofy.history.capture import Capture, Known
-from sources.cronofy.history.evidence import Evidence
-from sources.cronofy.history.frames import to_arrow, with_load_id
-from sources.cronofy.history.payloads import CALENDAR, CONFERENCING, Payload, Profile, Record
-from sources.cronofy.history.runs import RunCounts
-from sources.cronofy.secret import Secret
-from sources.cronofy.settings import USERINFO
-from sources.cronofy.tables import POLLS, PROFILE_CHANGES, TABLES
-from sources.cronofy.tokens import Token
+from dlt_cronofy.source.api.poller import Poll
+from dlt_cronofy.source.history.arrow import to_arrow, with_load_id
+from dlt_cronofy.source.history.capture import Capture, Known
+from dlt_cronofy.source.history.evidence import Evidence
+from dlt_cronofy.source.history.parse import CALENDAR, CONFERENCING, Payload, Profile, Record
+from dlt_cronofy.source.history.runs import RunCounts
+from dlt_cronofy.source.records import Answer, Outcome
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.settings import USERINFO
+from dlt_cronofy.source.tables import POLLS, PROFILE_CHANGES, TABLES
+from dlt_cronofy.source.tokens.token import Token
 
 LOGS = (POLLS.name, PROFILE_CHANGES.name)
 START = datetime(2025, 1, 1, 6, tzinfo=UTC)

@@ -17,13 +17,13 @@ with app.setup:
     import marimo as mo
     import pandas as pd
 
-    from pipelines import wording
-    from pipelines.health import read_health
-    from pipelines.report import charts, figures
-    from pipelines.report.frames import frame_reader
-    from pipelines.report.survival import halves
-    from pipelines.warehouse import loaded_dataset, location, open_pipeline
-    from sources.cronofy.errors import ConfigurationError
+    from dlt_cronofy import formatting as wording
+    from dlt_cronofy.report import charts, figures
+    from dlt_cronofy.report.frames import frame_reader
+    from dlt_cronofy.report.health import read_health
+    from dlt_cronofy.report.survival import halves
+    from dlt_cronofy.source.errors import ConfigurationError
+    from dlt_cronofy.warehouse.pipeline import loaded_dataset, location, open_pipeline
 
     WIDTH, ROWS = 760, 20
 

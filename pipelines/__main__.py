@@ -1,5 +1,5 @@
-"""`python -m pipelines` is `dlt-cronofy`."""
+"""`python -m dlt_cronofy` is `dlt-cronofy`."""
 
-from .cli import main
+from .cli.main import main
 
 main()

@@ -3,11 +3,11 @@
 from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.common.configuration.resolve import resolve_configuration
 
-from sources.cronofy.errors import ConfigurationError
-from sources.cronofy.settings import CONFIG_SECTIONS, CronofyConfiguration, PollingSettings, revealed
-from sources.cronofy.stores import TokenStore, open_store
+from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.settings import CONFIG_SECTIONS, CronofyConfiguration, PollingSettings, revealed
+from dlt_cronofy.source.tokens.store import TokenStore, open_store
 
-from .pending import error_chain
+from .load.pending import error_chain
 
 
 def read_settings() -> tuple[CronofyConfiguration, PollingSettings]:

@@ -10,11 +10,11 @@ import duckdb
 import fasteners
 import pytest
 
-from pipelines.cli import demo
-from pipelines.demo import DATABASE, Demo
-from pipelines.views import TABLES
+from dlt_cronofy.cli.demo import demo
+from dlt_cronofy.sandbox.demo import DATABASE, Demo
+from dlt_cronofy.views import TABLES
 from tests.docs.questions import DEMO_COMMAND
-from tests.views.warehouse import (
+from tests.pipelines.views.warehouse import (
     DATASET,
     PostgresWarehouse,
     create_tables,

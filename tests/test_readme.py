@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
+from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
 from tests.campaign.rounds import credentials
-from tests.views.server import postgres_server
+from tests.pipelines.views.server import postgres_server
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -22,7 +22,8 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
-from ..server import serving, write_tokens
+from benchmarks.server import serving, write_tokens
+
 from .contenders import Command, Contender, Job, contenders
 from .runs import ContenderError, Run, run
 from .server import PROFILES, IdentityAnswering, ceiling

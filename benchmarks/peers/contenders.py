@@ -117,7 +117,7 @@ def contenders() -> list[Contender]:
 
 
 def _load(endpoints: str) -> Callable[[Job], Command]:
-    return lambda _: [sys.executable, "-m", "pipelines", "load", "--endpoints", endpoints]
+    return lambda _: [sys.executable, "-m", "dlt_cronofy", "load", "--endpoints", endpoints]
 
 
 def _script(python: Path, script: str, *variant: str) -> Callable[[Job], Command]:

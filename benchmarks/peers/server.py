@@ -9,7 +9,7 @@ from multiprocessing.sharedctypes import Synchronized
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from ..server import HEAD, Answering, access_token, userinfo
+from benchmarks.server import HEAD, Answering, access_token, userinfo
 
 PROFILES = 2  # of each account
 CONNECTIONS = 64

@@ -2,7 +2,7 @@
 
 `cronofy_dag` makes it. A file in Airflow's DAG folder that holds
 
-    from pipelines.airflow.dag import cronofy_dag
+    from dlt_cronofy.airflow.dag import cronofy_dag
 
     cronofy_dag("cronofy", schedule="@hourly", project_dir="/etc/cronofy")
 
@@ -15,8 +15,9 @@ from typing import Any
 from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from pipelines.airflow.tasks import FinalTaskError, Job
-from pipelines.shards import MAX_SHARDS
+from dlt_cronofy.shards import MAX_SHARDS
+
+from .tasks import FinalTaskError, Job
 
 # what `plan` hands on beside the shards; `run_id` is Airflow's own word
 LOAD_RUN = "load_run"

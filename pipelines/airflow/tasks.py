@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.shards.stages import Stages
+    from dlt_cronofy.shards.stages import Stages
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -48,9 +48,9 @@ class Job:
     def plan(self) -> tuple[str, list[int]]:
         """Freeze what is due; the name of the run and its shards."""
         with self._stages() as stages:
-            from pipelines.steps import LoadOptions
-            from sources.cronofy.durations import parse_duration
-            from sources.cronofy.settings import check_endpoints
+            from dlt_cronofy.load.steps import LoadOptions
+            from dlt_cronofy.source.durations import parse_duration
+            from dlt_cronofy.source.settings import check_endpoints
 
             options = LoadOptions(
                 every=parse_duration(self.every),
@@ -98,7 +98,7 @@ class Job:
         # variables are in Airflow's database
         os.environ.setdefault("PROVIDERS__ENABLE_AIRFLOW_SECRETS", "false")
         with chdir(self.project_dir) if self.project_dir else nullcontext(), _explained():
-            from pipelines.shards.stages import Stages
+            from dlt_cronofy.shards.stages import Stages
 
             yield Stages.configured(self.destination, self.dataset)
 
@@ -106,9 +106,9 @@ class Job:
 @contextmanager
 def _explained() -> Iterator[None]:
     """One clear line for what a person can mend; Airflow shows the frames of anything else."""
-    from pipelines.explanations import explain, explained_errors
-    from pipelines.writers import WarehouseBusy
-    from sources.cronofy.errors import ConfigurationError, UnreachableError
+    from dlt_cronofy.cli.errors import explain, explained_errors
+    from dlt_cronofy.source.errors import ConfigurationError, UnreachableError
+    from dlt_cronofy.warehouse.locks import WarehouseBusy
 
     try:
         yield

@@ -8,7 +8,7 @@ from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
-from sources.cronofy.tables import POLLS, PROFILE_CHANGES
+from dlt_cronofy.source.tables import POLLS, PROFILE_CHANGES
 
 from .healing import heal
 from .warehouse_sql import WarehouseSql

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
-from sources.cronofy.tables import COVERAGE, FAILURES, RUNS, TABLES, TOKEN_STATUS
+from dlt_cronofy.source.tables import COVERAGE, FAILURES, RUNS, TABLES, TOKEN_STATUS
 
 from .horizon import find_horizon
 from .parts import parts

@@ -11,7 +11,7 @@ shows, unless another run has built on it.
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from sources.cronofy.tables import COVERAGE, POLLS, PROFILE_CHANGES, TOKEN_STATUS
+from dlt_cronofy.source.tables import COVERAGE, POLLS, PROFILE_CHANGES, TOKEN_STATUS
 
 from .comparison import unequal_rows
 from .parts import parts

@@ -14,7 +14,7 @@ from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
-from sources.cronofy.tables import COVERAGE, LOAD_ID, POLLS, PROFILE_CHANGES, RUNS, TOKEN_STATUS
+from dlt_cronofy.source.tables import COVERAGE, LOAD_ID, POLLS, PROFILE_CHANGES, RUNS, TOKEN_STATUS
 
 from .doubts import add_doubtful, doubtful, rows_since
 from .horizon import find_horizon

@@ -14,7 +14,7 @@ from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
-from sources.cronofy.tables import COVERAGE, LOAD_ID, RUNS, TABLES, TOKEN_STATUS
+from dlt_cronofy.source.tables import COVERAGE, LOAD_ID, RUNS, TABLES, TOKEN_STATUS
 
 from .horizon import find_horizon
 from .parts import Scope, parts

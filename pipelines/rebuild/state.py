@@ -8,7 +8,7 @@ from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
-from sources.cronofy.tables import LOAD_ID, RUNS, TABLES, Table
+from dlt_cronofy.source.tables import LOAD_ID, RUNS, TABLES, Table
 
 from .replacement import NO_LOAD
 from .warehouse_sql import WarehouseSql

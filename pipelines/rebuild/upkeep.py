@@ -8,7 +8,7 @@ from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
-from sources.cronofy.tables import (
+from dlt_cronofy.source.tables import (
     ACCOUNT,
     CALENDARS,
     COVERAGE,

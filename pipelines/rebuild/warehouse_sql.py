@@ -20,7 +20,7 @@ from dlt.destinations.exceptions import DatabaseException
 from dlt.destinations.sql_client import SqlClientBase
 from sqlglot import exp
 
-from sources.cronofy.tables import LOAD_ID, TABLES
+from dlt_cronofy.source.tables import LOAD_ID, TABLES
 
 DUCKDB = "duckdb"
 

@@ -11,7 +11,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from ..wording import SECONDS_PER_DAY
+from dlt_cronofy.formatting import SECONDS_PER_DAY
 
 Drawn = alt.Chart | alt.LayerChart | alt.FacetChart
 

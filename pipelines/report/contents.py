@@ -7,11 +7,12 @@ from datetime import date, datetime, timedelta
 import dlt
 import pandas as pd
 
-from ..health import Health, read_health, without_personal_data
-from ..warehouse import held_open, loaded_dataset, location
+from dlt_cronofy.warehouse.pipeline import held_open, loaded_dataset, location
+
 from . import figures
 from .figures import Scope
 from .frames import Read, frame_reader
+from .health import Health, read_health, without_personal_data
 from .survival import halves
 
 # trends of the report look back that far

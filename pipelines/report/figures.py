@@ -10,7 +10,8 @@ from datetime import UTC, date, datetime, time, timedelta
 import pandas as pd
 from sqlglot import exp
 
-from .. import views
+from dlt_cronofy import views
+
 from .frames import Read
 from .survival import with_confidence
 

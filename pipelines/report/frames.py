@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import dlt
 import pandas as pd
 
-from .. import views
-from ..warehouse import DEFAULT_DESTINATION, sql_client
+from dlt_cronofy import views
+from dlt_cronofy.warehouse.pipeline import DEFAULT_DESTINATION, sql_client
 
 if TYPE_CHECKING:
     Column = pd.Series[Any]

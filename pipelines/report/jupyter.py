@@ -1,6 +1,6 @@
 """The notebook, executed, for Jupyter.
 
-    python -m pipelines.report.jupyter notebooks/connection_health.py connection_health.ipynb
+    python -m dlt_cronofy.report.jupyter notebooks/connection_health.py connection_health.ipynb
 
 marimo runs it. Charts come out as Vega-Lite, which GitHub and some versions of Jupyter do not draw, so each
 gets a picture besides.

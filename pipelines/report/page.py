@@ -12,8 +12,9 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from .. import wording
-from ..warehouse import Row
+from dlt_cronofy import formatting as wording
+from dlt_cronofy.warehouse.pipeline import Row
+
 from . import charts, figures
 from .contents import MOST_NAMED, TREND_DAYS, Report
 from .drawings import SLOTS, draw_inline

@@ -7,7 +7,7 @@ import pandas as pd
 
 # two-sided 95 % of the normal distribution
 Z_95 = 1.959963984540054
-# survival is a product of ratios: half of them means half, however it was rounded; as pipelines/health.py
+# survival is a product of ratios: half of them means half, however it was rounded; as health.py
 HALF = 0.5000001
 
 

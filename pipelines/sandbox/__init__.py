@@ -9,14 +9,14 @@ Example:
     ...     httpx.get(f"{server.base_url}/v1/userinfo", headers={"Authorization": f"Bearer {access_token}"})
 """
 
-from pipelines.sandbox.app import SandboxApp
-from pipelines.sandbox.clock import MovableClock
-from pipelines.sandbox.faults import KINDS, Fault, FaultKind, Faults
-from pipelines.sandbox.grants import OAuth
-from pipelines.sandbox.limits import Limits
-from pipelines.sandbox.records import Account, Change, SandboxToken, Wave
-from pipelines.sandbox.server import SandboxServer, run_forever, serve
-from pipelines.sandbox.world import World, build_world
+from .app import SandboxApp
+from .clock import MovableClock
+from .faults import KINDS, Fault, FaultKind, Faults
+from .grants import OAuth
+from .limits import Limits
+from .records import Account, Change, SandboxToken, Wave
+from .server import SandboxServer, run_forever, serve
+from .world import World, build_world
 
 __all__ = [
     "KINDS",

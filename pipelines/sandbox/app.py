@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipelines.sandbox.answers import (
+from .answers import (
     FORBIDDEN,
     NOT_FOUND,
     TOKEN_REJECTED,
@@ -19,14 +19,14 @@ from pipelines.sandbox.answers import (
     build_answer,
     build_json_answer,
 )
-from pipelines.sandbox.bodies import build_body
-from pipelines.sandbox.faults import Faults
-from pipelines.sandbox.grants import Grants, OAuth, OAuthError
-from pipelines.sandbox.limits import Limits, RateLimiter
-from pipelines.sandbox.misbehavior import Misbehavior
-from pipelines.sandbox.records import Endpoint, SandboxToken
-from pipelines.sandbox.traffic import Traffic
-from pipelines.sandbox.world import World
+from .bodies import build_body
+from .faults import Faults
+from .grants import Grants, OAuth, OAuthError
+from .limits import Limits, RateLimiter
+from .misbehavior import Misbehavior
+from .records import Endpoint, SandboxToken
+from .traffic import Traffic
+from .world import World
 
 READS: dict[str, Endpoint] = {
     "/v1/userinfo": "userinfo",

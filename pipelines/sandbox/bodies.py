@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from pipelines.sandbox.records import Account, Endpoint, Profile, ProfileState
+from .records import Account, Endpoint, Profile, ProfileState
 
 Body = dict[str, Any]
 

@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pipelines.sandbox.app import SandboxApp
-from pipelines.sandbox.clock import MovableClock
-from pipelines.sandbox.faults import Fault
+from .app import SandboxApp
+from .clock import MovableClock
+from .faults import Fault
 
 
 class Control:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from pipelines.sandbox.records import SandboxToken
-from pipelines.sandbox.world import World
+from .records import SandboxToken
+from .world import World
 
 USER_EXPIRES_IN_SECONDS = 3600
 SERVICE_ACCOUNT_EXPIRES_IN_SECONDS = 1800

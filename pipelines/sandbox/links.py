@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
-from pipelines.sandbox.providers import Provider
-from pipelines.sandbox.records import Link
+from .providers import Provider
+from .records import Link
 
 MINUTE = 60.0
 HOUR = 3600.0

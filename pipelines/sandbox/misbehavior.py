@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
 
-from pipelines.sandbox.answers import Answer, build_answer
-from pipelines.sandbox.connections import find_transport
-from pipelines.sandbox.faults import Fault
+from .answers import Answer, build_answer
+from .connections import find_transport
+from .faults import Fault
 
 HTML = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Welcome</body></html>"
 WRONG_SHAPE = b'{"result":["unexpected"],"cronofy.data":[]}'

@@ -6,10 +6,10 @@ from datetime import timedelta
 from random import Random
 from typing import Literal
 
-from pipelines.sandbox.links import DAY, Fate
-from pipelines.sandbox.people import EMPLOYERS, PRIVATE_DOMAINS, Person, draw_id, draw_letters, draw_person
-from pipelines.sandbox.profiles import Span, draw_past, draw_profile, drop_unseen
-from pipelines.sandbox.providers import (
+from .links import DAY, Fate
+from .people import EMPLOYERS, PRIVATE_DOMAINS, Person, draw_id, draw_letters, draw_person
+from .profiles import Span, draw_past, draw_profile, drop_unseen
+from .providers import (
     CALENDAR_PROVIDERS,
     CONFERENCING_PROVIDERS,
     CONFERENCING_SHARES,
@@ -18,7 +18,7 @@ from pipelines.sandbox.providers import (
     OTHER_CONFERENCING_SHARES,
     Provider,
 )
-from pipelines.sandbox.records import Account, Endpoint, Profile, SandboxToken, ServiceAccount, Wave
+from .records import Account, Endpoint, Profile, SandboxToken, ServiceAccount, Wave
 
 FULL_SCOPE = "read_write"
 LISTED_SCOPE = "read_events create_event delete_event read_free_busy change_participation_status"

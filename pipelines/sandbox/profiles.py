@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import Random
 
-from pipelines.sandbox.links import DAY, Fate, draw_wait, simulate_link
-from pipelines.sandbox.people import CALENDAR_NAMES, draw_letters
-from pipelines.sandbox.providers import Provider
-from pipelines.sandbox.records import Calendar, Profile, ProfileState
-from pipelines.sandbox.track import Track
+from .links import DAY, Fate, draw_wait, simulate_link
+from .people import CALENDAR_NAMES, draw_letters
+from .providers import Provider
+from .records import Calendar, Profile, ProfileState
+from .track import Track
 
 RENAMES_PER_1000_DAYS = 0.8
 CALENDAR_CHANGES_PER_1000_DAYS = 6.0

@@ -6,8 +6,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Literal
 
-from pipelines.sandbox.providers import ProfileType, Provider
-from pipelines.sandbox.track import Track
+from .providers import ProfileType, Provider
+from .track import Track
 
 AccountType = Literal["account", "service_account", "application_calendar"]
 Endpoint = Literal["userinfo", "account", "profiles"]

@@ -10,15 +10,15 @@ from typing import Self
 
 import uvicorn
 
-from pipelines.sandbox.app import SandboxApp
-from pipelines.sandbox.clock import MovableClock
-from pipelines.sandbox.connections import TrackedProtocol
-from pipelines.sandbox.control import Control
-from pipelines.sandbox.faults import Faults
-from pipelines.sandbox.grants import OAuth
-from pipelines.sandbox.limits import Limits
-from pipelines.sandbox.traffic import Traffic
-from pipelines.sandbox.world import World
+from .app import SandboxApp
+from .clock import MovableClock
+from .connections import TrackedProtocol
+from .control import Control
+from .faults import Faults
+from .grants import OAuth
+from .limits import Limits
+from .traffic import Traffic
+from .world import World
 
 HOST = "127.0.0.1"
 # longer than a client pauses between loads, so that it does not meet connections about to be closed

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.sandbox.records import SandboxToken
+from .records import SandboxToken
 
 COLUMNS = ("key", "access_token", "refresh_token", "data_center")
 

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from pipelines.sandbox.bodies import Body, build_body
-from pipelines.sandbox.links import DAY
-from pipelines.sandbox.population import Plan, draw_accounts, draw_tokens, draw_waves
-from pipelines.sandbox.profiles import Span
-from pipelines.sandbox.providers import ProfileType
-from pipelines.sandbox.records import Account, Change, Endpoint, SandboxToken, State, Wave
-from pipelines.sandbox.token_files import write_token_file
+from .bodies import Body, build_body
+from .links import DAY
+from .population import Plan, draw_accounts, draw_tokens, draw_waves
+from .profiles import Span
+from .providers import ProfileType
+from .records import Account, Change, Endpoint, SandboxToken, State, Wave
+from .token_files import write_token_file
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A load in shards: the same steps as `pipelines/load.py`, each on whatever machine is free.
+"""A load in shards: the same steps as `pipelines/load/run.py`, each on whatever machine is free.
 
 plan    asks the warehouse which tokens are due and freezes that, shard by shard    `frozen_plan.py`
 poll    polls the tokens of one shard and seals what they said                       `sealed_set.py`

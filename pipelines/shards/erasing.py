@@ -6,9 +6,10 @@ from typing import IO
 import pyarrow as pa
 from pyarrow import parquet
 
-from ..person import Person
-from ..working_files import without_person
-from .handoff import Handoff
+from dlt_cronofy.erase.person import Person
+from dlt_cronofy.erase.working_files import without_person
+
+from .exchange_directory import Handoff
 
 
 def erase_from_handoff(handoff: Handoff, person: Person) -> tuple[list[str], list[str]]:

@@ -19,30 +19,30 @@ from typing import IO, TYPE_CHECKING
 
 import dlt
 
-from sources.cronofy import SOURCE_NAME
-from sources.cronofy.calls.answers import Outcome
-from sources.cronofy.calls.budget import Allowance
-from sources.cronofy.calls.polling import Poll, read_answer
-from sources.cronofy.calls.shared_budget import SETTING as SHARED_SETTING
-from sources.cronofy.calls.shared_budget import STOPPED_BY as SHARED_FAILED
-from sources.cronofy.clock import Clock, SystemClock
-from sources.cronofy.errors import ConfigurationError, UnreachableError
-from sources.cronofy.history.knowledge import Row, WarehouseKnowledge
-from sources.cronofy.settings import PollingSettings
-from sources.cronofy.store_status import NO_CHANGES, StoreChanges
-from sources.cronofy.stores import TokenStore, stored_tokens
-from sources.cronofy.sweep import MOST_AHEAD, new_run_id, run_row
-from sources.cronofy.tables import TABLES
-from sources.cronofy.tokens import StoredTokens, Token, log_unusable
-
-from .. import rebuild
-from ..collection import rare_collection
-from ..configuration import configured_store, read_settings
-from ..pending import settle_pending
-from ..steps import MAX_PACKAGE_POLLS, Loading, LoadOptions, Polling, make_plan
-from ..tally import LoadResult, Tally
-from ..upkeep import Upkeep, make_evidence
-from ..warehouse import (
+from dlt_cronofy import rebuild
+from dlt_cronofy.configuration import configured_store, read_settings
+from dlt_cronofy.load.gc_tuning import rare_collection
+from dlt_cronofy.load.maintenance import Upkeep, make_evidence
+from dlt_cronofy.load.pending import settle_pending
+from dlt_cronofy.load.statistics import LoadResult, Tally
+from dlt_cronofy.load.steps import MAX_PACKAGE_POLLS, Loading, LoadOptions, Polling, make_plan
+from dlt_cronofy.source import SOURCE_NAME
+from dlt_cronofy.source.api.limits.rate_limiter import Allowance
+from dlt_cronofy.source.api.limits.shared_rate_limiter import SETTING as SHARED_SETTING
+from dlt_cronofy.source.api.limits.shared_rate_limiter import STOPPED_BY as SHARED_FAILED
+from dlt_cronofy.source.api.poller import Poll, read_answer
+from dlt_cronofy.source.clock import Clock, SystemClock
+from dlt_cronofy.source.errors import ConfigurationError, UnreachableError
+from dlt_cronofy.source.history.state import Row, WarehouseKnowledge
+from dlt_cronofy.source.records import Outcome
+from dlt_cronofy.source.settings import PollingSettings
+from dlt_cronofy.source.sweep import MOST_AHEAD, new_run_id, run_row
+from dlt_cronofy.source.tables import TABLES
+from dlt_cronofy.source.tokens.store import TokenStore, stored_tokens
+from dlt_cronofy.source.tokens.store_changes import NO_CHANGES, StoreChanges
+from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
+from dlt_cronofy.warehouse.locks import sole_writer, turn
+from dlt_cronofy.warehouse.pipeline import (
     drop_staging,
     learn_columns,
     loaded_dataset,
@@ -54,24 +54,16 @@ from ..warehouse import (
     working_place,
     writer,
 )
-from ..writers import sole_writer, turn
-from .delivery import NOT_DELIVERED, Delivery, delivered_polls, skipped_poll, undelivered_tasks
-from .frozen_plan import FrozenPlan, FrozenTask, freeze_plan, read_plan, thaw_tasks, write_plan
-from .handoff import Handoff, configured_handoff
-from .receipts import Receipts, readable
-from .sealed_set import (
-    SealedSet,
-    SetWriter,
-    ShardSummary,
-    at_hand,
-    new_name,
-    sets_of,
-)
+
+from .exchange_directory import Handoff, configured_handoff
+from .manifest import Receipts, readable
+from .merged_reader import NOT_DELIVERED, Delivery, delivered_polls, skipped_poll, undelivered_tasks
+from .saved_plan import FrozenPlan, FrozenTask, freeze_plan, read_plan, thaw_tasks, write_plan
+from .shard_output import SealedSet, SetWriter, ShardSummary, at_hand, new_name, sets_of
 
 if TYPE_CHECKING:
-    from sources.cronofy.calls.refresh import Refresher
-
-    from ..alerts import Alerts
+    from dlt_cronofy.alerts.outage_alerts import Alerts
+    from dlt_cronofy.source.api.token_refresh import Refresher
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -124,7 +116,7 @@ class Stages:
         Raises:
             ConfigurationError: something is missing or cannot be used; says what to set and where.
         """
-        from ..alerts import configured_alerts
+        from dlt_cronofy.alerts.outage_alerts import configured_alerts
 
         configuration, settings = read_settings()
         handoff = configured_handoff()
@@ -271,7 +263,7 @@ class Stages:
         return self.clock.monotonic() + (plan.deadline - self.clock.now()).total_seconds()
 
     def _refresher(self, tokens: Sequence[Token]) -> "Refresher | None":
-        from sources.cronofy.calls.refresh import open_refresher
+        from dlt_cronofy.source.api.token_refresh import open_refresher
 
         self.working_dir.mkdir(parents=True, exist_ok=True)
         return open_refresher(self.settings, self.store, tokens, self.working_dir, self.clock)

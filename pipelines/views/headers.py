@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from sources.cronofy.tables import PROFILE_CHANGES, TOKEN_STATUS
+from dlt_cronofy.source.tables import PROFILE_CHANGES, TOKEN_STATUS
 
 _OF_TABLES = {column.name: column.meaning for column in (*TOKEN_STATUS.columns, *PROFILE_CHANGES.columns)}
 

@@ -12,8 +12,8 @@ from dlt.extract import DltResource
 from dlt.extract.hints import make_hints
 
 from .destinations import check_destination
-from .history.frames import Framer, with_load_id
-from .history.knowledge import WarehouseKnowledge
+from .history.arrow import Framer, with_load_id
+from .history.state import WarehouseKnowledge
 from .settings import (
     ACCOUNT,
     CONFIG_SECTIONS,
@@ -26,10 +26,10 @@ from .settings import (
     check_endpoints,
     revealed,
 )
-from .stores import OnRefresh, open_store, stored_tokens
 from .sweep import Rows, Sweep
 from .tables import CONTENT, EVIDENCE, POLLS, TABLES, Table, tables_with
-from .tokens import log_unusable
+from .tokens.store import OnRefresh, open_store, stored_tokens
+from .tokens.token import log_unusable
 
 # Arrow tables by name
 Frames = dict[str, pa.Table]

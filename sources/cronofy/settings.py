@@ -12,11 +12,11 @@ from dlt.common.configuration import configspec
 from dlt.common.configuration.specs import BaseConfiguration, CredentialsConfiguration
 from dlt.common.typing import SecretSentinel, TSecretStrValue
 
-from .calls.places import MAX_OPEN
+from .api.limits.concurrency import MAX_OPEN
 from .durations import parse_duration
 from .errors import ConfigurationError
-from .history.privacy import KEEP, PersonalData
 from .history.texts import clean_text
+from .privacy import KEEP, PersonalData
 from .secret import Secret
 from .tables import TOKEN_STATUS
 

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import dlt
 
-from .calls.answers import Outcome
-from .calls.conduct import Conduct
-from .calls.polling import Poll, read_answer
+from .api.limits.policy import Conduct
+from .api.poller import Poll, read_answer
 from .clock import Clock, SystemClock
 from .history.capture import Capture, Known, is_unchanged, read_changed
 from .history.evidence import Evidence
-from .history.knowledge import Knowledge, LastPolls, Row, protected_content, protected_history
 from .history.runs import RunCounts
-from .labels import DEFAULT_LABELS
-from .plan import plan_polls
+from .history.state import Knowledge, LastPolls, Row, protected_content, protected_history
+from .planning.plan import plan_polls
+from .records import Outcome
 from .settings import PollingSettings
-from .store_status import StoreChanges, compare_store, store_columns
-from .stores import TokenStore
 from .tables import COVERAGE, POLLS, PROFILE_CHANGES, RUNS, TOKEN_STATUS
-from .tokens import StoredTokens, Token
+from .tokens.labels import DEFAULT_LABELS
+from .tokens.store import TokenStore
+from .tokens.store_changes import StoreChanges, compare_store, store_columns
+from .tokens.token import StoredTokens, Token
 from .version import VERSION
 
 # one batch is captured at a time
@@ -181,8 +181,8 @@ class Sweep:
         self, knowledge: Knowledge, endpoints: Sequence[str], tables: set[str]
     ) -> AsyncIterator[Rows]:
         """Poll and capture; yields the new rows by table, for the wanted tables."""
-        from .calls.feed import Feed
-        from .calls.refresh import open_refresher
+        from .api.poll_stream import Feed
+        from .api.token_refresh import open_refresher
 
         # a source may be run again, and is another run then
         now = self.clock.now()

@@ -4,11 +4,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from pipelines.load import Load, LoadOptions, LoadResult
-from pipelines.warehouse import open_pipeline
-from sources.cronofy.clock import Clock
-from sources.cronofy.settings import PollingSettings
-from sources.cronofy.tokens import in_data_centers, read_tokens
+from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
+from dlt_cronofy.source.clock import Clock
+from dlt_cronofy.source.settings import PollingSettings
+from dlt_cronofy.source.tokens.token import in_data_centers, read_tokens
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 
 from .place import Place
 

@@ -17,13 +17,13 @@ from typing import Any
 import dlt
 import duckdb
 
-from pipelines.load import Load, LoadOptions, LoadResult
-from pipelines.rebuild import Difference, differences
-from pipelines.sandbox import MovableClock
-from pipelines.warehouse import open_pipeline, sql_client
-from sources.cronofy.clock import SystemClock
-from sources.cronofy.settings import PollingSettings
-from sources.cronofy.tokens import read_tokens
+from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
+from dlt_cronofy.rebuild import Difference, differences
+from dlt_cronofy.sandbox import MovableClock
+from dlt_cronofy.source.clock import SystemClock
+from dlt_cronofy.source.settings import PollingSettings
+from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
 
 COMMAND = Path(sys.executable).parent / "dlt-cronofy"
 # the same, but it hardly waits for a DuckDB file that another process has open

@@ -16,8 +16,8 @@ from typing import Any
 import orjson
 import pytest
 
-from sources.cronofy.calls.breaker import TRIPS_AFTER
-from sources.cronofy.settings import ENDPOINTS
+from dlt_cronofy.source.api.limits.circuit_breaker import TRIPS_AFTER
+from dlt_cronofy.source.settings import ENDPOINTS
 from tests.cronofy.server import Behavior, Server, answer, drip, endless, hang, raw, reset_after, serving
 
 from . import documents
@@ -430,7 +430,7 @@ def test_many_failing_tokens_in_a_row_are_no_outage(place: Place, server: Server
 # as the command, then the most memory the process ever held
 MEASURED = """
 from pathlib import Path
-from pipelines.cli import cli
+from dlt_cronofy.cli.main import cli
 cli(["load", "--endpoints", "userinfo", "--max-failure-ratio", "1"], standalone_mode=False)
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """

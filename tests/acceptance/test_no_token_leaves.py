@@ -20,14 +20,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.campaign import leak_scenes
-from tests.campaign.canaries import (
-    ACCESS,
-    FORMS,
-    RELINK,
-    SECRETS,
-    Search,
-    leaks,
-)
+from tests.campaign.canaries import ACCESS, FORMS, RELINK, SECRETS, Search, leaks
 from tests.campaign.leak_failures import FAULTS
 from tests.campaign.leak_stage import LOUD, STORES, Quoting, token_rows
 
@@ -36,7 +29,7 @@ from .threaded import ThreadedServer
 
 SCRIPT = """
 import dlt
-from sources.cronofy import cronofy_source
+from dlt_cronofy.source import cronofy_source
 print(dlt.pipeline("plain", destination="duckdb", dataset_name="cronofy").run(cronofy_source()))
 """
 ONCE = json.dumps(ACCESS.format(7))[1:-1]
@@ -118,8 +111,8 @@ def test_a_load_killed_in_mid_refresh_and_the_next_one(search: Search, tmp_path:
 
 
 FAILURES = (
-    "sources.cronofy.sweep.Capture.add",
-    "sources.cronofy.calls.refresh.Refresher._keep",
+    "dlt_cronofy.source.sweep.Capture.add",
+    "dlt_cronofy.source.api.token_refresh.Refresher._keep",
     "dlt.normalize.normalize.w_normalize_files",
     "destination",
     "cancelled",
@@ -199,7 +192,7 @@ BROKEN_FILES: dict[str, tuple[str, str]] = {
 # one process for all, as each takes longer to start than to refuse its store
 REFUSALS = """
 import os, sys
-from pipelines.cli import main
+from dlt_cronofy.cli.main import main
 files, sys.argv[1:] = sys.argv[1:], ["-v", "load"]
 for file in files:
     os.environ["SOURCES__CRONOFY__TOKENS_FILE"] = file
@@ -228,7 +221,7 @@ def test_a_broken_token_file_is_refused_without_being_quoted(place: Place, searc
 BROKEN_TOML: dict[str, str] = {
     "half a list": f"[sources.cronofy]\ntokens = [{json.dumps(SECRET)},\n",
     "a string": f"[sources.cronofy]\ntokens = {json.dumps(SECRET)}\n",
-    "a table": f"[sources.cronofy.tokens]\none = {json.dumps(SECRET)}\n",
+    "a table": f"[dlt_cronofy.source.tokens.token]\none = {json.dumps(SECRET)}\n",
 }
 
 

@@ -14,13 +14,13 @@ from datetime import timedelta
 import pytest
 from click.testing import CliRunner
 
-from pipelines.cli import cli
-from sources.cronofy.calls import breaker
-from sources.cronofy.calls.breaker import TRIPS_AFTER
-from sources.cronofy.calls.places import MAX_IN_FLIGHT
-from sources.cronofy.calls.retries import RETRY_SHARE
-from sources.cronofy.clock import SystemClock
-from sources.cronofy.settings import DATA_CENTERS
+from dlt_cronofy.cli.main import cli
+from dlt_cronofy.source.api.limits import circuit_breaker as breaker
+from dlt_cronofy.source.api.limits.circuit_breaker import TRIPS_AFTER
+from dlt_cronofy.source.api.limits.concurrency import MAX_IN_FLIGHT
+from dlt_cronofy.source.api.limits.retry_budget import RETRY_SHARE
+from dlt_cronofy.source.clock import SystemClock
+from dlt_cronofy.source.settings import DATA_CENTERS
 
 from . import documents
 from .conftest import Serve

@@ -16,17 +16,17 @@ import duckdb
 import pytest
 from rich.console import Console
 
-from pipelines.configuration import read_settings
-from pipelines.health import read_health
-from pipelines.load import Load, LoadOptions, LoadResult
-from pipelines.summary import health_parts
-from pipelines.warehouse import open_pipeline, sql_client
-from sources.cronofy.history.privacy import KEEP, Mode, PersonalData
-from sources.cronofy.secret import Secret
-from sources.cronofy.settings import PollingSettings
-from sources.cronofy.tokens import Token
+from dlt_cronofy.cli.summary import health_parts
+from dlt_cronofy.configuration import read_settings
+from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
+from dlt_cronofy.report.health import read_health
+from dlt_cronofy.source.privacy import KEEP, Mode, PersonalData
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.settings import PollingSettings
+from dlt_cronofy.source.tokens.token import Token
+from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
 from tests.campaign.canaries import stored_values, unpacked
-from tests.views.server import postgres_server
+from tests.pipelines.views.server import postgres_server
 
 from . import documents
 from .conftest import Serve

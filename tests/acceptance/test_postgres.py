@@ -14,17 +14,17 @@ import psycopg2  # type: ignore[import-untyped]
 import pytest
 from click.testing import CliRunner
 
-from pipelines.cli import cli
-from pipelines.health import read_health
-from pipelines.load import Load, LoadOptions
-from pipelines.report.frames import frame_reader
-from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
-from pipelines.sandbox import World as SandboxWorld
-from pipelines.views import PUBLIC_VIEWS
-from pipelines.warehouse import loaded_dataset, open_pipeline, query_rows, sql_client
-from sources.cronofy.settings import PollingSettings
-from sources.cronofy.tokens import read_tokens
-from tests.views.server import postgres_server
+from dlt_cronofy.cli.main import cli
+from dlt_cronofy.load.run import Load, LoadOptions
+from dlt_cronofy.report.frames import frame_reader
+from dlt_cronofy.report.health import read_health
+from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
+from dlt_cronofy.sandbox import World as SandboxWorld
+from dlt_cronofy.source.settings import PollingSettings
+from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.views import PUBLIC_VIEWS
+from dlt_cronofy.warehouse.pipeline import loaded_dataset, open_pipeline, query_rows, sql_client
+from tests.pipelines.views.server import postgres_server
 
 from .place import RACY, STAMPS, TABLES, Place, Row, StandingClock
 

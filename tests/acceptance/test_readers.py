@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from dlt.destinations.exceptions import DestinationConnectionError
 
-from pipelines import duckdb_file, steps
+from dlt_cronofy.load import steps
+from dlt_cronofy.warehouse import duckdb_file
 
 from .place import Place
 from .server import ScriptedServer

@@ -24,20 +24,20 @@ import pytest
 from click.testing import CliRunner, Result
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from pipelines.cli import cli
-from pipelines.load import Load, LoadOptions, LoadResult
-from pipelines.sandbox import MovableClock, OAuth, SandboxServer, World, build_world, serve
-from pipelines.sandbox.token_files import write_token_file
-from pipelines.steps import Loading
-from pipelines.warehouse import open_pipeline
-from sources.cronofy import cronofy_source
-from sources.cronofy.calls.refresh_limit import MOST_UNDER_WAY
-from sources.cronofy.clock import SystemClock
-from sources.cronofy.errors import UnreachableError
-from sources.cronofy.secret import Secret
-from sources.cronofy.settings import ClientCredentials, PollingSettings
-from sources.cronofy.stores import Renewal, open_store
-from sources.cronofy.tokens import in_data_centers
+from dlt_cronofy.cli.main import cli
+from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
+from dlt_cronofy.load.steps import Loading
+from dlt_cronofy.sandbox import MovableClock, OAuth, SandboxServer, World, build_world, serve
+from dlt_cronofy.sandbox.token_files import write_token_file
+from dlt_cronofy.source import cronofy_source
+from dlt_cronofy.source.api.limits.refresh_concurrency import MOST_UNDER_WAY
+from dlt_cronofy.source.clock import SystemClock
+from dlt_cronofy.source.errors import UnreachableError
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.settings import ClientCredentials, PollingSettings
+from dlt_cronofy.source.tokens.store import Renewal, open_store
+from dlt_cronofy.source.tokens.token import in_data_centers
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 
 from .place import Place
 

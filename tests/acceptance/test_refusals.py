@@ -10,9 +10,9 @@ import psycopg2  # type: ignore[import-untyped]
 import pytest
 from click.testing import CliRunner, Result
 
-from pipelines.cli import cli
+from dlt_cronofy.cli.main import cli
 from tests.campaign.rounds import credentials
-from tests.views.server import postgres_server
+from tests.pipelines.views.server import postgres_server
 
 from .documents import Document, account, disconnected, profile, userinfo
 from .place import Place

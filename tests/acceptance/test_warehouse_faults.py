@@ -20,11 +20,11 @@ from dlt.common.storages.live_schema_storage import LiveSchemaStorage
 from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from pipelines.working_folders import EXTRACTED
+from dlt_cronofy.warehouse.working_folders import EXTRACTED
 from tests.campaign.ledger import Ledger
 from tests.campaign.rounds import credentials
 from tests.campaign.stage import CONTENT_TABLES, Attempt, Stage
-from tests.views.server import postgres_server
+from tests.pipelines.views.server import postgres_server
 
 from .conftest import Serve
 from .documents import calendar, profile, userinfo

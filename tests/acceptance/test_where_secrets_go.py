@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.check import check_calls
-from sources.cronofy.errors import ConfigurationError
-from sources.cronofy.secret import Secret
-from sources.cronofy.settings import CronofyConfiguration, PollingSettings
-from sources.cronofy.tokens import Token
+from dlt_cronofy.cli.checks import check_calls
+from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.settings import CronofyConfiguration, PollingSettings
+from dlt_cronofy.source.tokens.token import Token
 from tests.campaign.canaries import ACCESS, CLIENT_SECRET, REFRESH, leaks
 from tests.campaign.leak_stage import CLIENT, LOUD, NUMBER
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from tests.acceptance.place import Row
-from tests.views import oracle
+from tests.pipelines.views import oracle
 
 STATES = ("connected", "disconnected", "unknown", "removed")
 SAMPLED_BY = {"calendar": "profiles", "conferencing": "conferencing_profiles"}

@@ -41,16 +41,16 @@ SEAL = ("dlt.extract.storage", "ExtractStorage.commit_new_load_package")
 NORMALIZED = ("dlt.common.storages.load_storage", "LoadStorage.commit_new_load_package")
 FOLLOWED_UP = ("dlt.load.load", "Load.create_followup_jobs")
 MERGE = ("dlt.destinations.job_client_impl", "SqlLoadJob.run")
-OPEN = ("pipelines.upkeep", "Upkeep.open_run")
-CLOSE = ("pipelines.upkeep", "Upkeep.close_run")
-EXTRACT = ("pipelines.steps", "extract")
+OPEN = ("dlt_cronofy.load.maintenance", "Upkeep.open_run")
+CLOSE = ("dlt_cronofy.load.maintenance", "Upkeep.close_run")
+EXTRACT = ("dlt_cronofy.load.steps", "extract")
 # what comes first in a load after one that was killed
-HEAL = ("pipelines.rebuild", "heal")
+HEAL = ("dlt_cronofy.rebuild", "heal")
 # in the order in which a load comes to them; without a number it is the first package
 INSTANTS = {
-    "pending packages not looked at": Instant("pipelines.load", "settle_pending"),
-    "nothing prepared": Instant("pipelines.upkeep", "Upkeep.prepare"),
-    "plan": Instant("pipelines.load", "make_plan"),
+    "pending packages not looked at": Instant("dlt_cronofy.load.run", "settle_pending"),
+    "nothing prepared": Instant("dlt_cronofy.load.maintenance", "Upkeep.prepare"),
+    "plan": Instant("dlt_cronofy.load.run", "make_plan"),
     "run not open": Instant(*OPEN),
     "run open": Instant(*OPEN, after=True),
     "content not extracted": Instant(*EXTRACT),
@@ -75,15 +75,15 @@ INSTANTS = {
     "second content without evidence": Instant(*EXTRACT, call=4),
     "second evidence written, not sealed": Instant(*SEAL, call=4),
     "run not closed": Instant(*CLOSE),
-    "run not counted": Instant("pipelines.rebuild", "recount_run"),
-    "run counted": Instant("pipelines.rebuild", "recount_run", after=True),
+    "run not counted": Instant("dlt_cronofy.rebuild", "recount_run"),
+    "run counted": Instant("dlt_cronofy.rebuild", "recount_run", after=True),
     "run closed": Instant(*CLOSE, after=True),
-    "views": Instant("pipelines.load", "refresh_views"),
+    "views": Instant("dlt_cronofy.load.run", "refresh_views"),
 }
 # where a load comes to that follows a killed one
 HEALING = {
     "not healed": Instant(*HEAL),
-    "healing worked out": Instant("pipelines.rebuild.replacement", "Replacement.replace"),
+    "healing worked out": Instant("dlt_cronofy.rebuild.replacement", "Replacement.replace"),
     "healed": Instant(*HEAL, after=True),
 }
 
@@ -97,8 +97,8 @@ def main() -> None:
     """Run the command with what the first three arguments say."""
     notes, size, instant = sys.argv[1:4]
     del sys.argv[1:4]
-    from pipelines import steps
-    from pipelines.cli import main as command
+    from dlt_cronofy.cli.main import main as command
+    from dlt_cronofy.load import steps
 
     if int(size):
         steps.MIN_PACKAGE_POLLS = steps.MAX_PACKAGE_POLLS = int(size)
@@ -110,7 +110,7 @@ def main() -> None:
 
 def note_packages(notes: Path) -> None:
     """Write down which polls each package is about, before its content is extracted."""
-    from pipelines.steps import Loading
+    from dlt_cronofy.load.steps import Loading
 
     def note(_: Loading, polls: Sequence[Any], *__: object) -> None:
         with notes.open("a", encoding="utf-8") as file:

@@ -23,16 +23,16 @@ import httpx
 import rich.console
 import rich.traceback
 
-from sources.cronofy import cronofy_source
-from sources.cronofy.calls.conduct import Conduct
-from sources.cronofy.calls.exchange import Exchange
-from sources.cronofy.calls.transport import open_transport, reading
-from sources.cronofy.clock import SystemClock
-from sources.cronofy.secret import Secret
-from sources.cronofy.settings import ClientCredentials, PollingSettings
-from sources.cronofy.stores import Renewal, open_store
-from sources.cronofy.sweep import Sweep
-from sources.cronofy.tokens import Token, in_data_centers
+from dlt_cronofy.source import cronofy_source
+from dlt_cronofy.source.api.limits.policy import Conduct
+from dlt_cronofy.source.api.retries import Exchange
+from dlt_cronofy.source.api.transport import open_transport, reading
+from dlt_cronofy.source.clock import SystemClock
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.settings import ClientCredentials, PollingSettings
+from dlt_cronofy.source.sweep import Sweep
+from dlt_cronofy.source.tokens.store import Renewal, open_store
+from dlt_cronofy.source.tokens.token import Token, in_data_centers
 from tests.campaign.canaries import ACCESS, CLIENT_SECRET, NEW_ACCESS, NEW_REFRESH, PASSWORD, REFRESH
 
 Case = tuple[str, Callable[[], Any]]
@@ -47,25 +47,25 @@ QUOTED_PASSWORD = quote(PASSWORD, safe="")
 
 # replaced by what fails; some of it is expected to, and becomes the outcome of a poll
 FAULTS = (
-    "sources.cronofy.sweep.Capture.add",
-    "sources.cronofy.calls.polling.interpret",
-    "sources.cronofy.calls.polling.Poller._record",
-    "sources.cronofy.calls.transport._read_body",
-    "sources.cronofy.calls.transport.status_outcome",
-    "sources.cronofy.calls.client.CronofyClient._ask",
-    "sources.cronofy.calls.exchange.Exchange._attempt",
-    "sources.cronofy.calls.refresh.Refresher._request",
-    "sources.cronofy.calls.refresh.Refresher._keep",
-    "sources.cronofy.calls.refresh.Refresher._refused",
-    "sources.cronofy.calls.refresh._read_renewal",
-    "sources.cronofy.calls.refresh._as",
-    "sources.cronofy.calls.write_back.WriteBack.save",
-    "sources.cronofy.calls.write_back.WriteBack._judged",
-    "sources.cronofy.stores.file_store.trial_renewals",
-    "sources.cronofy.stores.file_store.is_as_written",
-    "sources.cronofy.stores.file_store.FileStore._rewritten",
-    "sources.cronofy.stores.file_store.FileStore.current",
-    "sources.cronofy.calls.notes.digest",
+    "dlt_cronofy.source.sweep.Capture.add",
+    "dlt_cronofy.source.api.poller.interpret",
+    "dlt_cronofy.source.api.poller.Poller._record",
+    "dlt_cronofy.source.api.transport._read_body",
+    "dlt_cronofy.source.api.transport.status_outcome",
+    "dlt_cronofy.source.api.client.CronofyClient._ask",
+    "dlt_cronofy.source.api.retries.Exchange._attempt",
+    "dlt_cronofy.source.api.token_refresh.Refresher._request",
+    "dlt_cronofy.source.api.token_refresh.Refresher._keep",
+    "dlt_cronofy.source.api.token_refresh.Refresher._refused",
+    "dlt_cronofy.source.api.token_refresh._read_renewal",
+    "dlt_cronofy.source.api.token_refresh._as",
+    "dlt_cronofy.source.tokens.write_back.WriteBack.save",
+    "dlt_cronofy.source.tokens.write_back.WriteBack._judged",
+    "dlt_cronofy.source.tokens.file_store.trial_renewals",
+    "dlt_cronofy.source.tokens.file_store.is_as_written",
+    "dlt_cronofy.source.tokens.file_store.FileStore._rewritten",
+    "dlt_cronofy.source.tokens.file_store.FileStore.current",
+    "dlt_cronofy.source.api.refresh_journal.digest",
     "httpx.AsyncClient.send",
     "httpx.AsyncClient.build_request",
     "aiohttp.ClientSession._request",

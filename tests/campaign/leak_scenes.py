@@ -21,19 +21,19 @@ import orjson
 import psycopg2  # type: ignore[import-untyped]
 from rich.pretty import pretty_repr
 
-from pipelines.load import Load
-from sources.cronofy.calls.client import CronofyClient
-from sources.cronofy.calls.conduct import Conduct
-from sources.cronofy.calls.polling import PollTask
-from sources.cronofy.calls.refresh import open_refresher
-from sources.cronofy.calls.write_back import WriteBack
-from sources.cronofy.clock import SystemClock
-from sources.cronofy.history.privacy import Mode, PersonalData
-from sources.cronofy.secret import Hidden, Secret
-from sources.cronofy.settings import ClientCredentials, CronofyConfiguration, PollingSettings, SecretText
-from sources.cronofy.stores import Renewal, open_store
-from sources.cronofy.sweep import Sweep
-from sources.cronofy.tokens import as_token
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.source.api.client import CronofyClient
+from dlt_cronofy.source.api.limits.policy import Conduct
+from dlt_cronofy.source.api.poller import PollTask
+from dlt_cronofy.source.api.token_refresh import open_refresher
+from dlt_cronofy.source.clock import SystemClock
+from dlt_cronofy.source.privacy import Mode, PersonalData
+from dlt_cronofy.source.secret import Hidden, Secret
+from dlt_cronofy.source.settings import ClientCredentials, CronofyConfiguration, PollingSettings, SecretText
+from dlt_cronofy.source.sweep import Sweep
+from dlt_cronofy.source.tokens.store import Renewal, open_store
+from dlt_cronofy.source.tokens.token import as_token
+from dlt_cronofy.source.tokens.write_back import WriteBack
 from tests.acceptance.server import Reply
 from tests.acceptance.threaded import Asked, ThreadedServer
 
@@ -49,8 +49,8 @@ QUERY = (
 # dlt's own steps, each with a pause in which its working files are searched; then its trace as a table
 STAGED = """
 import sys, dlt
-from pipelines.warehouse import open_pipeline
-from sources.cronofy import cronofy_source
+from dlt_cronofy.warehouse.pipeline import open_pipeline
+from dlt_cronofy.source import cronofy_source
 pipeline = open_pipeline("duckdb")
 for step in (lambda: pipeline.extract(cronofy_source()), pipeline.normalize, pipeline.load):
     step()

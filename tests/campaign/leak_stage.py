@@ -16,16 +16,7 @@ from tests.acceptance.place import Place
 from tests.acceptance.server import Reply, says
 from tests.acceptance.threaded import Asked
 
-from .canaries import (
-    ACCESS,
-    CLIENT_SECRET,
-    NEW_ACCESS,
-    NEW_REFRESH,
-    REFRESH,
-    RELINK,
-    RELINK_URL,
-    Search,
-)
+from .canaries import ACCESS, CLIENT_SECRET, NEW_ACCESS, NEW_REFRESH, REFRESH, RELINK, RELINK_URL, Search
 
 LOUD = {"RUNTIME__LOG_LEVEL": "DEBUG", "PYTHONASYNCIODEBUG": "1"}
 CLIENT = {"SOURCES__CRONOFY__CLIENT_ID": "client", "SOURCES__CRONOFY__CLIENT_SECRET": CLIENT_SECRET}

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from tests.acceptance.place import Place, Row
 from tests.acceptance.server import ScriptedServer
 from tests.acceptance.world import LISTS, World
-from tests.views.server import postgres_server
+from tests.pipelines.views.server import postgres_server
 
 from .expected import SAMPLED_BY, VIEWS, Histories, differences, listings
 from .ledger import Ledger

@@ -19,11 +19,11 @@ import duckdb
 import psycopg2  # type: ignore[import-untyped]
 import pyarrow.parquet
 
-from pipelines.load import Load, LoadOptions
-from pipelines.rebuild import Difference, differences
-from pipelines.warehouse import open_pipeline, sql_client
-from sources.cronofy.settings import PollingSettings
-from sources.cronofy.tokens import read_tokens
+from dlt_cronofy.load.run import Load, LoadOptions
+from dlt_cronofy.rebuild import Difference, differences
+from dlt_cronofy.source.settings import PollingSettings
+from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
 from tests.acceptance.place import COMMAND, Place, Row
 from tests.acceptance.server import Reply, Request, ScriptedServer
 from tests.acceptance.world import World

@@ -32,8 +32,8 @@ import duckdb
 from dlt import Pipeline
 from rich.console import Console
 
-from pipelines import duckdb_file
-from pipelines.cli import cli
+from dlt_cronofy.cli.main import cli
+from dlt_cronofy.warehouse import duckdb_file
 from tests.acceptance.place import Place
 from tests.acceptance.server import ScriptedServer
 from tests.acceptance.test_killed_loads import Content, assert_keys_are_unique, content, copied

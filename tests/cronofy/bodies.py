@@ -5,13 +5,13 @@ from typing import Any
 
 import orjson
 
-from sources.cronofy.calls.answers import Answer, Outcome
-from sources.cronofy.calls.polling import Poll, read_answer
-from sources.cronofy.history.digests import body_digests
-from sources.cronofy.history.privacy import KEEP, PersonalData
-from sources.cronofy.secret import Secret
-from sources.cronofy.settings import PollingSettings
-from sources.cronofy.tokens import Token
+from dlt_cronofy.source.api.poller import Poll, read_answer
+from dlt_cronofy.source.history.digests import body_digests
+from dlt_cronofy.source.privacy import KEEP, PersonalData
+from dlt_cronofy.source.records import Answer, Outcome
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.settings import PollingSettings
+from dlt_cronofy.source.tokens.token import Token
 from tests.cronofy.clocks import START
 
 Json = dict[str, Any]

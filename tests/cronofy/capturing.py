@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sources.cronofy.calls.polling import Poll
-from sources.cronofy.history.capture import Capture, Known
-from sources.cronofy.history.evidence import Evidence
-from sources.cronofy.history.runs import RunCounts
-from sources.cronofy.tables import TABLES
+from dlt_cronofy.source.api.poller import Poll
+from dlt_cronofy.source.history.capture import Capture, Known
+from dlt_cronofy.source.history.evidence import Evidence
+from dlt_cronofy.source.history.runs import RunCounts
+from dlt_cronofy.source.tables import TABLES
 from tests.cronofy.bodies import Json
 
 HOLD = timedelta(hours=24)

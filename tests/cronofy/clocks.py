@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from sources.cronofy.clock import SystemClock
+from dlt_cronofy.source.clock import SystemClock
 
 T = TypeVar("T")
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sources.cronofy.calls import polling
-from sources.cronofy.history.payloads import Payload, parse
-from sources.cronofy.history.privacy import PersonalData
+from dlt_cronofy.source.api import poller as polling
+from dlt_cronofy.source.history.parse import Payload, parse
+from dlt_cronofy.source.privacy import PersonalData
 from tests.cronofy.clocks import ManualClock
 from tests.cronofy.server import Server, serving
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sources.cronofy.clock import SystemClock
+from dlt_cronofy.source.clock import SystemClock
 from tests.cronofy.clocks import START
 
 

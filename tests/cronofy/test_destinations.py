@@ -6,9 +6,9 @@ from typing import Any
 import dlt
 import pytest
 
-from sources.cronofy import cronofy_source
-from sources.cronofy.destinations import check_destination
-from sources.cronofy.errors import ConfigurationError
+from dlt_cronofy.source import cronofy_source
+from dlt_cronofy.source.destinations import check_destination
+from dlt_cronofy.source.errors import ConfigurationError
 from tests.cronofy.bodies import account, userinfo
 from tests.cronofy.server import Server, answer
 

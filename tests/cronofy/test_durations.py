@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sources.cronofy.durations import parse_duration
+from dlt_cronofy.source.durations import parse_duration
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from sources.cronofy.calls.budget import RequestBudget
-from sources.cronofy.errors import ConfigurationError
-from sources.cronofy.secret import Secret
-from sources.cronofy.settings import (
+from dlt_cronofy.source.api.limits.rate_limiter import RequestBudget
+from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.settings import (
     DATA_CENTERS,
     TOKEN_COLUMNS,
     CronofyConfiguration,
@@ -17,7 +17,7 @@ from sources.cronofy.settings import (
     SecretText,
     check_endpoints,
 )
-from sources.cronofy.tables import TOKEN_STATUS
+from dlt_cronofy.source.tables import TOKEN_STATUS
 from tests.cronofy.clocks import ManualClock
 
 

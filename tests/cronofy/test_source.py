@@ -12,14 +12,14 @@ import pyarrow as pa
 import pytest
 from dlt.common.schema import Schema
 
-from sources import cronofy
-from sources.cronofy import cronofy_source, endpoints_for
-from sources.cronofy.errors import ConfigurationError
-from sources.cronofy.history.capture import EXTRAS
-from sources.cronofy.settings import PollingSettings
-from sources.cronofy.sweep import Rows, Sweep
-from sources.cronofy.tables import CONTENT as CONTENT_TABLES
-from sources.cronofy.tables import TABLES
+from dlt_cronofy import source as cronofy
+from dlt_cronofy.source import cronofy_source, endpoints_for
+from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.history.capture import EXTRAS
+from dlt_cronofy.source.settings import PollingSettings
+from dlt_cronofy.source.sweep import Rows, Sweep
+from dlt_cronofy.source.tables import CONTENT as CONTENT_TABLES
+from dlt_cronofy.source.tables import TABLES
 from tests.cronofy.bodies import account, calendar, conferencing, profile, profiles, service_account, userinfo
 from tests.cronofy.clocks import ManualClock
 from tests.cronofy.server import Server, answer, later, raw
@@ -161,7 +161,7 @@ def test_unknown_fields_reach_the_warehouse_at_every_level(warehouse: Warehouse)
 def test_batches_of_one_load_may_have_different_fields(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, batches: list[dict[str, Any]]
 ) -> None:
-    monkeypatch.setattr("sources.cronofy.sweep.BATCH_POLLS", 1)
+    monkeypatch.setattr("dlt_cronofy.source.sweep.BATCH_POLLS", 1)
     warehouse.keys = [f"k{number}" for number in range(len(batches))]
     for number, (key, fields) in enumerate(zip(warehouse.keys, batches, strict=True)):
         # batches are in the order of answers

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from sources.cronofy import sweep as sweep_module
-from sources.cronofy.calls.answers import Outcome
-from sources.cronofy.calls.budget import Allowance
-from sources.cronofy.calls.conduct import Conduct
-from sources.cronofy.calls.feed import Feed
-from sources.cronofy.calls.polling import Poll, PollTask
-from sources.cronofy.history.changes import ProfileState, State
-from sources.cronofy.history.evidence import new_status
-from sources.cronofy.history.knowledge import AccountHistory, LastPolls, Row, TokenContent
-from sources.cronofy.settings import PollingSettings
-from sources.cronofy.sweep import Rows, Sweep, new_run_id
-from sources.cronofy.tables import TABLES
+from dlt_cronofy.source import sweep as sweep_module
+from dlt_cronofy.source.api.limits.policy import Conduct
+from dlt_cronofy.source.api.limits.rate_limiter import Allowance
+from dlt_cronofy.source.api.poll_stream import Feed
+from dlt_cronofy.source.api.poller import Poll, PollTask
+from dlt_cronofy.source.history.diff import ProfileState, State
+from dlt_cronofy.source.history.evidence import new_status
+from dlt_cronofy.source.history.state import AccountHistory, LastPolls, Row, TokenContent
+from dlt_cronofy.source.records import Outcome
+from dlt_cronofy.source.settings import PollingSettings
+from dlt_cronofy.source.sweep import Rows, Sweep, new_run_id
+from dlt_cronofy.source.tables import TABLES
 from tests.cronofy.bodies import minute, profile, token, userinfo
 from tests.cronofy.clocks import START, ManualClock
 from tests.cronofy.server import Server, answer

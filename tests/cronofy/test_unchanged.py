@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
-from sources.cronofy import cronofy_source
-from sources.cronofy.history.privacy import Mode, PersonalData
-from sources.cronofy.secret import Secret
-from sources.cronofy.tables import CONTENT, TABLES
+from dlt_cronofy.source import cronofy_source
+from dlt_cronofy.source.privacy import Mode, PersonalData
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.tables import CONTENT, TABLES
 from tests.cronofy.bodies import account, calendar, conferencing, profile, service_account, userinfo
 from tests.cronofy.clocks import ManualClock
 from tests.cronofy.server import Server

@@ -10,11 +10,11 @@ import dlt
 import duckdb
 import pytest
 
-from pipelines.duckdb_destination import catalog_duckdb
-from sources.cronofy import SOURCE_NAME, sweep_resources
-from sources.cronofy.history.knowledge import WarehouseKnowledge
-from sources.cronofy.settings import PollingSettings
-from sources.cronofy.sweep import Sweep
+from dlt_cronofy.source import SOURCE_NAME, sweep_resources
+from dlt_cronofy.source.history.state import WarehouseKnowledge
+from dlt_cronofy.source.settings import PollingSettings
+from dlt_cronofy.source.sweep import Sweep
+from dlt_cronofy.warehouse.duckdb_destination import catalog_duckdb
 from tests.cronofy.bodies import token
 from tests.cronofy.clocks import ManualClock
 from tests.cronofy.server import Server, answer
@@ -67,7 +67,7 @@ class Warehouse:
         source = swept_source(sweep)
         pipeline = self.pipeline()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sources.cronofy.sweep.new_run_id", lambda _: f"run-{self.runs}")
+            patch.setattr("dlt_cronofy.source.sweep.new_run_id", lambda _: f"run-{self.runs}")
             pipeline.run(source.with_resources(*tables) if tables else source)
         assert not pipeline.has_pending_data
         return self.server.called()

@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from tests.pipelines.views.conftest import postgres_uri
 from tests.played import demo_file, demo_plan
-from tests.views.conftest import postgres_uri
 
 __all__ = ["connection", "demo_file", "demo_plan", "postgres_uri"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines.console import PIPED_WIDTH
-from pipelines.summary import print_rows
+from dlt_cronofy.cli.console import PIPED_WIDTH
+from dlt_cronofy.cli.summary import print_rows
 
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENT = DOCS / "questions.md"

@@ -17,13 +17,13 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pipelines.demo import START, Demo
-from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
-from sources.cronofy.tables import TABLES
+from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
+from dlt_cronofy.sandbox.demo import START, Demo
+from dlt_cronofy.source.tables import TABLES
 from tests.campaign.rounds import credentials
 from tests.docs.questions import DOCS, trimmed
-from tests.views.warehouse import DATASET, PostgresWarehouse
-from tests.views.warehouse import _in_utc as in_utc
+from tests.pipelines.views.warehouse import DATASET, PostgresWarehouse
+from tests.pipelines.views.warehouse import _in_utc as in_utc
 
 ROOT = DOCS.parent
 # the demo is played here where no test of another module has asked for it before
@@ -151,7 +151,7 @@ AFTERWARDS: dict[str, Setup] = {"operations.md": nothing_is_lost}
 
 PAGES = sorted(page.name for page in DOCS.glob("*.md") if "```sh" in page.read_text(encoding="utf-8"))
 # pages that need not say it themselves, because their own tests read all of them
-LEFT_TO = {"scheduling.md": "tests/scheduling/test_page.py"}
+LEFT_TO = {"scheduling.md": "tests/pipelines/scheduling/test_page.py"}
 ELSEWHERE = LEFT_TO | {
     page: found[1]
     for page in PAGES

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.docs.questions import DOCS, printed
-from tests.views.histories import MIDNIGHT, history
-from tests.views.warehouse import DATASET, DuckDBWarehouse, create_tables, create_views, fill
+from tests.pipelines.views.histories import MIDNIGHT, history
+from tests.pipelines.views.warehouse import DATASET, DuckDBWarehouse, create_tables, create_views, fill
 
 DOCUMENT = DOCS / "concepts.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")

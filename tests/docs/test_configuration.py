@@ -13,10 +13,13 @@ import pytest
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 
-from pipelines import configuration_reference as reference
-from pipelines.cli import cli
-from pipelines.configuration import read_settings
-from pipelines.configuration_reference import (
+from dlt_cronofy.cli.main import cli
+from dlt_cronofy.configuration import read_settings
+from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.records import Outcome
+from dlt_cronofy.source.settings import CronofyConfiguration
+from docs.generators import configuration as reference
+from docs.generators.configuration import (
     CONFIG_FILE,
     SECRETS_FILE,
     SECTION_PARTS,
@@ -25,9 +28,6 @@ from pipelines.configuration_reference import (
     keys_read_elsewhere,
     section_keys,
 )
-from sources.cronofy.calls.answers import Outcome
-from sources.cronofy.errors import ConfigurationError
-from sources.cronofy.settings import CronofyConfiguration
 from tests.docs.questions import DOCS
 
 DOCUMENT = DOCS / "configuration.md"

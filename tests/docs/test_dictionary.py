@@ -2,10 +2,10 @@
 
 import os
 
-from pipelines.dictionary import data_dictionary
-from pipelines.views import PUBLIC_VIEWS
-from pipelines.views.headers import read_header
-from sources.cronofy.tables import TABLES
+from dlt_cronofy.source.tables import TABLES
+from dlt_cronofy.views import PUBLIC_VIEWS
+from dlt_cronofy.views.headers import read_header
+from docs.generators.dictionary import data_dictionary
 from tests.docs.questions import DOCS
 
 DOCUMENT = DOCS / "data-dictionary.md"

@@ -9,16 +9,16 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
-from pipelines.cli import cli
-from pipelines.demo import START, Demo
-from pipelines.dictionary import duckdb_type, table_columns
-from pipelines.sandbox import build_world
-from pipelines.views import PUBLIC_VIEWS
-from pipelines.views.headers import read_header
-from sources.cronofy.tables import TABLES
+from dlt_cronofy.cli.main import cli
+from dlt_cronofy.sandbox import build_world
+from dlt_cronofy.sandbox.demo import START, Demo
+from dlt_cronofy.source.tables import TABLES
+from dlt_cronofy.views import PUBLIC_VIEWS
+from dlt_cronofy.views.headers import read_header
+from docs.generators.dictionary import duckdb_type, table_columns
 from tests.docs.questions import DOCUMENT, QUESTIONS, Question, printed, rewrite, trimmed
+from tests.pipelines.views.warehouse import DATASET, PostgresWarehouse
 from tests.played import copy_to_postgres
-from tests.views.warehouse import DATASET, PostgresWarehouse
 
 # the first test plays the demo, which takes long on a busy machine
 pytestmark = pytest.mark.timeout(300)

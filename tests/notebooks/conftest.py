@@ -1,6 +1,6 @@
 """The warehouses of the report's tests."""
 
-from tests.report.conftest import (
+from tests.pipelines.report.conftest import (
     demo_file,
     demo_pipeline,
     demo_plan,

@@ -14,12 +14,12 @@ import nbformat
 import pytest
 from marimo import as_html
 
-from pipelines.report.charts import Drawn
-from pipelines.report.figures import Scope
-from pipelines.report.jupyter import export_executed
+from dlt_cronofy.report.charts import Drawn
+from dlt_cronofy.report.figures import Scope
+from dlt_cronofy.report.jupyter import export_executed
 from tests.campaign.rounds import credentials
-from tests.report.conftest import FAILED_POLL
-from tests.views.warehouse import Row
+from tests.pipelines.report.conftest import FAILED_POLL
+from tests.pipelines.views.warehouse import Row
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -63,7 +63,7 @@ def warehouse(engine: str, request: pytest.FixtureRequest, monkeypatch: pytest.M
     return "From postgres, dataset cronofy"
 
 
-# the frames are the same on both engines (tests/report/test_figures.py), so one of them sees all filters
+# the frames are the same on both engines (report/test_figures.py), so one of them sees all filters
 FILTERS = {
     "all": ("duckdb", Scope()),
     "all, on postgres": ("postgres", Scope()),

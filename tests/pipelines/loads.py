@@ -14,13 +14,13 @@ import psycopg2  # type: ignore[import-untyped]
 import pytest
 from click.testing import CliRunner
 
-from pipelines.cli import cli
-from pipelines.load import Load, LoadOptions, LoadResult
-from pipelines.rebuild import Difference, differences
-from pipelines.warehouse import open_pipeline, sql_client
-from pipelines.working_folders import WorkingFolder
-from sources.cronofy.settings import PollingSettings
-from sources.cronofy.tokens import read_tokens
+from dlt_cronofy.cli.main import cli
+from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
+from dlt_cronofy.rebuild import Difference, differences
+from dlt_cronofy.source.settings import PollingSettings
+from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
+from dlt_cronofy.warehouse.working_folders import WorkingFolder
 from tests.acceptance.documents import disconnected, profile, userinfo
 from tests.acceptance.place import Place
 

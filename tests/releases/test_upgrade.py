@@ -16,14 +16,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pipelines.demo import DemoClock
-from pipelines.load import Load, LoadOptions, LoadResult
-from pipelines.sandbox import MovableClock, SandboxServer, build_world, serve
-from pipelines.views import PUBLIC_VIEWS
-from pipelines.warehouse import open_pipeline
-from sources.cronofy.settings import PollingSettings
-from sources.cronofy.tables import CONTENT, POLLS
-from sources.cronofy.tokens import read_tokens
+from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
+from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
+from dlt_cronofy.sandbox.demo import DemoClock
+from dlt_cronofy.source.settings import PollingSettings
+from dlt_cronofy.source.tables import CONTENT, POLLS
+from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.views import PUBLIC_VIEWS
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.acceptance.place import Place, Row
 
 FOLDER = Path(__file__).parent

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ..calls.answers import Outcome
-from ..calls.polling import Poll, read_answer
+from ..api.poller import Poll, read_answer
+from ..privacy import PersonalData
+from ..records import Outcome
 from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO
-from .changes import Change, ProfileState, State, apply_changes, detect_changes, is_outweighed
+from .diff import Change, ProfileState, State, apply_changes, detect_changes, is_outweighed
 from .digests import SPEAKS_FOR, Held, KnownAnswer, Listed, is_same, listed_of
 from .evidence import Evidence, newest_ok
-from .knowledge import AccountHistory, Row, TokenContent
-from .payloads import CALENDAR, CONFERENCING, Calendar, Payload, Profile, Record
-from .privacy import PersonalData
+from .parse import CALENDAR, CONFERENCING, Calendar, Payload, Profile, Record
 from .runs import RunCounts
+from .state import AccountHistory, Row, TokenContent
 
 # where a row carries the fields that have no column yet (frames.py); no column can be called that
 EXTRAS = "\x00extras"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ..settings import ACCOUNT, PROFILES, USERINFO, PollingSettings
 from ..tables import CALENDARS, PROFILE_CHANGES
-from ..tokens import Token
+from ..tokens.token import Token
 from ..version import VERSION
 
 # another release may make other rows of the same answer

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..calls.answers import Outcome
+from ..records import Outcome
 from ..settings import ACCOUNT, PROFILES, USERINFO
 from ..tables import COVERAGE, TOKEN_STATUS
 

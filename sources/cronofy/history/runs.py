@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..calls.answers import Outcome
+from ..records import Outcome
 from ..tables import FAILURES
 
 Row = dict[str, Any]

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 import dlt
 import pytest
 
-from pipelines.duckdb_destination import catalog_duckdb
-from tests.views.server import postgres_server
+from dlt_cronofy.warehouse.duckdb_destination import catalog_duckdb
+from tests.pipelines.views.server import postgres_server
 
 
 @pytest.fixture(params=["duckdb", "postgres"])

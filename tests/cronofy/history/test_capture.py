@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sources.cronofy.calls.answers import Outcome
-from sources.cronofy.history.capture import EXTRAS, instant_text, row_key
+from dlt_cronofy.source.history.capture import EXTRAS, instant_text, row_key
+from dlt_cronofy.source.records import Outcome
 from tests.cronofy.bodies import (
     Json,
     account,

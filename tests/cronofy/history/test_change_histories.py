@@ -5,8 +5,8 @@ from typing import Any
 
 import dlt
 
-from sources.cronofy.hazard import Histories
-from sources.cronofy.history.knowledge import WarehouseKnowledge
+from dlt_cronofy.source.history.state import WarehouseKnowledge
+from dlt_cronofy.source.planning.change_rates import Histories
 from tests.cronofy.clocks import START
 
 DAY = timedelta(days=1)

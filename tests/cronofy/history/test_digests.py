@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sources.cronofy.history import digests
-from sources.cronofy.history.digests import (
+from dlt_cronofy.source.history import digests
+from dlt_cronofy.source.history.digests import (
     DIGEST_BYTES,
     KnownAnswer,
     Listed,
@@ -18,10 +18,10 @@ from sources.cronofy.history.digests import (
     is_same,
     listed_of,
 )
-from sources.cronofy.history.privacy import Mode, PersonalData
-from sources.cronofy.secret import Secret
-from sources.cronofy.settings import ClientCredentials, PollingSettings
-from sources.cronofy.tokens import Token
+from dlt_cronofy.source.privacy import Mode, PersonalData
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.settings import ClientCredentials, PollingSettings
+from dlt_cronofy.source.tokens.token import Token
 from tests.cronofy.bodies import profile, userinfo
 
 BODY = orjson.dumps(userinfo(profile()))

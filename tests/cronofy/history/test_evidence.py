@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sources.cronofy.calls.answers import Outcome
-from sources.cronofy.history.evidence import Evidence, Stream, new_status, newest_ok
+from dlt_cronofy.source.history.evidence import Evidence, Stream, new_status, newest_ok
+from dlt_cronofy.source.records import Outcome
 from tests.cronofy.bodies import minute
 
 HOLD = timedelta(minutes=3)

@@ -1,0 +1,1 @@
+"""Alerts: what changed, sent to a channel."""

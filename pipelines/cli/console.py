@@ -1,0 +1,146 @@
+"""The terminal: results on stdout, logs and progress on stderr."""
+
+import logging
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from dlt_cronofy.formatting import duration
+
+logger = logging.getLogger("dlt_cronofy")
+
+PROGRAM = "dlt-cronofy"
+# exit statuses; usage errors are 2 as well
+LOADED, LOAD_FAILED, BAD_CONFIGURATION = 0, 1, 2
+LOG_EVERY_SECONDS = 10.0
+# a width for tables that are piped: wide enough not to break rows
+PIPED_WIDTH = 120
+
+
+def program() -> str:
+    """How this program was called, so that a command we print can be run."""
+    called = Path(sys.argv[0])
+    if called.name != PROGRAM or shutil.which(PROGRAM) == str(called):
+        return PROGRAM
+    return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
+
+
+def result_console() -> Console:
+    """Where results go. Piped output is plain and wide."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+
+
+def set_up_logging(*, verbose: bool) -> None:
+    """Log lines of this program to stderr; dlt has its own logger."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logger.propagate = False
+
+
+Advance = Callable[[int], None]
+
+
+@dataclass
+class Pace:
+    """How far long work is, and how long the rest takes.
+
+    Attributes:
+        per_minute: units that a rate limit allows a minute; None where only the work itself takes time.
+        total: units to do, 0 while unknown.
+        done: units done.
+        started: on the monotonic clock, in seconds.
+    """
+
+    per_minute: float | None = None
+    total: int = 0
+    done: int = 0
+    started: float = 0.0
+
+    def seconds_left(self) -> float | None:
+        """At the pace so far, but not sooner than the rate limit allows; None while that cannot be told."""
+        left = self.total - self.done
+        elapsed = time.monotonic() - self.started
+        estimates = [left * elapsed / self.done] if self.done else []
+        if self.per_minute:
+            estimates.append(left * 60 / self.per_minute)
+        return max(estimates, default=None) if self.total else None
+
+    def __str__(self) -> str:
+        seconds = self.seconds_left()
+        return "" if not seconds else f"about {_worded(seconds)} left"
+
+
+def _worded(seconds: float) -> str:
+    return duration(seconds) if seconds >= 60 else f"{math.ceil(seconds)} s"
+
+
+@contextmanager
+def progress(
+    description: str, unit: str, per_minute: float | None = None
+) -> Iterator[tuple[Advance, Advance]]:
+    """Show how far long work is: a bar on a terminal, a log line now and then elsewhere.
+
+    Args:
+        description: what is being done.
+        unit: of what there is a number, in the plural.
+        per_minute: how many of them a rate limit allows a minute.
+
+    Yields:
+        `set_total` and `set_done`, each taking a number of units.
+    """
+    pace = Pace(per_minute, started=time.monotonic())
+    if sys.stderr.isatty():
+        yield from _bar(description, unit, pace)
+    else:
+        yield from _lines(description, unit, pace)
+
+
+def _bar(description: str, unit: str, pace: Pace) -> Iterator[tuple[Advance, Advance]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"{unit} {{task.fields[left]}}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=None, left="")
+
+        def set_total(total: int) -> None:
+            pace.total = total
+            bar.update(task, total=total, left=str(pace))
+
+        def set_done(done: int) -> None:
+            pace.done = done
+            bar.update(task, completed=done, left=str(pace))
+
+        yield set_total, set_done
+
+
+def _lines(description: str, unit: str, pace: Pace) -> Iterator[tuple[Advance, Advance]]:
+    last = time.monotonic()
+
+    def set_total(total: int) -> None:
+        pace.total = total
+        seconds = pace.seconds_left()
+        if seconds is not None and seconds > LOG_EVERY_SECONDS:
+            logger.info("%s: %d %s, %s", description, total, unit, pace)
+
+    def set_done(done: int) -> None:
+        nonlocal last
+        pace.done = done
+        if time.monotonic() - last >= LOG_EVERY_SECONDS:
+            last = time.monotonic()
+            logger.info("%s: %d of %d %s, %s", description, done, pace.total, unit, pace)
+
+    yield set_total, set_done

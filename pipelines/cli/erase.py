@@ -1,0 +1,69 @@
+"""`dlt-cronofy erase`."""
+
+import json
+import logging
+import sys
+
+import click
+
+from .console import LOAD_FAILED, LOADED, result_console
+from .options import (
+    destination_options,
+    reports_errors,
+)
+
+logger = logging.getLogger("dlt_cronofy")
+
+
+@click.command(short_help="Remove one person, and prove it.")
+@click.option("--account", metavar="ID", help="The account_id of the person: with all its tokens.")
+@click.option("--token", metavar="KEY", help="One token_key, and its account if that has no other token.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was removed as JSON.")
+@destination_options
+@reports_errors
+def erase(
+    account: str | None,
+    token: str | None,
+    yes: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+    destination: str | None,
+    dataset: str | None,
+) -> None:
+    """Remove one person from every table and from the local working files, and prove it by searching.
+
+    Exit status: 0 removed and nothing found afterwards, 1 in no table, or something is left, 2 bad
+    configuration or usage.
+    """
+    from dlt_cronofy.erase.erasure import Erase
+    from dlt_cronofy.erase.summary import print_erased
+    from dlt_cronofy.warehouse.locks import sole_writer, turn
+    from dlt_cronofy.warehouse.pipeline import location, open_pipeline
+
+    if not (account or token) or (account and token):
+        raise click.UsageError("say --account ID or --token KEY, one of them")
+    pipeline = open_pipeline(destination, dataset)
+    command = Erase(pipeline, account or None, token or None)
+    _confirm(f"Remove {command.subject} from {location(pipeline)} for good?", yes=yes)
+    with sole_writer(pipeline), turn(pipeline):
+        result = command.run()
+    if as_json:
+        click.echo(json.dumps(result.as_dict(), indent=2))
+    else:
+        print_erased(result_console(), result)
+    if not result.is_known:
+        logger.error("%s is in no table", result.subject)
+    elif not result.is_complete:
+        logger.error("%s: something is left, see above", result.subject)
+    sys.exit(LOADED if result.is_complete else LOAD_FAILED)
+
+
+def _confirm(question: str, *, yes: bool) -> None:
+    """Ask on the terminal; ends the program unless the answer is yes."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        from dlt_cronofy.source.errors import ConfigurationError
+
+        raise ConfigurationError(f"{question} There is no terminal to ask on: add --yes")
+    click.confirm(question, abort=True, err=True)

@@ -1,0 +1,239 @@
+"""Refusals: what a warehouse does not let a load do until somebody with the right to changes something there.
+
+Nothing is wrong with the package then. It stays, and is loaded once that is done.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import dlt
+import duckdb
+
+from dlt_cronofy.warehouse.pipeline import Row, query_rows, sql_client
+
+# Values that do not fit: the class of data exceptions, but for texts and numbers longer than somebody's
+# column, and types that cannot be converted.
+UNFIT_STATES = re.compile(r"22(?!001|003)|42804|42846")
+# a constraint, a right, room, or a table or column that somebody dropped
+REPAIRABLE_IN_DUCKDB = (
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ConstraintException,
+    duckdb.IOException,
+    duckdb.OutOfMemoryException,
+    duckdb.PermissionException,
+    duckdb.TransactionException,
+)
+# whose errors are none of a warehouse's
+NO_DRIVERS = {"builtins", "dlt", "pyarrow", __name__.partition(".")[0]}
+# some drivers have no field for it
+STATE_IN_TEXT = re.compile(r"SQLSTATE:?\s*=?\s*\(?([0-9A-Z]{5})\b")
+# BigQuery has no SQLSTATE at all
+REFUSED_IN_WORDS = re.compile(
+    r"permission|privilege|access.?denied|not authorized|must be owner|read.?only|constraint|cannot be null"
+    r"|quota|billing|rate.?limit|timed? ?out|too many",
+    re.IGNORECASE,
+)
+
+# states and what repairs them; names in braces are those of the error
+REPAIRS: Sequence[tuple[str, str]] = (
+    ("23502", "ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL"),
+    ("23505", "ALTER TABLE {table} DROP CONSTRAINT {constraint}, or DROP INDEX {schema}.{constraint}"),
+    ("23|44", "ALTER TABLE {table} DROP CONSTRAINT {constraint}"),
+    (
+        "2200[13]",
+        "ALTER TABLE {table} ALTER COLUMN … TYPE text, or bigint, for the column that is too narrow",
+    ),
+    ("P0|09|27|3[89]", "ALTER TABLE {table} DISABLE TRIGGER USER, or correct what the trigger demands"),
+    (
+        "25006",
+        "ALTER ROLE {role} SET default_transaction_read_only = off, or name the server that is written",
+    ),
+    ("53300", "ALTER ROLE {role} CONNECTION LIMIT …, or raise max_connections"),
+    ("53400", "ALTER ROLE {role} SET temp_file_limit = …"),
+    ("57014", "ALTER ROLE {role} SET statement_timeout = 0, if nobody cancelled it"),
+    ("55P03|55006", "ALTER ROLE {role} SET lock_timeout = 0, or end what holds the lock"),
+    ("25P03|57P05", "ALTER ROLE {role} SET idle_in_transaction_session_timeout = 0"),
+)
+TOO_MANY_CONNECTIONS = re.compile(r"too many (connections|clients)|connection slots are reserved")
+# DuckDB quotes the row
+QUOTED_KEY = re.compile(r'(Duplicate key )".*?"')
+
+# what each part of a statement asks for
+STEP = re.compile(
+    r"\b(?P<verb>INSERT INTO|DELETE FROM|UPDATE|TRUNCATE TABLE|COPY|ALTER TABLE"
+    r"|CREATE TABLE(?: IF NOT EXISTS)?|CREATE OR REPLACE VIEW|DROP VIEW IF EXISTS|FROM|JOIN)\s+"
+    r'(?P<schema>"[^"]+"|\w+)\.(?P<name>"[^"]+"|\w+)',
+    re.IGNORECASE,
+)
+PRIVILEGES = {
+    "INSERT INTO": ("INSERT",),
+    "COPY": ("INSERT",),
+    "DELETE FROM": ("SELECT", "DELETE"),
+    "UPDATE": ("SELECT", "UPDATE"),
+    "TRUNCATE TABLE": ("TRUNCATE",),
+    "FROM": ("SELECT",),
+    "JOIN": ("SELECT",),
+}
+RIGHTS = """
+    SELECT quote_ident(current_user) AS role, quote_ident(n.nspname) AS schema,
+           quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS relation,
+           CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind,
+           has_schema_privilege(n.oid, 'USAGE') AS "USAGE", has_schema_privilege(n.oid, 'CREATE') AS "CREATE",
+           pg_has_role(c.relowner, 'USAGE') AS owned, c.relrowsecurity AS filtered,
+           has_table_privilege(c.oid, 'SELECT') AS "SELECT", has_table_privilege(c.oid, 'INSERT') AS "INSERT",
+           has_table_privilege(c.oid, 'UPDATE') AS "UPDATE", has_table_privilege(c.oid, 'DELETE') AS "DELETE",
+           has_table_privilege(c.oid, 'TRUNCATE') AS "TRUNCATE"
+    FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = %s
+    WHERE n.nspname = %s
+"""
+DATABASE = "SELECT quote_ident(current_user) AS role, quote_ident(current_database()) AS database"
+
+Ask = Callable[..., list[Row]]
+
+
+def is_repairable(cause: BaseException) -> bool:
+    """Whether the warehouse would take the same rows after a right, a constraint or a setting was changed."""
+    state = sqlstate(cause)
+    if state is not None:
+        return UNFIT_STATES.match(state) is None
+    if isinstance(cause, duckdb.Error):
+        return isinstance(cause, REPAIRABLE_IN_DUCKDB)
+    return _is_of_a_driver(cause) and REFUSED_IN_WORDS.search(str(cause)) is not None
+
+
+def sqlstate(cause: BaseException) -> str | None:
+    """The five characters by which a warehouse classes its errors; None where there are none."""
+    for name in ("pgcode", "sqlstate"):
+        state = getattr(cause, name, None)
+        if isinstance(state, str) and state:
+            return state
+    if not _is_of_a_driver(cause):
+        return None
+    found = STATE_IN_TEXT.search(str(cause))
+    return found[1] if found else None
+
+
+def _is_of_a_driver(cause: BaseException) -> bool:
+    return type(cause).__module__.partition(".")[0] not in NO_DRIVERS
+
+
+def explain_refusal(cause: BaseException, message: str, pipeline: dlt.Pipeline | None) -> str | None:
+    """What is refused, and the statement that repairs it; None where it is no refusal.
+
+    Args:
+        cause: What the warehouse's driver raised.
+        message: Its first line.
+        pipeline: Whose warehouse it is; PostgreSQL is asked which right is missing.
+    """
+    state = sqlstate(cause)
+    if isinstance(cause, duckdb.ConstraintException):
+        message = QUOTED_KEY.sub(r"\1", message)
+        return f"the warehouse refuses: {message}; drop that constraint or index, and run again"
+    if state is None and _is_of_a_driver(cause) and TOO_MANY_CONNECTIONS.search(message):
+        state = "53300"
+    if state is None:
+        return None
+    if state == "42501":
+        repair = "; ".join(_missing_rights(cause, pipeline)) or "have that right granted"
+    else:
+        repair = next((text for states, text in REPAIRS if re.match(states, state)), "")
+        repair = repair.format_map(_names(cause, pipeline))
+    if not repair:
+        return None
+    verb = "" if repair.startswith("have ") else "run "
+    return f"the warehouse refuses: {message}; {verb}{repair}; then run again"
+
+
+def _missing_rights(cause: BaseException, pipeline: dlt.Pipeline | None) -> list[str]:
+    """Statements that grant what the failed statement lacked; empty where that cannot be found out."""
+    statement = _statement(cause)
+    if pipeline is None or not statement:
+        return []
+    try:
+        with sql_client(pipeline) as client:
+            return list(
+                dict.fromkeys(_grants(statement, lambda sql, *names: query_rows(client, sql, *names)))
+            )
+    except Exception:  # noqa: BLE001 - another warehouse, or it is away by now: the error itself is reported
+        return []
+
+
+def _grants(statement: str, ask: Ask) -> Iterator[str]:
+    if statement.lstrip().upper().startswith("CREATE SCHEMA"):
+        here = ask(DATABASE)[0]
+        yield f"GRANT CREATE ON DATABASE {here['database']} TO {here['role']}"
+    for step in STEP.finditer(statement):
+        verb = " ".join(step["verb"].upper().split())
+        for found in ask(RIGHTS, step["name"].strip('"'), step["schema"].strip('"')):
+            yield from _grants_of(verb, found)
+
+
+def _grants_of(verb: str, found: Row) -> Iterator[str]:
+    """What one part of a statement lacks, by the rights on its relation."""
+    role, schema, relation = found["role"], found["schema"], found["relation"]
+    if not found["USAGE"]:
+        yield f"GRANT USAGE ON SCHEMA {schema} TO {role}"
+    elif relation is None:
+        if verb.startswith("CREATE") and not found["CREATE"]:
+            yield f"GRANT CREATE ON SCHEMA {schema} TO {role}"
+    elif verb not in PRIVILEGES:
+        if not found["owned"]:
+            yield f"ALTER {found['kind']} {relation} OWNER TO {role}"
+    elif missing := [right for right in PRIVILEGES[verb] if not found[right]]:
+        yield f"GRANT {', '.join(missing)} ON {relation} TO {role}"
+    elif found["filtered"] and not found["owned"] and verb == "INSERT INTO":
+        yield f"ALTER TABLE {relation} DISABLE ROW LEVEL SECURITY, or ALTER ROLE {role} BYPASSRLS"
+
+
+def _names(cause: BaseException, pipeline: dlt.Pipeline | None) -> "_Known":
+    """What the error is about; PostgreSQL names the parts of some."""
+    diag = getattr(cause, "diag", None)
+    schema = _quoted(getattr(diag, "schema_name", None))
+    table = _quoted(getattr(diag, "table_name", None))
+    written = _written(cause)
+    names = {
+        "schema": schema,
+        "table": f"{schema}.{table}" if schema and table else written,
+        "column": _quoted(getattr(diag, "column_name", None)),
+        "constraint": _quoted(getattr(diag, "constraint_name", None)),
+        "role": _quoted(_user(pipeline)),
+    }
+    return _Known({name: value for name, value in names.items() if value})
+
+
+class _Known(dict[str, str]):
+    """Names for a statement; `…` for those that are not known."""
+
+    def __missing__(self, name: str) -> str:
+        return "…"
+
+
+def _written(cause: BaseException) -> str | None:
+    """The relation that the failed statement writes last."""
+    steps = [
+        step for step in STEP.finditer(_statement(cause)) if step["verb"].upper() not in ("FROM", "JOIN")
+    ]
+    if not steps:
+        return None
+    return ".".join(str(_quoted(steps[-1][part].strip('"'))) for part in ("schema", "name"))
+
+
+def _statement(cause: BaseException) -> str:
+    query: Any = getattr(getattr(cause, "cursor", None), "query", None)
+    return query.decode(errors="replace") if isinstance(query, bytes) else ""
+
+
+def _user(pipeline: dlt.Pipeline | None) -> str | None:
+    try:
+        return getattr(pipeline.sql_client().credentials, "username", None) if pipeline else None
+    except Exception:  # noqa: BLE001 - only a name for a message
+        return None
+
+
+def _quoted(name: str | None) -> str | None:
+    """An identifier as a statement needs it."""
+    if name is None or re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+        return name
+    return '"' + name.replace('"', '""') + '"'

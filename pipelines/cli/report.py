@@ -1,0 +1,53 @@
+"""`dlt-cronofy report`."""
+
+import logging
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import click
+
+from .options import (
+    SINCE,
+    destination_options,
+    reports_errors,
+)
+
+logger = logging.getLogger("dlt_cronofy")
+
+
+@click.command(short_help="Write the health report, one HTML file.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="health.html",
+    show_default=True,
+    help="The file. An earlier report in it is replaced, and the new one tells what changed since then.",
+)
+@click.option(
+    "--since",
+    type=SINCE,
+    help="Tell what changed since then: 7d before the newest poll, or 2026-01-31."
+    "  [default: the last report, else 7d]",
+)
+@click.option("--anonymous", is_flag=True, help="Leave out names, e-mail addresses and relink links.")
+@destination_options
+@reports_errors
+def report(
+    output: Path,
+    since: "datetime | timedelta | None",
+    anonymous: bool,  # noqa: FBT001
+    destination: str | None,
+    dataset: str | None,
+) -> None:
+    """Write the health report: one HTML file that opens offline.
+
+    Who must relink, what changed, how the providers do, and what is unknown. It holds what the tables hold of
+    people, with relink links; --anonymous leaves that out. Exit status: 0 written, 1 the warehouse cannot be
+    read, 2 bad configuration or usage.
+    """
+    from dlt_cronofy.report.command import summary_line, write_report
+    from dlt_cronofy.warehouse.pipeline import open_pipeline
+
+    made = write_report(open_pipeline(destination, dataset), output, since, anonymous=anonymous)
+    click.echo(summary_line(made, output))

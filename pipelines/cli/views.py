@@ -1,0 +1,33 @@
+"""`dlt-cronofy views`."""
+
+import logging
+
+import click
+
+from .options import (
+    destination_options,
+    reports_errors,
+)
+
+logger = logging.getLogger("dlt_cronofy")
+
+
+@click.command(short_help="Create or replace the SQL views.")
+@destination_options
+@reports_errors
+def views(destination: str | None, dataset: str | None) -> None:
+    """Create or replace the SQL views on the destination."""
+    from dlt_cronofy.configuration import read_settings
+    from dlt_cronofy.load.maintenance import make_evidence
+    from dlt_cronofy.warehouse.locks import turn
+    from dlt_cronofy.warehouse.pipeline import loaded_dataset, open_pipeline, refresh_views, writer
+
+    _, settings = read_settings()
+    pipeline = open_pipeline(destination, dataset)
+    with loaded_dataset(pipeline):
+        pass
+    with turn(pipeline), writer(pipeline):
+        make_evidence(pipeline, settings.hold)
+        names = refresh_views(pipeline, settings.hold.total_seconds())
+    for name in names:
+        click.echo(name)

@@ -1,0 +1,1 @@
+"""Erasing one person from every table and every working file."""

@@ -1,0 +1,80 @@
+"""Figures in words, the same in the terminal and in the report."""
+
+import math
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dlt_cronofy.source.tokens.token import UnusableRow
+
+SHOWN_DIGEST_DIGITS = 8
+SHOWN_ROWS = 5
+SECONDS_PER_DAY = 86_400
+
+# what an outcome means for the person who has to act
+ADVICE = {
+    "token_rejected": "authorize again",
+    "grant_revoked": "authorize again",
+    "forbidden": "authorize again, with more scope",
+    "plan_required": "the Cronofy plan lacks this",
+    "provider_locked": "provider credentials missing",
+    "rate_limited": "tried again next load",
+    "server_error": "tried again next load",
+    "timeout": "tried again next load",
+    "network_error": "tried again next load",
+    "bad_payload": "not the documented answer",
+    "skipped": "not tried",
+}
+
+
+def count(number: int, noun: str) -> str:
+    """`1 token`, `2,500 tokens`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def row_lines(
+    unusable: Sequence["UnusableRow"], unusable_rows: int, not_connected: int, shown: int = SHOWN_ROWS
+) -> Iterator[str]:
+    """What the rows of a token store are that are not polled; the first that cannot be used, and how many."""
+    if not_connected:
+        yield f"  not connected  {count(not_connected, 'user')} without a token"
+    if unusable_rows:
+        yield f"  unusable  {count(unusable_rows, 'row')} of the token store, left out"
+        for row in unusable[:shown]:
+            yield f"    {row}"
+        if unusable_rows > shown and unusable:
+            yield f"    and {count(unusable_rows - shown, 'more row')}; --json lists them"
+
+
+def percent(share: float | None) -> str:
+    """A share in percent, `–` where there is none."""
+    return "–" if share is None or math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def instant(moment: datetime | None) -> str:
+    """A UTC time to the minute, `never` where there is none."""
+    if moment is None:
+        return "never"
+    return f"{moment.astimezone(UTC) if moment.tzinfo else moment:%Y-%m-%d %H:%M}"
+
+
+def duration(seconds: float | None) -> str:
+    """A duration in the two largest units that matter: `3 d 4 h`, `25 min`."""
+    if seconds is None or math.isnan(seconds):
+        return "–"
+    minutes = round(seconds / 60)
+    days, hours = divmod(minutes // 60, 24)
+    if days:
+        return f"{days} d {hours} h" if days < 10 else f"{days} d"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
+
+
+def digest_shortened(text: str | None) -> str | None:
+    """A personal text as stored; of a digest enough to find it by."""
+    # not above: --help needs words, and no dlt
+    from dlt_cronofy.source.privacy import PREFIX, PROTECTED
+
+    if not text or not PROTECTED.fullmatch(text):
+        return text
+    return f"{text[: len(PREFIX) + SHOWN_DIGEST_DIGITS]}…"

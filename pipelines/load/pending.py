@@ -1,0 +1,276 @@
+"""Pending packages: what an earlier run had polled and not loaded when it ended."""
+
+import errno
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dlt
+import pyarrow as pa
+from dlt.common.configuration import configspec, known_sections
+from dlt.common.configuration.resolve import resolve_configuration
+from dlt.common.configuration.specs import BaseConfiguration
+from dlt.common.destination.exceptions import DestinationTerminalException
+from dlt.common.schema import Schema
+from dlt.load.exceptions import LoadClientJobException, LoadClientJobFailed, LoadClientJobTerminalRetry
+from dlt.pipeline.exceptions import PipelineStepFailed
+
+from dlt_cronofy import rebuild
+from dlt_cronofy.cli.refusals import is_repairable
+from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.warehouse.duckdb_file import tidy
+from dlt_cronofy.warehouse.pipeline import duckdb_file, sql_client, writer
+from dlt_cronofy.warehouse.working_folders import EXTRACTED, LOADED, NORMALIZED, QUARANTINE
+
+from .other_folders import pending_elsewhere
+from .overtaken import PendingRows
+
+logger = logging.getLogger("dlt_cronofy")
+
+# loaded packages whose records stay for whoever wants to look: without rows, but with a schema of 60 KB each
+KEPT_RECORDS = 20
+# dlt writes a file under such a name and then renames it
+UNFINISHED_FILE = re.compile(r"[0-9a-f]{16}")
+HOLDS_UNFINISHED_FILES = ("", "schemas", "normalize", EXTRACTED, "load/new", NORMALIZED, LOADED)
+
+# what a machine may refuse now and grant later
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
+PASSING = DISK_FULL | NOT_WRITABLE | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|File too large")
+
+
+@configspec
+class FailedJobs(BaseConfiguration):
+    """What dlt is configured to do with a package of which a job failed; all else would give it up."""
+
+    raise_on_failed_jobs: bool = True
+    auto_abort_on_terminal_error: bool = False
+
+
+@dataclass
+class Settled:
+    """What became of the pending packages: finished, or set aside in folders; and of which runs they were."""
+
+    finished: list[str] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
+    run_ids: set[str] = field(default_factory=set)
+
+    def add(self, other: "Settled") -> None:
+        """What became of packages of another folder."""
+        self.finished += other.finished
+        self.quarantined += other.quarantined
+        self.run_ids |= other.run_ids
+
+
+def settle_pending(
+    pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Settled:
+    """Load what an earlier run left behind, so that new polls can be loaded after it.
+
+    dlt loads pending packages before anything else and extracts nothing until they are gone. A package
+    that fails for a passing reason stays, and the load fails; so does one that the warehouse takes once a
+    right is granted or a constraint dropped. One that can never be loaded is copied to the folder
+    `quarantine` of the working directory and taken out of the way, loudly. What waits in other working
+    folders for the same warehouse is loaded too. Where newer polls were loaded meanwhile, those that wait are
+    logged and tell nothing else.
+
+    Args:
+        pipeline: Whose packages they are.
+        alone: Entered while they are written, to keep other writers out.
+
+    Raises:
+        PipelineStepFailed: the destination refused or was out of reach; everything is kept.
+        ConfigurationError: dlt is configured to throw away what fails.
+    """
+    _refuse_to_lose()
+    file = duckdb_file(pipeline)
+    if file is not None:
+        tidy(file)
+    settled = _settle_packages(pipeline, alone)
+    with closing(pending_elsewhere(pipeline)) as found:
+        for other in found:
+            settled.add(_settle_packages(other, alone))
+    return settled
+
+
+def _refuse_to_lose() -> None:
+    configured = resolve_configuration(FailedJobs(), sections=(known_sections.LOAD,))
+    for name, needed in (("raise_on_failed_jobs", True), ("auto_abort_on_terminal_error", False)):
+        if getattr(configured, name) is not needed:
+            raise ConfigurationError(
+                f"{name} in [load] of dlt's configuration gives up what a warehouse refuses once: remove it"
+            )
+
+
+def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[object]]) -> Settled:
+    settled = Settled()
+    _drop_halves(Path(pipeline.working_dir))
+    if not pipeline.has_pending_data:
+        return settled
+    _drop_normalized_twins(pipeline)
+    _learn_columns(pipeline)
+    packages = [*pipeline.list_normalized_load_packages(), *pipeline.list_extracted_load_packages()]
+    logger.warning(
+        "finishing %d package(s) an earlier run left behind: %s", len(packages), ", ".join(packages)
+    )
+    broken = _unreadable_file(pipeline)
+    if broken is not None:
+        _set_aside(pipeline, settled, f"{broken.name} cannot be read")
+        return settled
+    try:
+        with alone(), writer(pipeline):
+            waiting = PendingRows.of(pipeline)
+            settled.run_ids |= waiting.run_ids
+            _reopen(pipeline, waiting.run_ids)
+            if waiting.are_overtaken(pipeline):
+                logger.warning("newer polls were loaded meanwhile: these are only logged")
+                waiting.log_as_late(pipeline)
+            if pipeline.list_extracted_load_packages():
+                pipeline.normalize()
+            _load_all(pipeline)
+        settled.finished = packages
+    except PipelineStepFailed as error:
+        if not is_terminal(error):
+            raise
+        _set_aside(pipeline, settled, type(root_cause(error)).__name__)
+    return settled
+
+
+def _reopen(pipeline: dlt.Pipeline, run_ids: set[str]) -> None:
+    """Have the runs healed by the next load, should this one be killed while their rows are written."""
+    with sql_client(pipeline) as client:
+        rebuild.reopen_runs(client, run_ids)
+
+
+def _load_all(pipeline: dlt.Pipeline) -> None:
+    """Load what is normalized.
+
+    A job that failed just before a kill is not tried at first: dlt reports the failure once more and puts the
+    job back, so the second try is the first one of this run.
+    """
+    try:
+        pipeline.load()
+    except PipelineStepFailed as error:
+        if type(root_cause(error)) is not DestinationTerminalException:
+            raise
+        pipeline.load()
+
+
+def _drop_halves(working_dir: Path) -> None:
+    """Remove what a kill or a full disk left half-written; dlt would take a half schema for a schema."""
+    for folder in HOLDS_UNFINISHED_FILES:
+        for path in (working_dir / folder).glob("*"):
+            if UNFINISHED_FILE.fullmatch(path.name) and path.is_file():
+                path.unlink()
+    for path in (working_dir / "normalize").glob("*"):
+        if UNFINISHED_FILE.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _learn_columns(pipeline: dlt.Pipeline) -> None:
+    """Teach dlt's schema the columns of extracted packages.
+
+    dlt saves its schema after the package. If the run ended in between, it would normalize the package by
+    the older schema, and the warehouse would refuse the columns that are new.
+    """
+    for load_id in pipeline.list_extracted_load_packages():
+        file = Path(pipeline.working_dir) / EXTRACTED / load_id / "schema.json"
+        try:
+            extracted = Schema.from_dict(json.loads(file.read_text(encoding="utf-8")), validate_schema=False)
+        except (OSError, ValueError):
+            continue  # half deleted, or not readable: what follows says so
+        if extracted.name not in pipeline.schemas:
+            pipeline.schemas.save_schema(extracted)
+            continue
+        known = pipeline.schemas[extracted.name]
+        for name, table in extracted.tables.items():
+            columns = known.tables[name]["columns"] if name in known.tables else {}
+            if table["columns"].keys() - columns.keys():
+                known.update_table(table)
+
+
+def forget_loaded(pipeline: dlt.Pipeline) -> None:
+    """Remove the records of all loaded packages but the newest: dlt keeps them for ever."""
+    # named by load ids, which are times
+    records = sorted((Path(pipeline.working_dir) / LOADED).glob("*"))
+    for record in records[:-KEPT_RECORDS]:
+        shutil.rmtree(record, ignore_errors=True)
+
+
+def _drop_normalized_twins(pipeline: dlt.Pipeline) -> None:
+    """Remove what is left of extracted packages that were normalized: the kill came before dlt did."""
+    for load_id in pipeline.list_normalized_load_packages():
+        shutil.rmtree(Path(pipeline.working_dir) / EXTRACTED / load_id, ignore_errors=True)
+
+
+def _unreadable_file(pipeline: dlt.Pipeline) -> Path | None:
+    """A file of a normalized package that no warehouse can load; the errors for it differ by warehouse."""
+    from pyarrow.parquet import read_metadata
+
+    for file in sorted((Path(pipeline.working_dir) / NORMALIZED).glob("*/*_jobs/*.parquet")):
+        try:
+            read_metadata(file)
+        except (pa.ArrowException, OSError):
+            return file
+    return None
+
+
+def _set_aside(pipeline: dlt.Pipeline, settled: Settled, reason: str) -> None:
+    """Copy all pending packages to the quarantine and take them out of dlt's way."""
+    working_dir = Path(pipeline.working_dir)
+    for stage in (NORMALIZED, EXTRACTED):
+        for package in sorted((working_dir / stage).glob("*")):
+            target = working_dir / QUARANTINE / package.name
+            shutil.copytree(package, target, dirs_exist_ok=True)
+            settled.quarantined.append(str(target))
+    pipeline.abort_packages()
+    logger.error(
+        "a package of an earlier run can never be loaded (%s); its files are kept in %s. "
+        "What they say is polled again, the polls themselves are in those files only",
+        reason,
+        ", ".join(settled.quarantined),
+    )
+
+
+def is_terminal(error: BaseException) -> bool:
+    """Whether trying the same package again must end the same way, whatever is changed in the warehouse."""
+    chain = list(error_chain(error))
+    if any(_is_passing(cause) or is_repairable(cause) for cause in chain):
+        return False
+    if isinstance(error, PipelineStepFailed) and error.step == "normalize":
+        return True
+    return any(
+        isinstance(cause, (DestinationTerminalException, LoadClientJobFailed, LoadClientJobTerminalRetry))
+        for cause in chain
+    )
+
+
+def _is_passing(cause: BaseException) -> bool:
+    """Whether the machine failed, not the package."""
+    if isinstance(cause, OSError) and cause.errno in PASSING:
+        return True
+    return isinstance(cause, MemoryError) or NO_SPACE.search(str(cause)) is not None
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The first error of a chain."""
+    return list(error_chain(error))[-1]
+
+
+def error_chain(error: BaseException) -> list[BaseException]:
+    """The error and what caused it, outermost first."""
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        if isinstance(current, LoadClientJobException) and current.client_exception is not None:
+            current = current.client_exception
+        else:
+            current = current.__cause__ or current.__context__
+    return chain

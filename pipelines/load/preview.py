@@ -1,0 +1,287 @@
+"""Planning aloud: what a load would poll now, in what order and why, and how far a budget gets."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import accumulate
+from typing import Any
+
+import dlt
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dlt_cronofy.cli.console import program
+from dlt_cronofy.formatting import duration, row_lines
+from dlt_cronofy.source import SOURCE_NAME
+from dlt_cronofy.source.api.limits.rate_limiter import Window
+from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.history.state import LastPolls, WarehouseKnowledge
+from dlt_cronofy.source.planning.change_rates import Hazards
+from dlt_cronofy.source.planning.plan import HAZARD, Place, due_tokens, longest_wait_sweeps, order_by
+from dlt_cronofy.source.settings import ACCOUNT, PollingSettings
+from dlt_cronofy.source.tokens.token import LISTED_ROWS, StoredTokens, Token, UnusableRow
+from dlt_cronofy.warehouse.pipeline import location, reader
+
+from .steps import LoadOptions, learned_hazards
+
+HAZARD_DAYS = 30
+SECONDS_PER_DAY = 86_400.0
+# below that, durations are in seconds
+SHORT_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class PlannedToken:
+    """One place of the order. Ages are seconds, as of the plan."""
+
+    place: int
+    token_key: str
+    endpoints: tuple[str, ...]
+    reason: str
+    last_attempt_at: datetime | None
+    age_seconds: float | None
+    changes_per_30_days: float | None
+    providers: list[str] | None
+    priority: float | None
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far calls get.
+
+    Attributes:
+        calls: requests that all due tokens take, retries and token refreshes aside.
+        seconds: how long these take at least at the configured rate.
+        reached_tokens: how many due tokens `max_requests` calls read in full.
+        reached_calls: calls of one run: `max_requests`, or what the due tokens take if that is less.
+        reached_seconds: how long these take at least.
+        runs: within how many such runs every token that is due now is polled.
+        seconds_to_poll_all: until the end of the last of them, one started every `every_seconds`.
+        longest_wait_sweeps: what the order promises: every token's turn comes within that many times
+            `tokens` polls.
+    """
+
+    calls: int
+    seconds: float
+    reached_tokens: int
+    reached_calls: int
+    reached_seconds: float
+    runs: int
+    seconds_to_poll_all: float
+    longest_wait_sweeps: int
+
+    @classmethod
+    def of(cls, calls: Sequence[int], settings: PollingSettings, options: LoadOptions) -> "Reach":
+        """How far the options' budget gets with tokens that take so many calls each, in that order."""
+        rates = settings.requests_per_second, settings.requests_per_minute
+        needed = sum(calls)
+        budget = min(options.max_requests or needed, needed)
+        sweeps = longest_wait_sweeps(options.order)
+        runs = 1 if budget == needed else math.ceil(sweeps * needed / budget)
+        run_seconds = least_seconds(budget, *rates)
+        return cls(
+            calls=needed,
+            seconds=least_seconds(needed, *rates),
+            reached_tokens=sum(total <= budget for total in accumulate(calls)),
+            reached_calls=budget,
+            reached_seconds=run_seconds,
+            runs=runs if needed else 0,
+            seconds_to_poll_all=(runs - 1) * max(options.every.total_seconds(), run_seconds) + run_seconds,
+            longest_wait_sweeps=sweeps,
+        )
+
+
+@dataclass(frozen=True)
+class Preview(Reach):
+    """What a load would do; the keys of `plan --json`.
+
+    Attributes:
+        tokens: how many of the store can be used.
+        not_connected: users of the store without any token, who have not connected yet.
+        unusable_rows: rows of the store that cannot be used.
+        unusable: the first `LISTED_ROWS` of them.
+        stand_ins: tokens that are polled only where another one of their account is refused.
+        fresh: tokens that are not due: their account was read less than `every_seconds` ago, or, where
+            `/v1/account` alone is read, less than a day ago.
+    """
+
+    at: datetime
+    order: str
+    every_seconds: float
+    endpoints: tuple[str, ...]
+    tokens: int
+    due: int
+    fresh: int
+    stand_ins: int
+    never_polled: int
+    failing: int
+    requests_per_second: float
+    requests_per_minute: float
+    max_requests: int | None
+    first: list[PlannedToken]
+    not_connected: int
+    unusable_rows: int
+    unusable: list[UnusableRow]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def preview_load(
+    pipeline: dlt.Pipeline,
+    settings: PollingSettings,
+    tokens: Sequence[Token],
+    options: LoadOptions,
+    now: datetime,
+    limit: int,
+) -> Preview:
+    """What a load with these options would do now; reads the warehouse and nothing else."""
+    last_polls, hazards = _read(pipeline, options, now)
+    due = due_tokens(tokens, last_polls, now, options.endpoints, options.every)
+    places = list(order_by(hazards)(due, now))
+    reach = Reach.of([len(each.due.task.endpoints) for each in places], settings, options)
+    stored = StoredTokens.of(tokens)
+    return Preview(
+        at=now,
+        order=options.order,
+        every_seconds=options.every.total_seconds(),
+        endpoints=tuple(options.endpoints),
+        tokens=len(tokens),
+        due=len(due),
+        stand_ins=(stand_ins := sum(len(each.task.fallback_tokens) for each in due)),
+        fresh=len(tokens) - len(due) - stand_ins,
+        never_polled=sum(each.waits_since is None for each in due),
+        failing=sum(not each.task.was_well for each in due),
+        requests_per_second=settings.requests_per_second,
+        requests_per_minute=settings.requests_per_minute,
+        max_requests=options.max_requests,
+        **asdict(reach),
+        first=[_planned(number, place, hazards, now) for number, place in enumerate(places[:limit], start=1)],
+        not_connected=len(stored.not_connected),
+        unusable_rows=len(stored.unusable),
+        unusable=list(stored.unusable[:LISTED_ROWS]),
+    )
+
+
+def _read(
+    pipeline: dlt.Pipeline, options: LoadOptions, now: datetime
+) -> tuple[Mapping[str, LastPolls], Hazards | None]:
+    """What the warehouse knows, as far as the order asks for it."""
+    knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
+    with reader(pipeline), knowledge.connected():
+        if knowledge.lacks_evidence():
+            raise ConfigurationError(
+                f"{location(pipeline)} is of an earlier release, which kept no evidence:"
+                f" run {program()} rebuild once"
+            )
+        return knowledge.last_polls(), learned_hazards(options.order, knowledge, now)
+
+
+def least_seconds(calls: int, per_second: float, per_minute: float) -> float:
+    """How long so many calls take at least under both limits, answers that come at once."""
+    seconds, minutes = Window(per_second, 1.0), Window(per_minute, 60.0)
+    # the last call waits for the periods that the calls before it fill
+    before = max(0, calls - 1)
+    if math.isinf(minutes.limit):
+        return before // seconds.limit * seconds.period_seconds
+    full_minutes, rest = divmod(before, minutes.limit)
+    one_minute = max(minutes.period_seconds, minutes.limit // seconds.limit * seconds.period_seconds)
+    return full_minutes * one_minute + rest // seconds.limit * seconds.period_seconds
+
+
+def _planned(number: int, place: Place, hazards: Hazards | None, now: datetime) -> PlannedToken:
+    task, since = place.due.task, place.due.waits_since
+    # a warehouse without history has learned nothing
+    per_day = place.hazard_per_day if hazards is not None and hazards.mean_per_day else None
+    return PlannedToken(
+        place=number,
+        token_key=task.token.key,
+        endpoints=task.endpoints,
+        reason=place.reason.value,
+        last_attempt_at=since,
+        age_seconds=None if since is None else (now - since).total_seconds(),
+        changes_per_30_days=None if per_day is None else HAZARD_DAYS * per_day,
+        providers=None if hazards is None else hazards.providers(task.account_id),
+        priority=place.priority,
+    )
+
+
+def print_preview(console: Console, preview: Preview) -> None:
+    """A few lines: who is due, how long that takes, how far a budget gets; then the first places."""
+    for line in preview_lines(preview):
+        console.print(line, markup=False, soft_wrap=True)
+    if preview.first:
+        first = f"The first {len(preview.first)} of " if len(preview.first) < preview.due else ""
+        by = "hazard and age" if preview.order == HAZARD else "age"
+        console.print(f"\n{first}{_count(preview.due, 'due token')}, by {by}\n", style="bold")
+        console.print(_order_table(preview))
+
+
+def preview_lines(preview: Preview) -> Iterator[str]:
+    """The summary, line by line."""
+    why = "read" if preview.endpoints == (ACCOUNT,) else "polled successfully"
+    age = SECONDS_PER_DAY if preview.endpoints == (ACCOUNT,) else preview.every_seconds
+    yield (
+        f"{_count(preview.tokens, 'token')} in the store: {preview.due:,} due,"
+        f" {preview.fresh:,} fresh ({why} less than {_time(age)} ago)"
+    )
+    yield from row_lines(preview.unusable, preview.unusable_rows, preview.not_connected)
+    if preview.stand_ins:
+        why = "polled only where another token of their account is refused"
+        yield f"  stand-ins {_count(preview.stand_ins, 'token')} {why}"
+    if not preview.due:
+        return
+    yield (
+        f"  due       {preview.never_polled:,} never polled · {preview.failing:,} failed at the last attempt"
+    )
+    rate = f"{preview.requests_per_second:g} a second and {preview.requests_per_minute:g} a minute"
+    yield f"  calls     {preview.calls:,} for all that are due: at least {_time(preview.seconds)} at {rate}"
+    if preview.max_requests is not None:
+        with_calls = f"with {_count(preview.reached_calls, 'call')} of --max-requests"
+        yield (
+            f"  reached   {_count(preview.reached_tokens, 'token')} {with_calls}:"
+            f" at least {_time(preview.reached_seconds)}"
+        )
+    schedule = f" when one starts every {_time(preview.every_seconds)}" if preview.runs > 1 else ""
+    yield f"  all seen  within {_count(preview.runs, 'run')}, {_time(preview.seconds_to_poll_all)}{schedule}"
+
+
+def _order_table(preview: Preview) -> Table:
+    by_hazard = preview.order == HAZARD
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("place", justify="right")
+    table.add_column("token")
+    table.add_column("because")
+    table.add_column("last attempt", justify="right")
+    if by_hazard:
+        table.add_column(f"changes in {HAZARD_DAYS} d", justify="right")
+        table.add_column("priority", justify="right")
+        table.add_column("provider")
+    for each in preview.first:
+        table.add_row(*(Text(cell) for cell in _cells(each, by_hazard=by_hazard)))
+    return table
+
+
+def _cells(planned: PlannedToken, *, by_hazard: bool) -> Iterator[str]:
+    yield f"{planned.place:,}"
+    yield planned.token_key
+    yield planned.reason
+    yield "never" if planned.age_seconds is None else f"{_time(planned.age_seconds)} ago"
+    if by_hazard:
+        for number in (planned.changes_per_30_days, planned.priority):
+            yield "–" if number is None else f"{number:.2f}"
+        yield ", ".join(planned.providers or ())
+
+
+def _time(seconds: float) -> str:
+    if seconds < SHORT_SECONDS:
+        return f"{math.ceil(seconds)} s"
+    return duration(seconds).removesuffix(" 0 min").removesuffix(" 0 h")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,183 @@
+"""The scheduled load in one process: plan → poll → load, package by package, then the views."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dlt
+from dlt.destinations.exceptions import DestinationConnectionError
+
+from dlt_cronofy.source.api.limits.rate_limiter import Allowance
+from dlt_cronofy.source.clock import Clock, SystemClock
+from dlt_cronofy.source.history.state import Row
+from dlt_cronofy.source.settings import PollingSettings
+from dlt_cronofy.source.sweep import new_run_id, run_row
+from dlt_cronofy.source.tokens.store import TokenStore
+from dlt_cronofy.source.tokens.store_changes import StoreChanges
+from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
+from dlt_cronofy.warehouse.locks import sole_writer, turn
+from dlt_cronofy.warehouse.pipeline import held_open, learn_columns, location, refresh_views, writer
+
+from .maintenance import Upkeep
+from .pending import forget_loaded, settle_pending
+from .statistics import LoadResult, Tally
+from .steps import Loading, LoadOptions, Plan, Polling, make_plan, package_polls
+
+if TYPE_CHECKING:
+    from dlt_cronofy.alerts.outage_alerts import Alerts
+    from dlt_cronofy.source.api.token_refresh import Refresher
+
+logger = logging.getLogger("dlt_cronofy")
+
+__all__ = ["Load", "LoadOptions", "LoadResult"]
+
+# a container is given 30 s between SIGTERM and SIGKILL; loading what was polled takes some of them
+STOP_GRACE_SECONDS = 5.0
+
+
+@dataclass
+class Load:
+    """One load into one pipeline; everything that touches the world is injected."""
+
+    pipeline: dlt.Pipeline
+    settings: PollingSettings
+    tokens: Sequence[Token]
+    options: LoadOptions = field(default_factory=LoadOptions)
+    clock: Clock = field(default_factory=SystemClock)
+    on_plan: Callable[[int], None] = lambda _: None
+    on_progress: Callable[[int], None] = lambda _: None
+    store: TokenStore | None = None
+    """where refreshed tokens are written back; without it nothing is refreshed"""
+    alerts: "Alerts | None" = None
+    """who is told of newly opened outages, which the views tell"""
+    allowance: Allowance = field(init=False)
+    result: LoadResult | None = field(init=False, default=None)
+    """what is known of the load so far, also if it fails"""
+
+    def __post_init__(self) -> None:
+        self.allowance = Allowance(self.options.max_requests)
+
+    def stop(self, reason: str) -> None:
+        """Send no further request and load what was polled; may be called from another thread."""
+        self.allowance.stop(reason, abandon_at=self.clock.monotonic() + STOP_GRACE_SECONDS)
+
+    def run(self) -> LoadResult:
+        """Plan, poll, load and refresh the views.
+
+        Raises:
+            WarehouseBusy: another load is writing there.
+            PipelineStepFailed: dlt could not normalize or load; what was polled stays pending and is
+                loaded first next time.
+        """
+        with sole_writer(self.pipeline):
+            return self._run()
+
+    def _run(self) -> LoadResult:
+        started = time.monotonic()
+        log_unusable(self.tokens)
+        # dlt keeps the active pipeline by thread
+        self.pipeline.activate()
+        settled = settle_pending(self.pipeline, self._turn)
+        # the warehouse says what the schema is, to a fresh working directory and after another machine
+        upkeep = Upkeep(self.pipeline, self.settings, self.clock, self._turn)
+        with held_open(self.pipeline):
+            if self.options.sync:
+                self.pipeline.sync_destination()
+                learn_columns(self.pipeline)
+            is_ready = not upkeep.look(settled.run_ids)
+        if not is_ready:
+            upkeep.prepare(settled.run_ids)
+        with held_open(self.pipeline):
+            plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now())
+            tokens = StoredTokens.of(self.tokens)
+            store = upkeep.store_changes(tokens, confirm_left=self.options.confirm_left)
+        self.on_plan(len(plan.tasks))
+        run_id = new_run_id(self.clock)
+        run = run_row(run_id, self.clock.now()) | {"tokens": plan.tokens, "due": plan.due}
+        tally = Tally(run_id, self.on_progress)
+        self.result = result = LoadResult.of(run_id, plan.tokens, plan.due, plan.stand_ins)
+        result.note_rows(plan.unusable, plan.not_connected)
+        result.left_tokens, result.held_back_tokens = store.left, store.held_back
+        self._poll_and_load(plan, run, partial(upkeep.open_run, run, store), tally, result)
+        result.finished_packages, result.quarantined_packages = settled.finished, settled.quarantined
+        result.conclude(tally, location(self.pipeline), self.pipeline.dataset_name or "")
+        run |= tally.counts.row() | {"finished_at": self.clock.now(), "stopped_by": result.stopped_by}
+        try:
+            self._close(upkeep, run, store, tally.rows.total())
+        except DestinationConnectionError:
+            if plan.tasks:
+                raise
+            # somebody reads, and there was nothing to write but that
+            logger.warning(
+                "nothing was due; %s is open elsewhere, so runs lacks this load", result.destination
+            )
+        forget_loaded(self.pipeline)
+        result.seconds = round(time.monotonic() - started, 2)
+        if self.alerts is not None:
+            news = result.polls or settled.finished
+            result.alerted = (
+                self.alerts.send_opened(self.pipeline, result.run_id, settled.finished) if news else 0
+            )
+        return result
+
+    def _close(self, upkeep: Upkeep, run: Row, store: StoreChanges, written_rows: int) -> None:
+        with self._turn(), writer(self.pipeline):
+            upkeep.open_run(run, store)
+            upkeep.close_run(run, written_rows)
+            if self.options.refresh_views:
+                refresh_views(self.pipeline, self.settings.hold.total_seconds(), anew=False)
+        upkeep.give_back_room()
+
+    def _poll_and_load(
+        self, plan: Plan, run: Row, open_run: Callable[[], None], tally: Tally, result: LoadResult
+    ) -> None:
+        """Poll all tasks, and load what was polled package by package meanwhile."""
+        if not plan.tasks:
+            return
+        if self.options.max_duration is not None:
+            self.allowance.deadline = self.clock.monotonic() + self.options.max_duration.total_seconds()
+        polling = Polling(
+            self.settings,
+            plan.tasks,
+            self.clock,
+            self.allowance,
+            plan.recent_requests,
+            self._refresher(),
+            tally.add_poll,
+        )
+        loading = Loading(
+            self.pipeline,
+            self.settings,
+            self.clock,
+            tally,
+            run,
+            package_polls(self.settings.requests_per_minute),
+            plan.unsupported,
+            open_run,
+            self._turn,
+            stop_polling=partial(self.stop, "warehouse"),
+        )
+        try:
+            with polling.feed() as feed:
+                loading.load_all(feed)
+        finally:
+            result.requests = polling.requests
+            result.stopped_by = polling.stopped_by
+            result.lost_refresh_tokens = list(polling.lost_refresh_tokens)
+
+    def _turn(self) -> AbstractContextManager[object]:
+        return turn(self.pipeline)
+
+    def _refresher(self) -> "Refresher | None":
+        if self.store is None:
+            return None
+        from dlt_cronofy.source.api.token_refresh import open_refresher
+
+        return open_refresher(
+            self.settings, self.store, self.tokens, Path(self.pipeline.pipelines_dir), self.clock
+        )

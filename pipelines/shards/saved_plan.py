@@ -1,0 +1,284 @@
+"""The frozen plan: what a run polls, written down once, so that a shard that runs again does the same work.
+
+It names tokens by their keys. The tokens themselves stay in the token store, which each worker reads.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from datetime import datetime
+from typing import IO, Any
+
+import orjson
+import pyarrow as pa
+from pyarrow import parquet
+
+from dlt_cronofy.load.steps import Plan
+from dlt_cronofy.source.api.poller import PollTask
+from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.tokens.token import Token
+
+from . import MAX_SHARDS
+from .exchange_directory import Handoff
+
+NAME = "plan.parquet"
+VERSION = 2
+METADATA = b"dlt-cronofy"
+
+SCHEMA = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("task", pa.int32()),  # tokens of one task: the first is polled, the others may stand in for it
+        ("token_key", pa.string()),
+        ("data_center", pa.string()),
+        ("endpoints", pa.list_(pa.string())),
+        ("account_id", pa.string()),
+        ("was_well", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenToken:
+    """A token of a task, by its key."""
+
+    token_key: str
+    data_center: str | None
+    endpoints: tuple[str, ...]
+    account_id: str | None
+    was_well: bool
+
+
+# the token to be polled, and after it those that may stand in for it
+FrozenTask = Sequence[FrozenToken]
+
+
+@dataclass(frozen=True)
+class FrozenPlan:
+    """What one run polls.
+
+    Attributes:
+        run_id: the name of the run.
+        tokens: how many the store held.
+        due: how many of them were due.
+        stand_ins: how many may stand in for these.
+        tasks: by shard, in the order in which they are polled.
+        deadline: no request after that, UTC; None where there is none.
+        recent_requests: when requests of earlier runs were answered that the server may still count.
+        unusable_rows: how many rows of the store cannot be used; the log of the plan says which.
+        not_connected: users of the store without any token.
+        is_bounded: whether the run may send no more calls than its tasks have endpoints.
+    """
+
+    run_id: str
+    tokens: int = 0
+    due: int = 0
+    stand_ins: int = 0
+    tasks: Mapping[int, Sequence[FrozenTask]] = field(default_factory=dict)
+    deadline: datetime | None = None
+    recent_requests: Sequence[datetime] = field(default=())
+    is_bounded: bool = False
+    unusable_rows: int = 0
+    not_connected: int = 0
+
+    @property
+    def shards(self) -> list[int]:
+        """Those that have anything to do."""
+        return sorted(self.tasks)
+
+    @property
+    def fresh(self) -> int:
+        """How many were read recently enough."""
+        return self.tokens - self.due - self.stand_ins
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether tokens that are due were left out for want of calls."""
+        return sum(map(len, self.tasks.values())) < self.due
+
+    def affordable(self, shard: int) -> int | None:
+        """How many calls a shard may send, retries included; None where there is no limit."""
+        if not self.is_bounded:
+            return None
+        return sum(len(task[0].endpoints) for task in self.tasks.get(shard, ()))
+
+    def share_of(self, shard: int) -> tuple[int, Sequence[datetime]]:
+        """Into how many parts the limits go where each shard keeps one, and this one's of what was sent."""
+        parts = max(1, len(self.tasks))
+        place = self.shards.index(shard) if shard in self.tasks else 0
+        return parts, self.recent_requests[place::parts]
+
+
+def shard_of(token_key: str, shards: int) -> int:
+    """The shard of a token: a digest of its key, so that no list of them needs to be kept."""
+    digest = hashlib.blake2b(token_key.encode(), digest_size=8).digest()
+    return int.from_bytes(digest) % shards
+
+
+def check_shards(shards: int) -> int:
+    """How many shards there may be.
+
+    Raises:
+        ConfigurationError: none, or too many.
+    """
+    if not 1 <= shards <= MAX_SHARDS:
+        raise ConfigurationError(f"shards must be between 1 and {MAX_SHARDS}, not {shards}")
+    return shards
+
+
+def freeze_plan(
+    run_id: str,
+    plan: Plan,
+    shards: int,
+    max_requests: int | None = None,
+    deadline: datetime | None = None,
+) -> FrozenPlan:
+    """Share the tasks of a plan out to shards. Pure.
+
+    Args:
+        run_id: the name of the run.
+        plan: what is due, in order.
+        shards: how many at most; those without a task are left out.
+        max_requests: leave out what comes after that many calls, so that the first of all is polled.
+        deadline: no request after that.
+
+    Raises:
+        ConfigurationError: no shards, or too many.
+    """
+    check_shards(shards)
+    tasks: defaultdict[int, list[FrozenTask]] = defaultdict(list)
+    for task in _affordable(plan.tasks, max_requests):
+        chain = [
+            FrozenToken(
+                each.token.key, each.token.data_center, each.endpoints, each.account_id, each.was_well
+            )
+            for each in task
+        ]
+        tasks[shard_of(task.token.key, shards)].append(chain)
+    return FrozenPlan(
+        run_id,
+        plan.tokens,
+        len(plan.tasks),
+        plan.stand_ins,
+        dict(tasks),
+        deadline,
+        plan.recent_requests,
+        max_requests is not None,
+        len(plan.unusable),
+        plan.not_connected,
+    )
+
+
+def _affordable(tasks: Iterable[PollTask], max_requests: int | None) -> Iterable[PollTask]:
+    left = max_requests
+    for task in tasks:
+        if left is not None:
+            left -= len(task.endpoints)
+            if left < 0:
+                return
+        yield task
+
+
+def thaw_tasks(
+    frozen: Iterable[FrozenTask], tokens: Iterable[Token]
+) -> tuple[list[PollTask], list[FrozenTask]]:
+    """The tasks of a shard with the tokens of the store, and those of which it has no token any more."""
+    by_key = {token.key: token for token in tokens}
+    tasks: list[PollTask] = []
+    gone: list[FrozenTask] = []
+    for chain in frozen:
+        task: PollTask | None = None
+        for each in reversed(chain):
+            if (token := by_key.get(each.token_key)) is not None:
+                task = PollTask(token, each.endpoints, each.account_id, each.was_well, task)
+        if task is None:
+            gone.append(chain)
+        else:
+            tasks.append(task)
+    return tasks, gone
+
+
+def write_plan(handoff: Handoff, plan: FrozenPlan) -> None:
+    """Freeze it."""
+    rows = [
+        (shard, number, *astuple(each))
+        for shard in plan.shards
+        for number, chain in enumerate(plan.tasks[shard])
+        for each in chain
+    ]
+    columns = zip(*rows, strict=True) if rows else [[]] * len(SCHEMA)
+    about = {
+        "version": VERSION,
+        "tokens": plan.tokens,
+        "due": plan.due,
+        "stand_ins": plan.stand_ins,
+        "deadline": plan.deadline,
+        "recent_requests": plan.recent_requests,
+        "is_bounded": plan.is_bounded,
+        "unusable_rows": plan.unusable_rows,
+        "not_connected": plan.not_connected,
+    }
+    table = pa.Table.from_arrays(
+        [pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)],
+        schema=SCHEMA.with_metadata({METADATA: orjson.dumps(about)}),
+    )
+
+    def content(file: IO[bytes]) -> None:
+        parquet.write_table(table, file)
+
+    handoff.write(plan.run_id, lambda: NAME, content)
+
+
+def read_plan(handoff: Handoff, run_id: str, shard: int | None = None) -> FrozenPlan:
+    """The plan of a run; where a shard is given, with the tasks of that one and the numbers of the others.
+
+    Raises:
+        ConfigurationError: there is none, or one of another version.
+    """
+    try:
+        with handoff.open(run_id, NAME) as file:
+            table = parquet.read_table(file)
+    except FileNotFoundError:
+        raise ConfigurationError(f"run {run_id} has no plan in {handoff.root}; plan it again") from None
+    about = orjson.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
+    check_version(about, f"the plan of run {run_id}")
+    tasks: dict[int, list[FrozenTask]] = {}
+    last = None
+    for number, task, token_key, *known in zip(
+        *(table.column(name).to_pylist() for name in SCHEMA.names), strict=True
+    ):
+        shard_tasks = tasks.setdefault(number, [])
+        if shard is not None and number != shard:
+            continue
+        if (number, task) != last:
+            shard_tasks.append([])
+            last = number, task
+        chain: Any = shard_tasks[-1]
+        data_center, endpoints, account_id, was_well = known
+        chain.append(FrozenToken(token_key, data_center, tuple(endpoints), account_id, was_well))
+    return FrozenPlan(
+        run_id,
+        about["tokens"],
+        about["due"],
+        about["stand_ins"],
+        tasks,
+        about["deadline"] and datetime.fromisoformat(about["deadline"]),
+        [datetime.fromisoformat(each) for each in about["recent_requests"]],
+        about["is_bounded"],
+        about.get("unusable_rows", 0),
+        about.get("not_connected", 0),
+    )
+
+
+def check_version(about: Mapping[str, Any], what: str) -> None:
+    """Refuse what another version of this package has written.
+
+    Raises:
+        ConfigurationError: the versions differ.
+    """
+    if about.get("version") != VERSION:
+        raise ConfigurationError(
+            f"{what} was written by another version of dlt-cronofy; have one version on all machines,"
+            " and remove what an older one left"
+        )

@@ -1,0 +1,391 @@
+"""A DuckDB file: who has it open how, and checkpoints that a kill cannot tear.
+
+DuckDB lets one process write to a file, or several read it. So what only reads has a read-only connection
+(`reading`), and a load writes in short turns (`writing`). Each waits a while for the others.
+
+A checkpoint of DuckDB 1.4 and 1.5 writes over the metadata that the last checkpoint made valid before the
+new one is. A kill in the middle of that write leaves a file that never opens again. So no connection of ours
+checkpoints the file: what is loaded goes to its write-ahead log, and `checkpoint` works on a copy, which
+takes the place of the file when it is complete.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+
+from dlt_cronofy.source.files import is_mount
+
+logger = logging.getLogger("dlt_cronofy")
+
+# for every connection that writes
+PRAGMAS = ("disable_checkpoint_on_shutdown",)
+SETTINGS = {"wal_autocheckpoint": "1TB"}
+
+# how long a reader waits for a load, which writes for some seconds at a time, and a load for readers
+READ_WAIT_SECONDS, WRITE_WAIT_SECONDS = 20.0, 30.0
+SECONDS_BETWEEN_TRIES = 0.05
+
+# A checkpoint copies the whole file. Below this size that takes no time worth mentioning; above, the log may
+# grow to a part of the file first, so that no more than so many bytes are copied for each byte loaded.
+SMALL_FILE_BYTES = 64 * 1024 * 1024
+COPIED_PER_LOGGED_BYTE = 16
+# each connection reads the whole log first
+MOST_LOGGED_BYTES = 16 * 1024 * 1024
+
+CHUNK_BYTES = 8 * 1024 * 1024
+
+# beside the file, so that they are on the same file system; what a killed run left is removed by the next
+CHECKPOINT, NEW = ".checkpoint", ".new"
+# dlt-cronofy 0.2 checkpointed the file itself, with such a copy beside it
+COPY_OF_0_2 = ".checkpointing"
+# DuckDB's words for a file that was torn
+TORN = re.compile(r"Corrupt|checksum|Failure while replaying WAL|not a valid DuckDB|Failed to load metadata")
+
+# how long those that read a file now would wait for it; how many write to it
+_read: dict[Path, list[float]] = {}
+_written: Counter[Path] = Counter()
+
+
+class CheckpointError(Exception):
+    """DuckDB did not do what a checkpoint relies on; the file is as it was."""
+
+
+def log_of(file: Path) -> Path:
+    """The write-ahead log of a DuckDB file."""
+    return file.with_name(file.name + ".wal")
+
+
+@contextlib.contextmanager
+def reading(file: Path, wait_seconds: float | None = None) -> Iterator[None]:
+    """Have connections that this process opens meanwhile only read the file, but within `writing`."""
+    waits = _read.setdefault(file.resolve(), [])
+    waits.append(READ_WAIT_SECONDS if wait_seconds is None else wait_seconds)
+    try:
+        yield
+    finally:
+        waits.pop()
+
+
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Have connections that this process opens meanwhile write to the file."""
+    file = file.resolve()
+    _written[file] += 1
+    try:
+        yield
+    finally:
+        _written[file] -= 1
+
+
+def is_written(file: Path) -> bool:
+    """Whether this process is writing to the file."""
+    return _written[file.resolve()] > 0
+
+
+def connect(file: Path) -> duckdb.DuckDBPyConnection:
+    """A connection to the file: one that writes, but within `reading`.
+
+    Where there is no file, writing creates it; reading finds an empty database of its name.
+
+    Raises:
+        duckdb.IOException: another process kept it locked for too long, or it cannot be opened.
+    """
+    waits = _read.get(file.resolve())
+    if is_written(file) or not waits:
+        if not file.exists():
+            _create(file.resolve())
+        return _connect_when_free(file, read_only=False, wait_seconds=WRITE_WAIT_SECONDS)
+    if file.exists():
+        return _connect_when_free(file, read_only=True, wait_seconds=max(waits))
+    connection = duckdb.connect(":memory:")
+    connection.execute(f"ATTACH ':memory:' AS {quoted(file.stem)}")
+    connection.execute(f"USE {quoted(file.stem)}")
+    return connection
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether DuckDB refused because another process has the file open."""
+    return isinstance(error, duckdb.IOException) and "Could not set lock" in str(error)
+
+
+def _connect_when_free(file: Path, *, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
+    deadline = time.monotonic() + wait_seconds
+    is_waiting = False
+    while True:
+        opened = file.stat().st_ino
+        try:
+            connection = _connect(file, read_only=read_only)
+        except duckdb.IOException as error:
+            if not is_locked(error) or time.monotonic() >= deadline:
+                raise
+            if not is_waiting:
+                logger.warning(
+                    "%s is open in another process; waiting up to %d s for it", file.name, wait_seconds
+                )
+            is_waiting = True
+        else:
+            if file.stat().st_ino == opened:
+                return connection
+            connection.close()  # a checkpoint put another file in its place meanwhile
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def _connect(file: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    if read_only:
+        return duckdb.connect(str(file), read_only=True)
+    connection = duckdb.connect(str(file), config=dict(SETTINGS))
+    for pragma in PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _create(file: Path) -> None:
+    """An empty database, complete or not there at all; another one's that came first stays."""
+    new = file.with_name(f".{file.name}{NEW}")
+    _remove(new)
+    try:
+        duckdb.connect(str(new)).close()
+        sync(new)
+        # of a file that somebody removed
+        log_of(file).unlink(missing_ok=True)
+        try:
+            os.link(new, file)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            new.replace(file)
+    finally:
+        _remove(new)
+
+
+def free_share(file: Path) -> float:
+    """How much of the file holds nothing, from 0 to 1: the room of deleted rows that is not used again."""
+    with duckdb.connect(str(file), read_only=True) as connection:
+        row = connection.execute("SELECT free_blocks, total_blocks FROM pragma_database_size()").fetchone()
+    assert row is not None
+    free_blocks, total_blocks = row
+    return float(free_blocks / total_blocks) if total_blocks else 0.0
+
+
+def is_checkpoint_due(file: Path) -> bool:
+    """Whether the log has grown enough to be worth a copy of the file."""
+    try:
+        logged_bytes = log_of(file).stat().st_size
+        file_bytes = file.stat().st_size
+    except FileNotFoundError:
+        return False
+    most_logged = min(MOST_LOGGED_BYTES, file_bytes // COPIED_PER_LOGGED_BYTE)
+    return file_bytes <= SMALL_FILE_BYTES or logged_bytes >= most_logged
+
+
+def checkpoint(file: Path, *, wait_seconds: float = 0.0) -> bool:
+    """Move what is in the write-ahead log into the file; returns whether there is no log any more.
+
+    At any instant the file and its log hold the same together, so a kill changes nothing. Where there is no
+    room for a copy, or somebody reads for too long, the log stays, which DuckDB reads as well.
+
+    Args:
+        file: nothing in this process may have it open.
+        wait_seconds: how long to wait for other processes that have it open.
+    """
+    file = file.resolve()
+    if not log_of(file).exists():
+        return True
+    try:
+        if is_mount(file):
+            _checkpoint_mounted(file, wait_seconds)
+            return not log_of(file).exists()
+        with _locked(file, wait_seconds) as descriptor:
+            _checkpoint_copy(descriptor, file)
+    except BlockingIOError:
+        logger.debug("%s keeps its write-ahead log: another process has it open", file)
+    except OSError as error:
+        logger.warning("%s keeps its write-ahead log: no copy can be made (%s)", file, error.strerror)
+    except (CheckpointError, duckdb.Error) as error:
+        logger.warning("%s keeps its write-ahead log: %s", file, error)
+    return not log_of(file).exists()
+
+
+@contextlib.contextmanager
+def _locked(file: Path, wait_seconds: float) -> Iterator[int]:
+    """The file opened under the lock that a writing DuckDB has.
+
+    The lock belongs to the process, and goes when the process closes the file for the first time.
+
+    Raises:
+        BlockingIOError: another process has the file open.
+    """
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if _try_lock(descriptor) and os.fstat(descriptor).st_ino == file.stat().st_ino:
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+        if time.monotonic() >= deadline:
+            raise BlockingIOError
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _checkpoint_mounted(file: Path, wait_seconds: float) -> None:
+    """Checkpoint a file that is a mount of its own: its log lies in a container, and would go with it."""
+    logger.warning(
+        "%s is a mount of its own, which no copy can replace: a kill may tear it; mount its folder instead",
+        file,
+    )
+    connection = _connect_when_free(file, read_only=False, wait_seconds=wait_seconds)
+    with contextlib.closing(connection):
+        connection.execute("CHECKPOINT")
+
+
+def _checkpoint_copy(descriptor: int, file: Path) -> None:
+    copy = file.with_name(f".{file.name}{CHECKPOINT}")
+    _remove(copy)
+    try:
+        _copy(descriptor, file, copy)
+        _merge(copy)
+        sync(copy)
+        sync(log_of(copy))
+        # nobody writes to the new file before the old log is gone
+        with _locked(copy, 0.0):
+            replace_file(copy, file)
+            log_of(file).unlink()
+    finally:
+        _remove(copy)
+
+
+def _copy(descriptor: int, file: Path, copy: Path) -> None:
+    """Copy file and log; the file by its descriptor, because closing another one would unlock it."""
+    with copy.open("xb") as target:
+        shutil.copymode(file, copy)
+        while chunk := os.pread(descriptor, CHUNK_BYTES, target.tell()):
+            target.write(chunk)
+    shutil.copyfile(log_of(file), log_of(copy))
+
+
+def _merge(copy: Path) -> None:
+    """Checkpoint the copy, and keep its log with DuckDB's checkpoint marker: the file holds all of it.
+
+    DuckDB writes the marker, completes the file and removes the log. A log with the marker is ignored beside
+    the complete file and replayed beside the old one, so the two may be replaced one after the other.
+
+    Raises:
+        CheckpointError: there is no marker, or DuckDB does not do that.
+    """
+    with log_of(copy).open("rb") as log:
+        with contextlib.closing(_connect(copy, read_only=False)) as connection:
+            rows = _count_rows(connection)
+            logged_bytes = os.fstat(log.fileno()).st_size
+            connection.execute("CHECKPOINT")
+            has_marker = os.fstat(log.fileno()).st_size > logged_bytes
+        if not has_marker:
+            raise CheckpointError("DuckDB put no checkpoint marker into its log")
+        if log_of(copy).exists():
+            raise CheckpointError("DuckDB kept its log")
+        log.seek(0)
+        log_of(copy).write_bytes(log.read())
+    with contextlib.closing(duckdb.connect(str(copy), read_only=True)) as connection:
+        if _count_rows(connection) != rows:
+            raise CheckpointError("DuckDB did not recognize its log")
+
+
+def _count_rows(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], int]:
+    """By schema and name of every table."""
+    tables = connection.execute(
+        "SELECT database_name, schema_name, table_name FROM duckdb_tables() WHERE NOT internal"
+    ).fetchall()
+    rows = {}
+    for table in tables:
+        name = ".".join(map(quoted, table))
+        ((count,),) = connection.execute(f"SELECT COUNT(*) FROM {name}").fetchall()  # noqa: S608 - quoted
+        rows[table[1:]] = count
+    return rows
+
+
+def replace_file(fresh: Path, file: Path) -> None:
+    """Put a complete file, and before it its log if it has one, in the place of another; the rights stay.
+
+    Both are on the disk. Neither is opened here: closing it would end a lock of this process.
+    """
+    status = file.stat()
+    shutil.copymode(file, fresh)
+    with contextlib.suppress(PermissionError):
+        os.chown(fresh, status.st_uid, status.st_gid)
+    if log_of(fresh).exists():
+        log_of(fresh).replace(log_of(file))
+    fresh.replace(file)
+    sync(file.parent)
+
+
+def tidy(file: Path) -> None:
+    """Remove what a killed checkpoint or creation left beside the file."""
+    file = file.resolve()
+    if file.exists():
+        _restore_0_2(file)
+        with contextlib.suppress(OSError), _locked(file, 0.0):
+            for leftover in leftovers(file):
+                leftover.unlink(missing_ok=True)
+
+
+def leftovers(file: Path) -> list[Path]:
+    """What a kill may leave beside the file and its log."""
+    new, copy, old = (
+        file.with_name(name)
+        for name in (f".{file.name}{NEW}", f".{file.name}{CHECKPOINT}", file.name + COPY_OF_0_2)
+    )
+    parts = (path.with_name(path.name + ".part") for path in (old, log_of(old)))
+    return [*(path for each in (new, copy, old) for path in (each, log_of(each))), *parts]
+
+
+def _restore_0_2(file: Path) -> None:
+    """Put the copy back that 0.2 made before a checkpoint which was killed and tore the file."""
+    copy = file.with_name(file.name + COPY_OF_0_2)
+    if not copy.exists():
+        return
+    try:
+        with contextlib.closing(duckdb.connect(str(file), read_only=True)) as connection:
+            _count_rows(connection)
+    except duckdb.Error as error:
+        if TORN.search(str(error)) is None:
+            raise
+        logger.warning("a checkpoint of %s was interrupted; its copy takes its place", file)
+        replace_file(copy, file)
+    _remove(copy)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or what a folder lists, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(file: Path) -> None:
+    for path in (file, log_of(file)):
+        path.unlink(missing_ok=True)
+
+
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,1 @@
+"""Limits: what every request has to pass before it is sent."""

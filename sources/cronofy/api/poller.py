@@ -1,0 +1,293 @@
+"""Polling: the fan-out that turns poll tasks into a stream of polls in the order of their answers."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..clock import Clock
+from ..errors import BadPayload
+from ..history.parse import Payload, parse
+from ..privacy import KEEP, PersonalData
+from ..records import MAX_BODY_BYTES, TROUBLES, Answer, Outcome, skipped
+from ..settings import ACCOUNT, PROFILES
+from ..tokens.token import Token
+from .limits.concurrency import MAX_OPEN
+from .limits.policy import Conduct
+
+# what sends requests takes a while to import, and to tell that nothing is due does not need it
+if TYPE_CHECKING:
+    from .client import CronofyClient
+
+# a parsed body takes some ten times its bytes; a batch of large ones is cut short
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+LARGE_BODY_BYTES = 256 * 1024
+# said of the token; another one of the same account may be fine
+REFUSALS = frozenset({Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.FORBIDDEN})
+# slow polling is loaded by and by
+LONGEST_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PollTask:
+    """What to read for one token in this run.
+
+    Attributes:
+        account_id: as far as the warehouse knows it.
+        was_well: whether its last poll was ok, or there was none: only then does a failure tell anything
+            of the server.
+        instead: another token of the same account, to be polled where this one is refused.
+    """
+
+    token: Token
+    endpoints: tuple[str, ...]
+    account_id: str | None = None
+    was_well: bool = True
+    instead: "PollTask | None" = None
+
+    def __iter__(self) -> "Iterator[PollTask]":
+        """This one, and those that may be polled instead, in that order."""
+        task: PollTask | None = self
+        while task is not None:
+            yield task
+            task = task.instead
+
+    @property
+    def fallback_tokens(self) -> tuple[str, ...]:
+        """Keys of the account's tokens that may be polled instead."""
+        return tuple(each.token.key for each in self.instead or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """One poll: the answer, and whose account it was before anybody read it. Holds no token.
+
+    Attributes:
+        account_id: whose it is as known when the poll was planned.
+        payload: what an ok answer says, once it was read.
+        digest: of the body of an ok answer.
+        fallback_tokens: keys of the account's other tokens, which are not polled where this one answers.
+    """
+
+    token_key: str
+    data_center: str | None
+    endpoint: str
+    answer: Answer
+    account_id: str | None
+    payload: Payload | None = None
+    digest: str | None = None
+    body_bytes: int = 0
+    fallback_tokens: tuple[str, ...] = ()
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether it is an ok answer that was not read yet."""
+        return self.answer.outcome is Outcome.OK and self.payload is None
+
+
+class Poller:
+    """Polls tasks concurrently, with a bounded number of requests and answers in memory."""
+
+    def __init__(
+        self,
+        client: "CronofyClient",
+        conduct: Conduct,
+        clock: Clock,
+        digests: Callable[[Token], Callable[[bytes], str]],
+        batch_size: int,
+        on_poll: Callable[[Poll], None],
+        max_open: int = MAX_OPEN,
+    ) -> None:
+        self._client = client
+        self._conduct = conduct
+        self._clock = clock
+        self._on_poll = on_poll
+        self._batch_size = batch_size
+        self._max_open = max_open
+        self._digests = digests
+        # A poll is appended in the same step of the event loop that stamped its answer: the deque is in the
+        # order of polled_at, which change capture relies on.
+        self._answered: deque[Poll] = deque()
+        self._answered_bytes = 0
+        self._ready = asyncio.Event()
+
+    async def poll(self, tasks: Iterable[PollTask]) -> AsyncIterator[list[Poll]]:
+        """Batches of polls, ordered by `polled_at` within and across batches."""
+        remaining = iter(tasks)
+        workers = [asyncio.create_task(self._work(remaining)) for _ in range(self._max_open)]
+        all_done = asyncio.gather(*workers, return_exceptions=True)
+        all_done.add_done_callback(lambda _: self._ready.set())
+        abandoning = asyncio.create_task(self._abandon_late(workers))
+        try:
+            while not all_done.done():
+                is_late = not await _is_set_within(self._ready, LONGEST_WAIT_SECONDS)
+                self._ready.clear()
+                while self._is_full() or (is_late and self._answered):
+                    is_late = False
+                    yield self._take_batch()
+            _raise_fault(all_done.result())
+            while self._answered:
+                yield self._take_batch()
+        finally:
+            for task in (abandoning, *workers):
+                task.cancel()
+            await asyncio.gather(abandoning, *workers, return_exceptions=True)
+
+    async def _abandon_late(self, workers: Sequence[asyncio.Task[None]]) -> None:
+        """End the requests that are still under way when a run that was told to stop cannot wait longer."""
+        while self._clock.monotonic() < self._conduct.allowance.abandon_at:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        for worker in workers:
+            worker.cancel()
+
+    async def _work(self, remaining: Iterator[PollTask]) -> None:
+        for first in remaining:
+            for task in first:
+                affordable = self._affordable(task.endpoints)
+                if not affordable:
+                    return
+                while self._is_full(batches=2):  # noqa: ASYNC110 - the consumer is a generator
+                    await asyncio.sleep(0.01)
+                is_refused = await self._poll_token(task, affordable)
+                if self._is_full():
+                    self._ready.set()
+                if not is_refused:
+                    break
+
+    def _is_full(self, batches: int = 1) -> bool:
+        return (
+            len(self._answered) >= batches * self._batch_size
+            # a body that waits for room always finds the batch before it full
+            or self._answered_bytes >= batches * MAX_BATCH_BYTES - MAX_BODY_BYTES
+        )
+
+    def _take_batch(self) -> list[Poll]:
+        batch: list[Poll] = []
+        size = 0
+        while self._answered and len(batch) < self._batch_size and size < MAX_BATCH_BYTES:
+            batch.append(self._answered.popleft())
+            size += batch[-1].body_bytes
+        self._answered_bytes -= size
+        return batch
+
+    def _affordable(self, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+        """The first of the endpoints, as many as the allowance still pays for; they are paid for."""
+        for count in range(len(endpoints), 0, -1):
+            if self._conduct.allowance.take(count):
+                return endpoints[:count]
+        return ()
+
+    async def _poll_token(self, task: PollTask, endpoints: tuple[str, ...]) -> bool:
+        """Poll what is affordable; returns whether the token was refused, which another one may not be."""
+        is_refused = False
+        for position, endpoint in enumerate(endpoints):
+            unpolled = endpoints[position:]
+            answer = await self._read(task, endpoint)
+            if answer is None:  # out of time: nothing was sent, so there is no poll to record
+                self._conduct.allowance.give_back(len(unpolled) - 1)
+                return False
+            if len(answer.body) > LARGE_BODY_BYTES:
+                await self._wait_for_room(answer)
+            self._record(task, endpoint, answer)
+            is_refused = is_refused or answer.outcome in REFUSALS
+            if answer.outcome in (Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED):
+                # the credential or the application was refused, not the endpoint: another call is wasted
+                self._conduct.allowance.give_back(len(unpolled) - 1)
+                break
+            retries = self._conduct.retries(task.token.data_center)
+            if answer.outcome in TROUBLES and len(unpolled) > 1 and not retries.take():
+                # so is one to a server that seems to be down
+                self._skip(task, unpolled[1:], "the call before it failed")
+                break
+        return is_refused
+
+    async def _read(self, task: PollTask, endpoint: str) -> Answer | None:
+        """One poll, unless the data center or the endpoint is known to be of no use now."""
+        breakers, allowance = self._conduct.breakers, self._conduct.allowance
+        data_center = task.token.data_center or ""
+        gate, circuit = breakers.gate(data_center, endpoint), breakers.circuit(data_center)
+        while True:
+            if gate.is_shut:
+                allowance.give_back(1)
+                return skipped(self._clock.now(), "not called: the plan lacks the endpoint")
+            permit = await circuit.admit(gate, telling=task.was_well, given_up=lambda: allowance.stopped)
+            if permit is None:
+                allowance.give_back(1)
+                return skipped(self._clock.now(), "not called: the data center does not answer")
+            answer = None
+            try:
+                answer = await self._client.read(endpoint, task.token, permit)
+            finally:
+                circuit.record(permit, answer)
+                gate.record(answer)
+            if answer is not None or not permit.is_withdrawn or not allowance.take(1):
+                return answer
+
+    async def _wait_for_room(self, answer: Answer) -> None:
+        """Leave a large body unread until earlier ones were taken: reading it takes ten times its bytes."""
+        while self._answered_bytes + len(answer.body) > MAX_BATCH_BYTES and self._answered:
+            self._ready.set()
+            await asyncio.sleep(0.01)
+        # the order of the answers is that of polled_at
+        answer.polled_at = self._clock.now()
+
+    def _skip(self, task: PollTask, endpoints: Iterable[str], message: str) -> None:
+        for endpoint in endpoints:
+            self._conduct.allowance.give_back(1)
+            self._record(task, endpoint, skipped(self._clock.now(), message))
+
+    def _record(self, task: PollTask, endpoint: str, answer: Answer) -> None:
+        """Add one poll to the answered ones."""
+        token, body = task.token, answer.body
+        poll = Poll(
+            token.key,
+            token.data_center,
+            endpoint,
+            answer,
+            task.account_id,
+            digest=self._digests(token)(body) if answer.outcome is Outcome.OK else None,
+            body_bytes=len(body),
+            fallback_tokens=task.fallback_tokens,
+        )
+        self._answered.append(poll)
+        self._answered_bytes += poll.body_bytes
+        self._on_poll(poll)
+
+
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _raise_fault(ends: Iterable[BaseException | None]) -> None:
+    """A fault of ours ends the run, loudly; a request that was abandoned does not."""
+    for end in ends:
+        if end is not None and not isinstance(end, asyncio.CancelledError):
+            raise end
+
+
+def read_answer(poll: Poll, personal_data: PersonalData = KEEP) -> Poll:
+    """The poll with what an ok answer says; one of another shape than documented is bad_payload."""
+    if not poll.is_unread:
+        return poll
+    answer = replace(poll.answer, body=b"")
+    try:
+        return replace(poll, answer=answer, payload=parse(poll.endpoint, poll.answer.body, personal_data))
+    except BadPayload as error:
+        answer.outcome, answer.message = Outcome.BAD_PAYLOAD, str(error)
+        return replace(poll, answer=answer, digest=None)
+
+
+def calling_order(endpoints: tuple[str, ...], *, ask_account: bool) -> tuple[str, ...]:
+    """The calls for one token, in order.
+
+    `/v1/profiles` does not say whose profiles it lists. Where no answer has named the account yet and it
+    may be asked for, `/v1/account` (the smallest body that does) goes before it.
+    """
+    if endpoints == (PROFILES,) and ask_account:
+        return (ACCOUNT, PROFILES)
+    return endpoints

@@ -1,0 +1,168 @@
+"""The transport: one HTTP exchange, bounded in time and memory, whatever the server does.
+
+Nothing here raises for what a server sends or fails to send; it becomes an `Answer`.
+"""
+
+import asyncio
+import os
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from ..clock import Clock
+from ..records import MAX_BODY_BYTES, Answer, Outcome, parse_retry_after, status_outcome
+from ..secret import Secret
+
+USER_AGENT = "dlt-cronofy"
+
+HEADERS = [
+    (b"Accept", b"application/json"),
+    (b"Accept-Encoding", b"identity"),
+    (b"User-Agent", USER_AGENT.encode()),
+]
+
+BuildRequest = Callable[[], httpx.Request]
+Transport = httpx.AsyncBaseTransport
+
+
+@asynccontextmanager
+async def open_transport() -> AsyncIterator[Transport]:
+    """An httpx transport whose pool holds up under concurrency and that remembers nothing.
+
+    httpx's own pool slows down beyond some tens of connections (benchmarks/), so aiohttp carries it.
+    Requests go to it directly: what an `httpx.AsyncClient` adds (cookies, redirects, authentication,
+    proxies from the environment) is what must not happen here, and costs more than the request.
+    No cookie is kept, since one user's cookie must not travel with another's token, and a request
+    is never sent twice behind the budget's back. Certificates are verified, and no setting or
+    environment variable of HTTP libraries changes that.
+    """
+    context = verifying_context()
+    session = aiohttp.ClientSession(
+        # how many are open at once is decided by whoever sends them
+        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, ssl=context),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+    )
+    # aiohttp resends a GET when a kept-alive connection was closed; the server may have counted it
+    session._retry_connection = False  # noqa: SLF001
+    async with AiohttpTransport(client=session, verify=context, trust_env=False) as transport:
+        yield transport
+
+
+def verifying_context() -> ssl.SSLContext:
+    """TLS with the system's certificates (or those of `SSL_CERT_FILE`), host names checked.
+
+    The keys of its sessions go nowhere: `SSLKEYLOGFILE` would let whoever reads that file read tokens.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = True
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.keylog_filename = None  # type: ignore[assignment]  # typeshed does not know that None ends it
+    return context
+
+
+def reading(url: httpx.URL, token: Secret) -> httpx.Request:
+    """A GET with an access token."""
+    return httpx.Request(
+        "GET", url, headers=[*HEADERS, (b"Authorization", b"Bearer " + token.reveal().encode())]
+    )
+
+
+async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_seconds: float) -> Answer:
+    """Send one request and read its answer, body included; redirects are not followed.
+
+    The frames below this one hold headers and bodies in plain, so no exception leaves with them.
+    """
+    requested_at = clock.now()
+    started = clock.monotonic()
+
+    def ended(
+        outcome: Outcome, message: str | None = None, status: int | None = None, body: bytes = b""
+    ) -> Answer:
+        latency_ms = round((clock.monotonic() - started) * 1000)
+        return Answer(outcome, requested_at, clock.now(), latency_ms, status, body, message)
+
+    try:
+        # httpx times each read; only a deadline over the whole exchange ends a slow drip
+        async with asyncio.timeout(timeout_seconds):
+            # a transport follows no redirect: a token goes to the configured host only
+            response = await transport.handle_async_request(build())
+            try:
+                body = await _read_body(response)
+            finally:
+                await response.aclose()
+    except asyncio.CancelledError as error:
+        raise error.with_traceback(None) from None
+    except TimeoutError:
+        return ended(Outcome.TIMEOUT, f"no answer within {timeout_seconds:g} s")
+    except _BodyTooLargeError:
+        return ended(Outcome.BAD_PAYLOAD, f"body exceeds {MAX_BODY_BYTES} bytes", response.status_code)
+    except Exception as error:  # noqa: BLE001 - whatever the transport raises is this token's outcome
+        return ended(_transport_outcome(error), _transport_message(error))
+    status = response.status_code
+    outcome = status_outcome(status)
+    answer = ended(outcome, None if outcome is Outcome.OK else f"HTTP {status}", status, body)
+    if outcome is not Outcome.OK:
+        answer.retry_after = parse_retry_after(response.headers.get("retry-after"), answer.polled_at)
+    return answer
+
+
+class _BodyTooLargeError(Exception):
+    pass
+
+
+async def _read_body(response: httpx.Response) -> bytes:
+    """The decoded body, never more of it in memory than may be."""
+    chunks = []
+    size = 0
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    # as it came: a few bytes may decode into gigabytes, and httpx decodes a chunk as a whole
+    async for chunk in response.stream:
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise _BodyTooLargeError
+        chunks.append(chunk)
+    encodings = [value for name, value in response.headers.raw if name.lower() == b"content-encoding"]
+    return _decoded(b"".join(chunks), b", ".join(encodings).strip().lower())
+
+
+def _decoded(body: bytes, encoding: bytes) -> bytes:
+    if encoding in (b"", b"identity"):
+        return body
+    if encoding not in (b"gzip", b"x-gzip", b"deflate"):
+        raise httpx.DecodingError("content encoding is not supported")
+    decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        decoded = decoder.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise httpx.DecodingError("body cannot be decoded") from error
+    if len(decoded) > MAX_BODY_BYTES:
+        raise _BodyTooLargeError
+    if not decoder.eof:
+        raise httpx.DecodingError("body breaks off")
+    return decoded
+
+
+def _transport_outcome(error: Exception) -> Outcome:
+    # the transport maps aiohttp's "server disconnected" to an httpx timeout; its cause is honest
+    if isinstance(error, httpx.DecodingError):
+        return Outcome.BAD_PAYLOAD
+    cause = error.__cause__ or error
+    timed_out = isinstance(cause, (TimeoutError, httpx.TimeoutException, aiohttp.ServerTimeoutError))
+    return Outcome.TIMEOUT if timed_out else Outcome.NETWORK_ERROR
+
+
+def _transport_message(error: Exception) -> str:
+    """The error's class, and what the system or OpenSSL says of it: our words, nobody else's."""
+    cause = error.__cause__ or error
+    verification = getattr(cause, "certificate_error", None)
+    if isinstance(verification, ssl.SSLCertVerificationError):
+        return f"{type(cause).__name__}: {verification.verify_message}"
+    number = getattr(cause, "errno", None)
+    said = f": {os.strerror(number)}" if isinstance(number, int) and number > 0 else ""
+    return f"{type(cause).__name__}{said}"

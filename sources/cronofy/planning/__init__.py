@@ -1,0 +1,1 @@
+"""Planning: which tokens are due, and in what order. Pure."""

@@ -1,0 +1,216 @@
+"""The plan: which tokens are due, and which of them first. Pure.
+
+Two orders. `oldest` is by the age of the evidence. `hazard` makes changes wait less for the poll that shows
+them, and the longest waits above all: a change that waits for w costs w². Where changes are a Poisson process
+of hazard λ and a token was polled `a` ago, a poll is then worth λ·a³ · 2/3, its Whittle index: the order is
+by ∛λ · a. Were the cost w, it would be √λ · a; that gains a little more in the mean, and the changes that
+wait longest pay for it with a tenth and more (`benchmarks/planner.py`).
+
+Sources: K. C. Sia, J. Cho, H.-K. Cho, "Efficient monitoring algorithm for fast news alerts", IEEE TKDE 19
+(2007): √λ for the delay. J. Cho, H. Garcia-Molina, "Effective page refresh policies for web crawlers", ACM
+TODS 28 (2003). Y. Azar, E. Horvitz, E. Lubetzky, Y. Peres, D. Shahaf, "Tractable near-optimal policies for
+crawling", PNAS 115 (2018): an index for each page instead of one plan for all. A. Kolobov, Y. Peres, C. Lu,
+E. Horvitz, "Staying up to date with online content changes using reinforcement learning for scheduling",
+NeurIPS 2019: the same with hazards that are learned meanwhile.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from ..api.poller import PollTask, calling_order
+from ..history.state import LastPolls
+from ..settings import ACCOUNT
+from ..tokens.token import Token
+from .change_rates import Hazards
+
+# userinfo holds everything /v1/account says, so once a day is plenty
+ACCOUNT_EVERY = timedelta(days=1)
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+ORDERS = OLDEST, HAZARD = "oldest", "hazard"
+
+# Of so many places of the hazard order the first belongs to the oldest evidence. Among N tokens at most N
+# such places pass before a token's turn comes, so each is polled at least once in that many times N polls,
+# however these are spread over runs; first polls of new tokens come on top.
+OLDEST_EVERY = 3
+
+
+class Reason(StrEnum):
+    """Why a token has its place."""
+
+    NEVER_POLLED = "never polled"
+    OLDEST = "oldest evidence"
+    HAZARD = "hazard"
+
+
+@dataclass(frozen=True, slots=True)
+class DueToken:
+    """A token that is due: what to read, and since when it waits.
+
+    Attributes:
+        seniority: the last attempt, then the last success; the smallest waits longest.
+    """
+
+    task: PollTask
+    seniority: tuple[datetime, datetime]
+
+    @property
+    def waits_since(self) -> datetime | None:
+        """The last attempt, failed ones included; None before the first."""
+        return None if self.seniority[0] == NEVER else self.seniority[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place of the plan.
+
+    Attributes:
+        hazard_per_day: changes a day expected of the token's account; None where it played no part.
+        priority: ∛(changes a day) · days since the last attempt; None likewise.
+    """
+
+    due: DueToken
+    reason: Reason
+    hazard_per_day: float | None = None
+    priority: float | None = None
+
+
+Order = Callable[[Sequence[DueToken], datetime], Iterable[Place]]
+
+
+def plan_polls(
+    tokens: Iterable[Token],
+    last_polls: Mapping[str, LastPolls],
+    now: datetime,
+    endpoints: Sequence[str],
+    every: timedelta = timedelta(0),
+    order: Order | None = None,
+) -> list[PollTask]:
+    """The due tokens with the endpoints to read, in that order; by default oldest evidence first."""
+    due = due_tokens(tokens, last_polls, now, endpoints, every)
+    return [place.due.task for place in (order or oldest_first)(due, now)]
+
+
+def due_tokens(
+    tokens: Iterable[Token],
+    last_polls: Mapping[str, LastPolls],
+    now: datetime,
+    endpoints: Sequence[str],
+    every: timedelta = timedelta(0),
+) -> list[DueToken]:
+    """The tokens that are due, in the order given, with the endpoints to read.
+
+    A token is due unless it was polled successfully less than `every` ago; `/v1/account` is read at
+    most once a day whatever `every` says. Of the tokens of one account that were well when they were last
+    polled, the one that waits longest is polled and the others may stand in for it; none of them is due
+    where one was polled less than `every` ago.
+    """
+    alone = tuple(endpoints) == (ACCOUNT,)
+    # one object for all tokens: there may be very many
+    with_account, without = tuple(endpoints), tuple(name for name in endpoints if name != ACCOUNT)
+    due: dict[object, DueToken] = {}
+    waiting: dict[object, list[DueToken]] = {}
+    fresh = set()
+    for token in tokens:
+        seen = last_polls.get(token.key) or LastPolls()
+        was_well = seen.last_attempt_at == seen.last_ok_at
+        shared = was_well and seen.account_id is not None and not alone
+        account = (token.data_center, seen.account_id) if shared else token.key
+        account_due = _account_due(seen, now)
+        task_endpoints = with_account if account_due else without
+        if not (alone or _is_due(seen.last_ok_at, now, every)):
+            fresh.add(account)
+        elif task_endpoints:
+            order = calling_order(task_endpoints, ask_account=account_due and seen.account_id is None)
+            task = PollTask(token, order, seen.account_id, was_well)
+            found = DueToken(task, _seniority(seen, alone=alone))
+            if due.setdefault(account, found) is not found:
+                waiting.setdefault(account, [due[account]]).append(found)
+    due |= {account: _one_of(several) for account, several in waiting.items()}
+    return [found for account, found in due.items() if account not in fresh]
+
+
+def _one_of(due: list[DueToken]) -> DueToken:
+    """One account's token that is due, the others in line behind it; as old as the account's evidence."""
+    task: PollTask | None = None
+    for each in reversed(_by_seniority(due)):
+        task = replace(each.task, instead=task)
+    assert task is not None
+    return DueToken(task, max(each.seniority for each in due))
+
+
+def oldest_first(due: Sequence[DueToken], now: datetime) -> Iterator[Place]:  # noqa: ARG001 - an Order
+    """By the last attempt, failed ones included, and of ties in the order given.
+
+    Were it that of the last success, tokens that always fail would use up every short run.
+    """
+    for each in _by_seniority(due):
+        yield Place(each, Reason.NEVER_POLLED if each.waits_since is None else Reason.OLDEST)
+
+
+def hazard_first(hazards: Hazards, oldest_every: int = OLDEST_EVERY) -> Order:
+    """The order by ∛hazard · age, in which every `oldest_every`-th place belongs to the oldest evidence.
+
+    Tokens that were never polled come first. With equal hazards this is `oldest_first`.
+    """
+
+    def order(due: Sequence[DueToken], now: datetime) -> Iterator[Place]:
+        by_age = _by_seniority(due)
+        new = sum(each.waits_since is None for each in by_age)
+        yield from (Place(each, Reason.NEVER_POLLED) for each in by_age[:new])
+        yield from _interleaved([_scored(each, hazards, now) for each in by_age[new:]], oldest_every)
+
+    return order
+
+
+def order_by(hazards: Hazards | None) -> Order:
+    """By hazard where anything was learned of hazards, else oldest first."""
+    return hazard_first(hazards) if hazards is not None and hazards.mean_per_day else oldest_first
+
+
+def longest_wait_sweeps(order: str) -> int:
+    """How many times the polls of one sweep may pass before every token's turn has come."""
+    return OLDEST_EVERY if order == HAZARD else 1
+
+
+def _interleaved(by_age: Sequence[Place], oldest_every: int) -> Iterator[Place]:
+    """By priority, but for every `oldest_every`-th place."""
+    # sorting keeps the order of ties, which is by age
+    by_priority = iter(sorted(range(len(by_age)), key=lambda index: -(by_age[index].priority or 0.0)))
+    oldest = iter(range(len(by_age)))
+    is_placed = bytearray(len(by_age))
+    for position in range(len(by_age)):
+        of_oldest = position % oldest_every == 0
+        index = next(each for each in (oldest if of_oldest else by_priority) if not is_placed[each])
+        is_placed[index] = True
+        place = by_age[index]
+        yield Place(place.due, Reason.OLDEST, place.hazard_per_day, place.priority) if of_oldest else place
+
+
+def _scored(due: DueToken, hazards: Hazards, now: datetime) -> Place:
+    # evidence from the future is of a clock that was wrong
+    age_days = max(0.0, (now - due.seniority[0]) / timedelta(days=1))
+    hazard = hazards.per_day(due.task.account_id)
+    return Place(due, Reason.HAZARD, hazard, math.cbrt(hazard) * age_days)
+
+
+def _by_seniority(due: Sequence[DueToken]) -> list[DueToken]:
+    return sorted(due, key=lambda each: each.seniority)
+
+
+def _seniority(seen: LastPolls, *, alone: bool) -> tuple[datetime, datetime]:
+    if alone:
+        return (seen.account_read_at or NEVER, NEVER)
+    return (seen.last_attempt_at or NEVER, seen.last_ok_at or NEVER)
+
+
+def _account_due(seen: LastPolls, now: datetime) -> bool:
+    return _is_due(seen.account_read_at, now, ACCOUNT_EVERY)
+
+
+def _is_due(last: datetime | None, now: datetime, every: timedelta) -> bool:
+    # evidence from far in the future is a clock that was wrong, not a reason to wait until it is right
+    return last is None or abs(now - last) >= every

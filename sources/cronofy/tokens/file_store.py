@@ -1,0 +1,292 @@
+"""The token file: read as it is, and replaced as a whole when tokens were refreshed."""
+
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+
+import fasteners
+
+from ..errors import ConfigurationError
+from ..files import is_mount
+from .file_formats import file_rows
+from .file_rewriting import Changes, ColumnError, rewrite_csv, rewrite_json_lines, rewrite_parquet
+from .store import Renewal, StoreError
+from .token import StoredTokens, Token, collect_tokens
+from .write_trial import is_as_written, trial_renewals
+
+TEMPORARY = ".new-"
+LOCK_SECONDS = 60
+ATTEMPTS = 10
+
+REWRITERS: dict[str, Callable[[bytes, Changes], bytes]] = {
+    ".csv": rewrite_csv,
+    ".jsonl": rewrite_json_lines,
+    ".ndjson": rewrite_json_lines,
+    ".parquet": rewrite_parquet,
+}
+# an inter-process lock keeps out other processes only
+_thread_locks: dict[str, Lock] = {}
+
+Signature = tuple[int, int, int]
+
+
+class FileStore:
+    """A CSV, JSON Lines or Parquet file; beside it a lock, and a new version while it is being written."""
+
+    def __init__(self, tokens_file: str, labels: Sequence[str] | None = None) -> None:
+        """Nothing of it is read yet; `labels` are names in lower case, None for the default."""
+        self.name = tokens_file
+        self.folder: Path | None = Path(tokens_file).resolve().parent
+        self._path = Path(tokens_file)
+        self._labels = labels
+        self._cache_lock = Lock()
+        self._seen: Signature | None = None
+        self._known: dict[str, Token] = {}
+
+    def read(self) -> StoredTokens:
+        """All tokens of the file, in its order, and which rows are none."""
+        with self._cache_lock:
+            return self._read()
+
+    def _read(self) -> StoredTokens:
+        self._seen, self._known = _signature(self._path) if self._path.is_file() else None, {}
+        tokens = self._tokens_in(self._path)
+        self._known = {each.key: each for each in tokens}
+        return tokens
+
+    def _tokens_in(self, path: Path) -> StoredTokens:
+        """The tokens of the file, or of a version of it under another name."""
+        return collect_tokens(self.name, *file_rows(path, self._path.suffix, self._labels), self._labels)
+
+    def why_not_saved(self) -> str | None:
+        """Does what saving does with placeholders in every row that can be refreshed, short of replacing.
+
+        So a new version is written whole, synced, read back by what reads the store, and removed.
+        """
+        try:
+            with self._locked() as path:
+                obstacle = _why_not_replaced(path)
+                if obstacle is not None:
+                    return f"{self.name} is not writable: {obstacle}"
+                self._try(path)
+        except (StoreError, ConfigurationError) as error:
+            return str(error)
+        except OSError as error:
+            return f"{self.name} is not writable: {_said(error)}"
+        return None
+
+    def _try(self, path: Path) -> None:
+        """Write a new version with placeholders, and compare what is read of it.
+
+        Raises:
+            StoreError: it cannot be written, or not so that it reads as it should.
+        """
+        for _ in range(ATTEMPTS):
+            before = _signature(path)
+            content, tokens = path.read_bytes(), self._tokens_in(path)
+            if _signature(path) == before:
+                break
+        else:
+            raise StoreError(f"{self.name} cannot be written: it changes all the time")
+        renewals = trial_renewals(tokens, datetime.now(UTC))
+        new = self._rewritten(path, content, Changes(renewals))
+        with _written_beside(path, new) as temporary:
+            by_used = {renewal.token.refresh_token: renewal for renewal in renewals}
+            try:
+                found = self._tokens_in(temporary)
+            except ConfigurationError:
+                found = StoredTokens()
+        written = [by_used.get(token.refresh_token) if token.refresh_token else None for token in tokens]
+        if len(found) != len(tokens) or not all(map(is_as_written, tokens, found, written)):
+            raise StoreError(f"{self.name} cannot be written: with new tokens it does not read as it should")
+
+    def current(self, token: Token) -> Token | None:
+        """The token of that key; the file is read again only when it has changed."""
+        with self._cache_lock:
+            try:
+                if _signature(self._path) != self._seen:
+                    self._read()
+            except (ConfigurationError, OSError):
+                return None
+            return self._known.get(token.key)
+
+    def save(self, renewals: Sequence[Renewal]) -> list[Renewal]:
+        """Replace the file by one with the refreshed tokens; a crash leaves the one or the other.
+
+        A row without a key is given the one it went by, because that came from its refresh token.
+        """
+        if not renewals:
+            return []
+        try:
+            with self._locked() as path:
+                for stale in path.parent.glob(f"{_escaped(_temporary_prefix(path))}*"):
+                    stale.unlink(missing_ok=True)
+                for _ in range(ATTEMPTS):
+                    changes = Changes(renewals)
+                    if self._replaced(path, changes):
+                        return changes.conflicts()
+        except OSError as error:
+            raise StoreError(f"{self.name} cannot be written: {_said(error)}") from None
+        raise StoreError(f"{self.name} cannot be written: it changes all the time")
+
+    def _replaced(self, path: Path, changes: Changes) -> bool:
+        """Whether the file is as it should be; not when somebody else wrote it meanwhile."""
+        before = _signature(path)
+        content = path.read_bytes()
+        new = self._rewritten(path, content, changes)
+        if new == content:
+            return True
+        after = _replace(path, new, before)
+        if after is not None:
+            self._remember(changes, before, after)
+        return after is not None
+
+    def _rewritten(self, path: Path, content: bytes, changes: Changes) -> bytes:
+        """The content with its changes.
+
+        Raises:
+            StoreError: it cannot have them; says why.
+        """
+        kind = path.suffix.lower()
+        if kind not in REWRITERS:
+            raise StoreError(f"{self.name} must end in {', '.join(REWRITERS)}")
+        try:
+            return REWRITERS[kind](content, changes)
+        except ColumnError as error:
+            raise StoreError(f"{self.name} cannot be written: {error}") from None
+        except ValueError:
+            raise StoreError(
+                f"{self.name} cannot be written: it is not {kind.removeprefix('.')} any more"
+            ) from None
+
+    def _remember(self, changes: Changes, before: Signature, after: Signature) -> None:
+        """Know the new file without reading it, where the old one was known."""
+        with self._cache_lock:
+            if self._seen != before:
+                return
+            for key, token in self._known.items():
+                renewal = changes.of(token.refresh_token.reveal() if token.refresh_token else None)
+                if renewal is not None:
+                    self._known[key] = replace(
+                        token,
+                        access_token=renewal.access_token,
+                        refresh_token=renewal.refresh_token,
+                        expires_at=renewal.expires_at,
+                    )
+            self._seen = after
+
+    @contextmanager
+    def _locked(self) -> Iterator[Path]:
+        """The file itself, behind any symbolic links, while no other load writes it."""
+        path = self._path.resolve()
+        if not path.is_file():
+            raise StoreError(f"{self.name} is not writable: there is no such file")
+        with _thread_locks.setdefault(str(path), Lock()):
+            lock = fasteners.InterProcessLock(path.with_name(path.name + ".lock"))
+            try:
+                acquired = lock.acquire(timeout=LOCK_SECONDS)
+            except RuntimeError:  # the library's word for a file system without locks
+                raise StoreError(f"{self.name} is not writable: its folder has no file locks") from None
+            if not acquired:
+                lock.lockfile.close()
+                raise StoreError(f"{self.name} is not writable: {path.name}.lock is held by another process")
+            try:
+                yield path
+            finally:
+                lock.release()
+
+
+def _said(error: OSError) -> str:
+    """What went wrong, and with which of the files; a new one goes by its folder."""
+    said = error.strerror or type(error).__name__
+    if not error.filename:
+        return said
+    path = Path(os.fsdecode(error.filename))
+    return f"{said} ({path.parent if TEMPORARY in path.name else path.name})"
+
+
+def _signature(path: Path) -> Signature:
+    return _signed(path.stat())
+
+
+def _signed(status: os.stat_result) -> Signature:
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _temporary_prefix(path: Path) -> str:
+    return f".{path.name}{TEMPORARY}"
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{character}]" if character in "*?[" else character for character in name)
+
+
+def _create_beside(path: Path) -> tuple[int, Path]:
+    """A new file in the same folder, which nobody else can read; opened for writing."""
+    temporary = path.with_name(_temporary_prefix(path) + secrets.token_hex(6))
+    return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), temporary
+
+
+@contextmanager
+def _written_beside(path: Path, content: bytes) -> Iterator[Path]:
+    """A new version of the file, complete and synced, in the same folder; gone afterwards if it is there."""
+    descriptor, temporary = _create_beside(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            _take_over(descriptor, path.stat())
+            os.fsync(descriptor)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _why_not_replaced(path: Path) -> str | None:
+    """Why a new file cannot take the place of this one, though it can be written beside it.
+
+    Raises:
+        OSError: the file may not be changed, so it is not to be replaced either.
+    """
+    if is_mount(path):
+        return "it is a mount of its own, which cannot be replaced; mount its folder instead"
+    with path.open("r+b"):
+        pass
+    folder, user = path.parent.stat(), os.geteuid()
+    if folder.st_mode & stat.S_ISVTX and user not in (0, folder.st_uid, path.stat().st_uid):
+        return f"{path.parent} lets only the owner of a file replace it (sticky bit)"
+    return None
+
+
+def _replace(path: Path, content: bytes, before: Signature) -> Signature | None:
+    """Put a new file in the place of the old one; None where the old one has changed meanwhile."""
+    with _written_beside(path, content) as temporary:
+        after = _signature(temporary)
+        if _signature(path) != before:
+            return None
+        temporary.replace(path)
+    with suppress(OSError):  # it is written; some file systems cannot say so
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    return after
+
+
+def _take_over(descriptor: int, status: os.stat_result) -> None:
+    """Owner, group and mode of the old file, as far as allowed."""
+    mode = stat.S_IMODE(status.st_mode)
+    try:
+        os.fchown(descriptor, -1, status.st_gid)
+    except OSError:
+        mode &= ~stat.S_IRWXG  # what the old group could do is not for another one
+    with suppress(OSError):
+        os.fchown(descriptor, status.st_uid, -1)
+    os.fchmod(descriptor, mode)

@@ -1,0 +1,129 @@
+"""Labels: columns of the token store, such as the customer, that are kept in `token_status`.
+
+Nothing else of a row is kept, and no label is ever logged.
+"""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import date, time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from ..history.texts import clean_text
+from ..settings import CUSTOMER
+from .expiry import is_missing, plain
+
+# what is kept where the setting `token_labels` says nothing, if the store has it
+DEFAULT_LABELS = (CUSTOMER,)
+LONGEST_LABEL = 1000
+# rows of one store mostly have the same columns; those of JSON may all differ
+KNOWN_LAYOUTS = 1000
+# a float is exact up to here
+LARGEST_EXACT = 2**53
+
+Labels = tuple[str | None, ...]
+
+
+class LabelReader:
+    """Reads the labels of the rows of one store, and notes which of them the store has.
+
+    Attributes:
+        wanted: names of the labels, in lower case.
+    """
+
+    def __init__(self, wanted: Sequence[str] | None = None) -> None:
+        """The names of the labels; None for the default."""
+        self.wanted = DEFAULT_LABELS if wanted is None else tuple(wanted)
+        self._seen: set[str] = set()
+        self._layouts: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._shared: dict[Labels, Labels] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels that any row read so far has a column for, in the order wanted."""
+        return tuple(name for name in self.wanted if name in self._seen)
+
+    def read(self, row: Mapping[Any, Any]) -> Labels:
+        """One value for each label wanted; none at all where the row has no column for any of them."""
+        layout = tuple(row)
+        columns = self._layouts.get(layout)
+        if columns is None:
+            columns = self._learn(layout)
+        return self._share(None if column is None else label_text(row[column]) for column in columns)
+
+    def take(self, labels: Sequence[Any]) -> Labels:
+        """The labels of a token that has them already; none where it has not one for each label wanted."""
+        if not labels or len(labels) != len(self.wanted):
+            return ()
+        self._seen.update(self.wanted)
+        return self._share(map(label_text, labels))
+
+    def aligned(self, labels: Labels) -> Labels:
+        """What `read` or `take` returned, with one value for each of `names`, once all rows are read."""
+        if not labels:
+            return (None,) * len(self._seen)
+        if len(labels) == len(self._seen):
+            return labels
+        return tuple(value for name, value in zip(self.wanted, labels, strict=True) if name in self._seen)
+
+    def _learn(self, layout: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Which columns of such a row the labels are in; None for one that it lacks."""
+        if len(self._layouts) >= KNOWN_LAYOUTS:
+            self._layouts.clear()
+        texts = [name for name in layout if isinstance(name, str)]
+        # the name as it is written wins over one that differs in case
+        named = {name.strip().lower(): name for name in reversed(texts)} | {name: name for name in texts}
+        found = tuple(named.get(name) for name in self.wanted)
+        self._seen.update(name for name in self.wanted if name in named)
+        self._layouts[layout] = found if any(name is not None for name in found) else ()
+        return self._layouts[layout]
+
+    def _share(self, values: Any) -> Labels:
+        labels = tuple(values)
+        # one object for all tokens of a customer: there may be very many
+        return self._shared.setdefault(labels, labels)
+
+
+def picked_labels(labels: Labels, at: Sequence[int | None]) -> Labels:
+    """The labels at those places; None where there is none, as in tokens of somebody else's making."""
+    return tuple(None if index is None or index >= len(labels) else labels[index] for index in at)
+
+
+def label_text(value: Any) -> str | None:
+    """A value of the store as the text of a label; None where it is empty, or nothing that is plain text."""
+    text = value if isinstance(value, str) else _plain_text(plain(value))
+    if text is None or not text.strip():
+        return None
+    text = clean_text(str.__str__(text[:LONGEST_LABEL]))
+    if not text.isascii():
+        # half a surrogate pair is no text in UTF-8
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    return sys.intern(text)
+
+
+def _plain_text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float, Decimal)):
+        return _number(value)
+    if isinstance(value, (date, time)):
+        return None if is_missing(value) else value.isoformat()
+    return str(value) if isinstance(value, UUID) else None
+
+
+def _number(value: int | float | Decimal) -> str | None:
+    """The number as people write it; a whole one without a point, which pandas gives it."""
+    try:
+        if isinstance(value, int):
+            return str(int(value))
+        if not math.isfinite(value):
+            return None
+        return (
+            str(int(value))
+            if -LARGEST_EXACT <= value <= LARGEST_EXACT and value == int(value)
+            else str(value)
+        )
+    except (ArithmeticError, ValueError):  # too many digits, or a NaN that signals
+        return None

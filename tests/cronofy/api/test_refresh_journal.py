@@ -1,0 +1,131 @@
+"""Notes on refreshes: what a run that ended in the middle leaves to the next one."""
+
+import multiprocessing
+import os
+from datetime import UTC, datetime
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+
+from dlt_cronofy.source.api.refresh_journal import RefreshNotes, digest
+from dlt_cronofy.source.secret import Secret
+
+NOW = datetime(2026, 1, 5, 6, tzinfo=UTC)
+FIRST, SECOND, THIRD = (Secret(f"refresh-{name}") for name in ("first", "second", "third"))
+
+
+def kill_in_the_middle(folder: Path) -> None:
+    notes = RefreshNotes(folder)
+    notes.begin("one", FIRST, NOW)
+    notes.begin("two", SECOND, NOW)
+    notes.end(FIRST)
+    os._exit(9)
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """The folder after a run that ended while it used the second of two refresh tokens."""
+    process = multiprocessing.get_context("spawn").Process(target=kill_in_the_middle, args=(tmp_path,))
+    process.start()
+    process.join(30)
+    assert process.exitcode == 9
+    return tmp_path
+
+
+def test_a_run_that_ends_well_leaves_nothing(tmp_path: Path) -> None:
+    notes = RefreshNotes(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    notes.begin("one", FIRST, NOW)
+    assert notes.is_unsettled(FIRST)
+    notes.end(FIRST)
+    notes.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_next_run_knows_what_was_under_way(killed: Path) -> None:
+    notes = RefreshNotes(killed)
+    assert notes.is_unsettled(SECOND)
+    assert not notes.is_unsettled(FIRST)
+    [note] = notes.earlier.values()
+    assert (note.token_key, note.began_at) == ("two", "2026-01-05T06:00:00+00:00")
+
+
+def test_what_is_settled_is_forgotten(killed: Path) -> None:
+    notes = RefreshNotes(killed)
+    notes.end(SECOND)
+    notes.close()
+    assert list(killed.iterdir()) == []
+
+
+def test_what_is_not_settled_is_handed_on(killed: Path) -> None:
+    RefreshNotes(killed).close()
+    assert len(list(killed.glob("*.jsonl"))) == 1
+    assert RefreshNotes(killed).is_unsettled(SECOND)
+
+
+@pytest.mark.parametrize(("held", "unsettled"), [((SECOND,), True), ((FIRST, THIRD), False), ((), False)])
+def test_a_refresh_token_the_store_replaced_is_settled(
+    killed: Path, held: tuple[Secret, ...], unsettled: bool
+) -> None:
+    notes = RefreshNotes(killed)
+    notes.keep_only(held)
+    assert notes.is_unsettled(SECOND) is unsettled
+
+
+def test_a_run_under_way_is_left_alone(tmp_path: Path) -> None:
+    """Two runs of one application side by side: what the other one does is no interrupted refresh."""
+    context = multiprocessing.get_context("spawn")
+    begun, finish = context.Event(), context.Event()
+    process = context.Process(target=hold_a_note, args=(tmp_path, begun, finish))
+    process.start()
+    assert begun.wait(30)
+    other = RefreshNotes(tmp_path)
+    assert not other.is_unsettled(FIRST)
+    other.close()
+    assert len(list(tmp_path.glob("*.jsonl"))) == 1
+    finish.set()
+    process.join(30)
+    assert list(tmp_path.iterdir()) == []
+
+
+def hold_a_note(folder: Path, begun: Event, finish: Event) -> None:
+    notes = RefreshNotes(folder)
+    notes.begin("one", FIRST, NOW)
+    begun.set()
+    finish.wait(30)
+    notes.end(FIRST)
+    notes.close()
+
+
+@pytest.mark.parametrize("rest", [b"", b"{", b'{"refresh_token": 1', b"\xff\xfe\n", b"[]\n", b'"text"\n'])
+def test_a_line_that_breaks_off_spoils_no_other(killed: Path, rest: bytes) -> None:
+    [path] = killed.glob("*.jsonl")
+    path.write_bytes(path.read_bytes() + rest)
+    assert RefreshNotes(killed).is_unsettled(SECOND)
+
+
+def test_a_note_holds_no_token(killed: Path) -> None:
+    [path] = killed.glob("*.jsonl")
+    assert b"refresh-second" not in path.read_bytes()
+    assert digest(SECOND).encode() in path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_anything_is_used_up(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        RefreshNotes(tmp_path / "file").begin("one", FIRST, NOW)
+
+
+def test_notes_that_cannot_be_read_are_left_alone(killed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As those of another user's run are."""
+    [path] = killed.glob("*.jsonl")
+    lock = path.with_suffix(".lock")
+    lock.unlink()
+    lock.mkdir()
+    notes = RefreshNotes(killed)
+    assert not notes.is_unsettled(SECOND)
+    notes.close()
+    assert path.exists()
+    assert f"{path} cannot be read (Is a directory)" in caplog.text

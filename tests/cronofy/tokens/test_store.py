@@ -1,0 +1,400 @@
+"""Which store the settings mean, and the one that only hands refreshed tokens over."""
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.settings import ClientCredentials, PollingSettings, checked_labels
+from dlt_cronofy.source.tokens.file_store import FileStore
+from dlt_cronofy.source.tokens.sql_store import SqlStore
+from dlt_cronofy.source.tokens.store import (
+    GivenStore,
+    Renewal,
+    StoreError,
+    TokenStore,
+    open_store,
+    stored_tokens,
+)
+from dlt_cronofy.source.tokens.token import NotConnected, StoredTokens, Token, read_tokens
+
+SECRET = "hunter2-is-secret"
+EXPIRES = datetime(2026, 1, 5, 6, 7, 8, tzinfo=UTC)
+
+
+def renewal(key: str = "k", used: str = "rt", refresh: str = "rt2", access: str = SECRET) -> Renewal:
+    return Renewal(Token(key, Secret("at"), Secret(used)), Secret(access), Secret(refresh), EXPIRES)
+
+
+class OwnStore:
+    """A store of somebody else's making."""
+
+    name = "mine"
+    folder: Path | None = None
+
+    def read(self) -> list[Token]:
+        return [Token("k", Secret("at"))]
+
+    def why_not_saved(self) -> str | None:
+        return None
+
+    def current(self, token: Token) -> Token | None:
+        return token
+
+    def save(self, renewals: Sequence[Renewal]) -> list[Renewal]:
+        return []
+
+
+SQL = {"tokens_query": "SELECT 1", "tokens_database": "sqlite://"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "name"),
+    [
+        ({"tokens": ["at"]}, GivenStore, "tokens"),
+        ({"tokens": '["at"]'}, GivenStore, "tokens"),
+        ({"tokens": lambda: ["at"], "on_refresh": print}, GivenStore, "tokens"),
+        ({"tokens_file": "t.csv"}, FileStore, "t.csv"),
+        (SQL, SqlStore, "tokens_query"),
+        ({"tokens": OwnStore()}, OwnStore, "mine"),
+    ],
+)
+def test_the_settings_name_a_store(settings: dict[str, Any], kind: type, name: str) -> None:
+    store: TokenStore = open_store(**settings)
+    assert isinstance(store, kind)
+    assert store.name == name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "no tokens: set tokens in .dlt/secrets.toml or tokens_file in .dlt/config.toml"),
+        (
+            {"tokens": [], "tokens_file": "t.csv"},
+            "two token stores are set: keep either tokens or tokens_file in [sources.cronofy]",
+        ),
+        (
+            {"tokens_file": "t.csv", **SQL},
+            "keep either tokens_file or tokens_query in",
+        ),
+        ({"tokens": ["at"], "tokens_file": "t.csv", **SQL}, "three token stores are set"),
+        ({"tokens_query": "SELECT 1"}, "tokens_query needs tokens_database"),
+        ({"tokens_database": f"sqlite://:{SECRET}@"}, "tokens_database needs tokens_query"),
+        ({"tokens": ["at"], "tokens_database": "sqlite://"}, "tokens_database needs tokens_query"),
+        ({"tokens_file": "t.csv", "tokens_update": "UPDATE"}, "tokens_update needs tokens_query"),
+        ({"tokens_file": "t.csv", "on_refresh": print}, "on_refresh goes with tokens given as a list"),
+        ({**SQL, "on_refresh": print}, "on_refresh goes with tokens given as a list"),
+        ({"tokens": OwnStore(), "on_refresh": print}, "on_refresh goes with tokens given as a list"),
+        (
+            {"tokens": ["at"], "token_labels": "key"},
+            "token_labels in [sources.cronofy] must be other columns",
+        ),
+    ],
+)
+def test_settings_that_name_none_say_what_to_set(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        open_store(**settings)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, None), (EXPIRES, EXPIRES), ("2026-01-05 06:07:08", EXPIRES), (1767593228, EXPIRES)],
+)
+def test_a_row_may_say_when_its_token_expires(value: Any, expected: datetime | None) -> None:
+    [token] = read_tokens([{"access_token": "at", "expires_at": value}])
+    assert token.expires_at == expected
+
+
+class Others(OwnStore):
+    """Gives whatever it is told to."""
+
+    def __init__(self, tokens: list[Any]) -> None:
+        self.tokens = tokens
+
+    def read(self) -> list[Token]:
+        return self.tokens
+
+
+SETTINGS = PollingSettings(data_center="de")
+CLIENT = replace(SETTINGS, client=ClientCredentials("id", Secret(SECRET)))
+
+
+def test_a_store_of_ones_own_may_return_any_list() -> None:
+    tokens = [Token("a", Secret("at"), data_center="us"), Token("b", Secret("at2"))]
+    assert stored_tokens(Others(tokens), SETTINGS) == [tokens[0], replace(tokens[1], data_center="de")]
+    assert stored_tokens(Others([]), SETTINGS) == []
+
+
+def test_what_a_store_of_ones_own_returns_is_checked() -> None:
+    bad = [Token("a", Secret(f"{SECRET} x")), Token("b", Secret("at3")), Token(7, SECRET, data_center="mars")]  # type: ignore[arg-type]
+    good = [Token(key, Secret(f"at-{key}")) for key in "bcde"]
+    found = stored_tokens(Others([*good, *bad, Token("z", Secret(""))]), SETTINGS)
+    assert [each.key for each in found] == ["b", "c", "d", "e"]
+    assert [str(row) for row in found.unusable] == [
+        "mine, entry 5: access_token holds characters that no token has (key 'a')",
+        "mine, entry 6: its key was used before, at entry 1; keys must be unique (key 'b')",
+        "mine, entry 7: unknown data_center; use one of us, au, ca, de, sg, uk (key '7')",
+    ]
+    assert found.not_connected == (NotConnected("z"),)
+    # a store around another one hands its rows on
+    assert stored_tokens(Others(found), SETTINGS).unusable == found.unusable
+
+
+def test_a_refresh_token_alone_is_enough_where_it_can_be_used() -> None:
+    store = open_store([{"key": "a", "access_token": "at"}, {"key": "b", "refresh_token": "rt"}])
+    assert [each.key for each in stored_tokens(store, CLIENT)] == ["a", "b"]
+    found = stored_tokens(store, SETTINGS)
+    assert [each.key for each in found] == ["a"]
+    assert [row.place for row in found.unusable] == ["tokens, entry 2"]
+
+
+def test_one_bad_entry_is_left_out_by_a_callable_too() -> None:
+    store = GivenStore(lambda: iter(["at", {"access_token": "at2", "expires_at": SECRET}]))
+    found = store.read()
+    assert [row.place for row in found.unusable] == ["tokens, entry 2"]
+    assert store.current(found[0]) == found[0]
+
+
+@pytest.mark.parametrize("given", [["a", "b"], iter(["a", "b"]), lambda: iter(["a", "b"]), '["a", "b"]'])
+def test_given_tokens_are_read_as_often_as_wanted(given: Any) -> None:
+    store = GivenStore(given)
+    assert store.read() == store.read() == read_tokens(["a", "b"])
+    assert store.folder is None
+
+
+def test_given_tokens_cannot_be_written_back_without_a_hook() -> None:
+    store = GivenStore(["at"])
+    message = store.why_not_saved()
+    assert message is not None
+    assert "cannot be written back: use tokens_file, tokens_query or on_refresh" in message
+    with pytest.raises(StoreError, match="cannot be written back"):
+        store.save([renewal()])
+
+
+def test_a_hook_takes_every_renewal_once() -> None:
+    taken: list[Renewal] = []
+    store = GivenStore(["at"], taken.append)
+    assert store.why_not_saved() is None
+    assert store.save([renewal("a"), renewal("b")]) == []
+    assert store.save([renewal("a", "rt2", "rt3")]) == []
+    assert taken == [renewal("a"), renewal("b"), renewal("a", "rt2", "rt3")]
+
+
+async def awaited(_: Renewal) -> None:
+    """A hook that does nothing unless it is awaited."""
+
+
+def yielding(_: Renewal) -> Iterator[None]:
+    yield
+
+
+class Awaited:
+    async def __call__(self, _: Renewal) -> None:
+        """As above."""
+
+
+class Vault:
+    def keep(self, renewal: Renewal) -> None:
+        """As it should be."""
+
+
+PLAIN = "on_refresh cannot be called: it must be a plain function, not async and without yield"
+ONE = "on_refresh cannot be called: it must take one argument, the renewal"
+
+
+@pytest.mark.parametrize(
+    ("hook", "why"),
+    [
+        (awaited, PLAIN),
+        (partial(awaited), PLAIN),
+        (Awaited(), PLAIN),
+        (yielding, PLAIN),
+        (lambda: None, ONE),
+        (lambda key, access, refresh: None, ONE),
+        (Vault.keep, ONE),
+        (Vault().keep, None),
+        (lambda renewal, log=print: None, None),
+        (print, None),
+        ({}.update, None),
+        ([].append, None),
+    ],
+)
+def test_a_hook_that_cannot_be_called_is_said_before(hook: Any, why: str | None) -> None:
+    assert GivenStore(["at"], hook).why_not_saved() == why
+
+
+@pytest.mark.parametrize("hook", [lambda each: awaited(each) or None, lambda each: yielding(each) or None])
+def test_a_hook_that_only_says_that_it_will_has_failed(hook: Any) -> None:
+    store = GivenStore(["at"], hook)
+    assert store.why_not_saved() is None
+    with pytest.raises(StoreError, match="on_refresh failed for 1 of 1: it must be a plain function"):
+        store.save([renewal()])
+
+
+def test_a_failing_hook_is_named_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    taken: list[str] = []
+    broken = {"b"}
+
+    def hook(renewed: Renewal) -> None:
+        if renewed.token.key in broken:
+            raise LookupError(renewed.access_token.reveal())
+        taken.append(renewed.token.key)
+
+    store = GivenStore(["at"], hook)
+    batch = [renewal(key) for key in "abc"]
+    with pytest.raises(StoreError, match=r"on_refresh failed for 1 of 3: LookupError$") as error:
+        store.save(batch)
+    assert error.value.__context__ is None
+    assert SECRET not in caplog.text
+    # the others were handed over, and are not given a second time
+    broken.clear()
+    assert store.save(batch) == []
+    assert taken == ["a", "c", "b"]
+
+
+def test_what_a_list_holds_now_cannot_be_told() -> None:
+    store = GivenStore([{"key": "k", "access_token": "at"}])
+    [token] = store.read()
+    assert store.current(token) is None
+
+
+def test_a_callable_is_asked_again_after_half_a_minute() -> None:
+    now, calls = 0.0, 0
+
+    def rows() -> Iterator[dict[str, str]]:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise OSError(SECRET)
+        yield {"key": "k", "access_token": f"at{calls}"}
+
+    store = GivenStore(rows, monotonic=lambda: now)
+    token, gone = Token("k", Secret("at")), Token("gone", Secret("at"))
+    seen = []
+    for now in (0.0, 29.9, 30.0, 60.0, 61.0, 90.0):  # noqa: B007 - the store looks at it
+        found = store.current(token)
+        seen.append(found and found.access_token.reveal())
+        assert store.current(gone) is None
+    assert seen == ["at1", "at1", "at2", None, None, "at4"]
+
+
+CUSTOMER_ROWS = [
+    {"key": "a", "access_token": "at", "plan": "gold", "Customer": "Ada", "email": SECRET},
+    {"key": "b", "access_token": "at2"},
+    {"key": "c", "plan": "free"},
+]
+# what the setting says, then names, labels of the tokens, and those of who has not connected
+LABELS: list[tuple[str | None, tuple[str, ...], list[tuple[str | None, ...]], tuple[str | None, ...]]] = [
+    (None, ("customer",), [("Ada",), (None,)], (None,)),
+    ("plan,customer", ("plan", "customer"), [("gold", "Ada"), (None, None)], ("free", None)),
+    ("PLAN", ("plan",), [("gold",), (None,)], ("free",)),
+    ("[]", (), [(), ()], ()),
+]
+
+
+def write_rows(folder: Path, suffix: str) -> str:
+    """The rows as a file; one that cannot leave columns out has them in all rows."""
+    path = folder / f"tokens{suffix}"
+    names = list(CUSTOMER_ROWS[0])
+    columns = {name: [row.get(name) for row in CUSTOMER_ROWS] for name in names}
+    if suffix == ".jsonl":
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in CUSTOMER_ROWS))
+    elif suffix == ".csv":
+        lines = [names, *(list(row) for row in zip(*columns.values(), strict=True))]
+        path.write_text("".join(",".join(cell or "" for cell in line) + "\n" for line in lines))
+    else:
+        pq.write_table(pa.table(columns), path)
+    return str(path)
+
+
+def labelled_store(kind: str, folder: Path, database: str, labels: str | None) -> TokenStore:
+    if kind.startswith("."):
+        return open_store(tokens_file=write_rows(folder, kind), token_labels=labels)
+    if kind == "table":
+        frame = pd.DataFrame(CUSTOMER_ROWS)
+        with closing(sqlite3.connect(folder / "app.db")) as connection:
+            frame.to_sql("users", connection, index=False)
+        query = "SELECT * FROM users ORDER BY key"
+        return open_store(tokens_query=query, tokens_database=database, token_labels=labels)
+    given: dict[str, Any] = {
+        "list": CUSTOMER_ROWS,
+        "JSON": json.dumps(CUSTOMER_ROWS),
+        "callable": lambda: iter(CUSTOMER_ROWS),
+        "a store of one's own": Others(CUSTOMER_ROWS),
+    }
+    return open_store(given[kind], token_labels=labels)
+
+
+KINDS = ["list", "JSON", "callable", "a store of one's own", ".csv", ".jsonl", ".parquet", "table"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("labels", "names", "of_tokens", "of_others"), LABELS)
+def test_every_store_delivers_labels(
+    kind: str,
+    labels: str | None,
+    names: tuple[str, ...],
+    of_tokens: list[tuple[str | None, ...]],
+    of_others: tuple[str | None, ...],
+    tmp_path: Path,
+) -> None:
+    store = labelled_store(kind, tmp_path, f"sqlite:///{tmp_path}/app.db", labels)
+    settings = replace(SETTINGS, token_labels=checked_labels(labels))
+    found = stored_tokens(store, settings)
+    assert found.label_names == names
+    assert [each.labels for each in found] == of_tokens
+    assert found.not_connected == (NotConnected("c", of_others),)
+    # what refuses to be polled, and what is polled, hands them on
+    assert [each.labels for each in stored_tokens(Others(found), settings)] == of_tokens
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_label_that_no_row_has_is_named(kind: str, tmp_path: Path) -> None:
+    store = labelled_store(kind, tmp_path, f"sqlite:///{tmp_path}/app.db", "plan,region")
+    assert len(store.read()) in (2, 3)  # the store can be read all the same, to write it or to erase
+    with pytest.raises(ConfigurationError) as error:
+        stored_tokens(store, replace(SETTINGS, token_labels=("plan", "region")))
+    assert str(error.value) == f"token_labels: {store.name} has no column region"
+
+
+def test_a_store_of_ones_own_may_label_its_tokens() -> None:
+    settings = replace(SETTINGS, token_labels=("customer", "plan"))
+    good = Token("a", Secret("at"), labels=("Ada", ""))
+    # one label for two names is nobody's
+    found = stored_tokens(Others([good, Token("b", Secret("at2"), labels=("Eve",))]), settings)
+    assert [each.labels for each in found] == [("Ada", None), (None, None)]
+    named = StoredTokens([good, Token("b", Secret("at2"))], label_names=("plan", "customer"))
+    found = stored_tokens(Others(named), settings)
+    assert (found.label_names, [each.labels for each in found]) == (
+        ("customer", "plan"),
+        [("", "Ada"), (None, None)],
+    )
+    with pytest.raises(ConfigurationError, match="token_labels: mine has no column customer"):
+        stored_tokens(Others([Token("a", Secret("at"))]), settings)
+
+
+def test_labels_stay_with_their_tokens_and_are_not_shown() -> None:
+    store = open_store([CUSTOMER_ROWS[0], {"key": "b", "refresh_token": "rt", "customer": "Bob"}])
+    found = stored_tokens(store, CLIENT)
+    assert [each.labels for each in found] == [("Ada",), ("Bob",)]
+    [token] = stored_tokens(store, SETTINGS)  # the other one is to be refreshed first
+    assert token.labels == ("Ada",)
+    assert "Ada" not in repr(found)
+    assert "Bob" not in repr(NotConnected("b", ("Bob",)))

@@ -1,0 +1,118 @@
+"""docs/scheduling.md: its commands do what it says, its example is what is sent, its links lead somewhere."""
+
+import json
+import re
+import tomllib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from dlt_cronofy.alerts.outage_alerts import OpenedOutage, opened_message
+
+from .machine import PAGE, ROOT, Machine, blocks
+from .test_container import IMAGE, of
+from .test_cron import Crontab
+
+TEXT = PAGE.read_text(encoding="utf-8")
+COMMANDS = blocks("sh")
+
+
+def test_every_block_of_commands_is_run_below() -> None:
+    assert list(COMMANDS) == [
+        *("cron", "systemd", "GitHub Actions", "container"),
+        *("watching", "looking up"),
+    ]
+
+
+def test_the_crontab_is_added_to_what_is_there(machine: Machine) -> None:
+    machine.stub("crontab", f'[ "$1" = -l ] && echo "@daily other" || cat > {machine.root}/installed')
+    assert machine.shell(COMMANDS["cron"]).returncode == 0
+    first, *rest = (machine.root / "installed").read_text(encoding="utf-8").splitlines()
+    assert first == "@daily other"
+    assert "dlt-cronofy load" in Crontab.parse("\n".join(rest)).command
+
+
+def test_the_units_are_installed(machine: Machine) -> None:
+    machine.stub("sudo", '[ "$1" = tee ] && cat > /dev/null; exit 0')
+    done = machine.shell(COMMANDS["systemd"])
+    assert done.returncode == 0, done.stderr
+    files = {word for call in machine.calls for word in call.split() if re.search(r"^[.\w].*\.\w+$", word)}
+    assert [file for file in files - {"dlt-cronofy.timer"} if not (machine.checkout / file).exists()] == []
+    (service,) = [file for file in files if file.endswith(".service")]
+    unit = (machine.checkout / service).read_text(encoding="utf-8")
+    for path in ("/etc/dlt-cronofy/secrets.toml", "/etc/dlt-cronofy/environment"):
+        assert path in unit
+        assert any(path in call for call in machine.calls)
+    assert machine.calls[-1] == "sudo systemctl enable --now dlt-cronofy.timer"
+
+
+def test_the_workflow_is_put_in_place(machine: Machine) -> None:
+    assert machine.shell(COMMANDS["GitHub Actions"]).returncode == 0
+    (workflow,) = (machine.checkout / ".github" / "workflows").iterdir()
+    assert yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]
+
+
+def test_the_image_is_built_and_run(machine: Machine) -> None:
+    machine.stub("docker")
+    assert machine.shell(COMMANDS["container"]).returncode == 0
+    build, load, status = machine.calls
+    (containerfile,) = re.findall(r"-f (\S+)", build)
+    assert (machine.checkout / containerfile).is_file()
+    (home,) = of(IMAGE, "WORKDIR")
+    for call in (load, status):
+        (source, target) = re.findall(r"-v (\S+?):(\S+?):ro", call)[0]
+        assert source == str(machine.checkout / ".dlt" / "secrets.toml")
+        assert target == f"{home}/.dlt/secrets.toml"
+        assert "--hostname dlt-cronofy" in call
+    assert load.endswith(" dlt-cronofy")
+    assert status.endswith(" dlt-cronofy status")
+
+
+def test_what_to_watch_and_whom_to_ask(machine: Machine) -> None:
+    loaded = machine.shell("dlt-cronofy load")
+    assert loaded.returncode == 0, loaded.stderr
+    watched = machine.shell(COMMANDS["watching"])
+    assert watched.returncode == 0, watched.stderr
+    health, _ = json.JSONDecoder().raw_decode(watched.stdout)
+    assert health["open_outages"]
+    assert "newest_poll" in watched.stdout
+    asked = machine.shell(COMMANDS["looking up"])
+    assert (asked.returncode, asked.stdout.strip()) == (0, "no rows")
+
+
+def test_the_example_is_a_message_that_is_sent() -> None:
+    """Made anew from its own outages by what makes messages."""
+    shown = json.loads(blocks("json")["message"])
+    outages = [
+        OpenedOutage(
+            **{name: outage[name] for name in ("account_id", "profile_type", "profile_id", "provider")},
+            first_seen_at=datetime.fromisoformat(outage["first_seen_at"]),
+            started_after=datetime.fromisoformat(outage["started_after"])
+            if outage["started_after"]
+            else None,
+        )
+        for outage in shown["outages"]
+    ]
+    keys = {outage["account_id"]: outage["token_keys"] for outage in shown["outages"]}
+    assert opened_message(shown["run_id"], outages, keys) == shown
+    assert outages[0].first_seen_at - outages[0].started_after > timedelta(0)  # type: ignore[operator]
+    assert outages[0].first_seen_at.tzinfo == UTC
+
+
+def test_settings_and_the_cron_job_can_be_read() -> None:
+    settings = tomllib.loads(next(iter(blocks("toml").values())))
+    assert list(settings["sources"]["cronofy"]) == ["alerts_to"]
+    job = yaml.safe_load(next(iter(blocks("yaml").values())))
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (home,), (user,) = of(IMAGE, "WORKDIR"), of(IMAGE, "USER")
+    assert container["volumeMounts"][0]["mountPath"] == f"{home}/.dlt"
+    assert pod["securityContext"]["runAsUser"] == int(user)
+    assert (job["spec"]["concurrencyPolicy"], pod["volumes"][0]["secret"]["defaultMode"]) == ("Forbid", 0o440)
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)", TEXT))
+def test_links_lead_somewhere(path: str) -> None:
+    assert (PAGE.parent / path).resolve().is_relative_to(ROOT)
+    assert (PAGE.parent / path).exists()

@@ -1,0 +1,78 @@
+"""What holds in every world, whatever the oracle thinks of it."""
+
+from collections import defaultdict
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from dlt_cronofy.views import PUBLIC_VIEWS
+from tests.pipelines.views.warehouse import Warehouse, fill, read
+from tests.pipelines.views.worlds import World, crowds
+
+# crowds of drawn worlds; the rest of them meets the oracle
+SOME = pytest.mark.parametrize("number", range(3))
+INTERVALS = ("account_id", "profile_type", "profile_id", "start_at", "end_at", "state")
+
+
+def intervals_by_profile(warehouse: Warehouse) -> dict[Any, list[tuple[datetime, datetime, str]]]:
+    found = defaultdict(list)
+    for *key, start_at, end_at, state in read(warehouse, "profile_intervals", INTERVALS):
+        found[tuple(key)].append((start_at, end_at, state))
+    return {key: sorted(intervals) for key, intervals in found.items()}
+
+
+@SOME
+def test_intervals_neither_overlap_nor_leave_holes_and_are_maximal(warehouse: Warehouse, number: int) -> None:
+    world = crowds()[number]
+    fill(warehouse, world.tables())
+    for intervals in intervals_by_profile(warehouse).values():
+        assert all(start_at < end_at for start_at, end_at, _ in intervals)
+        for (_, end_at, state), (next_start_at, _, next_state) in pairwise(intervals):
+            assert end_at == next_start_at
+            assert state != next_state
+        assert intervals[-1][1] == world.as_of
+
+
+@SOME
+def test_daily_seconds_add_up_to_the_intervals(warehouse: Warehouse, number: int) -> None:
+    fill(warehouse, crowds()[number].tables())
+    states = ("connected", "disconnected", "unknown", "removed")
+    columns = ", ".join(f"sum({state}_seconds)" for state in states)
+    per_profile, per_provider = (
+        warehouse.query(f"SELECT {columns} FROM cronofy.{view}")[0]
+        for view in ("connectivity_daily", "provider_daily")
+    )
+    lengths: dict[str, float] = defaultdict(float)
+    for *_, start_at, end_at, state in read(warehouse, "profile_intervals", INTERVALS):
+        lengths[state] += (end_at - start_at).total_seconds()
+    expected = pytest.approx([lengths[state] for state in states], abs=1e-3)
+    assert [seconds or 0 for seconds in per_profile] == expected
+    assert [seconds or 0 for seconds in per_provider] == expected
+
+
+@SOME
+def test_order_and_repetition_of_rows_change_no_view(warehouse: Warehouse, number: int) -> None:
+    answers = []
+    for seed in (None, 1):
+        fill(warehouse, World(crowds()[number].polls, seed).tables())
+        answers.append({view: read(warehouse, view, "*") for view in PUBLIC_VIEWS})
+    assert answers[0] == answers[1]
+
+
+@SOME
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.8, 0.95])
+def test_the_past_does_not_change(warehouse: Warehouse, number: int, share: float) -> None:
+    world = crowds()[number]
+    then = world.polls[int(share * len(world.polls))].polled_at
+    fill(warehouse, world.tables())
+    today = intervals_by_profile(warehouse)
+    fill(warehouse, world.until(then).tables())
+    remembered = {
+        key: [
+            (start_at, min(end_at, then), state) for start_at, end_at, state in intervals if start_at < then
+        ]
+        for key, intervals in today.items()
+    }
+    assert intervals_by_profile(warehouse) == {key: kept for key, kept in remembered.items() if kept}

@@ -1,0 +1,31 @@
+"""A view says the same in every session: a BI tool may think in any time zone."""
+
+import pytest
+
+from dlt_cronofy.views import PUBLIC_VIEWS
+from tests.pipelines.views.warehouse import DATASET, DUCKDB_TIME_ZONE, POSTGRES_TIME_ZONE, Warehouse, fill
+from tests.pipelines.views.worlds import crowds
+
+OWN = {"duckdb": DUCKDB_TIME_ZONE, "postgres": POSTGRES_TIME_ZONE}
+# with summer time, a quarter of an hour off, and a day ahead
+ZONES = ("America/New_York", "Asia/Kathmandu", "Pacific/Kiritimati")
+
+
+@pytest.fixture(scope="module")
+def filled(warehouse: Warehouse) -> Warehouse:
+    fill(warehouse, crowds()[0].tables())
+    return warehouse
+
+
+@pytest.mark.parametrize("view", PUBLIC_VIEWS)
+def test_a_view_does_not_depend_on_the_time_zone(filled: Warehouse, view: str) -> None:
+    rows = {}
+    try:
+        for zone in ("UTC", *ZONES):
+            filled.execute(f"SET TimeZone = '{zone}'")
+            rows[zone] = sorted(filled.query(f"SELECT * FROM {DATASET}.{view}"), key=repr)
+    finally:
+        filled.execute(f"SET TimeZone = '{OWN[filled.dialect]}'")
+    assert rows["UTC"] or view == "needs_relink"
+    for zone in ZONES:
+        assert rows[zone] == rows["UTC"], zone
