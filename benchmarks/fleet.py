@@ -49,7 +49,7 @@ CHANGE_BYTES = {"DuckDB": 106, "PostgreSQL": 329, COLUMNS: 79}
 SEALED_TOKEN_BYTES = 315 + 42
 # of a load in shards: MAX_PACKAGE_POLLS of pipelines/load/steps.py
 PACKAGE_POLLS = 10_000
-# the columns of `polls` that one plan reads, uncompressed (NEWEST_POLLS of history/knowledge.py), same rows
+# the columns of `polls` that one plan reads, uncompressed (NEWEST_POLLS of history/state.py), same rows
 PLAN_POLL_BYTES = 85
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from dlt_cronofy.sandbox.world import build_world
-from dlt_cronofy.source.history.state import LastPolls
+from dlt_cronofy.source.history.state import LastPoll
 from dlt_cronofy.source.planning.change_rates import STATES, WINDOW, Hazards, collect_histories
 from dlt_cronofy.source.planning.plan import Order, due_tokens, hazard_first, oldest_first
 from dlt_cronofy.source.secret import Secret
@@ -103,7 +103,7 @@ class Simulation:
     def __post_init__(self) -> None:
         numbers = range(len(self.population))
         self._tokens = [Token(str(number), Secret("none"), data_center="us") for number in numbers]
-        self._evidence: dict[str, LastPolls] = {}
+        self._evidence: dict[str, LastPoll] = {}
         self._polled: list[list[float]] = [[] for _ in numbers]
         self._polled_at_call = [0 for _ in numbers]
         self._seen: list[list[int | None]] = [[None] * len(links) for links in self.population]
@@ -143,7 +143,7 @@ class Simulation:
             since = polled[-1] if polled else math.inf
             self.delays += [24 * (day - at) for at in link.times[1:] if since < at <= day and _counts(at)]
         polled.append(day)
-        self._evidence[str(number)] = LastPolls(str(number), last_ok_at=now, last_attempt_at=now)
+        self._evidence[str(number)] = LastPoll(str(number), last_ok_at=now, last_attempt_at=now)
 
     def _capture(self, number: int, position: int, day: float) -> None:
         """What change capture would log."""

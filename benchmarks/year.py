@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dlt_cronofy.source.api.poller import Poll
 from dlt_cronofy.source.history.arrow import to_arrow, with_load_id
-from dlt_cronofy.source.history.capture import Capture, Known
+from dlt_cronofy.source.history.capture import Capture, KnownRows
 from dlt_cronofy.source.history.evidence import Evidence
 from dlt_cronofy.source.history.parse import CALENDAR, CONFERENCING, Payload, Profile, Record
 from dlt_cronofy.source.history.runs import RunCounts
@@ -57,7 +57,7 @@ class Year:
 
     def logs(self) -> Iterator[Logs]:
         """Run by run."""
-        known = Known()
+        known = KnownRows()
         accounts = [self._account(number) for number in range(self.tokens)]
         for day in range(self.runs):
             began_at = START + timedelta(days=day)

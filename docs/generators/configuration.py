@@ -22,14 +22,14 @@ from dlt_cronofy.alerts.outage_alerts import AlertsConfiguration
 from dlt_cronofy.cli.console import BAD_CONFIGURATION, LOAD_FAILED, LOADED, PROGRAM
 from dlt_cronofy.cli.main import cli
 from dlt_cronofy.formatting import ADVICE
-from dlt_cronofy.shards.exchange_directory import HandoffConfiguration
+from dlt_cronofy.shards.exchange_directory import ExchangeConfiguration
 from dlt_cronofy.source.records import RETRIED, STATUS_OUTCOMES, Outcome
 from dlt_cronofy.source.settings import CONFIG_SECTIONS, CronofyConfiguration, SecretText
 
 PACKAGE = Path(dlt_cronofy.__file__).parent
 SECTION = ".".join(CONFIG_SECTIONS)
 # the source's own keys, and what loads read of the same section beside them
-SECTION_PARTS = (CronofyConfiguration, AlertsConfiguration, HandoffConfiguration)
+SECTION_PARTS = (CronofyConfiguration, AlertsConfiguration, ExchangeConfiguration)
 CONFIG_FILE, SECRETS_FILE = "config.toml", "secrets.toml"
 
 INTRODUCTION = f"""\

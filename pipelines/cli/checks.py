@@ -11,7 +11,7 @@ import dlt
 
 from dlt_cronofy.formatting import count, row_lines
 from dlt_cronofy.shards.exchange_directory import SETTING as HANDOFF_SETTING
-from dlt_cronofy.shards.exchange_directory import possible_handoff
+from dlt_cronofy.shards.exchange_directory import possible_exchange
 from dlt_cronofy.source.api.client import CronofyClient
 from dlt_cronofy.source.api.limits.policy import Conduct
 from dlt_cronofy.source.api.poller import REFUSALS
@@ -177,7 +177,7 @@ def check_handoff() -> str | None:
     Raises:
         ConfigurationError: they cannot.
     """
-    handoff = possible_handoff()
+    handoff = possible_exchange()
     if handoff is None:
         return None
     word = secrets.token_bytes(8)

@@ -20,7 +20,7 @@ from dlt_cronofy import rebuild
 from dlt_cronofy.configuration import configured_store, read_settings
 from dlt_cronofy.load.pending import settle_pending
 from dlt_cronofy.shards.erasing import erase_from_handoff
-from dlt_cronofy.shards.exchange_directory import possible_handoff
+from dlt_cronofy.shards.exchange_directory import possible_exchange
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.tokens.token import StoredTokens
 from dlt_cronofy.warehouse.duckdb_file import leftovers, log_of
@@ -368,7 +368,7 @@ def _add_search(result: Erased, searched: Searched) -> None:
 
 def _clean_handoff(person: Person, result: Erased) -> None:
     """What a load in shards has polled and not loaded yet."""
-    handoff = possible_handoff()
+    handoff = possible_exchange()
     if handoff is None:
         return
     rewritten, unreadable = erase_from_handoff(handoff, person)

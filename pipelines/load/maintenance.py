@@ -21,7 +21,7 @@ from dlt_cronofy import rebuild
 from dlt_cronofy.erase.duckdb_rewrite import CannotCopyError, rewrite_without
 from dlt_cronofy.source import SOURCE_NAME, Frames
 from dlt_cronofy.source.clock import Clock
-from dlt_cronofy.source.history.state import Row, WarehouseKnowledge
+from dlt_cronofy.source.history.state import Row, SqlWarehouseState
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import MOST_AHEAD, Recording
 from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, TOKEN_STATUS, tables_with
@@ -133,7 +133,7 @@ class Upkeep:
     def store_changes(self, tokens: StoredTokens, *, confirm_left: bool) -> StoreChanges:
         """What has changed in the token store since `token_status` was written."""
         recording = self._recording({"run_id": ""})
-        with reader(self.pipeline), recording.knowledge.connected():
+        with reader(self.pipeline), recording.state.connected():
             return recording.compare_store(tokens, confirm_left=confirm_left)
 
     def open_run(self, run: Row, changes: StoreChanges) -> None:
@@ -166,7 +166,7 @@ class Upkeep:
 
     def _recording(self, run: Row) -> Recording:
         return Recording(
-            self.settings, WarehouseKnowledge(self.pipeline, SOURCE_NAME), run, TABLES, self.clock
+            self.settings, SqlWarehouseState(self.pipeline, SOURCE_NAME), run, TABLES, self.clock
         )
 
     def work_out_tokens(self, token_keys: Collection[str]) -> None:

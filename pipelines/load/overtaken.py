@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
 from dlt_cronofy.source import SOURCE_NAME
-from dlt_cronofy.source.history.state import WarehouseKnowledge
+from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.tables import CONTENT, LOAD_ID, POLLS, TABLES, Table
 from dlt_cronofy.warehouse.working_folders import EXTRACTED, NORMALIZED
 
@@ -65,10 +65,10 @@ class PendingRows:
     def are_overtaken(self, pipeline: dlt.Pipeline) -> bool:
         """Whether another run has newer evidence of one of their accounts or tokens."""
         accounts, tokens = self._first_seen("account_id"), self._first_seen("token_key")
-        knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
-        with knowledge.connected():
-            spans = knowledge.newest_spans(sorted(accounts))
-            statuses = knowledge.statuses(sorted(tokens))
+        state = SqlWarehouseState(pipeline, SOURCE_NAME)
+        with state.connected():
+            spans = state.newest_spans(sorted(accounts))
+            statuses = state.statuses(sorted(tokens))
         newer = {
             row["run_id"] for row in spans.values() if row["last_sample_at"] > accounts[row["account_id"]]
         }
@@ -129,13 +129,13 @@ def _read_csv(file: Path, table: Table) -> pa.Table:
 
 def _not_loaded(pipeline: dlt.Pipeline, polls: pa.Table) -> pa.Table:
     """The polls that are not in the warehouse yet: the kill may have come just after."""
-    knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
+    state = SqlWarehouseState(pipeline, SOURCE_NAME)
     first = pc.min(polls.column("polled_at")).as_py()
-    with knowledge.connected():
+    with state.connected():
         loaded = {
             (run_id, *key)
             for run_id in pc.unique(polls.column("run_id")).to_pylist()
-            for key in knowledge.outcomes_of(run_id, first)
+            for key in state.outcomes_of(run_id, first)
         }
     keys = zip(*(polls.column(name).to_pylist() for name in ("run_id", "token_key", "endpoint")), strict=True)
     return polls.filter(pa.array([key not in loaded for key in keys], pa.bool_()))

@@ -18,7 +18,7 @@ from dlt_cronofy.formatting import duration, row_lines
 from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.api.limits.rate_limiter import Window
 from dlt_cronofy.source.errors import ConfigurationError
-from dlt_cronofy.source.history.state import LastPolls, WarehouseKnowledge
+from dlt_cronofy.source.history.state import LastPoll, SqlWarehouseState
 from dlt_cronofy.source.planning.change_rates import Hazards
 from dlt_cronofy.source.planning.plan import HAZARD, Place, due_tokens, longest_wait_sweeps, order_by
 from dlt_cronofy.source.settings import ACCOUNT, PollingSettings
@@ -169,16 +169,16 @@ def preview_load(
 
 def _read(
     pipeline: dlt.Pipeline, options: LoadOptions, now: datetime
-) -> tuple[Mapping[str, LastPolls], Hazards | None]:
+) -> tuple[Mapping[str, LastPoll], Hazards | None]:
     """What the warehouse knows, as far as the order asks for it."""
-    knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
-    with reader(pipeline), knowledge.connected():
-        if knowledge.lacks_evidence():
+    state = SqlWarehouseState(pipeline, SOURCE_NAME)
+    with reader(pipeline), state.connected():
+        if state.lacks_evidence():
             raise ConfigurationError(
                 f"{location(pipeline)} is of an earlier release, which kept no evidence:"
                 f" run {program()} rebuild once"
             )
-        return knowledge.last_polls(), learned_hazards(options.order, knowledge, now)
+        return state.last_polls(), learned_hazards(options.order, state, now)
 
 
 def least_seconds(calls: int, per_second: float, per_minute: float) -> float:

@@ -25,7 +25,7 @@ from dlt_cronofy.warehouse.pipeline import held_open, learn_columns, location, r
 
 from .maintenance import Upkeep
 from .pending import forget_loaded, settle_pending
-from .statistics import LoadResult, Tally
+from .statistics import LoadResult, RunStatistics
 from .steps import Loading, LoadOptions, Plan, Polling, make_plan, package_polls
 
 if TYPE_CHECKING:
@@ -99,16 +99,16 @@ class Load:
         self.on_plan(len(plan.tasks))
         run_id = new_run_id(self.clock)
         run = run_row(run_id, self.clock.now()) | {"tokens": plan.tokens, "due": plan.due}
-        tally = Tally(run_id, self.on_progress)
+        statistics = RunStatistics(run_id, self.on_progress)
         self.result = result = LoadResult.of(run_id, plan.tokens, plan.due, plan.stand_ins)
         result.note_rows(plan.unusable, plan.not_connected)
         result.left_tokens, result.held_back_tokens = store.left, store.held_back
-        self._poll_and_load(plan, run, partial(upkeep.open_run, run, store), tally, result)
+        self._poll_and_load(plan, run, partial(upkeep.open_run, run, store), statistics, result)
         result.finished_packages, result.quarantined_packages = settled.finished, settled.quarantined
-        result.conclude(tally, location(self.pipeline), self.pipeline.dataset_name or "")
-        run |= tally.counts.row() | {"finished_at": self.clock.now(), "stopped_by": result.stopped_by}
+        result.conclude(statistics, location(self.pipeline), self.pipeline.dataset_name or "")
+        run |= statistics.counts.row() | {"finished_at": self.clock.now(), "stopped_by": result.stopped_by}
         try:
-            self._close(upkeep, run, store, tally.rows.total())
+            self._close(upkeep, run, store, statistics.rows.total())
         except DestinationConnectionError:
             if plan.tasks:
                 raise
@@ -134,7 +134,12 @@ class Load:
         upkeep.give_back_room()
 
     def _poll_and_load(
-        self, plan: Plan, run: Row, open_run: Callable[[], None], tally: Tally, result: LoadResult
+        self,
+        plan: Plan,
+        run: Row,
+        open_run: Callable[[], None],
+        statistics: RunStatistics,
+        result: LoadResult,
     ) -> None:
         """Poll all tasks, and load what was polled package by package meanwhile."""
         if not plan.tasks:
@@ -148,13 +153,13 @@ class Load:
             self.allowance,
             plan.recent_requests,
             self._refresher(),
-            tally.add_poll,
+            statistics.add_poll,
         )
         loading = Loading(
             self.pipeline,
             self.settings,
             self.clock,
-            tally,
+            statistics,
             run,
             package_polls(self.settings.requests_per_minute),
             plan.unsupported,

@@ -1,4 +1,4 @@
-"""The tally of one load: what its polls said and what was written, and the summary made of it."""
+"""The statistics of one load: what its polls said and what was written, and the summary made of it."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -67,16 +67,16 @@ class LoadResult:
         self.not_connected, self.unusable_rows = not_connected, len(unusable)
         self.unusable = list(unusable[:LISTED_ROWS])
 
-    def conclude(self, tally: "Tally", destination: str, dataset: str) -> None:
+    def conclude(self, statistics: "RunStatistics", destination: str, dataset: str) -> None:
         """Take over what was counted, and say where the rows went."""
         self.destination, self.dataset = destination, dataset
-        self.polled_tokens = tally.polled_tokens
-        self.failed_tokens = tally.failed_tokens
-        self.skipped_tokens = tally.skipped_tokens
-        self.polls = tally.outcomes.total()
-        self.outcomes = dict(tally.outcomes.most_common())
-        self.changes = dict(tally.changes.most_common())
-        self.rows = {table: count for table, count in tally.rows.items() if count}
+        self.polled_tokens = statistics.polled_tokens
+        self.failed_tokens = statistics.failed_tokens
+        self.skipped_tokens = statistics.skipped_tokens
+        self.polls = statistics.outcomes.total()
+        self.outcomes = dict(statistics.outcomes.most_common())
+        self.changes = dict(statistics.changes.most_common())
+        self.rows = {table: count for table, count in statistics.rows.items() if count}
         if self.due <= self.polled_tokens + self.skipped_tokens:
             self.stopped_by = None
 
@@ -100,7 +100,7 @@ class LoadResult:
         return asdict(self) | {"failure_ratio": round(self.failure_ratio, 4)}
 
 
-class Tally:
+class RunStatistics:
     """Counts what one load polls, captures and writes.
 
     Attributes:

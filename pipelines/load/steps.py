@@ -20,8 +20,8 @@ from dlt_cronofy.source.api.poller import Poll, PollTask
 from dlt_cronofy.source.clock import Clock
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.history.arrow import Framer
-from dlt_cronofy.source.history.capture import Known
-from dlt_cronofy.source.history.state import Row, WarehouseKnowledge
+from dlt_cronofy.source.history.capture import KnownRows
+from dlt_cronofy.source.history.state import Row, SqlWarehouseState
 from dlt_cronofy.source.planning.change_rates import WINDOW, Hazards
 from dlt_cronofy.source.planning.plan import HAZARD, OLDEST, ORDERS, order_by, plan_polls
 from dlt_cronofy.source.settings import DEFAULT_ENDPOINTS, PollingSettings
@@ -33,7 +33,7 @@ from dlt_cronofy.warehouse.locks import take_folder
 from dlt_cronofy.warehouse.pipeline import reader, writer
 
 from .gc_tuning import rare_collection
-from .statistics import Tally
+from .statistics import RunStatistics
 
 if TYPE_CHECKING:
     from dlt_cronofy.source.api.poll_stream import Feed
@@ -98,19 +98,19 @@ class Plan:
 
 def make_plan(pipeline: dlt.Pipeline, tokens: Sequence[Token], options: LoadOptions, now: datetime) -> Plan:
     """The first step: ask the warehouse which tokens are due."""
-    knowledge = WarehouseKnowledge(pipeline, SOURCE_NAME)
-    with reader(pipeline), knowledge.connected():
-        knowledge.check_access()
-        hazards = learned_hazards(options.order, knowledge, now)
-        unsupported = knowledge.unsupported_digests(set(TABLES))
-        last_polls = knowledge.last_polls()
-        recent = knowledge.requests_since(now - timedelta(minutes=1))
+    state = SqlWarehouseState(pipeline, SOURCE_NAME)
+    with reader(pipeline), state.connected():
+        state.check_access()
+        hazards = learned_hazards(options.order, state, now)
+        unsupported = state.unsupported_digests(set(TABLES))
+        last_polls = state.last_polls()
+        recent = state.requests_since(now - timedelta(minutes=1))
     tasks = plan_polls(tokens, last_polls, now, options.endpoints, options.every, order_by(hazards))
     stored = StoredTokens.of(tokens)
     return Plan(tasks, len(tokens), unsupported, recent, stored.unusable, len(stored.not_connected))
 
 
-def learned_hazards(order: str, knowledge: WarehouseKnowledge, now: datetime) -> Hazards | None:
+def learned_hazards(order: str, state: SqlWarehouseState, now: datetime) -> Hazards | None:
     """What the warehouse teaches of hazards; None where the order needs none, and nothing is read then.
 
     Raises:
@@ -118,7 +118,7 @@ def learned_hazards(order: str, knowledge: WarehouseKnowledge, now: datetime) ->
     """
     if order not in ORDERS:
         raise ConfigurationError(f"--order {order}: choose from {', '.join(ORDERS)}")
-    return Hazards(knowledge.change_histories(now - WINDOW)) if order == HAZARD else None
+    return Hazards(state.change_histories(now - WINDOW)) if order == HAZARD else None
 
 
 @dataclass
@@ -193,7 +193,7 @@ class Loading:
     pipeline: dlt.Pipeline
     settings: PollingSettings
     clock: Clock
-    tally: Tally
+    statistics: RunStatistics
     run: Row
     package_polls: int
     unsupported: set[str] = field(default_factory=set)
@@ -241,12 +241,12 @@ class Loading:
     def _recording(self) -> Recording:
         return Recording(
             self.settings,
-            WarehouseKnowledge(self.pipeline, SOURCE_NAME),
+            SqlWarehouseState(self.pipeline, SOURCE_NAME),
             self.run,
             TABLES,
             self.clock,
-            Known(unsupported=self.unsupported),
-            self.tally.counts,
+            KnownRows(unsupported=self.unsupported),
+            self.statistics.counts,
         )
 
     def _keep_rest(self, polls: list[Poll], polled: PolledBatches, recording: Recording) -> None:
@@ -278,10 +278,10 @@ class Loading:
         described = tables_with(self.settings.token_labels)
         content: list[Frames] = []
         poll_rows: list[Row] = []
-        with recording.knowledge.connected():
+        with recording.state.connected():
             for start in range(0, len(polls), BATCH_POLLS):
                 rows = recording.capture(polls[start : start + BATCH_POLLS])
-                self.tally.add_rows(rows)
+                self.statistics.add_rows(rows)
                 poll_rows += rows.pop(POLLS.name)
                 changed = {name: table_rows for name, table_rows in rows.items() if table_rows}
                 content += [framer.frames(changed, described)] if changed else []

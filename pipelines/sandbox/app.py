@@ -149,9 +149,9 @@ class SandboxApp:
             return TOKEN_REJECTED
         if self.world.status(endpoint, grant.token, at) == 403:
             return FORBIDDEN
-        return self._recall(endpoint, grant.token, at)
+        return self._load_state(endpoint, grant.token, at)
 
-    def _recall(self, endpoint: Endpoint, token: SandboxToken, at: datetime) -> Answer:
+    def _load_state(self, endpoint: Endpoint, token: SandboxToken, at: datetime) -> Answer:
         """Returns the 200 answer, encoded once for every stretch of time in which it stays the same."""
         account = self.world.account(token.account_id)
         segment = account.segment(at)

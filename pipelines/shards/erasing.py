@@ -9,10 +9,10 @@ from pyarrow import parquet
 from dlt_cronofy.erase.person import Person
 from dlt_cronofy.erase.working_files import without_person
 
-from .exchange_directory import Handoff
+from .exchange_directory import ExchangeDirectory
 
 
-def erase_from_handoff(handoff: Handoff, person: Person) -> tuple[list[str], list[str]]:
+def erase_from_handoff(handoff: ExchangeDirectory, person: Person) -> tuple[list[str], list[str]]:
     """Remove a person's tasks and polls from all files that wait.
 
     Returns:

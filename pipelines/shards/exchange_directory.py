@@ -26,7 +26,7 @@ SETTING = "handoff in [sources.cronofy]"
 
 
 @configspec
-class HandoffConfiguration(BaseConfiguration):
+class ExchangeConfiguration(BaseConfiguration):
     """What section `sources.cronofy` says of loads in shards; apart from the source's own, which has none."""
 
     handoff: str | None = None
@@ -35,7 +35,7 @@ class HandoffConfiguration(BaseConfiguration):
 
 
 @dataclass(frozen=True)
-class Handoff:
+class ExchangeDirectory:
     """One application's folder: a folder a run, and in it the plan and the sealed sets.
 
     Attributes:
@@ -47,7 +47,7 @@ class Handoff:
     root: str
 
     @classmethod
-    def at(cls, url: str) -> "Handoff":
+    def at(cls, url: str) -> "ExchangeDirectory":
         """The handoff at a path or URL.
 
         Raises:
@@ -137,13 +137,13 @@ class Handoff:
         return posixpath.join(self.root, *names)
 
 
-def configured_handoff() -> Handoff:
+def configured_exchange() -> ExchangeDirectory:
     """The configured handoff.
 
     Raises:
         ConfigurationError: there is none, or none that can be used.
     """
-    handoff = possible_handoff()
+    handoff = possible_exchange()
     if handoff is None:
         raise ConfigurationError(
             f"set {SETTING} of .dlt/config.toml, or SOURCES__CRONOFY__HANDOFF, to a folder that all workers"
@@ -152,14 +152,14 @@ def configured_handoff() -> Handoff:
     return handoff
 
 
-def possible_handoff() -> Handoff | None:
+def possible_exchange() -> ExchangeDirectory | None:
     """The configured handoff; None where loads are not in shards.
 
     Raises:
         ConfigurationError: it cannot be used.
     """
-    url = resolve_configuration(HandoffConfiguration(), sections=CONFIG_SECTIONS).handoff
-    return Handoff.at(url) if url else None
+    url = resolve_configuration(ExchangeConfiguration(), sections=CONFIG_SECTIONS).handoff
+    return ExchangeDirectory.at(url) if url else None
 
 
 def _sync(file: IO[bytes]) -> None:

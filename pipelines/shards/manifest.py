@@ -1,4 +1,4 @@
-"""Receipts: which set of each shard of a run the loader took, and whether all of it is in the warehouse.
+"""Manifest: which set of each shard of a run the loader took, and whether all of it is in the warehouse.
 
 Written before the first row is loaded and again when the last one is, while nobody else loads the run. A load
 that runs again takes the same sets, whatever has been delivered since; a shard that is through stays through.
@@ -11,15 +11,15 @@ import orjson
 
 from dlt_cronofy.source.errors import ConfigurationError
 
-from .exchange_directory import Handoff
+from .exchange_directory import ExchangeDirectory
 from .saved_plan import VERSION, check_version
-from .shard_output import SealedSet, ShardSummary
+from .shard_output import ShardOutput, ShardSummary
 
 NAME = "receipts.json"
 
 
 @dataclass(frozen=True)
-class Receipt:
+class ManifestEntry:
     """What became of one shard.
 
     Attributes:
@@ -34,15 +34,15 @@ class Receipt:
 
 
 @dataclass(frozen=True)
-class Receipts:
+class Manifest:
     """The receipts of a run, by shard."""
 
-    handoff: Handoff
+    handoff: ExchangeDirectory
     run_id: str
-    by_shard: dict[int, Receipt] = field(default_factory=dict)
+    by_shard: dict[int, ManifestEntry] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, handoff: Handoff, run_id: str) -> "Receipts":
+    def read(cls, handoff: ExchangeDirectory, run_id: str) -> "Manifest":
         """Those of a run; none where nothing was loaded yet.
 
         Raises:
@@ -58,7 +58,9 @@ class Receipts:
             handoff,
             run_id,
             {
-                int(shard): Receipt(each["set_name"], ShardSummary(**each["summary"]), each["is_loaded"])
+                int(shard): ManifestEntry(
+                    each["set_name"], ShardSummary(**each["summary"]), each["is_loaded"]
+                )
                 for shard, each in said["shards"].items()
             },
         )
@@ -68,7 +70,7 @@ class Receipts:
         """The shards that are through."""
         return {shard for shard, receipt in self.by_shard.items() if receipt.is_loaded}
 
-    def choose(self, sets: Iterable[SealedSet]) -> list[SealedSet]:
+    def choose(self, sets: Iterable[ShardOutput]) -> list[ShardOutput]:
         """The one set of each shard that counts and is not loaded: taken before, else sealed first."""
         waiting = [each for each in sets if each.shard not in self.loaded]
         taken = {receipt.set_name for receipt in self.by_shard.values()}
@@ -77,28 +79,28 @@ class Receipts:
             chosen.setdefault(each.shard, each)
         return list(chosen.values())
 
-    def take(self, chosen: Sequence[SealedSet]) -> "Receipts":
+    def take(self, chosen: Sequence[ShardOutput]) -> "Manifest":
         """Note durably that these are about to be loaded."""
-        taken = {each.shard: Receipt(each.name, each.summary()) for each in chosen}
+        taken = {each.shard: ManifestEntry(each.name, each.summary()) for each in chosen}
         return self._written(self.by_shard | taken)
 
-    def confirm(self) -> "Receipts":
+    def confirm(self) -> "Manifest":
         """Note durably that all that was taken is in the warehouse."""
         return self._written(
             {shard: replace(receipt, is_loaded=True) for shard, receipt in self.by_shard.items()}
         )
 
-    def _written(self, by_shard: dict[int, Receipt]) -> "Receipts":
+    def _written(self, by_shard: dict[int, ManifestEntry]) -> "Manifest":
         if by_shard == self.by_shard:
             return self
         said = {"version": VERSION, "shards": {str(shard): asdict(each) for shard, each in by_shard.items()}}
         self.handoff.write(self.run_id, lambda: NAME, lambda file: file.write(orjson.dumps(said)))
-        return Receipts(self.handoff, self.run_id, by_shard)
+        return Manifest(self.handoff, self.run_id, by_shard)
 
 
-def readable(sets: Iterable[SealedSet]) -> tuple[list[SealedSet], list[str]]:
+def readable(sets: Iterable[ShardOutput]) -> tuple[list[ShardOutput], list[str]]:
     """The sets that can be read, and what is wrong with the others."""
-    good: list[SealedSet] = []
+    good: list[ShardOutput] = []
     problems: list[str] = []
     for each in sets:
         try:

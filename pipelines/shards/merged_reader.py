@@ -8,8 +8,8 @@ from dlt_cronofy.source.api.poller import MAX_BATCH_BYTES, Poll
 from dlt_cronofy.source.records import Outcome, skipped
 from dlt_cronofy.source.sweep import BATCH_POLLS
 
-from .saved_plan import FrozenPlan, FrozenTask
-from .shard_output import SealedSet
+from .saved_plan import SavedPlan, SavedTask
+from .shard_output import ShardOutput
 
 NOT_DELIVERED = "not called: its shard was not delivered"
 
@@ -17,7 +17,7 @@ NOT_DELIVERED = "not called: its shard was not delivered"
 Outcomes = Mapping[tuple[str, str], str]
 
 
-class Delivery:
+class MergedReader:
     """Polls, batch by batch; what change capture takes instead of a feed under way.
 
     Attributes:
@@ -41,7 +41,7 @@ class Delivery:
         return batch or None
 
 
-def delivered_polls(sets: Iterable[SealedSet], loaded: Outcomes) -> Iterator[Poll]:
+def merged_polls(sets: Iterable[ShardOutput], loaded: Outcomes) -> Iterator[Poll]:
     """The polls of these sets in the order of their answers, but for those that are loaded already."""
     merged = heapq.merge(*(each.polls() for each in sets), key=lambda poll: poll.answer.polled_at)
     for poll in merged:
@@ -49,9 +49,9 @@ def delivered_polls(sets: Iterable[SealedSet], loaded: Outcomes) -> Iterator[Pol
             yield poll
 
 
-def undelivered_tasks(
-    plan: FrozenPlan, delivered: Collection[int], loaded: Outcomes
-) -> dict[int, list[FrozenTask]]:
+def missing_tasks(
+    plan: SavedPlan, delivered: Collection[int], loaded: Outcomes
+) -> dict[int, list[SavedTask]]:
     """The tasks of shards of which nothing came, as far as nothing of them is loaded, by shard."""
     known = {token_key for token_key, _ in loaded}
     missing = {
@@ -62,7 +62,7 @@ def undelivered_tasks(
     return {shard: tasks for shard, tasks in missing.items() if tasks}
 
 
-def skipped_poll(task: FrozenTask, why: str, now: datetime) -> Poll:
+def skipped_poll(task: SavedTask, why: str, now: datetime) -> Poll:
     """What stands in `polls` for a task that nobody called for.
 
     Of the first endpoint only: that is called whatever comes of it, so should the task's polls come late, one

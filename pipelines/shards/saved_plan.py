@@ -20,7 +20,7 @@ from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.tokens.token import Token
 
 from . import MAX_SHARDS
-from .exchange_directory import Handoff
+from .exchange_directory import ExchangeDirectory
 
 NAME = "plan.parquet"
 VERSION = 2
@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class FrozenToken:
+class SavedToken:
     """A token of a task, by its key."""
 
     token_key: str
@@ -51,11 +51,11 @@ class FrozenToken:
 
 
 # the token to be polled, and after it those that may stand in for it
-FrozenTask = Sequence[FrozenToken]
+SavedTask = Sequence[SavedToken]
 
 
 @dataclass(frozen=True)
-class FrozenPlan:
+class SavedPlan:
     """What one run polls.
 
     Attributes:
@@ -75,7 +75,7 @@ class FrozenPlan:
     tokens: int = 0
     due: int = 0
     stand_ins: int = 0
-    tasks: Mapping[int, Sequence[FrozenTask]] = field(default_factory=dict)
+    tasks: Mapping[int, Sequence[SavedTask]] = field(default_factory=dict)
     deadline: datetime | None = None
     recent_requests: Sequence[datetime] = field(default=())
     is_bounded: bool = False
@@ -127,13 +127,13 @@ def check_shards(shards: int) -> int:
     return shards
 
 
-def freeze_plan(
+def save_plan(
     run_id: str,
     plan: Plan,
     shards: int,
     max_requests: int | None = None,
     deadline: datetime | None = None,
-) -> FrozenPlan:
+) -> SavedPlan:
     """Share the tasks of a plan out to shards. Pure.
 
     Args:
@@ -147,16 +147,14 @@ def freeze_plan(
         ConfigurationError: no shards, or too many.
     """
     check_shards(shards)
-    tasks: defaultdict[int, list[FrozenTask]] = defaultdict(list)
+    tasks: defaultdict[int, list[SavedTask]] = defaultdict(list)
     for task in _affordable(plan.tasks, max_requests):
         chain = [
-            FrozenToken(
-                each.token.key, each.token.data_center, each.endpoints, each.account_id, each.was_well
-            )
+            SavedToken(each.token.key, each.token.data_center, each.endpoints, each.account_id, each.was_well)
             for each in task
         ]
         tasks[shard_of(task.token.key, shards)].append(chain)
-    return FrozenPlan(
+    return SavedPlan(
         run_id,
         plan.tokens,
         len(plan.tasks),
@@ -180,13 +178,13 @@ def _affordable(tasks: Iterable[PollTask], max_requests: int | None) -> Iterable
         yield task
 
 
-def thaw_tasks(
-    frozen: Iterable[FrozenTask], tokens: Iterable[Token]
-) -> tuple[list[PollTask], list[FrozenTask]]:
+def tasks_with_tokens(
+    frozen: Iterable[SavedTask], tokens: Iterable[Token]
+) -> tuple[list[PollTask], list[SavedTask]]:
     """The tasks of a shard with the tokens of the store, and those of which it has no token any more."""
     by_key = {token.key: token for token in tokens}
     tasks: list[PollTask] = []
-    gone: list[FrozenTask] = []
+    gone: list[SavedTask] = []
     for chain in frozen:
         task: PollTask | None = None
         for each in reversed(chain):
@@ -199,7 +197,7 @@ def thaw_tasks(
     return tasks, gone
 
 
-def write_plan(handoff: Handoff, plan: FrozenPlan) -> None:
+def write_plan(handoff: ExchangeDirectory, plan: SavedPlan) -> None:
     """Freeze it."""
     rows = [
         (shard, number, *astuple(each))
@@ -230,7 +228,7 @@ def write_plan(handoff: Handoff, plan: FrozenPlan) -> None:
     handoff.write(plan.run_id, lambda: NAME, content)
 
 
-def read_plan(handoff: Handoff, run_id: str, shard: int | None = None) -> FrozenPlan:
+def read_plan(handoff: ExchangeDirectory, run_id: str, shard: int | None = None) -> SavedPlan:
     """The plan of a run; where a shard is given, with the tasks of that one and the numbers of the others.
 
     Raises:
@@ -243,7 +241,7 @@ def read_plan(handoff: Handoff, run_id: str, shard: int | None = None) -> Frozen
         raise ConfigurationError(f"run {run_id} has no plan in {handoff.root}; plan it again") from None
     about = orjson.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
     check_version(about, f"the plan of run {run_id}")
-    tasks: dict[int, list[FrozenTask]] = {}
+    tasks: dict[int, list[SavedTask]] = {}
     last = None
     for number, task, token_key, *known in zip(
         *(table.column(name).to_pylist() for name in SCHEMA.names), strict=True
@@ -256,8 +254,8 @@ def read_plan(handoff: Handoff, run_id: str, shard: int | None = None) -> Frozen
             last = number, task
         chain: Any = shard_tasks[-1]
         data_center, endpoints, account_id, was_well = known
-        chain.append(FrozenToken(token_key, data_center, tuple(endpoints), account_id, was_well))
-    return FrozenPlan(
+        chain.append(SavedToken(token_key, data_center, tuple(endpoints), account_id, was_well))
+    return SavedPlan(
         run_id,
         about["tokens"],
         about["due"],

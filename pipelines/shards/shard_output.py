@@ -27,7 +27,7 @@ from dlt_cronofy.source.history.parse import Calendar, Payload, Profile, Record
 from dlt_cronofy.source.records import Answer, Outcome
 from dlt_cronofy.source.tables import TIME
 
-from .exchange_directory import Handoff
+from .exchange_directory import ExchangeDirectory
 from .saved_plan import METADATA, VERSION, check_version
 
 NAME = re.compile(r"shard-(\d{4})\.(\d{8}T\d{12})-[0-9a-f]{8}\.parquet")
@@ -71,7 +71,7 @@ class ShardSummary:
     lost_refresh_tokens: Sequence[str] = ()
 
 
-class SetWriter:
+class OutputWriter:
     """Writes a set into an open file: polls batch by batch, and in the end what they took."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -96,10 +96,10 @@ class SetWriter:
 
 
 @dataclass(frozen=True, slots=True)
-class SealedSet:
+class ShardOutput:
     """One of a run's sets in the handoff, by its name."""
 
-    handoff: Handoff
+    handoff: ExchangeDirectory
     run_id: str
     name: str
 
@@ -155,19 +155,19 @@ def new_name(shard: int, sealed_at: datetime) -> str:
     return f"shard-{shard:04}.{sealed_at.astimezone(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.parquet"
 
 
-def sets_of(handoff: Handoff, run_id: str) -> list[SealedSet]:
+def outputs_of(handoff: ExchangeDirectory, run_id: str) -> list[ShardOutput]:
     """The sets of a run; those of one shard in the order in which they were sealed."""
-    return [SealedSet(handoff, run_id, name) for name in handoff.names(run_id) if NAME.fullmatch(name)]
+    return [ShardOutput(handoff, run_id, name) for name in handoff.names(run_id) if NAME.fullmatch(name)]
 
 
 @contextmanager
-def at_hand(sets: Sequence[SealedSet]) -> Iterator[Sequence[SealedSet]]:
+def at_hand(sets: Sequence[ShardOutput]) -> Iterator[Sequence[ShardOutput]]:
     """The same sets on this machine's disk: all are read at once, and a remote one keeps megabytes ready."""
     if all(each.handoff.is_local for each in sets):
         yield sets
         return
     with TemporaryDirectory(prefix="cronofy-sealed-") as folder:
-        here = Handoff.at(folder)
+        here = ExchangeDirectory.at(folder)
         for each in sets:
             each.handoff.fetch(each.run_id, each.name, Path(folder) / each.run_id / each.name)
         yield [replace(each, handoff=here) for each in sets]

@@ -24,7 +24,7 @@ from dlt_cronofy.configuration import configured_store, read_settings
 from dlt_cronofy.load.gc_tuning import rare_collection
 from dlt_cronofy.load.maintenance import Upkeep, make_evidence
 from dlt_cronofy.load.pending import settle_pending
-from dlt_cronofy.load.statistics import LoadResult, Tally
+from dlt_cronofy.load.statistics import LoadResult, RunStatistics
 from dlt_cronofy.load.steps import MAX_PACKAGE_POLLS, Loading, LoadOptions, Polling, make_plan
 from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.api.limits.rate_limiter import Allowance
@@ -33,7 +33,7 @@ from dlt_cronofy.source.api.limits.shared_rate_limiter import STOPPED_BY as SHAR
 from dlt_cronofy.source.api.poller import Poll, read_answer
 from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.errors import ConfigurationError, UnreachableError
-from dlt_cronofy.source.history.state import Row, WarehouseKnowledge
+from dlt_cronofy.source.history.state import Row, SqlWarehouseState
 from dlt_cronofy.source.records import Outcome
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import MOST_AHEAD, new_run_id, run_row
@@ -55,11 +55,11 @@ from dlt_cronofy.warehouse.pipeline import (
     writer,
 )
 
-from .exchange_directory import Handoff, configured_handoff
-from .manifest import Receipts, readable
-from .merged_reader import NOT_DELIVERED, Delivery, delivered_polls, skipped_poll, undelivered_tasks
-from .saved_plan import FrozenPlan, FrozenTask, freeze_plan, read_plan, thaw_tasks, write_plan
-from .shard_output import SealedSet, SetWriter, ShardSummary, at_hand, new_name, sets_of
+from .exchange_directory import ExchangeDirectory, configured_exchange
+from .manifest import Manifest, readable
+from .merged_reader import NOT_DELIVERED, MergedReader, merged_polls, missing_tasks, skipped_poll
+from .saved_plan import SavedPlan, SavedTask, read_plan, save_plan, tasks_with_tokens, write_plan
+from .shard_output import OutputWriter, ShardOutput, ShardSummary, at_hand, new_name, outputs_of
 
 if TYPE_CHECKING:
     from dlt_cronofy.alerts.outage_alerts import Alerts
@@ -103,7 +103,7 @@ class Stages:
 
     settings: PollingSettings
     store: TokenStore
-    handoff: Handoff
+    handoff: ExchangeDirectory
     open_pipeline: Callable[[], dlt.Pipeline]
     working_dir: Path
     clock: Clock = field(default_factory=SystemClock)
@@ -119,7 +119,7 @@ class Stages:
         from dlt_cronofy.alerts.outage_alerts import configured_alerts
 
         configuration, settings = read_settings()
-        handoff = configured_handoff()
+        handoff = configured_exchange()
         # the handoff is one application's; several of them may load into one dataset
         place = working_place(destination, dataset, handoff.root) / "shards"
         return cls(
@@ -131,7 +131,7 @@ class Stages:
             alerts=configured_alerts(),
         )
 
-    def plan(self, options: LoadOptions, shards: int = DEFAULT_SHARDS) -> FrozenPlan:
+    def plan(self, options: LoadOptions, shards: int = DEFAULT_SHARDS) -> SavedPlan:
         """Ask the warehouse which tokens are due, and freeze that. A plan made again is another run."""
         now = self.clock.now()
         tokens = self._tokens()
@@ -141,7 +141,7 @@ class Stages:
         plan = make_plan(pipeline, tokens, options, now)
         deadline = now + options.max_duration if options.max_duration is not None else None
         run_id = new_run_id(self.clock)
-        frozen = freeze_plan(run_id, plan, shards, options.max_requests, deadline)
+        frozen = save_plan(run_id, plan, shards, options.max_requests, deadline)
         write_plan(self.handoff, frozen)
         logger.info("run %s: %d of %d tokens in %d shards", run_id, plan.due, plan.tokens, len(frozen.shards))
         return frozen
@@ -158,7 +158,7 @@ class Stages:
         """Poll the tokens of one shard and seal what they said. Broken off, it leaves nothing behind."""
         plan = read_plan(self.handoff, run_id, shard)
         tokens = self._tokens()
-        tasks, gone = thaw_tasks(plan.tasks.get(shard, ()), tokens)
+        tasks, gone = tasks_with_tokens(plan.tasks.get(shard, ()), tokens)
         settings, recent_requests = self._limits(plan, shard)
         polling = Polling(
             settings,
@@ -172,7 +172,7 @@ class Stages:
 
         def seal(file: IO[bytes]) -> None:
             nonlocal summary
-            with SetWriter(file) as writer:
+            with OutputWriter(file) as writer:
                 with polling.feed() as feed:
                     while (polls := feed.take()) is not None:
                         # what is personal is protected before it is in any file
@@ -245,7 +245,7 @@ class Stages:
     def _tokens(self) -> StoredTokens:
         return stored_tokens(self.store, self.settings)
 
-    def _limits(self, plan: FrozenPlan, shard: int) -> tuple[PollingSettings, Sequence[datetime]]:
+    def _limits(self, plan: SavedPlan, shard: int) -> tuple[PollingSettings, Sequence[datetime]]:
         """The settings for a shard: the limits are shared with the others, or it keeps a part of them."""
         if self.settings.requests_shared_in is not None:
             return self.settings, plan.recent_requests
@@ -257,7 +257,7 @@ class Stages:
         )
         return settings, recent_requests
 
-    def _deadline(self, plan: FrozenPlan) -> float:
+    def _deadline(self, plan: SavedPlan) -> float:
         if plan.deadline is None:
             return math.inf
         return self.clock.monotonic() + (plan.deadline - self.clock.now()).total_seconds()
@@ -268,7 +268,7 @@ class Stages:
         self.working_dir.mkdir(parents=True, exist_ok=True)
         return open_refresher(self.settings, self.store, tokens, self.working_dir, self.clock)
 
-    def skipped(self, tasks: Iterable[FrozenTask], why: str) -> Iterator[Poll]:
+    def skipped(self, tasks: Iterable[SavedTask], why: str) -> Iterator[Poll]:
         """What stands in `polls` for tasks that nobody called for."""
         for task in tasks:
             yield skipped_poll(task, why, self.clock.now())
@@ -290,7 +290,7 @@ class _Loader:
         """
         handoff = self.stages.handoff
         is_given_up = self.stages.clock.now() - started_at(run_id) > GIVEN_UP_AFTER
-        plan = FrozenPlan(run_id)
+        plan = SavedPlan(run_id)
         try:
             if is_given_up:
                 # it may have been planned and never loaded
@@ -310,7 +310,7 @@ class _Loader:
         return found
 
     def load_run(
-        self, plan: FrozenPlan, changes: StoreChanges = NO_CHANGES, *, is_late: bool = False
+        self, plan: SavedPlan, changes: StoreChanges = NO_CHANGES, *, is_late: bool = False
     ) -> ShardedResult:
         """Load what was handed in of one run, and what has changed in the token store.
 
@@ -320,8 +320,8 @@ class _Loader:
             ConfigurationError: a set cannot be read; of a late run it is left where it is.
         """
         handoff = self.stages.handoff
-        sets = sets_of(handoff, plan.run_id)
-        receipts = Receipts.read(handoff, plan.run_id)
+        sets = outputs_of(handoff, plan.run_id)
+        receipts = Manifest.read(handoff, plan.run_id)
         chosen = receipts.choose(sets)
         if is_late:
             chosen, problems = readable(chosen)
@@ -329,41 +329,41 @@ class _Loader:
                 logger.error("%s", problem)
         if chosen:
             receipts = receipts.take(chosen)
-        tally = Tally(plan.run_id)
-        run = self._run_row(plan, tally, is_late=is_late)
+        statistics = RunStatistics(plan.run_id)
+        run = self._run_row(plan, statistics, is_late=is_late)
         result = ShardedResult(
             plan.run_id, plan.tokens, plan.due, plan.fresh, plan.stand_ins, shards=len(plan.shards)
         )
         result.not_connected, result.unusable_rows = plan.not_connected, plan.unusable_rows
         if chosen or plan.tasks:
             with at_hand(chosen) as readable_here, rare_collection():
-                self._load_polls(plan, run, changes, readable_here, receipts, tally, result)
+                self._load_polls(plan, run, changes, readable_here, receipts, statistics, result)
         receipts = receipts.confirm()
         # of an earlier run only what comes now is news
         shards = {each.shard for each in chosen} if is_late else receipts.by_shard.keys()
         _summarize([receipts.by_shard[shard].summary for shard in shards], plan, result)
-        result.conclude(tally, location(self.pipeline), self.pipeline.dataset_name or "")
+        result.conclude(statistics, location(self.pipeline), self.pipeline.dataset_name or "")
         if chosen or plan.tasks or not is_late:
             stopped_by = result.stopped_by or run.get("stopped_by")
             run |= {"finished_at": self.stages.clock.now(), "stopped_by": stopped_by}
             with self.upkeep.alone(), writer(self.pipeline):
-                if not tally.rows:
+                if not statistics.rows:
                     self.upkeep.open_run(run, changes)
-                self.upkeep.close_run(run, tally.rows.total())
+                self.upkeep.close_run(run, statistics.rows.total())
         for each in sets:
             if each.shard in receipts.loaded:
                 each.remove()
         return result
 
-    def _run_row(self, plan: FrozenPlan, tally: Tally, *, is_late: bool) -> Row:
+    def _run_row(self, plan: SavedPlan, statistics: RunStatistics, *, is_late: bool) -> Row:
         """What the row of `runs` says from the start; of an earlier run what its load wrote."""
         run = run_row(plan.run_id, started_at(plan.run_id))
-        knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
+        state = SqlWarehouseState(self.pipeline, SOURCE_NAME)
         with reader(self.pipeline):
-            known = knowledge.run(plan.run_id)
+            known = state.run(plan.run_id)
         if known is not None:
-            tally.counts.oldest_evidence_at = known["oldest_evidence_at"]
-            tally.counts.oldest_age_seconds = known["oldest_evidence_age_seconds"]
+            statistics.counts.oldest_evidence_at = known["oldest_evidence_at"]
+            statistics.counts.oldest_age_seconds = known["oldest_evidence_age_seconds"]
         if plan.tasks or not is_late:
             return run | {"tokens": plan.tokens, "due": plan.due}
         if known is None:
@@ -373,31 +373,31 @@ class _Loader:
 
     def _load_polls(
         self,
-        plan: FrozenPlan,
+        plan: SavedPlan,
         run: Row,
         changes: StoreChanges,
-        chosen: Sequence[SealedSet],
-        receipts: Receipts,
-        tally: Tally,
+        chosen: Sequence[ShardOutput],
+        receipts: Manifest,
+        statistics: RunStatistics,
         result: ShardedResult,
     ) -> None:
-        knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
-        with reader(self.pipeline), knowledge.connected():
-            loaded = knowledge.outcomes_of(plan.run_id, run["started_at"] - MOST_AHEAD)
-            unsupported = knowledge.unsupported_digests(set(TABLES))
-        missing = undelivered_tasks(plan, receipts.by_shard, loaded)
+        state = SqlWarehouseState(self.pipeline, SOURCE_NAME)
+        with reader(self.pipeline), state.connected():
+            loaded = state.outcomes_of(plan.run_id, run["started_at"] - MOST_AHEAD)
+            unsupported = state.unsupported_digests(set(TABLES))
+        missing = missing_tasks(plan, receipts.by_shard, loaded)
         result.undelivered_shards = list(missing)
         for shard, tasks in missing.items():
             logger.warning("run %s: nothing came of shard %d, %d tokens", plan.run_id, shard, len(tasks))
         never_called = (
             poll for tasks in missing.values() for poll in self.stages.skipped(tasks, NOT_DELIVERED)
         )
-        delivery = Delivery(chain(delivered_polls(chosen, loaded), never_called))
+        delivery = MergedReader(chain(merged_polls(chosen, loaded), never_called))
         Loading(
             self.pipeline,
             self.stages.settings,
             self.stages.clock,
-            tally,
+            statistics,
             run,
             MAX_PACKAGE_POLLS,
             unsupported,
@@ -408,13 +408,13 @@ class _Loader:
         # loaded by an earlier attempt, or by the load of a later run
         for (token_key, endpoint), outcome in loaded.items():
             if (token_key, endpoint) not in delivery.taken:
-                tally.add_outcome(token_key, endpoint, Outcome(outcome))
+                statistics.add_outcome(token_key, endpoint, Outcome(outcome))
 
     def _work_out_replaced(self, replaced: Collection[tuple[str, str]]) -> None:
         """Where a late poll takes the place of a skipped one, nothing says any more what the token reads."""
-        knowledge = WarehouseKnowledge(self.pipeline, SOURCE_NAME)
+        state = SqlWarehouseState(self.pipeline, SOURCE_NAME)
         with reader(self.pipeline):
-            statuses = knowledge.statuses(sorted({token_key for token_key, _ in replaced}))
+            statuses = state.statuses(sorted({token_key for token_key, _ in replaced}))
         unread = [key for key, status in statuses.items() if status["last_polled_at"] is None]
         if unread:
             with self.upkeep.alone(), writer(self.pipeline):
@@ -446,7 +446,7 @@ def started_at(run_id: str) -> datetime:
     return datetime.strptime(run_id[:RUN_ID_STAMP], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
-def _earlier_runs(handoff: Handoff, run_id: str) -> list[str]:
+def _earlier_runs(handoff: ExchangeDirectory, run_id: str) -> list[str]:
     """The other runs that have a folder, but for later ones, whose polls come after those of this one."""
     return [
         other
@@ -455,7 +455,7 @@ def _earlier_runs(handoff: Handoff, run_id: str) -> list[str]:
     ]
 
 
-def _summarize(summaries: Iterable[ShardSummary], plan: FrozenPlan, result: ShardedResult) -> None:
+def _summarize(summaries: Iterable[ShardSummary], plan: SavedPlan, result: ShardedResult) -> None:
     for summary in summaries:
         result.requests += summary.requests
         result.stopped_by = result.stopped_by or summary.stopped_by

@@ -13,7 +13,7 @@ from dlt.extract.hints import make_hints
 
 from .destinations import check_destination
 from .history.arrow import Framer, with_load_id
-from .history.state import WarehouseKnowledge
+from .history.state import SqlWarehouseState
 from .settings import (
     ACCOUNT,
     CONFIG_SECTIONS,
@@ -174,8 +174,8 @@ async def _polled(sweep: Sweep, endpoints: tuple[str, ...] | None) -> AsyncItera
 
     # every table exists from the first load on, rows or not, so that views and queries can rely on it
     yield frame({name: [] for name in tables if not column_types(schema, name)})
-    knowledge = WarehouseKnowledge(dlt.current.pipeline(), schema.name)
-    async for rows in sweep.run(knowledge, endpoints or endpoints_for(tables), tables):
+    state = SqlWarehouseState(dlt.current.pipeline(), schema.name)
+    async for rows in sweep.run(state, endpoints or endpoints_for(tables), tables):
         yield frame({name: table_rows for name, table_rows in rows.items() if table_rows})
 
 

@@ -308,7 +308,7 @@ def _checked_url(url: str | None) -> str | None:
 
 
 def check_endpoints(endpoints: Sequence[str]) -> tuple[str, ...]:
-    """Known endpoints in calling order, without repeats.
+    """KnownRows endpoints in calling order, without repeats.
 
     Raises:
         ConfigurationError: an unknown name, or none.

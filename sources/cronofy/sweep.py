@@ -12,10 +12,10 @@ import dlt
 from .api.limits.policy import Conduct
 from .api.poller import Poll, read_answer
 from .clock import Clock, SystemClock
-from .history.capture import Capture, Known, is_unchanged, read_changed
+from .history.capture import Capture, KnownRows, is_unchanged, read_changed
 from .history.evidence import Evidence
 from .history.runs import RunCounts
-from .history.state import Knowledge, LastPolls, Row, protected_content, protected_history
+from .history.state import LastPoll, Row, WarehouseState, protected_content, protected_history
 from .planning.plan import plan_polls
 from .records import Outcome
 from .settings import PollingSettings
@@ -56,11 +56,11 @@ class Recording:
     """
 
     settings: PollingSettings
-    knowledge: Knowledge
+    state: WarehouseState
     run: Row
     tables: Collection[str]
     clock: Clock = field(default_factory=SystemClock)
-    known: Known = field(default_factory=Known)
+    known: KnownRows = field(default_factory=KnownRows)
     counts: RunCounts = field(default_factory=RunCounts)
     evidence: Evidence = field(init=False)
     _spans_of: set[str] = field(default_factory=set)
@@ -70,15 +70,15 @@ class Recording:
 
     def capture(self, polls: Sequence[Poll]) -> Rows:
         """The new rows of a batch, without those of the evidence."""
-        with self.knowledge.connected():
-            self._recall_statuses({key for poll in polls for key in (poll.token_key, *poll.fallback_tokens)})
+        with self.state.connected():
+            self._load_statuses({key for poll in polls for key in (poll.token_key, *poll.fallback_tokens)})
             polls = read_changed(polls, self.known, self.evidence, self.settings.personal_data)
-            self._recall(polls)
+            self._load_state(polls)
             capture = Capture(self.known, self.evidence, self.counts, set(self.tables), self._read)
             for poll in polls:
                 capture.add(poll)
             # the account's other tokens may have answered last what is not true any more
-            statuses = self.knowledge.statuses_of_accounts(sorted(capture.changed_accounts))
+            statuses = self.state.statuses_of_accounts(sorted(capture.changed_accounts))
             others = {key: row for key, row in statuses.items() if key not in self.evidence.statuses}
             self.evidence.know(others)
             self.evidence.forget_answers(others)
@@ -96,22 +96,22 @@ class Recording:
     def compare_store(self, tokens: StoredTokens, *, confirm_left: bool = False) -> StoreChanges:
         """What has changed in the token store since `token_status` was written."""
         labels = DEFAULT_LABELS if self.settings.token_labels is None else self.settings.token_labels
-        rows = self.knowledge.store_rows(store_columns(labels))
+        rows = self.state.store_rows(store_columns(labels))
         application, now = self.settings.application, self.clock.now()
         return compare_store(tokens, rows, application, labels, now, confirm=confirm_left)
 
     def set_store(self, rows: Sequence[Row]) -> None:
         """Record what has changed in the token store, as `compare_store` returns it."""
-        self._recall_statuses([row["token_key"] for row in rows])
+        self._load_statuses([row["token_key"] for row in rows])
         self.evidence.set_store_columns(rows)
 
     def _read(self, poll: Poll) -> Poll:
         """The poll with its payload, and what is known of its token and account at hand."""
         poll = read_answer(poll, self.settings.personal_data)
-        self._recall([poll])
+        self._load_state([poll])
         return poll
 
-    def _recall(self, polls: Sequence[Poll]) -> None:
+    def _load_state(self, polls: Sequence[Poll]) -> None:
         """Read what the warehouse knows of the tokens and accounts of a batch, unless it is at hand.
 
         The contents of a token are read only where its answer has changed, and kept for one batch: a token is
@@ -127,27 +127,27 @@ class Recording:
         keys = {key for poll in changed for key in (poll.token_key, *poll.fallback_tokens)}
         if len(polls) > 1:
             self.known.tokens = {key: each for key, each in self.known.tokens.items() if key in keys}
-        contents = self.knowledge.token_contents(sorted(keys - self.known.tokens.keys()), set(self.tables))
+        contents = self.state.token_contents(sorted(keys - self.known.tokens.keys()), set(self.tables))
         self.known.tokens |= {key: protected_content(each, personal_data) for key, each in contents.items()}
         accounts = {account for poll in changed if (account := self._account_of(poll)) is not None}
         if PROFILE_CHANGES.name in self.tables:
             until = self.clock.now() + MOST_AHEAD
             unknown = sorted(accounts - self.known.histories.keys())
-            histories = self.knowledge.account_histories(unknown, until)
+            histories = self.state.account_histories(unknown, until)
             self.known.histories |= {
                 account: protected_history(histories.get(account, {}), personal_data) for account in unknown
             }
-        self._recall_spans(polls)
+        self._load_spans(polls)
 
-    def _recall_statuses(self, token_keys: Collection[str]) -> None:
+    def _load_statuses(self, token_keys: Collection[str]) -> None:
         unknown = sorted(set(token_keys) - self.evidence.statuses.keys())
-        self.evidence.know(self.knowledge.statuses(unknown))
+        self.evidence.know(self.state.statuses(unknown))
 
-    def _recall_spans(self, polls: Sequence[Poll]) -> None:
+    def _load_spans(self, polls: Sequence[Poll]) -> None:
         sampled = (poll for poll in polls if poll.answer.outcome is Outcome.OK)
         accounts = {account for poll in sampled if (account := self._account_of(poll)) is not None}
         unknown = accounts - self._spans_of
-        self.evidence.spans |= self.knowledge.newest_spans(sorted(unknown))
+        self.evidence.spans |= self.state.newest_spans(sorted(unknown))
         self._spans_of |= unknown
 
     def _account_of(self, poll: Poll) -> str | None:
@@ -178,7 +178,7 @@ class Sweep:
     store: TokenStore | None = None
 
     async def run(
-        self, knowledge: Knowledge, endpoints: Sequence[str], tables: set[str]
+        self, state: WarehouseState, endpoints: Sequence[str], tables: set[str]
     ) -> AsyncIterator[Rows]:
         """Poll and capture; yields the new rows by table, for the wanted tables."""
         from .api.poll_stream import Feed
@@ -186,10 +186,8 @@ class Sweep:
 
         # a source may be run again, and is another run then
         now = self.clock.now()
-        recording = Recording(
-            self.settings, knowledge, run_row(new_run_id(self.clock), now), tables, self.clock
-        )
-        last_polls = await asyncio.to_thread(self._look_up, knowledge, recording, tables)
+        recording = Recording(self.settings, state, run_row(new_run_id(self.clock), now), tables, self.clock)
+        last_polls = await asyncio.to_thread(self._look_up, state, recording, tables)
         tasks = plan_polls(self.tokens, last_polls, now, endpoints, self.every)
         recording.run |= {"tokens": len(self.tokens), "due": len(tasks)}
         conduct = Conduct.of(self.settings, self.clock, (task.token for task in tasks))
@@ -206,10 +204,10 @@ class Sweep:
             recording.run["finished_at"] = self.clock.now()
             yield recording.evidence_rows()
 
-    def _look_up(self, knowledge: Knowledge, recording: Recording, tables: set[str]) -> dict[str, LastPolls]:
+    def _look_up(self, state: WarehouseState, recording: Recording, tables: set[str]) -> dict[str, LastPoll]:
         """When tokens were last polled; what has changed in the token store is recorded."""
-        with knowledge.connected():
+        with state.connected():
             if POLLS.name in tables:
                 recording.set_store(recording.compare_store(StoredTokens.of(self.tokens)).rows)
-            recording.known.unsupported = knowledge.unsupported_digests(tables)
-            return knowledge.last_polls()
+            recording.known.unsupported = state.unsupported_digests(tables)
+            return state.last_polls()

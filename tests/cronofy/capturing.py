@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from dlt_cronofy.source.api.poller import Poll
-from dlt_cronofy.source.history.capture import Capture, Known
+from dlt_cronofy.source.history.capture import Capture, KnownRows
 from dlt_cronofy.source.history.evidence import Evidence
 from dlt_cronofy.source.history.runs import RunCounts
 from dlt_cronofy.source.tables import TABLES
@@ -15,7 +15,7 @@ HOLD = timedelta(hours=24)
 
 def captured(
     polls: Iterable[Poll],
-    known: Known | None = None,
+    known: KnownRows | None = None,
     evidence: Evidence | None = None,
     tables: Iterable[str] = TABLES,
     counts: RunCounts | None = None,
@@ -26,7 +26,7 @@ def captured(
         raise AssertionError(f"{poll} was not read")
 
     capture = Capture(
-        known if known is not None else Known(),
+        known if known is not None else KnownRows(),
         evidence if evidence is not None else Evidence("run-1", HOLD),
         counts if counts is not None else RunCounts(),
         set(tables),
@@ -47,7 +47,7 @@ class World:
     """
 
     def __init__(self, tables: Iterable[str] = TABLES) -> None:
-        self.known = Known()
+        self.known = KnownRows()
         self.tables = set(tables)
         self.runs = 0
         self.evidence = Evidence("run-0", HOLD)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dlt_cronofy.source.api.poller import Poll
 from dlt_cronofy.source.errors import BadPayload, ConfigurationError
 from dlt_cronofy.source.history.arrow import to_arrow
-from dlt_cronofy.source.history.capture import EXTRAS, Known
+from dlt_cronofy.source.history.capture import EXTRAS, KnownRows
 from dlt_cronofy.source.history.diff import ProfileState, State
 from dlt_cronofy.source.history.parse import Payload, Record, parse
 from dlt_cronofy.source.history.state import TokenContent, protected_content, protected_history
@@ -351,7 +351,7 @@ def test_what_is_wrong_with_a_body_is_said_without_quoting_it(personal_data: Per
 
 def stored_rows(*bodies: Json, personal_data: PersonalData = KEEP) -> TokenContent:
     """What the warehouse holds after these answers, as it is read from it."""
-    known = Known()
+    known = KnownRows()
     captured([polled(body, personal_data, at) for at, body in enumerate(bodies, 1)], known)
     [content] = known.tokens.values()
     return content
@@ -520,7 +520,7 @@ def said(*values: Any) -> bool:
     return any("canary" in repr(value).lower() for value in values)
 
 
-def framed(known: Known, polls: list[Poll]) -> list[Any]:
+def framed(known: KnownRows, polls: list[Poll]) -> list[Any]:
     """What becomes of polls: rows, and the Arrow tables made of them, names of columns included."""
     capture = captured(polls, known)
     frames = [to_arrow(TABLES[name], rows, {}, str) for name, rows in capture.rows.items()]
@@ -533,7 +533,7 @@ def test_no_canary_survives(body: Json, personal_data: PersonalData) -> None:
     assert said(body)
     payload = read(body, personal_data)
     assert not said(payload), "nothing that is hashed or written has one"
-    known = Known()
+    known = KnownRows()
     polls = [polled(body, personal_data, 1), polled(EMPTIED, personal_data, 2)]
     assert all(each.answer.outcome is Outcome.OK for each in polls)
     assert not said(*framed(known, polls), known)
@@ -543,7 +543,7 @@ def test_no_canary_survives(body: Json, personal_data: PersonalData) -> None:
 @given(bodies(), st.sampled_from(HIDING))
 def test_no_canary_of_the_warehouse_is_written_again(body: Json, personal_data: PersonalData) -> None:
     """An answer was stored as it was; then the setting changes, and everything in the answer vanishes."""
-    first = Known()
+    first = KnownRows()
     captured([polled(body, KEEP, 1)], first)
     tables = {"userinfo": "userinfo", "profiles": "profiles", "calendars": "calendars"}
     content = first.tokens["k1"]
@@ -559,7 +559,7 @@ def test_no_canary_of_the_warehouse_is_written_again(body: Json, personal_data: 
         {key: stored("profiles", row) for key, row in content.profiles.items()},
         {key: stored("calendars", row) for key, row in content.calendars.items()},
     )
-    known = Known(
+    known = KnownRows(
         {"k1": protected_content(recalled, personal_data)},
         {"acc_1": protected_history(first.histories["acc_1"], personal_data)},
     )
@@ -570,9 +570,9 @@ def test_no_canary_of_the_warehouse_is_written_again(body: Json, personal_data: 
 @settings(max_examples=20, deadline=None)
 @given(bodies(), st.sampled_from(HIDING))
 def test_a_new_setting_is_no_change(body: Json, personal_data: PersonalData) -> None:
-    first = Known()
+    first = KnownRows()
     captured([polled(body, KEEP, 1)], first)
-    known = Known(histories={"acc_1": protected_history(first.histories["acc_1"], personal_data)})
+    known = KnownRows(histories={"acc_1": protected_history(first.histories["acc_1"], personal_data)})
     assert captured([polled(body, personal_data, 2)], known).rows["profile_changes"] == []
 
 

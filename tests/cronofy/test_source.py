@@ -108,12 +108,12 @@ def test_the_time_zone_of_the_session_changes_nothing(
         " FROM profile_changes ORDER BY observed_at"
     )
     assert warehouse.query(changes) == [("first_seen", first, None), ("disconnected", then, first)]
-    seen = warehouse.knowledge().last_polls()["k1"]
+    seen = warehouse.state().last_polls()["k1"]
     assert seen.last_ok_at is not None
     assert seen.last_ok_at.replace(microsecond=0) == then
     spans = "SELECT date_trunc('second', first_sample_at), date_trunc('second', last_sample_at) FROM coverage"
     assert warehouse.query(spans) == [(first, then)]
-    assert len(warehouse.knowledge().requests_since(then)) == 1
+    assert len(warehouse.state().requests_since(then)) == 1
 
 
 def test_unknown_fields_reach_the_warehouse_at_every_level(warehouse: Warehouse) -> None:

@@ -18,7 +18,7 @@ from dlt_cronofy.source.api.poll_stream import Feed
 from dlt_cronofy.source.api.poller import Poll, PollTask
 from dlt_cronofy.source.history.diff import ProfileState, State
 from dlt_cronofy.source.history.evidence import new_status
-from dlt_cronofy.source.history.state import AccountHistory, LastPolls, Row, TokenContent
+from dlt_cronofy.source.history.state import AccountHistory, LastPoll, Row, TokenContent
 from dlt_cronofy.source.records import Outcome
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import Rows, Sweep, new_run_id
@@ -32,7 +32,7 @@ class StubKnowledge:
     """Answers from memory and notes what it was asked."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, LastPolls] = {}
+        self.seen: dict[str, LastPoll] = {}
         self.rows: dict[str, Row] = {}
         self.contents: dict[str, TokenContent] = {}
         self.histories: dict[str, AccountHistory] = {}
@@ -45,7 +45,7 @@ class StubKnowledge:
         self.asked.append(("connected", ()))
         yield
 
-    def last_polls(self) -> dict[str, LastPolls]:
+    def last_polls(self) -> dict[str, LastPoll]:
         return self.seen
 
     def unsupported_digests(self, tables: set[str]) -> set[str]:
@@ -137,7 +137,7 @@ def test_what_is_due_goes_by_the_evidence(
     server: Server, clock: ManualClock, known: StubKnowledge, settings: PollingSettings
 ) -> None:
     keys = serve_accounts(server, 3)
-    known.seen = {keys[1]: LastPolls("acc", last_ok_at=START - timedelta(minutes=5))}
+    known.seen = {keys[1]: LastPoll("acc", last_ok_at=START - timedelta(minutes=5))}
     run(Sweep(settings, [token(key) for key in keys], clock=clock, every=timedelta(hours=1)), known)
     assert sorted(server.asked()) == [f"at-{keys[0]}", f"at-{keys[2]}"]
 

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from dlt_cronofy.source import SOURCE_NAME, sweep_resources
-from dlt_cronofy.source.history.state import WarehouseKnowledge
+from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import Sweep
 from dlt_cronofy.warehouse.duckdb_destination import catalog_duckdb
@@ -102,5 +102,5 @@ class Warehouse:
     def columns(self, table: str) -> dict[str, str]:
         return dict(self.query(f"SELECT column_name, column_type FROM (DESCRIBE {table})"))
 
-    def knowledge(self) -> WarehouseKnowledge:
-        return WarehouseKnowledge(self.pipeline(), "cronofy")
+    def state(self) -> SqlWarehouseState:
+        return SqlWarehouseState(self.pipeline(), "cronofy")

@@ -28,7 +28,7 @@ BOOKKEEPING = frozenset({"run_id", "_dlt_load_id", "_dlt_id"})
 
 
 @dataclass(slots=True)
-class Known:
+class KnownRows:
     """What is known of the tokens and accounts of a batch; capture brings it up to date as it goes.
 
     Attributes:
@@ -43,7 +43,7 @@ class Known:
 
 
 def read_changed(
-    polls: Sequence[Poll], known: Known, evidence: Evidence, personal: PersonalData
+    polls: Sequence[Poll], known: KnownRows, evidence: Evidence, personal: PersonalData
 ) -> list[Poll]:
     """The same polls; an ok answer is parsed unless it has the digest of the last one."""
     return [
@@ -52,7 +52,7 @@ def read_changed(
     ]
 
 
-def is_unchanged(poll: Poll, known: Known, evidence: Evidence) -> bool:
+def is_unchanged(poll: Poll, known: KnownRows, evidence: Evidence) -> bool:
     """Whether the warehouse holds all that the answer says."""
     digest = evidence.status(poll.token_key)[f"{poll.endpoint}_digest"]
     tokens = (poll.token_key, *poll.fallback_tokens)
@@ -69,7 +69,7 @@ class Capture:
 
     def __init__(
         self,
-        known: Known,
+        known: KnownRows,
         evidence: Evidence,
         counts: RunCounts,
         tables: set[str],
@@ -79,7 +79,7 @@ class Capture:
         self._evidence = evidence
         self._counts = counts
         self._tables = tables
-        self._recall = recall
+        self._load_state = recall
         self.rows: dict[str, list[Row]] = {name: [] for name in tables}
         self.changed_accounts: set[str] = set()
 
@@ -89,7 +89,7 @@ class Capture:
         unchanged = poll.answer.outcome is Outcome.OK and is_unchanged(poll, self._known, self._evidence)
         if poll.is_unread and not unchanged:
             # another token of the account has shown something else within the batch
-            poll = self._recall(poll)
+            poll = self._load_state(poll)
         account_id = _account_of(poll) or status["account_id"] or poll.account_id
         listed = listed_of(status[f"{poll.endpoint}_digest"]) if unchanged else listed_in(poll.payload)
         at, outcome = poll.answer.polled_at, poll.answer.outcome

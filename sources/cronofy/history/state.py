@@ -1,4 +1,4 @@
-"""Knowledge: what the warehouse knows, read as far as one batch of polls needs it.
+"""WarehouseState: what the warehouse knows, read as far as one batch of polls needs it.
 
 The warehouse is the checkpoint. There is no state file and nothing in dlt's state: each table is
 compared with its own rows only, so a table that missed a load catches up by itself.
@@ -112,7 +112,7 @@ CHANGES_BY_PROVIDER = """
 
 
 @dataclass(slots=True)
-class LastPolls:
+class LastPoll:
     """When a token was last polled, and what account it belongs to.
 
     Attributes:
@@ -141,14 +141,14 @@ class TokenContent:
 AccountHistory = dict[str, dict[str, ProfileState]]
 
 
-class Knowledge(Protocol):
+class WarehouseState(Protocol):
     """What change capture and planning ask of a warehouse."""
 
     def connected(self) -> AbstractContextManager[None]:
         """Keep one connection open for the queries of a `with` block, and no longer."""
         ...
 
-    def last_polls(self) -> dict[str, LastPolls]:
+    def last_polls(self) -> dict[str, LastPoll]:
         """By token_key, for every token that was ever polled."""
         ...
 
@@ -181,8 +181,8 @@ class Knowledge(Protocol):
         ...
 
 
-class WarehouseKnowledge:
-    """Knowledge read through the dataset of a dlt pipeline, in bounded pieces."""
+class SqlWarehouseState:
+    """WarehouseState read through the dataset of a dlt pipeline, in bounded pieces."""
 
     def __init__(self, pipeline: dlt.Pipeline, schema_name: str) -> None:
         # whatever the working directory knows or lost: the warehouse itself is asked
@@ -202,9 +202,9 @@ class WarehouseKnowledge:
             finally:
                 self._client = None
 
-    def last_polls(self) -> dict[str, LastPolls]:
+    def last_polls(self) -> dict[str, LastPoll]:
         """By token_key, for every token that was ever polled; one pass over `token_status`."""
-        found: dict[str, LastPolls] = {}
+        found: dict[str, LastPoll] = {}
         query = f"SELECT {', '.join(PLANNED_BY)} FROM {{table}} WHERE endpoint IS NOT NULL"  # noqa: S608
         for batch in self._batches(TOKEN_STATUS, query):
             names, instants = batch.columns[:3], batch.columns[3:]
@@ -477,12 +477,12 @@ def _last_polls(
     account_polled_at: datetime | None,
     profiles_polled_at: datetime | None,
     profiles_ok_at: datetime | None,
-) -> LastPolls:
+) -> LastPoll:
     if endpoint == ACCOUNT.name:
         polled_at = ok_at = None
     attempted_at = _later(polled_at, profiles_polled_at)
     ok_at = _later(ok_at, profiles_ok_at)
     # mostly all is well: one object for both instants
-    return LastPolls(
+    return LastPoll(
         account_id, attempted_at if ok_at == attempted_at else ok_at, attempted_at, account_polled_at
     )

@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from ..api.poller import PollTask, calling_order
-from ..history.state import LastPolls
+from ..history.state import LastPoll
 from ..settings import ACCOUNT
 from ..tokens.token import Token
 from .change_rates import Hazards
@@ -83,7 +83,7 @@ Order = Callable[[Sequence[DueToken], datetime], Iterable[Place]]
 
 def plan_polls(
     tokens: Iterable[Token],
-    last_polls: Mapping[str, LastPolls],
+    last_polls: Mapping[str, LastPoll],
     now: datetime,
     endpoints: Sequence[str],
     every: timedelta = timedelta(0),
@@ -96,7 +96,7 @@ def plan_polls(
 
 def due_tokens(
     tokens: Iterable[Token],
-    last_polls: Mapping[str, LastPolls],
+    last_polls: Mapping[str, LastPoll],
     now: datetime,
     endpoints: Sequence[str],
     every: timedelta = timedelta(0),
@@ -115,7 +115,7 @@ def due_tokens(
     waiting: dict[object, list[DueToken]] = {}
     fresh = set()
     for token in tokens:
-        seen = last_polls.get(token.key) or LastPolls()
+        seen = last_polls.get(token.key) or LastPoll()
         was_well = seen.last_attempt_at == seen.last_ok_at
         shared = was_well and seen.account_id is not None and not alone
         account = (token.data_center, seen.account_id) if shared else token.key
@@ -201,13 +201,13 @@ def _by_seniority(due: Sequence[DueToken]) -> list[DueToken]:
     return sorted(due, key=lambda each: each.seniority)
 
 
-def _seniority(seen: LastPolls, *, alone: bool) -> tuple[datetime, datetime]:
+def _seniority(seen: LastPoll, *, alone: bool) -> tuple[datetime, datetime]:
     if alone:
         return (seen.account_read_at or NEVER, NEVER)
     return (seen.last_attempt_at or NEVER, seen.last_ok_at or NEVER)
 
 
-def _account_due(seen: LastPolls, now: datetime) -> bool:
+def _account_due(seen: LastPoll, now: datetime) -> bool:
     return _is_due(seen.account_read_at, now, ACCOUNT_EVERY)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import dlt
 
-from dlt_cronofy.source.history.state import WarehouseKnowledge
+from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.planning.change_rates import Histories
 from tests.cronofy.clocks import START
 
@@ -70,13 +70,13 @@ def told(histories: Histories, account_id: str) -> dict[str, list[tuple[int, flo
 
 
 def histories_since(pipeline: dlt.Pipeline, since: datetime) -> Histories:
-    return WarehouseKnowledge(pipeline, "cronofy").change_histories(since)
+    return SqlWarehouseState(pipeline, "cronofy").change_histories(since)
 
 
 def test_what_each_account_did_is_read_by_provider_and_state(pipeline: dlt.Pipeline) -> None:
-    knowledge = WarehouseKnowledge(pipeline, "cronofy")
-    with knowledge.connected():  # one connection stands two questions about tables that do not exist
-        assert (len(knowledge.change_histories(LONG_AGO)), knowledge.last_polls()) == (0, {})
+    state = SqlWarehouseState(pipeline, "cronofy")
+    with state.connected():  # one connection stands two questions about tables that do not exist
+        assert (len(state.change_histories(LONG_AGO)), state.last_polls()) == (0, {})
     with pipeline.sql_client() as client:
         assert not client.has_dataset()
     tables = {"coverage": SPANS, "profile_changes": CHANGES}

@@ -9,7 +9,7 @@ import sqlglot
 
 from dlt_cronofy.source.history.digest_support import COUNTED, unsupported_query
 from dlt_cronofy.source.history.digests import KnownAnswer, Listed
-from dlt_cronofy.source.history.state import WarehouseKnowledge
+from dlt_cronofy.source.history.state import SqlWarehouseState
 from tests.cronofy.bodies import minute
 
 Row = dict[str, Any]
@@ -144,11 +144,11 @@ def test_digests_without_the_rows_they_speak_for_are_found(pipeline: dlt.Pipelin
     for name, (change_rows, _, _) in CASES.items():
         change_rows(worlds[name])
     load(pipeline, worlds)
-    knowledge = WarehouseKnowledge(pipeline, "cronofy")
+    state = SqlWarehouseState(pipeline, "cronofy")
     for name, (_, wanted, expected) in CASES.items():
         found = {
             key.removeprefix(f"{name}/")
-            for key in knowledge.unsupported_digests(wanted)
+            for key in state.unsupported_digests(wanted)
             if key.startswith(f"{name}/")
         }
         assert (name, found) == (name, expected)
@@ -156,13 +156,13 @@ def test_digests_without_the_rows_they_speak_for_are_found(pipeline: dlt.Pipelin
 
 def test_a_table_that_is_not_there_supports_no_digest(pipeline: dlt.Pipeline) -> None:
     load(pipeline, {"w": rows()})
-    knowledge = WarehouseKnowledge(pipeline, "cronofy")
+    state = SqlWarehouseState(pipeline, "cronofy")
     for table in COUNTED:
         with pipeline.sql_client() as client:
             client.execute_sql(f"DROP TABLE {client.make_qualified_table_name(table)}")
-        assert knowledge.unsupported_digests(ALL) == {"w/k1", "w/k2", "w/ser"}
-        assert knowledge.unsupported_digests({table}) == {"w/k1", "w/k2", "w/ser"}
-    assert knowledge.unsupported_digests(set()) == set()
+        assert state.unsupported_digests(ALL) == {"w/k1", "w/k2", "w/ser"}
+        assert state.unsupported_digests({table}) == {"w/k1", "w/k2", "w/ser"}
+    assert state.unsupported_digests(set()) == set()
 
 
 @pytest.mark.parametrize("dialect", ["snowflake", "bigquery", "redshift", "databricks"])

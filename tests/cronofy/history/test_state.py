@@ -1,13 +1,13 @@
-"""Knowledge: what is read back from a warehouse that was really loaded."""
+"""WarehouseState: what is read back from a warehouse that was really loaded."""
 
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from dlt_cronofy.source.history import state as knowledge_module
+from dlt_cronofy.source.history import state as state_module
 from dlt_cronofy.source.history.diff import ProfileState, State
-from dlt_cronofy.source.history.state import LastPolls
+from dlt_cronofy.source.history.state import LastPoll
 from dlt_cronofy.source.tables import TABLES
 from tests.cronofy.bodies import account, calendar, conferencing, profile, service_account, userinfo
 from tests.cronofy.clocks import START, ManualClock
@@ -25,7 +25,7 @@ def warehouse(workdir: Path, server: Server, clock: ManualClock) -> Warehouse:
 
 
 def test_an_empty_warehouse_knows_nothing(warehouse: Warehouse) -> None:
-    known = warehouse.knowledge()
+    known = warehouse.state()
     assert known.last_polls() == {}
     assert known.statuses(["k1"]) == {}
     assert known.statuses_of_accounts(["acc_1"]) == {}
@@ -37,7 +37,7 @@ def test_an_empty_warehouse_knows_nothing(warehouse: Warehouse) -> None:
     assert known.newest_poll_at() is None
 
 
-def hours(seen: LastPolls) -> tuple[int | None, ...]:
+def hours(seen: LastPoll) -> tuple[int | None, ...]:
     """Whole hours after the start of: ok, attempt, account."""
     times = (seen.last_ok_at, seen.last_attempt_at, seen.account_read_at)
     return tuple(None if at is None else round((at - START) / HOUR) for at in times)
@@ -62,9 +62,9 @@ def load_twice(warehouse: Warehouse) -> None:
 
 
 def test_what_was_loaded_is_known(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(knowledge_module, "MAX_PARAMETERS", 2)  # several IN lists
+    monkeypatch.setattr(state_module, "MAX_PARAMETERS", 2)  # several IN lists
     load_twice(warehouse)
-    known = warehouse.knowledge()
+    known = warehouse.state()
 
     last_polls = known.last_polls()
     assert {key: hours(seen) for key, seen in last_polls.items()} == {
@@ -112,9 +112,9 @@ def test_what_was_loaded_is_known(warehouse: Warehouse, monkeypatch: pytest.Monk
 
 
 def test_the_evidence_is_known(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(knowledge_module, "MAX_PARAMETERS", 2)
+    monkeypatch.setattr(state_module, "MAX_PARAMETERS", 2)
     load_twice(warehouse)
-    known = warehouse.knowledge()
+    known = warehouse.state()
     statuses = known.statuses(["k1", "k2", "k4", "k5"])
     assert {key: row["last_outcome"] for key, row in statuses.items()} == {
         "k1": "ok", "k2": "ok", "k4": "token_rejected",
@@ -144,7 +144,7 @@ def test_only_the_newest_span_is_known(warehouse: Warehouse) -> None:
         warehouse.load(hold=HOUR)
         warehouse.clock.advance(hours=2)
     assert warehouse.counts()["coverage"] == 3
-    [span] = warehouse.knowledge().newest_spans(["acc_1"]).values()
+    [span] = warehouse.state().newest_spans(["acc_1"]).values()
     assert round((span["first_sample_at"] - START) / HOUR) == 4
 
 
@@ -167,10 +167,10 @@ def test_of_two_changes_at_one_instant_disconnected_wins(
             " TIMESTAMPTZ '2025-04-01 00:00:00+00' AS observed_at)"
             " FROM profile_changes WHERE kind = 'first_seen' AND observed_at < TIMESTAMPTZ '2025-03-30'"
         )
-    histories = warehouse.knowledge().account_histories(["acc_1"], LATER)
+    histories = warehouse.state().account_histories(["acc_1"], LATER)
     assert histories["acc_1"]["calendar"]["pro_1"].state is winner
     # what a clock saw that was ahead is not known
-    histories = warehouse.knowledge().account_histories(["acc_1"], START + HOUR)
+    histories = warehouse.state().account_histories(["acc_1"], START + HOUR)
     assert histories["acc_1"]["calendar"]["pro_1"].state is State.CONNECTED
 
 
@@ -182,7 +182,7 @@ def test_a_skipped_poll_is_no_attempt(warehouse: Warehouse) -> None:
     warehouse.load("userinfo", "polls", max_open=1)
     skipped = {key for (key,) in warehouse.query("SELECT token_key FROM polls WHERE outcome = 'skipped'")}
     assert len(skipped) == 3
-    last_polls = warehouse.knowledge().last_polls()
+    last_polls = warehouse.state().last_polls()
     assert last_polls.keys() == set(warehouse.keys)
     for key, seen in last_polls.items():
         assert hours(seen) == ((None, None, None) if key in skipped else (None, 0, None))
@@ -192,7 +192,7 @@ def test_a_schema_whose_tables_are_gone_knows_nothing(warehouse: Warehouse) -> N
     warehouse.serves("k1", userinfo=userinfo(UP), account=account())
     warehouse.load()
     (warehouse.directory / warehouse.file).unlink()
-    known = warehouse.knowledge()
+    known = warehouse.state()
     assert known.last_polls() == {}
     assert known.token_contents(["k1"], set(TABLES)) == {}
     assert known.unsupported_digests(set(TABLES)) == set()

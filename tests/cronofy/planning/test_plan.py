@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlt_cronofy.source.history.state import LastPolls
+from dlt_cronofy.source.history.state import LastPoll
 from dlt_cronofy.source.planning.change_rates import Hazards, Histories
 from dlt_cronofy.source.planning.plan import (
     OLDEST_EVERY,
@@ -26,12 +26,12 @@ HOUR = timedelta(hours=1)
 BOTH = ("userinfo", "account")
 
 
-def seen(ok_at: datetime | None, attempted_at: datetime | None, account_id: str | None = None) -> LastPolls:
+def seen(ok_at: datetime | None, attempted_at: datetime | None, account_id: str | None = None) -> LastPoll:
     """A token that was polled then, of an account of its own where none is named."""
-    return LastPolls(account_id or f"acc_{uuid4()}", last_ok_at=ok_at, last_attempt_at=attempted_at)
+    return LastPoll(account_id or f"acc_{uuid4()}", last_ok_at=ok_at, last_attempt_at=attempted_at)
 
 
-def ago(hours: float | None) -> LastPolls:
+def ago(hours: float | None) -> LastPoll:
     """A token whose successful poll is that many hours old."""
     at = None if hours is None else START - hours * HOUR
     return seen(at, at)
@@ -57,7 +57,7 @@ def test_a_token_is_due_when_its_evidence_is_that_old(hours: float | None, every
 
 
 def test_a_failed_poll_does_not_make_a_token_less_due() -> None:
-    last_polls = {"k1": LastPolls("acc_1", last_ok_at=START - 2 * HOUR, last_attempt_at=START)}
+    last_polls = {"k1": LastPoll("acc_1", last_ok_at=START - 2 * HOUR, last_attempt_at=START)}
     assert len(plan_polls([token()], last_polls, START, BOTH, HOUR)) == 1
 
 
@@ -123,7 +123,7 @@ def test_account_is_read_at_most_once_a_day_even_to_learn_whose_profiles_these_a
 
 
 def test_a_task_knows_the_account_as_far_as_the_warehouse_does() -> None:
-    last_polls = {"k1": LastPolls("acc_9")}
+    last_polls = {"k1": LastPoll("acc_9")}
     plan = plan_polls([token("k1"), token("k2")], last_polls, START, ("profiles",))
     assert {task.token.key: task.account_id for task in plan} == {"k1": "acc_9", "k2": None}
 
@@ -211,10 +211,10 @@ class KnownHazards(Hazards):
         return self._per_day.get(account_id, 1.0)
 
 
-def polled(key: str, hours: float | None) -> LastPolls:
+def polled(key: str, hours: float | None) -> LastPoll:
     """A token of an account of the same name, polled that many hours ago."""
     at = None if hours is None else START - hours * HOUR
-    return LastPolls(None if hours is None else key, last_ok_at=at, last_attempt_at=at)
+    return LastPoll(None if hours is None else key, last_ok_at=at, last_attempt_at=at)
 
 
 def places(
@@ -344,5 +344,5 @@ def test_however_short_the_runs_are_no_token_waits_longer_than_the_bound(
             polls += 1
             assert polls - last_poll[task.token.key] <= bound
             last_poll[task.token.key] = polls
-            last_polls[task.token.key] = LastPolls(task.token.key, last_ok_at=now, last_attempt_at=now)
+            last_polls[task.token.key] = LastPoll(task.token.key, last_ok_at=now, last_attempt_at=now)
     assert polls - min(last_poll.values()) <= bound

@@ -21,8 +21,8 @@ from pyarrow import parquet
 
 from dlt_cronofy.sandbox import Limits, MovableClock, SandboxServer, SandboxToken, build_world, serve
 from dlt_cronofy.sandbox.token_files import write_token_file
-from dlt_cronofy.shards.exchange_directory import Handoff
-from dlt_cronofy.shards.shard_output import SealedSet, sets_of
+from dlt_cronofy.shards.exchange_directory import ExchangeDirectory
+from dlt_cronofy.shards.shard_output import ShardOutput, outputs_of
 from tests.pipelines.airflow.cluster import Cluster
 from tests.pipelines.views.server import postgres_server
 
@@ -119,11 +119,11 @@ class Scene:
         with psycopg.connect(self.warehouse, row_factory=dict_row) as connection:
             return connection.execute(sql.encode()).fetchall()
 
-    def sets(self, run: str) -> list[SealedSet]:
+    def sets(self, run: str) -> list[ShardOutput]:
         """What was sealed in a DAG run and lies in the handoff still."""
         query = "SELECT value #>> '{}' FROM xcom WHERE run_id = %s AND key = 'load_run'"
         ((load_run,),) = self.cluster.query(query, run)
-        return sets_of(Handoff.at(str(self.folder / "handoff")), load_run)
+        return outputs_of(ExchangeDirectory.at(str(self.folder / "handoff")), load_run)
 
     def sealed(self, run: str) -> set[int]:
         """The shards of a DAG run that are sealed and not loaded yet."""

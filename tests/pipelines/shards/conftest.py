@@ -18,9 +18,9 @@ from dlt_cronofy.rebuild import Difference, differences
 from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
 from dlt_cronofy.sandbox import World as SandboxWorld
 from dlt_cronofy.sandbox.token_files import write_token_file
-from dlt_cronofy.shards.exchange_directory import Handoff
+from dlt_cronofy.shards.exchange_directory import ExchangeDirectory
 from dlt_cronofy.shards.saved_plan import shard_of
-from dlt_cronofy.shards.shard_output import sets_of
+from dlt_cronofy.shards.shard_output import outputs_of
 from dlt_cronofy.shards.stages import ShardedResult, Stages
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.store import open_store
@@ -44,10 +44,10 @@ class Yard:
     settings: PollingSettings
     tokens_file: Path
     hosts: int = 0
-    handoff: Handoff = field(init=False)
+    handoff: ExchangeDirectory = field(init=False)
 
     def __post_init__(self) -> None:
-        self.handoff = Handoff.at(str(self.folder / "handoff"))
+        self.handoff = ExchangeDirectory.at(str(self.folder / "handoff"))
 
     def load(self, options: LoadOptions = ALWAYS, without: Collection[int] = ()) -> LoadResult:
         """One load in one process; of shards that are left out, no token is polled."""
@@ -93,7 +93,7 @@ class Yard:
         held = self.folder / "held back"
         held.mkdir(exist_ok=True)
         folder = self.folder / "handoff" / run_id
-        names = [each.name for each in sets_of(self.handoff, run_id) if each.shard in shards]
+        names = [each.name for each in outputs_of(self.handoff, run_id) if each.shard in shards]
         assert len(names) == len(shards)
         for name in names:
             (folder / name).rename(held / name)

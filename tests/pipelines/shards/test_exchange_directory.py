@@ -6,23 +6,23 @@ from typing import IO
 
 import pytest
 
-from dlt_cronofy.shards.exchange_directory import Handoff, configured_handoff
+from dlt_cronofy.shards.exchange_directory import ExchangeDirectory, configured_exchange
 from dlt_cronofy.source.errors import ConfigurationError
 
 RUN = "20260105T060000Z-0a1b2c3d"
 
 
 @pytest.fixture(params=["a disk", "file://", "memory://"])
-def handoff(request: pytest.FixtureRequest, tmp_path: Path) -> Handoff:
+def handoff(request: pytest.FixtureRequest, tmp_path: Path) -> ExchangeDirectory:
     places = {
         "a disk": str(tmp_path / "handoff"),
         "file://": f"file://{tmp_path}/handoff/",
         "memory://": f"memory://{secrets.token_hex(4)}/cronofy",
     }
-    return Handoff.at(places[request.param])
+    return ExchangeDirectory.at(places[request.param])
 
 
-def test_a_file_is_there_when_it_is_complete(handoff: Handoff) -> None:
+def test_a_file_is_there_when_it_is_complete(handoff: ExchangeDirectory) -> None:
     seen = []
 
     def content(file: IO[bytes]) -> None:
@@ -37,7 +37,7 @@ def test_a_file_is_there_when_it_is_complete(handoff: Handoff) -> None:
         assert file.read() == b"half and half"
 
 
-def test_what_is_broken_off_is_not_there(handoff: Handoff) -> None:
+def test_what_is_broken_off_is_not_there(handoff: ExchangeDirectory) -> None:
     def content(file: IO[bytes]) -> None:
         file.write(b"half")
         raise KeyboardInterrupt
@@ -47,7 +47,7 @@ def test_what_is_broken_off_is_not_there(handoff: Handoff) -> None:
     assert handoff.names(RUN) == []
 
 
-def test_runs_and_files_are_sorted_and_removed(handoff: Handoff) -> None:
+def test_runs_and_files_are_sorted_and_removed(handoff: ExchangeDirectory) -> None:
     later = "20260106T060000Z-00000000"
     for run_id, name in ((later, "b"), (RUN, "b"), (RUN, "a")):
         handoff.write(run_id, lambda name=name: name, lambda file: file.write(b"x"))  # type: ignore[misc]
@@ -61,7 +61,7 @@ def test_runs_and_files_are_sorted_and_removed(handoff: Handoff) -> None:
     assert handoff.runs() == [later]
 
 
-def test_a_handoff_that_was_never_used_is_empty(handoff: Handoff) -> None:
+def test_a_handoff_that_was_never_used_is_empty(handoff: ExchangeDirectory) -> None:
     assert handoff.runs() == []
     assert handoff.names(RUN) == []
     with pytest.raises(FileNotFoundError):
@@ -82,4 +82,4 @@ def test_a_handoff_that_cannot_be_used_is_refused(
     if configured is not None:
         monkeypatch.setenv("SOURCES__CRONOFY__HANDOFF", configured)
     with pytest.raises(ConfigurationError, match=message):
-        configured_handoff()
+        configured_exchange()

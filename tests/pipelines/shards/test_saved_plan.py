@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 
 from dlt_cronofy.load.steps import Plan
 from dlt_cronofy.shards import MAX_SHARDS
-from dlt_cronofy.shards.exchange_directory import Handoff
-from dlt_cronofy.shards.saved_plan import FrozenPlan, freeze_plan, read_plan, shard_of, thaw_tasks, write_plan
+from dlt_cronofy.shards.exchange_directory import ExchangeDirectory
+from dlt_cronofy.shards.saved_plan import (
+    SavedPlan,
+    read_plan,
+    save_plan,
+    shard_of,
+    tasks_with_tokens,
+    write_plan,
+)
 from dlt_cronofy.source.api.poller import PollTask
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.tokens.token import UnusableRow
@@ -35,22 +42,22 @@ PLAN = Plan(TASKS, len(TOKENS), recent_requests=[minute(1), minute(2), minute(3)
 
 
 @pytest.fixture
-def handoff(tmp_path: Path) -> Handoff:
-    return Handoff.at(str(tmp_path))
+def handoff(tmp_path: Path) -> ExchangeDirectory:
+    return ExchangeDirectory.at(str(tmp_path))
 
 
-def _frozen(shards: int = 4, **chosen: object) -> FrozenPlan:
-    return freeze_plan(RUN, PLAN, shards, **chosen)  # type: ignore[arg-type]
+def _frozen(shards: int = 4, **chosen: object) -> SavedPlan:
+    return save_plan(RUN, PLAN, shards, **chosen)  # type: ignore[arg-type]
 
 
-def test_a_plan_comes_back_as_it_was_frozen(handoff: Handoff) -> None:
+def test_a_plan_comes_back_as_it_was_frozen(handoff: ExchangeDirectory) -> None:
     plan = _frozen(deadline=minute(60))
     write_plan(handoff, plan)
     assert read_plan(handoff, RUN) == plan
     assert (plan.due, plan.stand_ins, plan.fresh) == (3, 2, 0)
 
 
-def test_one_shard_reads_its_own_tasks_and_how_many_others_there_are(handoff: Handoff) -> None:
+def test_one_shard_reads_its_own_tasks_and_how_many_others_there_are(handoff: ExchangeDirectory) -> None:
     plan = _frozen()
     write_plan(handoff, plan)
     for shard in plan.shards:
@@ -60,9 +67,9 @@ def test_one_shard_reads_its_own_tasks_and_how_many_others_there_are(handoff: Ha
         assert read.share_of(shard) == plan.share_of(shard)
 
 
-def test_a_plan_without_tasks_is_one(handoff: Handoff) -> None:
+def test_a_plan_without_tasks_is_one(handoff: ExchangeDirectory) -> None:
     unusable = [UnusableRow("tokens, entry 1", "no token")]
-    plan = freeze_plan(RUN, Plan([], 7, recent_requests=[], unusable=unusable, not_connected=3), 4)
+    plan = save_plan(RUN, Plan([], 7, recent_requests=[], unusable=unusable, not_connected=3), 4)
     assert (plan.unusable_rows, plan.not_connected) == (1, 3)
     write_plan(handoff, plan)
     assert read_plan(handoff, RUN) == plan
@@ -72,12 +79,12 @@ def test_a_plan_without_tasks_is_one(handoff: Handoff) -> None:
 
 def test_thawed_tasks_are_those_that_were_frozen() -> None:
     frozen = [task for shard in _frozen(1).tasks.values() for task in shard]
-    assert thaw_tasks(frozen, TOKENS) == (TASKS, [])
+    assert tasks_with_tokens(frozen, TOKENS) == (TASKS, [])
 
 
 def test_a_token_that_is_gone_gives_its_place_to_its_stand_in() -> None:
     frozen = [task for shard in _frozen(1).tasks.values() for task in shard]
-    tasks, gone = thaw_tasks(frozen, [token(key) for key in ("k3", "k5")])
+    tasks, gone = tasks_with_tokens(frozen, [token(key) for key in ("k3", "k5")])
     assert tasks == [_task("k3"), _task("k5")]
     assert [task[0].token_key for task in gone] == ["k1"]
 
@@ -107,7 +114,7 @@ def test_any_key_has_a_shard(key: str, shards: int) -> None:
 @given(st.integers(1, 12), st.lists(st.integers(0, 10**6), max_size=30))
 def test_the_shares_of_the_shards_are_the_whole(shards: int, sent: list[int]) -> None:
     recent = [minute(0) + timedelta(microseconds=each) for each in sorted(sent)]
-    plan = freeze_plan(RUN, Plan(TASKS, 5, recent_requests=recent), shards)
+    plan = save_plan(RUN, Plan(TASKS, 5, recent_requests=recent), shards)
     shares = [plan.share_of(shard) for shard in plan.shards]
     assert {parts for parts, _ in shares} == {len(plan.shards)}
     assert sorted(at for _, share in shares for at in share) == recent
@@ -119,7 +126,9 @@ def test_a_number_of_shards_that_cannot_be_is_refused(shards: int) -> None:
         _frozen(shards)
 
 
-def test_a_plan_of_another_version_is_refused(handoff: Handoff, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_of_another_version_is_refused(
+    handoff: ExchangeDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("dlt_cronofy.shards.saved_plan.VERSION", 99)
         write_plan(handoff, _frozen())

@@ -11,10 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlt_cronofy.shards.exchange_directory import Handoff
-from dlt_cronofy.shards.manifest import Receipts
-from dlt_cronofy.shards.merged_reader import Delivery, delivered_polls
-from dlt_cronofy.shards.shard_output import SealedSet, SetWriter, ShardSummary, at_hand, new_name, sets_of
+from dlt_cronofy.shards.exchange_directory import ExchangeDirectory
+from dlt_cronofy.shards.manifest import Manifest
+from dlt_cronofy.shards.merged_reader import MergedReader, merged_polls
+from dlt_cronofy.shards.shard_output import (
+    OutputWriter,
+    ShardOutput,
+    ShardSummary,
+    at_hand,
+    new_name,
+    outputs_of,
+)
 from dlt_cronofy.source.api.poller import Poll
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.records import Outcome, skipped
@@ -27,19 +34,21 @@ SUMMARY = ShardSummary(7, "max_duration", ["k9"])
 
 
 @pytest.fixture
-def handoff(tmp_path: Path) -> Handoff:
-    return Handoff.at(str(tmp_path))
+def handoff(tmp_path: Path) -> ExchangeDirectory:
+    return ExchangeDirectory.at(str(tmp_path))
 
 
-def _seal(handoff: Handoff, shard: int, polls: Sequence[Poll], sealed_at: datetime = START) -> SealedSet:
+def _seal(
+    handoff: ExchangeDirectory, shard: int, polls: Sequence[Poll], sealed_at: datetime = START
+) -> ShardOutput:
     def content(file: Any) -> None:
-        with SetWriter(file) as writer:
+        with OutputWriter(file) as writer:
             writer.add(polls)
             writer.add_summary(SUMMARY)
 
     name = new_name(shard, sealed_at)
     handoff.write(RUN, lambda: name, content)
-    return SealedSet(handoff, RUN, name)
+    return ShardOutput(handoff, RUN, name)
 
 
 BODIES = {
@@ -53,13 +62,13 @@ BODIES = {
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=list(BODIES))
-def test_an_ok_poll_comes_back_as_it_was(handoff: Handoff, body: Any) -> None:
+def test_an_ok_poll_comes_back_as_it_was(handoff: ExchangeDirectory, body: Any) -> None:
     polled = replace(bodies.poll(body, 1), fallback_tokens=("k2", "k3"))
     assert list(_seal(handoff, 0, [polled]).polls()) == [polled]
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
-def test_a_failed_poll_comes_back_as_it_was(handoff: Handoff, outcome: Outcome) -> None:
+def test_a_failed_poll_comes_back_as_it_was(handoff: ExchangeDirectory, outcome: Outcome) -> None:
     answer = replace(skipped(minute(3), "why"), outcome=outcome, http_status=500, attempts=3, refreshes=1)
     polled = Poll("k1", "de", "userinfo", answer, None, None)
     assert list(_seal(handoff, 0, [polled]).polls()) == [polled]
@@ -82,12 +91,12 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_whatever_the_api_adds_comes_back(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
-    handoff = Handoff.at(str(tmp_path_factory.mktemp("handoff")))
+    handoff = ExchangeDirectory.at(str(tmp_path_factory.mktemp("handoff")))
     polled = bodies.poll(bodies.userinfo() | {"added": value}, 1)
     assert list(_seal(handoff, 0, [polled]).polls()) == [polled]
 
 
-def test_the_summary_comes_back(handoff: Handoff) -> None:
+def test_the_summary_comes_back(handoff: ExchangeDirectory) -> None:
     sealed = _seal(handoff, 511, [])
     assert sealed.summary() == SUMMARY
     assert sealed.shard == 511
@@ -99,37 +108,37 @@ def _at(minutes: float, key: str = "k1") -> Poll:
     return Poll(key, "us", "userinfo", replace(answer, outcome=Outcome.TIMEOUT), None, None)
 
 
-def test_the_set_that_was_sealed_first_counts(handoff: Handoff) -> None:
+def test_the_set_that_was_sealed_first_counts(handoff: ExchangeDirectory) -> None:
     later, first = _seal(handoff, 3, [], minute(9)), _seal(handoff, 3, [], minute(8))
     other = _seal(handoff, 1, [], minute(10))
-    assert sets_of(handoff, RUN) == [other, first, later]
-    receipts = Receipts.read(handoff, RUN)
-    assert receipts.choose(sets_of(handoff, RUN)) == [other, first]
+    assert outputs_of(handoff, RUN) == [other, first, later]
+    receipts = Manifest.read(handoff, RUN)
+    assert receipts.choose(outputs_of(handoff, RUN)) == [other, first]
     # a load that runs again takes what the first one took, though an earlier one has come meanwhile
     receipts.take([other, later])
-    again = Receipts.read(handoff, RUN)
-    assert sorted(each.name for each in again.choose(sets_of(handoff, RUN))) == [other.name, later.name]
+    again = Manifest.read(handoff, RUN)
+    assert sorted(each.name for each in again.choose(outputs_of(handoff, RUN))) == [other.name, later.name]
     assert again.by_shard[3].summary == SUMMARY
     again.confirm()
-    assert Receipts.read(handoff, RUN).choose(sets_of(handoff, RUN)) == []
-    assert Receipts.read(handoff, RUN).loaded == {1, 3}
+    assert Manifest.read(handoff, RUN).choose(outputs_of(handoff, RUN)) == []
+    assert Manifest.read(handoff, RUN).loaded == {1, 3}
 
 
-def test_polls_of_all_shards_come_in_the_order_of_their_answers(handoff: Handoff) -> None:
+def test_polls_of_all_shards_come_in_the_order_of_their_answers(handoff: ExchangeDirectory) -> None:
     one = _seal(handoff, 0, [_at(1, "a"), _at(4, "b"), _at(5, "c")])
     other = _seal(handoff, 1, [_at(2, "d"), _at(3, "e"), _at(6, "f")])
-    assert "".join(poll.token_key for poll in delivered_polls([one, other], {})) == "adebcf"
+    assert "".join(poll.token_key for poll in merged_polls([one, other], {})) == "adebcf"
 
 
-def test_what_is_loaded_already_is_left_out_but_for_what_was_skipped(handoff: Handoff) -> None:
+def test_what_is_loaded_already_is_left_out_but_for_what_was_skipped(handoff: ExchangeDirectory) -> None:
     sealed = _seal(handoff, 0, [_at(1, "a"), _at(2, "b"), _at(3, "c")])
     loaded = {("a", "userinfo"): "ok", ("b", "userinfo"): "skipped", ("c", "account"): "ok"}
-    assert [poll.token_key for poll in delivered_polls([sealed], loaded)] == ["b", "c"]
+    assert [poll.token_key for poll in merged_polls([sealed], loaded)] == ["b", "c"]
 
 
 def test_a_delivery_comes_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dlt_cronofy.shards.merged_reader.BATCH_POLLS", 2)
-    delivery = Delivery(iter([_at(number, f"k{number}") for number in range(5)]))
+    delivery = MergedReader(iter([_at(number, f"k{number}") for number in range(5)]))
     assert [len(batch) for batch in iter(delivery.take, None)] == [2, 2, 1]
     assert delivery.take() is None
     assert len(delivery.taken) == 5
@@ -138,16 +147,16 @@ def test_a_delivery_comes_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_batch_of_large_bodies_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dlt_cronofy.shards.merged_reader.MAX_BATCH_BYTES", 100)
     polls = [replace(_at(number), body_bytes=60) for number in range(4)]
-    delivery = Delivery(iter(polls))
+    delivery = MergedReader(iter(polls))
     assert delivery.take() == polls[:2]
 
 
-def test_remote_sets_are_read_from_this_machine(handoff: Handoff) -> None:
-    remote = Handoff.at(f"memory://{secrets.token_hex(4)}")
+def test_remote_sets_are_read_from_this_machine(handoff: ExchangeDirectory) -> None:
+    remote = ExchangeDirectory.at(f"memory://{secrets.token_hex(4)}")
     sealed = [_seal(remote, 0, [_at(1, "a"), _at(3, "c")]), _seal(remote, 1, [_at(2, "b")])]
     with at_hand(sealed) as here:
         assert all(each.handoff.is_local for each in here)
-        assert [poll.token_key for poll in delivered_polls(here, {})] == ["a", "b", "c"]
+        assert [poll.token_key for poll in merged_polls(here, {})] == ["a", "b", "c"]
         folder = Path(here[0].handoff.root)
     assert not folder.exists()
     local = [_seal(handoff, 0, [])]
@@ -156,14 +165,16 @@ def test_remote_sets_are_read_from_this_machine(handoff: Handoff) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1 no PAR1"])
-def test_a_damaged_set_is_named(handoff: Handoff, content: bytes) -> None:
+def test_a_damaged_set_is_named(handoff: ExchangeDirectory, content: bytes) -> None:
     name = new_name(2, datetime(2026, 1, 5, tzinfo=UTC))
     handoff.write(RUN, lambda: name, lambda file: file.write(content))
     with pytest.raises(ConfigurationError, match=f"{name} of run {RUN} in .* is damaged; remove it"):
-        SealedSet(handoff, RUN, name).summary()
+        ShardOutput(handoff, RUN, name).summary()
 
 
-def test_a_set_of_another_version_is_refused(handoff: Handoff, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_of_another_version_is_refused(
+    handoff: ExchangeDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("dlt_cronofy.shards.shard_output.VERSION", 99)
         sealed = _seal(handoff, 0, [])
@@ -171,7 +182,7 @@ def test_a_set_of_another_version_is_refused(handoff: Handoff, monkeypatch: pyte
         sealed.summary()
 
 
-def test_what_is_no_set_is_left_alone(handoff: Handoff) -> None:
+def test_what_is_no_set_is_left_alone(handoff: ExchangeDirectory) -> None:
     handoff.write(RUN, lambda: "plan.parquet", lambda file: file.write(b"x"))
     handoff.write(RUN, lambda: "notes.txt", lambda file: file.write(b"x"))
-    assert sets_of(handoff, RUN) == []
+    assert outputs_of(handoff, RUN) == []

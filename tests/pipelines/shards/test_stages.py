@@ -17,7 +17,7 @@ from dlt_cronofy.load.run import LoadOptions
 from dlt_cronofy.sandbox import Fault
 from dlt_cronofy.shards import stages
 from dlt_cronofy.shards.saved_plan import shard_of
-from dlt_cronofy.shards.shard_output import ShardSummary, sets_of
+from dlt_cronofy.shards.shard_output import ShardSummary, outputs_of
 from dlt_cronofy.source.errors import ConfigurationError, UnreachableError
 from dlt_cronofy.source.settings import USERINFO
 from dlt_cronofy.warehouse.pipeline import sql_client
@@ -90,7 +90,7 @@ def _fail_between_content_and_polls(yard: Yard, run_id: str, shards: list[int]) 
     # another attempt's set turns up, and seems to have been sealed before the one that was taken
     yard.poll(run_id, shards[0])
     folder = yard.folder / "handoff" / run_id
-    newest = sets_of(yard.handoff, run_id)[1]
+    newest = outputs_of(yard.handoff, run_id)[1]
     (folder / newest.name).rename(folder / f"shard-{newest.shard:04}.20200101T000000000000-00000000.parquet")
     yard.machine().load(run_id)
 
@@ -98,7 +98,7 @@ def _fail_between_content_and_polls(yard: Yard, run_id: str, shards: list[int]) 
 def _fail_before_the_sets_are_removed(yard: Yard, run_id: str, shards: list[int]) -> None:
     yard.poll(run_id, *shards)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("dlt_cronofy.shards.shard_output.SealedSet.remove", _fail)
+        patched.setattr("dlt_cronofy.shards.shard_output.ShardOutput.remove", _fail)
         with pytest.raises(OSError, match="the machine went away"):
             yard.machine().load(run_id)
     yard.machine().load(run_id)
@@ -205,7 +205,7 @@ def test_what_came_late_is_loaded_by_the_next_run(world: World) -> None:
     deliver()
     assert yard.load_in_shards().late_runs == [run_id]
     assert yard.load_in_shards().late_runs == []
-    assert not sets_of(yard.handoff, run_id)
+    assert not outputs_of(yard.handoff, run_id)
 
 
 def test_what_a_late_shard_lost_is_named_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +270,7 @@ def test_a_late_load_that_is_broken_off_is_healed(world: World, monkeypatch: pyt
     later, _ = yard.plan()
     with monkeypatch.context() as patched:
         patched.setattr("dlt_cronofy.shards.stages.Upkeep.close_run", _fail)
-        patched.setattr("dlt_cronofy.shards.manifest.Receipts.confirm", _fail)
+        patched.setattr("dlt_cronofy.shards.manifest.Manifest.confirm", _fail)
         with pytest.raises(OSError, match="the machine went away"):
             yard.machine().load(later)
     # as if a table had not arrived
@@ -291,7 +291,7 @@ def test_broken_off_polling_leaves_no_set(world: World, monkeypatch: pytest.Monk
     yard = world.yard("sharded")
     run_id, shards = yard.plan()
     with monkeypatch.context() as patched:
-        patched.setattr("dlt_cronofy.shards.shard_output.SetWriter.add_summary", _fail)
+        patched.setattr("dlt_cronofy.shards.shard_output.OutputWriter.add_summary", _fail)
         with pytest.raises(OSError, match="the machine went away"):
             yard.poll(run_id, shards[0])
     left = (yard.folder / "handoff" / run_id).iterdir()
@@ -306,9 +306,9 @@ def test_a_load_that_dlt_breaks_off_keeps_the_sets(world: World, monkeypatch: py
         patched.setattr("dlt.load.load.Load.run", _fail)
         with pytest.raises((OSError, PipelineStepFailed)):
             yard.machine().load(run_id)
-    assert {each.shard for each in sets_of(yard.handoff, run_id)} == set(shards)
+    assert {each.shard for each in outputs_of(yard.handoff, run_id)} == set(shards)
     assert yard.machine().load(run_id).outcomes["ok"]
-    assert not sets_of(yard.handoff, run_id)
+    assert not outputs_of(yard.handoff, run_id)
 
 
 def test_a_token_that_left_the_store_is_skipped_and_its_stand_in_polled(world: World) -> None:
@@ -384,18 +384,18 @@ def test_a_shard_whose_shared_budget_fails_is_not_sealed(
     )
     with pytest.raises(UnreachableError, match=r"requests_shared_in .* failed while the shard was polled"):
         yard.poll(run_id, shards[0])
-    assert not sets_of(yard.handoff, run_id)
+    assert not outputs_of(yard.handoff, run_id)
 
 
 def test_a_damaged_set_of_an_old_run_holds_up_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
     yard = world.yard("sharded")
     run_id, shards = yard.plan()
     yard.poll(run_id, *shards)
-    first = sets_of(yard.handoff, run_id)[0]
+    first = outputs_of(yard.handoff, run_id)[0]
     (yard.folder / "handoff" / run_id / first.name).write_bytes(b"PAR1 no PAR1")
     assert yard.load_in_shards().late_runs == [run_id]
     assert f"{first.name} of run {run_id}" in caplog.text
-    assert sets_of(yard.handoff, run_id) == [first]
+    assert outputs_of(yard.handoff, run_id) == [first]
 
 
 def test_a_late_first_poll_of_a_second_token_is_logged(world: World) -> None:
@@ -462,7 +462,7 @@ def test_a_damaged_set_is_named_and_nothing_is_lost(world: World) -> None:
     yard = world.yard("sharded")
     run_id, shards = yard.plan()
     yard.poll(run_id, *shards)
-    first = sets_of(yard.handoff, run_id)[0]
+    first = outputs_of(yard.handoff, run_id)[0]
     (yard.folder / "handoff" / run_id / first.name).write_bytes(b"PAR1 no PAR1")
     with pytest.raises(ConfigurationError, match=f"{first.name} .* is damaged; remove it"):
         yard.machine().load(run_id)
