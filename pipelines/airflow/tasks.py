@@ -68,7 +68,7 @@ class Job:
             stages.poll(load_run, shard)
 
     def load(self, load_run: str | None) -> dict[str, Any]:
-        """Load what was sealed; the summary, as `load --json` has it, with counts of shards."""
+        """Load what the shards finished; the summary, as `load --json` has it, with counts of shards."""
         if load_run is None:
             raise FinalTaskError("nothing was planned, so there is nothing to load; see the task plan")
         with self._stages() as stages:

@@ -1,4 +1,4 @@
-"""Erasing from the handoff: plans and sealed sets that wait there are written anew without a person."""
+"""Erasing from the handoff: plans and outputs that wait there are written anew without a person."""
 
 from functools import partial
 from typing import IO

@@ -36,7 +36,7 @@ class ExchangeConfiguration(BaseConfiguration):
 
 @dataclass(frozen=True)
 class ExchangeDirectory:
-    """One application's folder: a folder a run, and in it the plan and the sealed sets.
+    """One application's folder: a folder a run, and in it the plan and the outputs.
 
     Attributes:
         files: the file system, as fsspec has it.

@@ -15,7 +15,7 @@ from .exchange_directory import ExchangeDirectory
 from .saved_plan import VERSION, check_version
 from .shard_output import ShardOutput, ShardSummary
 
-NAME = "receipts.json"
+NAME = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ManifestEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The receipts of a run, by shard."""
+    """The manifest of a run, by shard."""
 
     handoff: ExchangeDirectory
     run_id: str
@@ -68,12 +68,12 @@ class Manifest:
     @property
     def loaded(self) -> set[int]:
         """The shards that are through."""
-        return {shard for shard, receipt in self.by_shard.items() if receipt.is_loaded}
+        return {shard for shard, entry in self.by_shard.items() if entry.is_loaded}
 
     def choose(self, sets: Iterable[ShardOutput]) -> list[ShardOutput]:
-        """The one set of each shard that counts and is not loaded: taken before, else sealed first."""
+        """The one set of each shard that counts and is not loaded: taken before, else finished first."""
         waiting = [each for each in sets if each.shard not in self.loaded]
-        taken = {receipt.set_name for receipt in self.by_shard.values()}
+        taken = {entry.set_name for entry in self.by_shard.values()}
         chosen = {each.shard: each for each in waiting if each.name in taken}
         for each in waiting:
             chosen.setdefault(each.shard, each)
@@ -87,7 +87,7 @@ class Manifest:
     def confirm(self) -> "Manifest":
         """Note durably that all that was taken is in the warehouse."""
         return self._written(
-            {shard: replace(receipt, is_loaded=True) for shard, receipt in self.by_shard.items()}
+            {shard: replace(entry, is_loaded=True) for shard, entry in self.by_shard.items()}
         )
 
     def _written(self, by_shard: dict[int, ManifestEntry]) -> "Manifest":

@@ -1,4 +1,4 @@
-"""The delivery: what the shards of one run have handed in, as polls in the order of their answers."""
+"""The merged reader: what the shards of one run have handed in, as polls in the order of their answers."""
 
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping

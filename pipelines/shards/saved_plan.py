@@ -1,4 +1,4 @@
-"""The frozen plan: what a run polls, written down once, so that a shard that runs again does the same work.
+"""The saved plan: what a run polls, written down once, so that a shard that runs again does the same work.
 
 It names tokens by their keys. The tokens themselves stay in the token store, which each worker reads.
 """

@@ -1,10 +1,10 @@
-"""A sealed set: the polls of one shard of one run in a Parquet file, whole or not there at all.
+"""A shard output: the polls of one shard of one run in a Parquet file, whole or not there at all.
 
 One row a poll, in the order of `polled_at`. What an ok answer said is kept as it was read, after
 `personal_data` was applied, so the file holds what the tables will hold, and no token.
 
 A shard may be polled twice, when a worker is taken for dead and is not. Each attempt has a file of its own,
-and the one sealed first counts: its name says when that was.
+and the one finished first counts: its name says when that was.
 """
 
 import re
@@ -150,13 +150,13 @@ class ShardOutput:
                 yield file
 
 
-def new_name(shard: int, sealed_at: datetime) -> str:
-    """A name for a set, which nobody else gives; names of one shard sort by when they were sealed."""
-    return f"shard-{shard:04}.{sealed_at.astimezone(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.parquet"
+def new_name(shard: int, finished_at: datetime) -> str:
+    """A name for a set, which nobody else gives; names of one shard sort by when they were finished."""
+    return f"shard-{shard:04}.{finished_at.astimezone(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.parquet"
 
 
 def outputs_of(handoff: ExchangeDirectory, run_id: str) -> list[ShardOutput]:
-    """The sets of a run; those of one shard in the order in which they were sealed."""
+    """The sets of a run; those of one shard in the order in which they were finished."""
     return [ShardOutput(handoff, run_id, name) for name in handoff.names(run_id) if NAME.fullmatch(name)]
 
 
@@ -166,7 +166,7 @@ def at_hand(sets: Sequence[ShardOutput]) -> Iterator[Sequence[ShardOutput]]:
     if all(each.handoff.is_local for each in sets):
         yield sets
         return
-    with TemporaryDirectory(prefix="cronofy-sealed-") as folder:
+    with TemporaryDirectory(prefix="cronofy-outputs-") as folder:
         here = ExchangeDirectory.at(folder)
         for each in sets:
             each.handoff.fetch(each.run_id, each.name, Path(folder) / each.run_id / each.name)

@@ -195,8 +195,8 @@ class Stages:
 
         Raises:
             WarehouseBusy: another load on this machine did not come to its end.
-            ConfigurationError: the run was not planned here, or a sealed set cannot be read.
-            PipelineStepFailed: dlt could not normalize or load; the sealed sets stay.
+            ConfigurationError: the run was not planned here, or an output cannot be read.
+            PipelineStepFailed: dlt could not normalize or load; the outputs stay.
         """
         started = time.monotonic()
         plan = read_plan(self.handoff, run_id)
@@ -321,14 +321,14 @@ class _Loader:
         """
         handoff = self.stages.handoff
         sets = outputs_of(handoff, plan.run_id)
-        receipts = Manifest.read(handoff, plan.run_id)
-        chosen = receipts.choose(sets)
+        manifest = Manifest.read(handoff, plan.run_id)
+        chosen = manifest.choose(sets)
         if is_late:
             chosen, problems = readable(chosen)
             for problem in problems:
                 logger.error("%s", problem)
         if chosen:
-            receipts = receipts.take(chosen)
+            manifest = manifest.take(chosen)
         statistics = RunStatistics(plan.run_id)
         run = self._run_row(plan, statistics, is_late=is_late)
         result = ShardedResult(
@@ -337,11 +337,11 @@ class _Loader:
         result.not_connected, result.unusable_rows = plan.not_connected, plan.unusable_rows
         if chosen or plan.tasks:
             with at_hand(chosen) as readable_here, rare_collection():
-                self._load_polls(plan, run, changes, readable_here, receipts, statistics, result)
-        receipts = receipts.confirm()
+                self._load_polls(plan, run, changes, readable_here, manifest, statistics, result)
+        manifest = manifest.confirm()
         # of an earlier run only what comes now is news
-        shards = {each.shard for each in chosen} if is_late else receipts.by_shard.keys()
-        _summarize([receipts.by_shard[shard].summary for shard in shards], plan, result)
+        shards = {each.shard for each in chosen} if is_late else manifest.by_shard.keys()
+        _summarize([manifest.by_shard[shard].summary for shard in shards], plan, result)
         result.conclude(statistics, location(self.pipeline), self.pipeline.dataset_name or "")
         if chosen or plan.tasks or not is_late:
             stopped_by = result.stopped_by or run.get("stopped_by")
@@ -351,7 +351,7 @@ class _Loader:
                     self.upkeep.open_run(run, changes)
                 self.upkeep.close_run(run, statistics.rows.total())
         for each in sets:
-            if each.shard in receipts.loaded:
+            if each.shard in manifest.loaded:
                 each.remove()
         return result
 
@@ -377,7 +377,7 @@ class _Loader:
         run: Row,
         changes: StoreChanges,
         chosen: Sequence[ShardOutput],
-        receipts: Manifest,
+        manifest: Manifest,
         statistics: RunStatistics,
         result: ShardedResult,
     ) -> None:
@@ -385,14 +385,14 @@ class _Loader:
         with reader(self.pipeline), state.connected():
             loaded = state.outcomes_of(plan.run_id, run["started_at"] - MOST_AHEAD)
             unsupported = state.unsupported_digests(set(TABLES))
-        missing = missing_tasks(plan, receipts.by_shard, loaded)
+        missing = missing_tasks(plan, manifest.by_shard, loaded)
         result.undelivered_shards = list(missing)
         for shard, tasks in missing.items():
             logger.warning("run %s: nothing came of shard %d, %d tokens", plan.run_id, shard, len(tasks))
         never_called = (
             poll for tasks in missing.values() for poll in self.stages.skipped(tasks, NOT_DELIVERED)
         )
-        delivery = MergedReader(chain(merged_polls(chosen, loaded), never_called))
+        merged = MergedReader(chain(merged_polls(chosen, loaded), never_called))
         Loading(
             self.pipeline,
             self.stages.settings,
@@ -403,11 +403,11 @@ class _Loader:
             unsupported,
             partial(self.upkeep.open_run, run, changes),
             self.upkeep.alone,
-        ).load_all(delivery)
-        self._work_out_replaced(delivery.taken & loaded.keys())
+        ).load_all(merged)
+        self._work_out_replaced(merged.taken & loaded.keys())
         # loaded by an earlier attempt, or by the load of a later run
         for (token_key, endpoint), outcome in loaded.items():
-            if (token_key, endpoint) not in delivery.taken:
+            if (token_key, endpoint) not in merged.taken:
                 statistics.add_outcome(token_key, endpoint, Outcome(outcome))
 
     def _work_out_replaced(self, replaced: Collection[tuple[str, str]]) -> None:

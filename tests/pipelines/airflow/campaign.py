@@ -95,9 +95,9 @@ class Round:
         kind: how the worker was killed.
         worker: which one.
         killed: the shards it was polling.
-        too_late: the shards it had just sealed.
+        too_late: the shards it had just finished.
         tries: of each shard.
-        sets: the names of all sealed sets that were seen in the handoff, by shard.
+        sets: the names of all outputs that were seen in the handoff, by shard.
         resumed: shards whose stopped task went on, and when.
         faults: what is not as it should be.
     """
@@ -185,7 +185,7 @@ class Campaign:
         return played
 
     def left_behind(self) -> int:
-        """How many sealed sets lie in the handoff."""
+        """How many outputs lie in the handoff."""
         return sum(len(self.scene.sets(run)) for run in self._runs())
 
     def _wait_for_polling(self, worker: Worker, run: str, before: int) -> dict[int, psutil.Process]:
@@ -228,7 +228,7 @@ class Campaign:
                 with suppress(psutil.NoSuchProcess):
                     process.suspend()
         # a task has a moment to live on between its set and its end
-        played.too_late = sorted(self.scene.sealed(run) & set(tasks))
+        played.too_late = sorted(self.scene.finished(run) & set(tasks))
         played.killed = sorted(set(tasks) - set(played.too_late))
         if not any(run in text for _, text in redis_texts(f"{self.redis}/0")):
             played.faults.append("no message about this run was seen in Redis, so the search proves nothing")
@@ -476,7 +476,7 @@ def _play(played: Campaign, rounds: int, ends: float, into: list[Round]) -> None
         longest = max(longest, into[-1].seconds)
     into.append(played.play(number + 1, None))
     if into[-1].late:
-        into[-1].faults.append("sealed sets were left behind")
+        into[-1].faults.append("outputs were left behind")
     _tell(number + 1, into[-1])
 
 

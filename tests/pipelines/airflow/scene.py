@@ -120,13 +120,13 @@ class Scene:
             return connection.execute(sql.encode()).fetchall()
 
     def sets(self, run: str) -> list[ShardOutput]:
-        """What was sealed in a DAG run and lies in the handoff still."""
+        """What was finished in a DAG run and lies in the handoff still."""
         query = "SELECT value #>> '{}' FROM xcom WHERE run_id = %s AND key = 'load_run'"
         ((load_run,),) = self.cluster.query(query, run)
         return outputs_of(ExchangeDirectory.at(str(self.folder / "handoff")), load_run)
 
-    def sealed(self, run: str) -> set[int]:
-        """The shards of a DAG run that are sealed and not loaded yet."""
+    def finished(self, run: str) -> set[int]:
+        """The shards of a DAG run that are finished and not loaded yet."""
         return {each.shard for each in self.sets(run)}
 
     def differences(self) -> dict[str, tuple[int, int]]:

@@ -66,7 +66,7 @@ def second_run(first_run: Scene) -> list[TaskInstance]:
         assert worker is not None
         for process in [worker, *(worker.children() if with_task else [])]:
             process.kill()
-    through = scene.sealed("second") & {instance.map_index for instance in killed}
+    through = scene.finished("second") & {instance.map_index for instance in killed}
     assert not through, "killed too late"
     assert cluster.wait_for_end("second", RUN_SECONDS) == "success"
     return killed
@@ -106,7 +106,7 @@ def test_no_secret_is_in_the_metadata_database(first_run: Scene) -> None:
 @pytest.mark.usefixtures("second_run")
 @pytest.mark.parametrize("folder", ["home", "handoff", "dlt"])
 def test_no_secret_is_in_a_file(first_run: Scene, folder: str) -> None:
-    """Logs of tasks and processes; the plan and the sealed sets; dlt's working files."""
+    """Logs of tasks and processes; the plan and the outputs; dlt's working files."""
     files = [path for path in (first_run.folder / folder).rglob("*") if path.is_file()]
     assert files
     for path in files:

@@ -1,4 +1,4 @@
-"""The frozen plan: the same work for whoever runs a shard, and no token in it."""
+"""The saved plan: the same work for whoever runs a shard, and no token in it."""
 
 from collections import Counter
 from datetime import timedelta

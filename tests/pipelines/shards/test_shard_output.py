@@ -1,4 +1,4 @@
-"""A sealed set: polls come back as they were, in the order of their answers."""
+"""A shard output: polls come back as they were, in the order of their answers."""
 
 import secrets
 from collections.abc import Sequence
@@ -39,14 +39,14 @@ def handoff(tmp_path: Path) -> ExchangeDirectory:
 
 
 def _seal(
-    handoff: ExchangeDirectory, shard: int, polls: Sequence[Poll], sealed_at: datetime = START
+    handoff: ExchangeDirectory, shard: int, polls: Sequence[Poll], finished_at: datetime = START
 ) -> ShardOutput:
     def content(file: Any) -> None:
         with OutputWriter(file) as writer:
             writer.add(polls)
             writer.add_summary(SUMMARY)
 
-    name = new_name(shard, sealed_at)
+    name = new_name(shard, finished_at)
     handoff.write(RUN, lambda: name, content)
     return ShardOutput(handoff, RUN, name)
 
@@ -97,10 +97,10 @@ def test_whatever_the_api_adds_comes_back(tmp_path_factory: pytest.TempPathFacto
 
 
 def test_the_summary_comes_back(handoff: ExchangeDirectory) -> None:
-    sealed = _seal(handoff, 511, [])
-    assert sealed.summary() == SUMMARY
-    assert sealed.shard == 511
-    assert list(sealed.polls()) == []
+    finished = _seal(handoff, 511, [])
+    assert finished.summary() == SUMMARY
+    assert finished.shard == 511
+    assert list(finished.polls()) == []
 
 
 def _at(minutes: float, key: str = "k1") -> Poll:
@@ -112,10 +112,10 @@ def test_the_set_that_was_sealed_first_counts(handoff: ExchangeDirectory) -> Non
     later, first = _seal(handoff, 3, [], minute(9)), _seal(handoff, 3, [], minute(8))
     other = _seal(handoff, 1, [], minute(10))
     assert outputs_of(handoff, RUN) == [other, first, later]
-    receipts = Manifest.read(handoff, RUN)
-    assert receipts.choose(outputs_of(handoff, RUN)) == [other, first]
+    manifest = Manifest.read(handoff, RUN)
+    assert manifest.choose(outputs_of(handoff, RUN)) == [other, first]
     # a load that runs again takes what the first one took, though an earlier one has come meanwhile
-    receipts.take([other, later])
+    manifest.take([other, later])
     again = Manifest.read(handoff, RUN)
     assert sorted(each.name for each in again.choose(outputs_of(handoff, RUN))) == [other.name, later.name]
     assert again.by_shard[3].summary == SUMMARY
@@ -131,30 +131,30 @@ def test_polls_of_all_shards_come_in_the_order_of_their_answers(handoff: Exchang
 
 
 def test_what_is_loaded_already_is_left_out_but_for_what_was_skipped(handoff: ExchangeDirectory) -> None:
-    sealed = _seal(handoff, 0, [_at(1, "a"), _at(2, "b"), _at(3, "c")])
+    finished = _seal(handoff, 0, [_at(1, "a"), _at(2, "b"), _at(3, "c")])
     loaded = {("a", "userinfo"): "ok", ("b", "userinfo"): "skipped", ("c", "account"): "ok"}
-    assert [poll.token_key for poll in merged_polls([sealed], loaded)] == ["b", "c"]
+    assert [poll.token_key for poll in merged_polls([finished], loaded)] == ["b", "c"]
 
 
 def test_a_delivery_comes_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dlt_cronofy.shards.merged_reader.BATCH_POLLS", 2)
-    delivery = MergedReader(iter([_at(number, f"k{number}") for number in range(5)]))
-    assert [len(batch) for batch in iter(delivery.take, None)] == [2, 2, 1]
-    assert delivery.take() is None
-    assert len(delivery.taken) == 5
+    merged = MergedReader(iter([_at(number, f"k{number}") for number in range(5)]))
+    assert [len(batch) for batch in iter(merged.take, None)] == [2, 2, 1]
+    assert merged.take() is None
+    assert len(merged.taken) == 5
 
 
 def test_a_batch_of_large_bodies_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dlt_cronofy.shards.merged_reader.MAX_BATCH_BYTES", 100)
     polls = [replace(_at(number), body_bytes=60) for number in range(4)]
-    delivery = MergedReader(iter(polls))
-    assert delivery.take() == polls[:2]
+    merged = MergedReader(iter(polls))
+    assert merged.take() == polls[:2]
 
 
 def test_remote_sets_are_read_from_this_machine(handoff: ExchangeDirectory) -> None:
     remote = ExchangeDirectory.at(f"memory://{secrets.token_hex(4)}")
-    sealed = [_seal(remote, 0, [_at(1, "a"), _at(3, "c")]), _seal(remote, 1, [_at(2, "b")])]
-    with at_hand(sealed) as here:
+    finished = [_seal(remote, 0, [_at(1, "a"), _at(3, "c")]), _seal(remote, 1, [_at(2, "b")])]
+    with at_hand(finished) as here:
         assert all(each.handoff.is_local for each in here)
         assert [poll.token_key for poll in merged_polls(here, {})] == ["a", "b", "c"]
         folder = Path(here[0].handoff.root)
@@ -177,9 +177,9 @@ def test_a_set_of_another_version_is_refused(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("dlt_cronofy.shards.shard_output.VERSION", 99)
-        sealed = _seal(handoff, 0, [])
+        finished = _seal(handoff, 0, [])
     with pytest.raises(ConfigurationError, match="another version of dlt-cronofy"):
-        sealed.summary()
+        finished.summary()
 
 
 def test_what_is_no_set_is_left_alone(handoff: ExchangeDirectory) -> None:

@@ -87,7 +87,7 @@ def _fail_between_content_and_polls(yard: Yard, run_id: str, shards: list[int]) 
         patched.setattr(Load, "load_single_package", load_one)
         with pytest.raises(PipelineStepFailed, match="the machine went away"):
             yard.machine().load(run_id)
-    # another attempt's set turns up, and seems to have been sealed before the one that was taken
+    # another attempt's set turns up, and seems to have been finished before the one that was taken
     yard.poll(run_id, shards[0])
     folder = yard.folder / "handoff" / run_id
     newest = outputs_of(yard.handoff, run_id)[1]
