@@ -7,7 +7,7 @@ from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.settings import CONFIG_SECTIONS, CronofyConfiguration, PollingSettings, revealed
 from dlt_cronofy.source.tokens.store import TokenStore, open_store
 
-from .load.pending import error_chain
+from .warehouse.failures import error_chain
 
 
 def read_settings() -> tuple[CronofyConfiguration, PollingSettings]:

@@ -1,13 +1,18 @@
 """Figures in words, the same in the terminal and in the report."""
 
 import math
+import os
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dlt_cronofy.source.tokens.token import UnusableRow
 
+PROGRAM = "dlt-cronofy"
 SHOWN_DIGEST_DIGITS = 8
 SHOWN_ROWS = 5
 SECONDS_PER_DAY = 86_400
@@ -26,6 +31,14 @@ ADVICE = {
     "bad_payload": "not the documented answer",
     "skipped": "not tried",
 }
+
+
+def program() -> str:
+    """How this program was called, so that a command we print can be run."""
+    called = Path(sys.argv[0])
+    if called.name != PROGRAM or shutil.which(PROGRAM) == str(called):
+        return PROGRAM
+    return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
 
 
 def count(number: int, noun: str) -> str:

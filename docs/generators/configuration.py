@@ -19,9 +19,9 @@ import click
 
 import dlt_cronofy
 from dlt_cronofy.alerts.outage_alerts import AlertsConfiguration
-from dlt_cronofy.cli.console import BAD_CONFIGURATION, LOAD_FAILED, LOADED, PROGRAM
+from dlt_cronofy.cli.console import BAD_CONFIGURATION, LOAD_FAILED, LOADED
 from dlt_cronofy.cli.main import cli
-from dlt_cronofy.formatting import ADVICE
+from dlt_cronofy.formatting import ADVICE, PROGRAM
 from dlt_cronofy.shards.exchange_directory import ExchangeConfiguration
 from dlt_cronofy.source.records import RETRIED, STATUS_OUTCOMES, Outcome
 from dlt_cronofy.source.settings import CONFIG_SECTIONS, CronofyConfiguration, SecretText

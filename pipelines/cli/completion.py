@@ -4,7 +4,7 @@ import logging
 
 import click
 
-from .console import PROGRAM
+from dlt_cronofy.formatting import PROGRAM
 
 logger = logging.getLogger("dlt_cronofy")
 

@@ -2,14 +2,11 @@
 
 import logging
 import math
-import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -18,20 +15,11 @@ from dlt_cronofy.formatting import duration
 
 logger = logging.getLogger("dlt_cronofy")
 
-PROGRAM = "dlt-cronofy"
 # exit statuses; usage errors are 2 as well
 LOADED, LOAD_FAILED, BAD_CONFIGURATION = 0, 1, 2
 LOG_EVERY_SECONDS = 10.0
 # a width for tables that are piped: wide enough not to break rows
 PIPED_WIDTH = 120
-
-
-def program() -> str:
-    """How this program was called, so that a command we print can be run."""
-    called = Path(sys.argv[0])
-    if called.name != PROGRAM or shutil.which(PROGRAM) == str(called):
-        return PROGRAM
-    return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
 
 
 def result_console() -> Console:

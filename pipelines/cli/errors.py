@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import BAD_CONFIGURATION, LOAD_FAILED, program
+from dlt_cronofy.formatting import program
+
+from .console import BAD_CONFIGURATION, LOAD_FAILED
 
 if TYPE_CHECKING:
     from dlt.common.exceptions import MissingDependencyException
@@ -47,7 +49,7 @@ def explain(error: Exception) -> tuple[int, str]:
     from dlt.common.configuration.exceptions import ConfigurationException
     from dlt.common.exceptions import MissingDependencyException
 
-    from dlt_cronofy.load.pending import error_chain
+    from dlt_cronofy.warehouse.failures import error_chain
 
     chain = error_chain(error)
     for cause in chain:
@@ -113,7 +115,7 @@ def _explain_absent(name: str, message: str) -> str:
 
 def _explain_storage(cause: BaseException, chain: Sequence[BaseException]) -> str | None:
     """What to do about a disk that cannot be written."""
-    from dlt_cronofy.load.pending import DISK_FULL, NO_SPACE, NOT_WRITABLE
+    from dlt_cronofy.warehouse.failures import DISK_FULL, NO_SPACE, NOT_WRITABLE
 
     message = _first_line(cause)
     number = cause.errno if isinstance(cause, OSError) else None

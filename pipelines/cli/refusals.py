@@ -10,31 +10,8 @@ from typing import Any
 import dlt
 import duckdb
 
+from dlt_cronofy.warehouse.failures import is_of_a_driver, sqlstate
 from dlt_cronofy.warehouse.pipeline import Row, query_rows, sql_client
-
-# Values that do not fit: the class of data exceptions, but for texts and numbers longer than somebody's
-# column, and types that cannot be converted.
-UNFIT_STATES = re.compile(r"22(?!001|003)|42804|42846")
-# a constraint, a right, room, or a table or column that somebody dropped
-REPAIRABLE_IN_DUCKDB = (
-    duckdb.BinderException,
-    duckdb.CatalogException,
-    duckdb.ConstraintException,
-    duckdb.IOException,
-    duckdb.OutOfMemoryException,
-    duckdb.PermissionException,
-    duckdb.TransactionException,
-)
-# whose errors are none of a warehouse's
-NO_DRIVERS = {"builtins", "dlt", "pyarrow", __name__.partition(".")[0]}
-# some drivers have no field for it
-STATE_IN_TEXT = re.compile(r"SQLSTATE:?\s*=?\s*\(?([0-9A-Z]{5})\b")
-# BigQuery has no SQLSTATE at all
-REFUSED_IN_WORDS = re.compile(
-    r"permission|privilege|access.?denied|not authorized|must be owner|read.?only|constraint|cannot be null"
-    r"|quota|billing|rate.?limit|timed? ?out|too many",
-    re.IGNORECASE,
-)
 
 # states and what repairs them; names in braces are those of the error
 REPAIRS: Sequence[tuple[str, str]] = (
@@ -93,32 +70,6 @@ DATABASE = "SELECT quote_ident(current_user) AS role, quote_ident(current_databa
 Ask = Callable[..., list[Row]]
 
 
-def is_repairable(cause: BaseException) -> bool:
-    """Whether the warehouse would take the same rows after a right, a constraint or a setting was changed."""
-    state = sqlstate(cause)
-    if state is not None:
-        return UNFIT_STATES.match(state) is None
-    if isinstance(cause, duckdb.Error):
-        return isinstance(cause, REPAIRABLE_IN_DUCKDB)
-    return _is_of_a_driver(cause) and REFUSED_IN_WORDS.search(str(cause)) is not None
-
-
-def sqlstate(cause: BaseException) -> str | None:
-    """The five characters by which a warehouse classes its errors; None where there are none."""
-    for name in ("pgcode", "sqlstate"):
-        state = getattr(cause, name, None)
-        if isinstance(state, str) and state:
-            return state
-    if not _is_of_a_driver(cause):
-        return None
-    found = STATE_IN_TEXT.search(str(cause))
-    return found[1] if found else None
-
-
-def _is_of_a_driver(cause: BaseException) -> bool:
-    return type(cause).__module__.partition(".")[0] not in NO_DRIVERS
-
-
 def explain_refusal(cause: BaseException, message: str, pipeline: dlt.Pipeline | None) -> str | None:
     """What is refused, and the statement that repairs it; None where it is no refusal.
 
@@ -131,7 +82,7 @@ def explain_refusal(cause: BaseException, message: str, pipeline: dlt.Pipeline |
     if isinstance(cause, duckdb.ConstraintException):
         message = QUOTED_KEY.sub(r"\1", message)
         return f"the warehouse refuses: {message}; drop that constraint or index, and run again"
-    if state is None and _is_of_a_driver(cause) and TOO_MANY_CONNECTIONS.search(message):
+    if state is None and is_of_a_driver(cause) and TOO_MANY_CONNECTIONS.search(message):
         state = "53300"
     if state is None:
         return None

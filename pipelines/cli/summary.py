@@ -21,13 +21,12 @@ from dlt_cronofy.formatting import (
     duration,
     instant,
     percent,
+    program,
     row_lines,
 )
 from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.report.health import Health
 from dlt_cronofy.warehouse.pipeline import Row
-
-from .console import program
 
 if TYPE_CHECKING:
     from dlt_cronofy.sandbox.demo import DemoResult

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlt_cronofy.cli.console import program
+from dlt_cronofy.formatting import program
 from dlt_cronofy.warehouse.locks import WarehouseBusy, sole_user
 from dlt_cronofy.warehouse.target import Target
 from dlt_cronofy.warehouse.working_folders import (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from dlt_cronofy.cli.console import program
+from dlt_cronofy.formatting import program
 
 from .erasure import Erased
 from .person import TOO_SHORT, is_address

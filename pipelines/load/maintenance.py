@@ -27,9 +27,10 @@ from dlt_cronofy.source.sweep import MOST_AHEAD, Recording
 from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, TOKEN_STATUS, tables_with
 from dlt_cronofy.source.tokens.store_changes import StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens
+from dlt_cronofy.warehouse.dlt_workarounds import learn_columns
 from dlt_cronofy.warehouse.duckdb_file import free_share
 from dlt_cronofy.warehouse.locks import take_folder
-from dlt_cronofy.warehouse.pipeline import duckdb_file, learn_columns, location, reader, sql_client, writer
+from dlt_cronofy.warehouse.pipeline import duckdb_file, location, reader, sql_client, writer
 
 from .steps import extract, pipeline_framer
 

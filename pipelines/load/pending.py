@@ -1,9 +1,6 @@
 """Pending packages: what an earlier run had polled and not loaded when it ended."""
 
-import errno
-import json
 import logging
-import re
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -15,34 +12,25 @@ import pyarrow as pa
 from dlt.common.configuration import configspec, known_sections
 from dlt.common.configuration.resolve import resolve_configuration
 from dlt.common.configuration.specs import BaseConfiguration
-from dlt.common.destination.exceptions import DestinationTerminalException
-from dlt.common.schema import Schema
-from dlt.load.exceptions import LoadClientJobException, LoadClientJobFailed, LoadClientJobTerminalRetry
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dlt_cronofy import rebuild
-from dlt_cronofy.cli.refusals import is_repairable
 from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.warehouse.dlt_workarounds import (
+    drop_normalized_twins,
+    drop_unfinished_files,
+    learn_extracted_columns,
+    load_normalized,
+)
 from dlt_cronofy.warehouse.duckdb_file import tidy
+from dlt_cronofy.warehouse.failures import is_terminal, root_cause
 from dlt_cronofy.warehouse.pipeline import duckdb_file, sql_client, writer
-from dlt_cronofy.warehouse.working_folders import EXTRACTED, LOADED, NORMALIZED, QUARANTINE
+from dlt_cronofy.warehouse.working_folders import EXTRACTED, NORMALIZED, QUARANTINE
 
 from .other_folders import pending_elsewhere
 from .overtaken import PendingRows
 
 logger = logging.getLogger("dlt_cronofy")
-
-# loaded packages whose records stay for whoever wants to look: without rows, but with a schema of 60 KB each
-KEPT_RECORDS = 20
-# dlt writes a file under such a name and then renames it
-UNFINISHED_FILE = re.compile(r"[0-9a-f]{16}")
-HOLDS_UNFINISHED_FILES = ("", "schemas", "normalize", EXTRACTED, "load/new", NORMALIZED, LOADED)
-
-# what a machine may refuse now and grant later
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
-PASSING = DISK_FULL | NOT_WRITABLE | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 
 
 @configspec
@@ -110,11 +98,11 @@ def _refuse_to_lose() -> None:
 
 def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[object]]) -> Settled:
     settled = Settled()
-    _drop_halves(Path(pipeline.working_dir))
+    drop_unfinished_files(Path(pipeline.working_dir))
     if not pipeline.has_pending_data:
         return settled
-    _drop_normalized_twins(pipeline)
-    _learn_columns(pipeline)
+    drop_normalized_twins(pipeline)
+    learn_extracted_columns(pipeline)
     packages = [*pipeline.list_normalized_load_packages(), *pipeline.list_extracted_load_packages()]
     logger.warning(
         "finishing %d package(s) an earlier run left behind: %s", len(packages), ", ".join(packages)
@@ -133,7 +121,7 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContext
                 waiting.log_as_late(pipeline)
             if pipeline.list_extracted_load_packages():
                 pipeline.normalize()
-            _load_all(pipeline)
+            load_normalized(pipeline)
         settled.finished = packages
     except PipelineStepFailed as error:
         if not is_terminal(error):
@@ -146,67 +134,6 @@ def _reopen(pipeline: dlt.Pipeline, run_ids: set[str]) -> None:
     """Have the runs healed by the next load, should this one be killed while their rows are written."""
     with sql_client(pipeline) as client:
         rebuild.reopen_runs(client, run_ids)
-
-
-def _load_all(pipeline: dlt.Pipeline) -> None:
-    """Load what is normalized.
-
-    A job that failed just before a kill is not tried at first: dlt reports the failure once more and puts the
-    job back, so the second try is the first one of this run.
-    """
-    try:
-        pipeline.load()
-    except PipelineStepFailed as error:
-        if type(root_cause(error)) is not DestinationTerminalException:
-            raise
-        pipeline.load()
-
-
-def _drop_halves(working_dir: Path) -> None:
-    """Remove what a kill or a full disk left half-written; dlt would take a half schema for a schema."""
-    for folder in HOLDS_UNFINISHED_FILES:
-        for path in (working_dir / folder).glob("*"):
-            if UNFINISHED_FILE.fullmatch(path.name) and path.is_file():
-                path.unlink()
-    for path in (working_dir / "normalize").glob("*"):
-        if UNFINISHED_FILE.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _learn_columns(pipeline: dlt.Pipeline) -> None:
-    """Teach dlt's schema the columns of extracted packages.
-
-    dlt saves its schema after the package. If the run ended in between, it would normalize the package by
-    the older schema, and the warehouse would refuse the columns that are new.
-    """
-    for load_id in pipeline.list_extracted_load_packages():
-        file = Path(pipeline.working_dir) / EXTRACTED / load_id / "schema.json"
-        try:
-            extracted = Schema.from_dict(json.loads(file.read_text(encoding="utf-8")), validate_schema=False)
-        except (OSError, ValueError):
-            continue  # half deleted, or not readable: what follows says so
-        if extracted.name not in pipeline.schemas:
-            pipeline.schemas.save_schema(extracted)
-            continue
-        known = pipeline.schemas[extracted.name]
-        for name, table in extracted.tables.items():
-            columns = known.tables[name]["columns"] if name in known.tables else {}
-            if table["columns"].keys() - columns.keys():
-                known.update_table(table)
-
-
-def forget_loaded(pipeline: dlt.Pipeline) -> None:
-    """Remove the records of all loaded packages but the newest: dlt keeps them for ever."""
-    # named by load ids, which are times
-    records = sorted((Path(pipeline.working_dir) / LOADED).glob("*"))
-    for record in records[:-KEPT_RECORDS]:
-        shutil.rmtree(record, ignore_errors=True)
-
-
-def _drop_normalized_twins(pipeline: dlt.Pipeline) -> None:
-    """Remove what is left of extracted packages that were normalized: the kill came before dlt did."""
-    for load_id in pipeline.list_normalized_load_packages():
-        shutil.rmtree(Path(pipeline.working_dir) / EXTRACTED / load_id, ignore_errors=True)
 
 
 def _unreadable_file(pipeline: dlt.Pipeline) -> Path | None:
@@ -236,41 +163,3 @@ def _set_aside(pipeline: dlt.Pipeline, settled: Settled, reason: str) -> None:
         reason,
         ", ".join(settled.quarantined),
     )
-
-
-def is_terminal(error: BaseException) -> bool:
-    """Whether trying the same package again must end the same way, whatever is changed in the warehouse."""
-    chain = list(error_chain(error))
-    if any(_is_passing(cause) or is_repairable(cause) for cause in chain):
-        return False
-    if isinstance(error, PipelineStepFailed) and error.step == "normalize":
-        return True
-    return any(
-        isinstance(cause, (DestinationTerminalException, LoadClientJobFailed, LoadClientJobTerminalRetry))
-        for cause in chain
-    )
-
-
-def _is_passing(cause: BaseException) -> bool:
-    """Whether the machine failed, not the package."""
-    if isinstance(cause, OSError) and cause.errno in PASSING:
-        return True
-    return isinstance(cause, MemoryError) or NO_SPACE.search(str(cause)) is not None
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """The first error of a chain."""
-    return list(error_chain(error))[-1]
-
-
-def error_chain(error: BaseException) -> list[BaseException]:
-    """The error and what caused it, outermost first."""
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in chain:
-        chain.append(current)
-        if isinstance(current, LoadClientJobException) and current.client_exception is not None:
-            current = current.client_exception
-        else:
-            current = current.__cause__ or current.__context__
-    return chain

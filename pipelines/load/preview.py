@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlt_cronofy.cli.console import program
-from dlt_cronofy.formatting import duration, row_lines
+from dlt_cronofy.formatting import duration, program, row_lines
 from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.api.limits.rate_limiter import Window
 from dlt_cronofy.source.errors import ConfigurationError

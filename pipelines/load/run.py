@@ -20,11 +20,12 @@ from dlt_cronofy.source.sweep import new_run_id, run_row
 from dlt_cronofy.source.tokens.store import TokenStore
 from dlt_cronofy.source.tokens.store_changes import StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
+from dlt_cronofy.warehouse.dlt_workarounds import drop_loaded_records, learn_columns
 from dlt_cronofy.warehouse.locks import sole_writer, turn
-from dlt_cronofy.warehouse.pipeline import held_open, learn_columns, location, refresh_views, writer
+from dlt_cronofy.warehouse.pipeline import held_open, location, refresh_views, writer
 
 from .maintenance import Upkeep
-from .pending import forget_loaded, settle_pending
+from .pending import settle_pending
 from .statistics import LoadResult, RunStatistics
 from .steps import Loading, LoadOptions, Plan, Polling, make_plan, package_polls
 
@@ -116,7 +117,7 @@ class Load:
             logger.warning(
                 "nothing was due; %s is open elsewhere, so runs lacks this load", result.destination
             )
-        forget_loaded(self.pipeline)
+        drop_loaded_records(self.pipeline)
         result.seconds = round(time.monotonic() - started, 2)
         if self.alerts is not None:
             news = result.polls or settled.finished

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from dlt_cronofy.cli.console import program
+from dlt_cronofy.formatting import program
 from dlt_cronofy.source.errors import ConfigurationError
 
 from . import Fault, Faults, Limits, MovableClock, build_world, run_forever

@@ -41,10 +41,10 @@ from dlt_cronofy.source.tables import TABLES
 from dlt_cronofy.source.tokens.store import TokenStore, stored_tokens
 from dlt_cronofy.source.tokens.store_changes import NO_CHANGES, StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
+from dlt_cronofy.warehouse.dlt_workarounds import learn_columns
 from dlt_cronofy.warehouse.locks import sole_writer, turn
 from dlt_cronofy.warehouse.pipeline import (
     drop_staging,
-    learn_columns,
     loaded_dataset,
     location,
     open_pipeline,

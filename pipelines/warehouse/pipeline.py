@@ -2,8 +2,6 @@
 
 import logging
 import os
-import re
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -17,19 +15,21 @@ import dlt
 import sqlglot
 from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import UnknownDestinationModule
-from dlt.common.runtime import anon_tracker
-from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.destinations.sql_client import SqlClientBase
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from dlt_cronofy.cli.console import program
-from dlt_cronofy.source import SOURCE_NAME
+from dlt_cronofy.formatting import program
 from dlt_cronofy.source.errors import ConfigurationError
-from dlt_cronofy.source.tables import TABLES
 from dlt_cronofy.views import PUBLIC_VIEWS, are_current, create_views
 
-from .duckdb_destination import catalog_duckdb
+from .dlt_workarounds import (
+    MERGES_AT_ONCE,
+    catalog_duckdb,
+    is_worth_a_line,
+    leave_no_telemetry_id,
+    own_staging,
+)
 from .duckdb_file import checkpoint, is_checkpoint_due, is_written, reading, writing
 from .target import PIPELINE_NAME, Target, bind_files, digest, target_of
 from .working_folders import WorkingFolder, configured_base, default_folder, folder_for
@@ -51,16 +51,6 @@ DESTINATIONS = (
 
 # where dlt looks for credentials of DuckDB
 DUCKDB_CREDENTIALS = ("destination.duckdb.credentials", "destination.credentials", "credentials")
-
-# A merge deletes rows and inserts them anew. dlt 1.31 does not know that these warehouses have transactions,
-# and without one a kill between the two takes the rows along.
-MERGES_AT_ONCE = {"supports_transactions": True}
-
-# dlt's own words for a job that is tried again, traceback included, and for a package that is not
-FAILED_JOB = re.compile(r"Traceback \(most recent|was not fully loaded|ransient exception in job")
-
-# dlt's own words for destinations that are refused in one line
-UNFIT_DESTINATION = re.compile(r"Custom destination callable not provided|initializing destination factory")
 
 # What sets a session to UTC, whatever the server, database, role or environment say
 SESSION_IN_UTC = {
@@ -128,11 +118,8 @@ def reopened(pipeline: dlt.Pipeline, folder: WorkingFolder) -> dlt.Pipeline:
 def _open(opening: Opening, folder: WorkingFolder) -> dlt.Pipeline:
     place = folder.place
     target = _destination(opening.destination, opening.credentials)
-    if "staging_dataset_name_layout" in target.spec.get_resolvable_fields() and not _loads_duckdb(target):
-        # Two writers that share a staging dataset empty it under each other, and rows get lost without an
-        # error. Each working directory has one of its own.
-        own = digest(socket.gethostname(), str(place.absolute()), size=4)
-        target.config_params["staging_dataset_name_layout"] = f"%s_staging_{own}"
+    if not _loads_duckdb(target):
+        own_staging(target, place)
     pipeline: dlt.Pipeline = dlt.pipeline(
         PIPELINE_NAME, destination=target, dataset_name=opening.dataset, pipelines_dir=str(place)
     )
@@ -243,23 +230,11 @@ def _configure_dlt() -> None:
     """Defaults of ours for dlt, which its own configuration overrides."""
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     if os.environ["RUNTIME__DLTHUB_TELEMETRY"].lower() in ("false", "0", "no"):
-        # telemetry is off, and yet dlt 1.31 writes an id for it into the home of the machine
-        anon_tracker.get_anonymous_id = lambda: ""
-    logging.getLogger("dlt").addFilter(_is_worth_a_line)
+        leave_no_telemetry_id()
+    logging.getLogger("dlt").addFilter(is_worth_a_line)
     if dlt.config.get("load.delete_completed_jobs") is None:
         # loaded packages hold what people's tables hold; they are not kept on disk
         dlt.config["load.delete_completed_jobs"] = True
-
-
-def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    # a load is two packages, extracted one after the other: the schema has moved on by design
-    if "Storage schema was used" in record.getMessage():
-        return False
-    if UNFIT_DESTINATION.search(record.getMessage()):
-        return False
-    # what fails for good is raised as well, and one line says what to do about it; --verbose shows all
-    failed = record.exc_info is not None or FAILED_JOB.search(record.getMessage()) is not None
-    return not failed or logging.getLogger("dlt_cronofy").isEnabledFor(logging.DEBUG)
 
 
 @contextmanager
@@ -327,33 +302,6 @@ def _has_current_views(pipeline: dlt.Pipeline, hold_seconds: float) -> bool:
         dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
         dataset, schema = client.fully_qualified_dataset_name(), str(client.dataset_name)
         return are_current(lambda sql: execute(sql) or [], dialect, dataset, schema, hold_seconds)
-
-
-def learn_columns(pipeline: dlt.Pipeline) -> None:
-    """Teach dlt's schema the columns the tables have by now: another writer may have added some.
-
-    dlt asks the warehouse for its schema where it has none, or another machine has more state. So it would
-    take a column that somebody else added for its own to type, and the warehouse would refuse it, or round.
-    """
-    if SOURCE_NAME not in pipeline.schemas:
-        # the first load of another writer may have made the tables just now
-        pipeline.sync_destination()
-    if SOURCE_NAME not in pipeline.schemas:
-        return
-    schema = pipeline.schemas[SOURCE_NAME]
-    present = [name for name in TABLES if name in schema.tables]
-    with pipeline.destination_client(SOURCE_NAME) as client:
-        if not isinstance(client, SqlJobClientBase):
-            return
-        for table, columns in client.get_storage_tables(present):
-            known = schema.tables[table]["columns"]
-            for stored, column in columns.items():
-                # some warehouses write all names in capitals; two underscores stand between parts of a name
-                name = stored if stored in known else schema.naming.normalize_path(stored)
-                if name not in known and not column.get("nullable", True):
-                    continue  # not of ours, which are all nullable; left out, it takes its own default
-                if known.setdefault(name, column).get("data_type") != column["data_type"]:
-                    known[name]["data_type"] = column["data_type"]
 
 
 def drop_staging(pipeline: dlt.Pipeline) -> None:

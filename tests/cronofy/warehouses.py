@@ -14,7 +14,7 @@ from dlt_cronofy.source import SOURCE_NAME, sweep_resources
 from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import Sweep
-from dlt_cronofy.warehouse.duckdb_destination import catalog_duckdb
+from dlt_cronofy.warehouse.dlt_workarounds import catalog_duckdb
 from tests.cronofy.bodies import token
 from tests.cronofy.clocks import ManualClock
 from tests.cronofy.server import Server, answer

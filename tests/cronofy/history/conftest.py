@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import dlt
 import pytest
 
-from dlt_cronofy.warehouse.duckdb_destination import catalog_duckdb
+from dlt_cronofy.warehouse.dlt_workarounds import catalog_duckdb
 from tests.pipelines.views.server import postgres_server
 
 

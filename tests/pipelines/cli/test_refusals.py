@@ -7,8 +7,8 @@ import pytest
 from dlt.destinations.exceptions import DatabaseTerminalException
 from dlt.load.exceptions import LoadClientJobTerminalRetry
 
-from dlt_cronofy.cli.refusals import explain_refusal, is_repairable, sqlstate
-from dlt_cronofy.load.pending import is_terminal
+from dlt_cronofy.cli.refusals import explain_refusal
+from dlt_cronofy.warehouse.failures import is_repairable, is_terminal, sqlstate
 
 
 class DriverError(Exception):

@@ -228,7 +228,7 @@ def test_loaded_packages_are_not_kept_on_disk(loaded: Place) -> None:
 
 
 def test_records_of_loaded_packages_do_not_pile_up(loaded: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlt_cronofy.load.pending.KEPT_RECORDS", 3)
+    monkeypatch.setattr("dlt_cronofy.warehouse.dlt_workarounds.KEPT_RECORDS", 3)
     folder = loaded.working_dir / "load" / "loaded"
     before = {record.name for record in folder.iterdir()}
     loaded.load()

@@ -1,0 +1,273 @@
+"""What this project does because of dlt 1.31, each with the report upstream that it waits for.
+
+With another release of dlt, read this file: what was mended there can go from here. Number means an issue of
+dlt-hub/dlt; where there is none, none was found.
+
+| what | why | upstream |
+| --- | --- | --- |
+| `own_staging` | writers that share a staging dataset empty it under each other, and rows are lost | #4297 |
+| `MERGES_AT_ONCE` | a merge on DuckDB or PostgreSQL is not one transaction; a kill loses rows | none |
+| `catalog_duckdb` | a DuckDB file named like its dataset makes two-part names ambiguous | none |
+| `FilePool`, `CatalogSqlClient` | connections that only read, and that never checkpoint the file | none |
+| `learn_columns` | the schema is not asked for again where another writer has added columns | #1711 |
+| `learn_extracted_columns` | the schema is saved after the package | #3375 |
+| `drop_unfinished_files`, `drop_normalized_twins` | a kill leaves half a schema, or a package twice | #3227 |
+| `load_normalized` | a job that failed before a kill is reported once more before it is tried | #3557 |
+| `drop_loaded_records` | records of loaded packages are kept for ever | none |
+| `leave_no_telemetry_id` | telemetry is off, and an id for it is written into the home folder | none |
+| `is_worth_a_line` | tracebacks of jobs that are tried again are logged as errors | none |
+
+The source has two more, because it imports nothing from here: `_dlt_load_id` of Arrow tables is set in
+`history/arrow.py` (#2615), and `destination_scope` keeps a merge of `polls` from reading all its keys.
+"""
+
+import json
+import logging
+import re
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import dlt
+import duckdb as driver
+from dlt.common.destination import Destination, DestinationCapabilitiesContext
+from dlt.common.destination.exceptions import DestinationTerminalException
+from dlt.common.normalizers.naming import NamingConvention
+from dlt.common.runtime import anon_tracker
+from dlt.common.schema import Schema
+from dlt.destinations import duckdb
+from dlt.destinations.impl.duckdb.configuration import (
+    DuckDbBaseCredentials,
+    DuckDbClientConfiguration,
+    DuckDbConnectionPool,
+    DuckDbCredentials,
+)
+from dlt.destinations.impl.duckdb.duck import DuckDbClient
+from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
+from dlt.destinations.job_client_impl import SqlJobClientBase
+from dlt.pipeline.exceptions import PipelineStepFailed
+
+from dlt_cronofy.source import SOURCE_NAME
+from dlt_cronofy.source.tables import TABLES
+
+from .duckdb_file import PRAGMAS, SETTINGS, connect
+from .failures import root_cause
+from .target import digest
+from .working_folders import EXTRACTED, LOADED, NORMALIZED
+
+# A merge deletes rows and inserts them anew. dlt 1.31 does not know that these warehouses have transactions,
+# and without one a kill between the two takes the rows along.
+MERGES_AT_ONCE = {"supports_transactions": True}
+
+# dlt's own words for a job that is tried again, traceback included, and for a package that is not
+FAILED_JOB = re.compile(r"Traceback \(most recent|was not fully loaded|ransient exception in job")
+
+# dlt's own words for destinations that are refused in one line
+UNFIT_DESTINATION = re.compile(r"Custom destination callable not provided|initializing destination factory")
+
+# loaded packages whose records stay for whoever wants to look: without rows, but with a schema of 60 KB each
+KEPT_RECORDS = 20
+# dlt writes a file under such a name and then renames it
+UNFINISHED_FILE = re.compile(r"[0-9a-f]{16}")
+HOLDS_UNFINISHED_FILES = ("", "schemas", "normalize", EXTRACTED, "load/new", NORMALIZED, LOADED)
+
+
+def own_staging(target: Destination[Any, Any], folder: Path) -> None:
+    """Give each working directory on each machine a staging dataset of its own."""
+    if "staging_dataset_name_layout" in target.spec.get_resolvable_fields():
+        own = digest(socket.gethostname(), str(folder.absolute()), size=4)
+        target.config_params["staging_dataset_name_layout"] = f"%s_staging_{own}"
+
+
+def leave_no_telemetry_id() -> None:
+    """Have dlt write no id for its telemetry, which is off."""
+    anon_tracker.get_anonymous_id = lambda: ""
+
+
+def is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Whether a line of dlt's log says what our own lines do not."""
+    # a load is two packages, extracted one after the other: the schema has moved on by design
+    if "Storage schema was used" in record.getMessage():
+        return False
+    if UNFIT_DESTINATION.search(record.getMessage()):
+        return False
+    # what fails for good is raised as well, and one line says what to do about it; --verbose shows all
+    failed = record.exc_info is not None or FAILED_JOB.search(record.getMessage()) is not None
+    return not failed or logging.getLogger("dlt_cronofy").isEnabledFor(logging.DEBUG)
+
+
+class FilePool(DuckDbConnectionPool):
+    """Opens the file as `duckdb_file.connect` does: read-only while this process only reads."""
+
+    def borrow_conn(self, *args: Any, **kwargs: Any) -> driver.DuckDBPyConnection:
+        """A connection of its own for each caller, cloned from one."""
+        with self._conn_lock:
+            opened: driver.DuckDBPyConnection | None = self._conn
+            if opened is None:
+                self._conn = connect(Path(str(self.credentials._conn_str())))  # noqa: SLF001 - dlt's own use
+            try:
+                return super().borrow_conn(*args, **kwargs)
+            finally:
+                if not self._conn_borrows:
+                    self._close_conn()
+
+
+class CatalogSqlClient(DuckDbSqlClient):
+    """Writes `catalog.schema.table` where `schema.table` would be ambiguous, and never checkpoints."""
+
+    def __init__(
+        self,
+        dataset_name: str,
+        staging_dataset_name: str,
+        credentials: DuckDbBaseCredentials,
+        capabilities: DestinationCapabilitiesContext,
+    ) -> None:
+        super().__init__(dataset_name, staging_dataset_name, credentials, capabilities)
+        # dlt's own are set after those of the credentials, and have the file checkpointed
+        self._pragmas = [*PRAGMAS]
+        self._global_config = {
+            name: value for name, value in self._global_config.items() if name != "checkpoint_threshold"
+        } | SETTINGS
+
+    def catalog_name(self, quote: bool = True, casefold: bool = True) -> str | None:  # noqa: ARG002, FBT001
+        """The catalog of the file, or None where two-part names will do."""
+        assert isinstance(self.credentials, DuckDbCredentials)
+        catalog = Path(str(self.credentials.database)).stem
+        if catalog.lower() not in (str(self.dataset_name).lower(), str(self.staging_dataset_name).lower()):
+            return None
+        return str(self.capabilities.escape_identifier(catalog)) if quote else catalog
+
+    def warn_if_catalog_equals_dataset_name(self) -> None:
+        """Nothing to warn of: names carry the catalog."""
+
+
+class CatalogClient(DuckDbClient):
+    """DuckDB job client over `CatalogSqlClient`."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        config: DuckDbClientConfiguration,
+        capabilities: DestinationCapabilitiesContext,
+    ) -> None:
+        credentials = config.credentials
+        if credentials.external_conn() is None and not isinstance(credentials.conn_pool, FilePool):
+            credentials.conn_pool = FilePool(credentials)
+        super().__init__(schema, config, capabilities)
+        plain = self.sql_client
+        self.sql_client = CatalogSqlClient(
+            str(plain.dataset_name), str(plain.staging_dataset_name), config.credentials, capabilities
+        )
+
+
+class catalog_duckdb(duckdb):  # noqa: N801 - destinations are named like functions in dlt
+    """`dlt.destinations.duckdb` that also loads into a file named like its dataset."""
+
+    def capabilities(
+        self, config: DuckDbClientConfiguration | None = None, naming: NamingConvention | None = None
+    ) -> DestinationCapabilitiesContext:
+        """What the destination can do, which no setting changes.
+
+        dlt asks some thirty times a load, and each time would resolve its whole configuration anew: a fifth
+        of a small load.
+        """
+        return super().capabilities(config or self.spec(), naming)
+
+    @property
+    def client_class(self) -> type[DuckDbClient]:
+        """The job client dlt creates for this destination."""
+        return CatalogClient
+
+    @property
+    def destination_type(self) -> str:
+        """The plain destination's type: what dlt stores must open without this module."""
+        return "dlt.destinations.duckdb"
+
+
+def learn_columns(pipeline: dlt.Pipeline) -> None:
+    """Teach dlt's schema the columns the tables have by now: another writer may have added some.
+
+    dlt asks the warehouse for its schema where it has none, or another machine has more state. So it would
+    take a column that somebody else added for its own to type, and the warehouse would refuse it, or round.
+    """
+    if SOURCE_NAME not in pipeline.schemas:
+        # the first load of another writer may have made the tables just now
+        pipeline.sync_destination()
+    if SOURCE_NAME not in pipeline.schemas:
+        return
+    schema = pipeline.schemas[SOURCE_NAME]
+    present = [name for name in TABLES if name in schema.tables]
+    with pipeline.destination_client(SOURCE_NAME) as client:
+        if not isinstance(client, SqlJobClientBase):
+            return
+        for table, columns in client.get_storage_tables(present):
+            known = schema.tables[table]["columns"]
+            for stored, column in columns.items():
+                # some warehouses write all names in capitals; two underscores stand between parts of a name
+                name = stored if stored in known else schema.naming.normalize_path(stored)
+                if name not in known and not column.get("nullable", True):
+                    continue  # not of ours, which are all nullable; left out, it takes its own default
+                if known.setdefault(name, column).get("data_type") != column["data_type"]:
+                    known[name]["data_type"] = column["data_type"]
+
+
+def load_normalized(pipeline: dlt.Pipeline) -> None:
+    """Load what is normalized.
+
+    A job that failed just before a kill is not tried at first: dlt reports the failure once more and puts the
+    job back, so the second try is the first one of this run.
+    """
+    try:
+        pipeline.load()
+    except PipelineStepFailed as error:
+        if type(root_cause(error)) is not DestinationTerminalException:
+            raise
+        pipeline.load()
+
+
+def drop_unfinished_files(working_dir: Path) -> None:
+    """Remove what a kill or a full disk left half-written; dlt would take a half schema for a schema."""
+    for folder in HOLDS_UNFINISHED_FILES:
+        for path in (working_dir / folder).glob("*"):
+            if UNFINISHED_FILE.fullmatch(path.name) and path.is_file():
+                path.unlink()
+    for path in (working_dir / "normalize").glob("*"):
+        if UNFINISHED_FILE.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def learn_extracted_columns(pipeline: dlt.Pipeline) -> None:
+    """Teach dlt's schema the columns of extracted packages.
+
+    dlt saves its schema after the package. If the run ended in between, it would normalize the package by
+    the older schema, and the warehouse would refuse the columns that are new.
+    """
+    for load_id in pipeline.list_extracted_load_packages():
+        file = Path(pipeline.working_dir) / EXTRACTED / load_id / "schema.json"
+        try:
+            extracted = Schema.from_dict(json.loads(file.read_text(encoding="utf-8")), validate_schema=False)
+        except (OSError, ValueError):
+            continue  # half deleted, or not readable: what follows says so
+        if extracted.name not in pipeline.schemas:
+            pipeline.schemas.save_schema(extracted)
+            continue
+        known = pipeline.schemas[extracted.name]
+        for name, table in extracted.tables.items():
+            columns = known.tables[name]["columns"] if name in known.tables else {}
+            if table["columns"].keys() - columns.keys():
+                known.update_table(table)
+
+
+def drop_loaded_records(pipeline: dlt.Pipeline) -> None:
+    """Remove the records of all loaded packages but the newest: dlt keeps them for ever."""
+    # named by load ids, which are times
+    records = sorted((Path(pipeline.working_dir) / LOADED).glob("*"))
+    for record in records[:-KEPT_RECORDS]:
+        shutil.rmtree(record, ignore_errors=True)
+
+
+def drop_normalized_twins(pipeline: dlt.Pipeline) -> None:
+    """Remove what is left of extracted packages that were normalized: the kill came before dlt did."""
+    for load_id in pipeline.list_normalized_load_packages():
+        shutil.rmtree(Path(pipeline.working_dir) / EXTRACTED / load_id, ignore_errors=True)
