@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 
 from dlt_cronofy.sandbox.world import build_world
-from dlt_cronofy.source.history.state import LastPoll
 from dlt_cronofy.source.planning.change_rates import STATES, WINDOW, Hazards, collect_histories
-from dlt_cronofy.source.planning.plan import Order, due_tokens, hazard_first, oldest_first
+from dlt_cronofy.source.planning.plan import LastPoll, Order, due_tokens, hazard_first, oldest_first
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.tokens.token import Token
 

@@ -17,9 +17,9 @@ from dlt_cronofy.formatting import duration, program, row_lines
 from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.api.limits.rate_limiter import Window
 from dlt_cronofy.source.errors import ConfigurationError
-from dlt_cronofy.source.history.state import LastPoll, SqlWarehouseState
+from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.planning.change_rates import Hazards
-from dlt_cronofy.source.planning.plan import HAZARD, Place, due_tokens, longest_wait_sweeps, order_by
+from dlt_cronofy.source.planning.plan import HAZARD, LastPoll, Rank, due_tokens, longest_wait_sweeps, order_by
 from dlt_cronofy.source.settings import ACCOUNT, PollingSettings
 from dlt_cronofy.source.tokens.token import LISTED_ROWS, StoredTokens, Token, UnusableRow
 from dlt_cronofy.warehouse.pipeline import location, reader
@@ -192,7 +192,7 @@ def least_seconds(calls: int, per_second: float, per_minute: float) -> float:
     return full_minutes * one_minute + rest // seconds.limit * seconds.period_seconds
 
 
-def _planned(number: int, place: Place, hazards: Hazards | None, now: datetime) -> PlannedToken:
+def _planned(number: int, place: Rank, hazards: Hazards | None, now: datetime) -> PlannedToken:
     task, since = place.due.task, place.due.waits_since
     # a warehouse without history has learned nothing
     per_day = place.hazard_per_day if hazards is not None and hazards.mean_per_day else None

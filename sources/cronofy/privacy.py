@@ -19,8 +19,8 @@ from typing import Any
 import orjson
 
 from .errors import ConfigurationError
-from .history.texts import clean_text
 from .secret import Secret
+from .texts import clean_text
 
 MIN_KEY_LENGTH = 16
 PREFIX = "hmac:"

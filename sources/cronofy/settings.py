@@ -15,10 +15,10 @@ from dlt.common.typing import SecretSentinel, TSecretStrValue
 from .api.limits.concurrency import MAX_OPEN
 from .durations import parse_duration
 from .errors import ConfigurationError
-from .history.texts import clean_text
 from .privacy import KEEP, PersonalData
 from .secret import Secret
 from .tables import TOKEN_STATUS
+from .texts import clean_text
 
 # The US host carries no suffix: there is no api-us (docs, and cronofy-node's host table).
 DATA_CENTERS: dict[str, str] = {

@@ -15,8 +15,8 @@ from .clock import Clock, SystemClock
 from .history.capture import Capture, KnownRows, is_unchanged, read_changed
 from .history.evidence import Evidence
 from .history.runs import RunCounts
-from .history.state import LastPoll, Row, WarehouseState, protected_content, protected_history
-from .planning.plan import plan_polls
+from .history.state import Row, WarehouseState, protected_content, protected_history
+from .planning.plan import LastPoll, plan_polls
 from .records import Outcome
 from .settings import PollingSettings
 from .tables import COVERAGE, POLLS, PROFILE_CHANGES, RUNS, TOKEN_STATUS

@@ -28,9 +28,10 @@ from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
 COMMAND = Path(sys.executable).parent / "dlt-cronofy"
 # the same, but it hardly waits for a DuckDB file that another process has open
 HARDLY_WAITS = """
-from pipelines import cli, duckdb_file
+from dlt_cronofy.cli.main import main
+from dlt_cronofy.warehouse import duckdb_file
 duckdb_file.READ_WAIT_SECONDS = duckdb_file.WRITE_WAIT_SECONDS = 0.5
-cli.main()
+main()
 """
 IMPATIENT_COMMAND = (sys.executable, "-c", HARDLY_WAITS)
 TABLES = ("account", "calendars", "polls", "profile_changes", "profiles", "userinfo")

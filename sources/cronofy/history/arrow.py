@@ -14,6 +14,7 @@ import orjson
 import pyarrow as pa
 
 from ..tables import ACCOUNT, CALENDARS, LOAD_ID, NUMBER, PROFILES, TEXT, USERINFO, Table
+from ..texts import clean_text
 from .capture import EXTRAS
 from .parse import (
     ACCOUNT_TEXTS,
@@ -25,7 +26,6 @@ from .parse import (
     Fields,
 )
 from .state import Row
-from .texts import clean_text
 
 # a warehouse table has room for some hundreds of columns; a hostile body may have more fields
 MAX_EXTRA_COLUMNS = 100

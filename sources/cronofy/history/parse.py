@@ -16,7 +16,7 @@ import orjson
 from ..errors import BadPayload
 from ..privacy import KEEP, PersonalData, Protection
 from ..settings import ACCOUNT, PROFILES, USERINFO
-from .texts import clean_text
+from ..texts import clean_text
 
 CALENDAR, CONFERENCING = "calendar", "conferencing"
 PROFILE_TYPES = (CALENDAR, CONFERENCING)

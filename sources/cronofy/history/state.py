@@ -20,6 +20,7 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
 from ..planning.change_rates import STATES, Histories, collect_histories
+from ..planning.plan import LastPoll
 from ..privacy import PersonalData, Protection
 from ..tables import (
     ACCOUNT,
@@ -109,22 +110,6 @@ CHANGES_BY_PROVIDER = """
         for state in STATES
     )
 )
-
-
-@dataclass(slots=True)
-class LastPoll:
-    """When a token was last polled, and what account it belongs to.
-
-    Attributes:
-        last_ok_at: newest ok poll of another endpoint than `/v1/account`.
-        last_attempt_at: newest attempt at another endpoint than `/v1/account`.
-        account_read_at: newest attempt at `/v1/account`.
-    """
-
-    account_id: str | None = None
-    last_ok_at: datetime | None = None
-    last_attempt_at: datetime | None = None
-    account_read_at: datetime | None = None
 
 
 @dataclass(slots=True)

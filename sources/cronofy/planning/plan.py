@@ -21,7 +21,6 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from ..api.poller import PollTask, calling_order
-from ..history.state import LastPoll
 from ..settings import ACCOUNT
 from ..tokens.token import Token
 from .change_rates import Hazards
@@ -46,6 +45,22 @@ class Reason(StrEnum):
     HAZARD = "hazard"
 
 
+@dataclass(slots=True)
+class LastPoll:
+    """When a token was last polled, and what account it belongs to.
+
+    Attributes:
+        last_ok_at: newest ok poll of another endpoint than `/v1/account`.
+        last_attempt_at: newest attempt at another endpoint than `/v1/account`.
+        account_read_at: newest attempt at `/v1/account`.
+    """
+
+    account_id: str | None = None
+    last_ok_at: datetime | None = None
+    last_attempt_at: datetime | None = None
+    account_read_at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class DueToken:
     """A token that is due: what to read, and since when it waits.
@@ -64,7 +79,7 @@ class DueToken:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Rank:
     """One place of the plan.
 
     Attributes:
@@ -78,7 +93,7 @@ class Place:
     priority: float | None = None
 
 
-Order = Callable[[Sequence[DueToken], datetime], Iterable[Place]]
+Order = Callable[[Sequence[DueToken], datetime], Iterable[Rank]]
 
 
 def plan_polls(
@@ -142,13 +157,13 @@ def _one_of(due: list[DueToken]) -> DueToken:
     return DueToken(task, max(each.seniority for each in due))
 
 
-def oldest_first(due: Sequence[DueToken], now: datetime) -> Iterator[Place]:  # noqa: ARG001 - an Order
+def oldest_first(due: Sequence[DueToken], now: datetime) -> Iterator[Rank]:  # noqa: ARG001 - an Order
     """By the last attempt, failed ones included, and of ties in the order given.
 
     Were it that of the last success, tokens that always fail would use up every short run.
     """
     for each in _by_seniority(due):
-        yield Place(each, Reason.NEVER_POLLED if each.waits_since is None else Reason.OLDEST)
+        yield Rank(each, Reason.NEVER_POLLED if each.waits_since is None else Reason.OLDEST)
 
 
 def hazard_first(hazards: Hazards, oldest_every: int = OLDEST_EVERY) -> Order:
@@ -157,10 +172,10 @@ def hazard_first(hazards: Hazards, oldest_every: int = OLDEST_EVERY) -> Order:
     Tokens that were never polled come first. With equal hazards this is `oldest_first`.
     """
 
-    def order(due: Sequence[DueToken], now: datetime) -> Iterator[Place]:
+    def order(due: Sequence[DueToken], now: datetime) -> Iterator[Rank]:
         by_age = _by_seniority(due)
         new = sum(each.waits_since is None for each in by_age)
-        yield from (Place(each, Reason.NEVER_POLLED) for each in by_age[:new])
+        yield from (Rank(each, Reason.NEVER_POLLED) for each in by_age[:new])
         yield from _interleaved([_scored(each, hazards, now) for each in by_age[new:]], oldest_every)
 
     return order
@@ -176,7 +191,7 @@ def longest_wait_sweeps(order: str) -> int:
     return OLDEST_EVERY if order == HAZARD else 1
 
 
-def _interleaved(by_age: Sequence[Place], oldest_every: int) -> Iterator[Place]:
+def _interleaved(by_age: Sequence[Rank], oldest_every: int) -> Iterator[Rank]:
     """By priority, but for every `oldest_every`-th place."""
     # sorting keeps the order of ties, which is by age
     by_priority = iter(sorted(range(len(by_age)), key=lambda index: -(by_age[index].priority or 0.0)))
@@ -187,14 +202,14 @@ def _interleaved(by_age: Sequence[Place], oldest_every: int) -> Iterator[Place]:
         index = next(each for each in (oldest if of_oldest else by_priority) if not is_placed[each])
         is_placed[index] = True
         place = by_age[index]
-        yield Place(place.due, Reason.OLDEST, place.hazard_per_day, place.priority) if of_oldest else place
+        yield Rank(place.due, Reason.OLDEST, place.hazard_per_day, place.priority) if of_oldest else place
 
 
-def _scored(due: DueToken, hazards: Hazards, now: datetime) -> Place:
+def _scored(due: DueToken, hazards: Hazards, now: datetime) -> Rank:
     # evidence from the future is of a clock that was wrong
     age_days = max(0.0, (now - due.seniority[0]) / timedelta(days=1))
     hazard = hazards.per_day(due.task.account_id)
-    return Place(due, Reason.HAZARD, hazard, math.cbrt(hazard) * age_days)
+    return Rank(due, Reason.HAZARD, hazard, math.cbrt(hazard) * age_days)
 
 
 def _by_seniority(due: Sequence[DueToken]) -> list[DueToken]:

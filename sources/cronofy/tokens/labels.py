@@ -11,8 +11,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from ..history.texts import clean_text
 from ..settings import CUSTOMER
+from ..texts import clean_text
 from .expiry import is_missing, plain
 
 # what is kept where the setting `token_labels` says nothing, if the store has it

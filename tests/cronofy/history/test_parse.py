@@ -15,11 +15,11 @@ from dlt_cronofy.source.errors import BadPayload
 from dlt_cronofy.source.history.arrow import to_arrow
 from dlt_cronofy.source.history.capture import Capture
 from dlt_cronofy.source.history.parse import Payload, Profile, parse
-from dlt_cronofy.source.history.texts import clean_text
 from dlt_cronofy.source.privacy import PersonalData
 from dlt_cronofy.source.records import Answer, Outcome
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.tables import TABLES
+from dlt_cronofy.source.texts import clean_text
 from tests.cronofy.bodies import (
     Json,
     account,

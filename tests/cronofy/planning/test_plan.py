@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlt_cronofy.source.history.state import LastPoll
 from dlt_cronofy.source.planning.change_rates import Hazards, Histories
 from dlt_cronofy.source.planning.plan import (
     OLDEST_EVERY,
+    LastPoll,
     Reason,
     due_tokens,
     hazard_first,
