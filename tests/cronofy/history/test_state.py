@@ -7,6 +7,7 @@ import pytest
 
 from dlt_cronofy.source.history import state as state_module
 from dlt_cronofy.source.history.diff import ProfileState, State
+from dlt_cronofy.source.planning.plan import LastPoll
 from dlt_cronofy.source.tables import TABLES
 from tests.cronofy.bodies import account, calendar, conferencing, profile, service_account, userinfo
 from tests.cronofy.clocks import START, ManualClock
