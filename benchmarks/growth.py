@@ -32,8 +32,7 @@ from dlt_cronofy.source.settings import USERINFO
 from dlt_cronofy.source.tables import POLLS
 from dlt_cronofy.warehouse.duckdb_file import SETTINGS
 from dlt_cronofy.warehouse.pipeline import open_pipeline
-from tests.campaign.rounds import credentials
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import credentials, postgres_server
 
 from .server import serving
 from .throughput import settings, token

@@ -173,7 +173,7 @@ def _place(stack: ExitStack, kind: str | None) -> str | None:
     if kind is None:
         return None
     if kind == "PostgreSQL":
-        from tests.pipelines.views.server import postgres_server
+        from tests.postgres import postgres_server
 
         return stack.enter_context(postgres_server())
     return f"{stack.enter_context(tempfile.TemporaryDirectory())}/requests.sqlite"

@@ -5,10 +5,14 @@
 
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests.postgres import FOLDER, stop_shared_server
 
 # no test is timed: on a busy machine an example takes as long as it takes
 settings.register_profile(
@@ -19,6 +23,19 @@ settings.load_profile("suite")
 
 # plays the demo that others need: while they wait for it, they do nothing
 FIRST = "tests/docs/test_questions.py"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the folder of the PostgreSQL server that all workers share; it starts when it is needed."""
+    if not hasattr(config, "workerinput"):
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="pg")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last process stops the server."""
+    stop_shared_server()
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

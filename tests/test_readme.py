@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
-from tests.campaign.rounds import credentials
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import credentials, postgres_database
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -79,7 +78,7 @@ def test_own_tokens_from_file_to_postgres(
     assert re.match(r"health.html: \d+ open outages;", run(COMMANDS[2], tmp_path, environment))
     # the same shell, later
     environment["SOURCES__CRONOFY__TOKENS_FILE"] = "tokens.csv"
-    with postgres_server() as uri:
+    with postgres_database() as uri:
         shown = run(COMMANDS[3].replace(PLACEHOLDER, f"'{credentials(uri)}'"), tmp_path, environment)
     assert "Loaded into postgres, dataset cronofy" in shown
     assert "health.html: " in shown

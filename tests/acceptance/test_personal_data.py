@@ -26,7 +26,7 @@ from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.token import Token
 from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
 from tests.campaign.canaries import stored_values, unpacked
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import postgres_database
 
 from . import documents
 from .conftest import Serve
@@ -259,7 +259,7 @@ def test_the_statements_for_postgres() -> None:
 
     names = (JANE, "Zoë 李明", protected("kept"), None)
     with (
-        postgres_server() as uri,
+        postgres_database() as uri,
         closing(psycopg2.connect(uri)) as connection,
         connection.cursor() as cursor,
     ):

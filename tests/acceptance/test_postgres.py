@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import dlt
 import pandas as pd
@@ -24,7 +24,7 @@ from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.token import read_tokens
 from dlt_cronofy.views import PUBLIC_VIEWS
 from dlt_cronofy.warehouse.pipeline import loaded_dataset, open_pipeline, query_rows, sql_client
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import credentials, postgres_database
 
 from .place import RACY, STAMPS, TABLES, Place, Row, StandingClock
 
@@ -42,9 +42,9 @@ class Warehouse:
 
     @property
     def pipeline(self) -> dlt.Pipeline:
-        credentials = str(self.place.database) if self.destination == "duckdb" else None
+        file = str(self.place.database) if self.destination == "duckdb" else None
         return open_pipeline(
-            self.destination, credentials=credentials, pipelines_dir=self.place.data_dir / "pipelines"
+            self.destination, credentials=file, pipelines_dir=self.place.data_dir / "pipelines"
         )
 
     def load(self, clock: MovableClock) -> dict[str, int]:
@@ -101,13 +101,12 @@ def played(sandbox_world: SandboxWorld, tmp_path_factory: pytest.TempPathFactory
     clock = MovableClock(START)
     with ExitStack() as stack:
         server: SandboxServer = stack.enter_context(serve(sandbox_world, clock=clock))
-        uri = stack.enter_context(postgres_server())
-        credentials = _credentials(uri)
+        uri = stack.enter_context(postgres_database())
         with closing(psycopg2.connect(uri)) as connection, connection.cursor() as cursor:
-            cursor.execute(f"ALTER DATABASE postgres SET timezone TO '{TIME_ZONE}'")
+            cursor.execute(f"ALTER DATABASE {urlsplit(uri).path[1:]} SET timezone TO '{TIME_ZONE}'")
             connection.commit()
         environment = stack.enter_context(pytest.MonkeyPatch.context())
-        environment.setenv("DESTINATION__POSTGRES__CREDENTIALS", credentials)
+        environment.setenv("DESTINATION__POSTGRES__CREDENTIALS", credentials(uri))
         environment.setenv("DLT_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         warehouses = {
             destination: Warehouse(destination, Place(tmp_path_factory.mktemp(destination), server.base_url))
@@ -120,7 +119,7 @@ def played(sandbox_world: SandboxWorld, tmp_path_factory: pytest.TempPathFactory
             clock.move_to(START + passed)
             for destination, warehouse in warehouses.items():
                 written[destination].append(warehouse.load(clock))
-        yield Played(**warehouses, written=written, credentials=credentials)
+        yield Played(**warehouses, written=written, credentials=credentials(uri))
 
 
 # the day there is another one than in UTC when the loads are made
@@ -144,8 +143,8 @@ def test_queries_set_session_utc_whatever_the_session_says(
 ) -> None:
     for name, value in configured.items():
         monkeypatch.setenv(name, value)
-    credentials = played.credentials + configured.get("options", "")
-    monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", credentials)
+    options = configured.get("options", "")
+    monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", played.credentials + options)
     answers = []
     for warehouse in (played.duckdb, played.postgres):
         with sql_client(warehouse.pipeline) as client:
@@ -168,12 +167,6 @@ def test_the_summary_and_the_report_are_in_utc(played: Played) -> None:
     printed = [json.dumps(health.as_dict(), default=str, sort_keys=True) for health in healths]
     assert printed[1] == printed[0]
     pd.testing.assert_frame_equal(frames[1], frames[0])
-
-
-def _credentials(uri: str) -> str:
-    """The server's URI as dlt asks for it: with a host and a password, which the socket does not need."""
-    (socket_directory,) = parse_qs(urlsplit(uri).query)["host"]
-    return f"postgresql://postgres:x@localhost:5432/postgres?host={socket_directory}"
 
 
 def test_the_loads_write_the_same(played: Played) -> None:

@@ -11,8 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dlt_cronofy.cli.main import cli
-from tests.campaign.rounds import credentials
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import credentials, postgres_server
 
 from .documents import Document, account, disconnected, profile, userinfo
 from .place import Place

@@ -22,9 +22,8 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dlt_cronofy.warehouse.working_folders import EXTRACTED
 from tests.campaign.ledger import Ledger
-from tests.campaign.rounds import credentials
 from tests.campaign.stage import CONTENT_TABLES, Attempt, Stage
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import credentials, postgres_server
 
 from .conftest import Serve
 from .documents import calendar, profile, userinfo

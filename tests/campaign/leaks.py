@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import postgres_server
 
 from . import leak_scenes
 from .canaries import Search

@@ -10,12 +10,11 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from tests.acceptance.place import Place, Row
 from tests.acceptance.server import ScriptedServer
 from tests.acceptance.world import LISTS, World
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import credentials, postgres_server
 
 from .expected import SAMPLED_BY, VIEWS, Histories, differences, listings
 from .ledger import Ledger
@@ -417,12 +416,6 @@ class Campaign:
             f" lost {len(findings.lost)}, duplicated {len(findings.duplicated)}, wrong {len(findings.wrong)};"
             f" a load takes {median(durations):.2f} s, a recovery {findings.recovery_seconds:.2f} s"
         )
-
-
-def credentials(uri: str) -> str:
-    """The server's URI as dlt asks for it: with a host and a password, which the socket does not need."""
-    (socket_directory,) = parse_qs(urlsplit(uri).query)["host"]
-    return f"postgresql://postgres:x@localhost:5432/postgres?host={socket_directory}"
 
 
 @contextmanager

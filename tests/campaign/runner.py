@@ -9,8 +9,10 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
+from tests.postgres import credentials
+
 from .plan import rounds_at_instants
-from .rounds import Campaign, Findings, credentials, server_for
+from .rounds import Campaign, Findings, server_for
 
 
 def play_destination(destination: str, kills: int, seed: int, minutes: float, channel: "Queue[Any]") -> None:

@@ -20,10 +20,10 @@ import pytest
 from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
 from dlt_cronofy.sandbox.demo import START, Demo
 from dlt_cronofy.source.tables import TABLES
-from tests.campaign.rounds import credentials
 from tests.docs.questions import DOCS, trimmed
 from tests.pipelines.views.warehouse import DATASET, PostgresWarehouse
 from tests.pipelines.views.warehouse import _in_utc as in_utc
+from tests.postgres import credentials
 
 ROOT = DOCS.parent
 # the demo is played here where no test of another module has asked for it before

@@ -17,9 +17,9 @@ from marimo import as_html
 from dlt_cronofy.report.charts import Drawn
 from dlt_cronofy.report.figures import Scope
 from dlt_cronofy.report.jupyter import export_executed
-from tests.campaign.rounds import credentials
 from tests.pipelines.report.conftest import FAILED_POLL
 from tests.pipelines.views.warehouse import Row
+from tests.postgres import credentials
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import dlt
 import pytest
 
 from dlt_cronofy.warehouse.dlt_workarounds import catalog_duckdb
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import credentials, postgres_database
 
 
 @pytest.fixture(params=["duckdb", "postgres"])
@@ -25,7 +24,5 @@ def pipeline(request: pytest.FixtureRequest, workdir: Path) -> Iterator[dlt.Pipe
     if request.param == "duckdb":
         yield into(catalog_duckdb(credentials=str(workdir / "cronofy.duckdb")))
         return
-    with postgres_server() as uri:
-        (socket_directory,) = parse_qs(urlsplit(uri).query)["host"]
-        credentials = f"postgresql://postgres:x@localhost:5432/postgres?host={socket_directory}"
-        yield into(dlt.destinations.postgres(credentials))
+    with postgres_database() as uri:
+        yield into(dlt.destinations.postgres(credentials(uri)))

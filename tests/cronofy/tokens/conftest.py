@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.cronofy.tokens.databases import Database
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import postgres_database
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    with postgres_server() as uri:
+    with postgres_database() as uri:
         yield uri
 
 

@@ -24,7 +24,7 @@ from dlt_cronofy.sandbox.token_files import write_token_file
 from dlt_cronofy.shards.exchange_directory import ExchangeDirectory
 from dlt_cronofy.shards.shard_output import ShardOutput, outputs_of
 from tests.pipelines.airflow.cluster import Cluster
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import postgres_server
 
 SHARDS = 8
 # far above Cronofy's, or it would take an hour; binding all the same

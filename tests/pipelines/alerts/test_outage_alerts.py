@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import dlt
 import httpx
@@ -38,7 +37,7 @@ from tests.acceptance.server import Reply, ScriptedServer
 from tests.acceptance.threaded import Asked, ThreadedServer
 from tests.pipelines.conftest import Answers
 from tests.pipelines.loads import KilledError, killed
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import credentials, postgres_database
 
 # part of the URL, as Slack and others put it there
 TOKEN = "T0KEN-nobody-may-see"
@@ -430,11 +429,8 @@ def test_postgres_tells_the_same(
     place: Place, answers: Answers, hook: Hook, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.write_tokens(["one"])
-    with postgres_server() as uri:
-        (socket_directory,) = parse_qs(urlsplit(uri).query)["host"]
-        # dlt asks for a host and a password, which the socket does not need
-        credentials = f"postgresql://postgres:x@localhost:5432/postgres?host={socket_directory}"
-        monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", credentials)
+    with postgres_database() as uri:
+        monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", credentials(uri))
         alerted = []
         for state in (UP, DOWN, DOWN):
             answers.by_token["one"] = seen_as(state)

@@ -16,7 +16,6 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import dlt
 import duckdb
@@ -37,7 +36,7 @@ from tests.acceptance.documents import Document, calendar, disconnected, profile
 from tests.acceptance.place import Place, TestClock
 from tests.acceptance.server import Reply, ScriptedServer
 from tests.pipelines.conftest import Answers
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import credentials, postgres_database
 
 # every value that is hers and nobody else's says so
 CANARY = b"canary"
@@ -636,9 +635,8 @@ def kill_rewriting(database: Path, instant: Callable[[Path, int], bool]) -> None
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    with postgres_server() as uri:
-        (socket_directory,) = parse_qs(urlsplit(uri).query)["host"]
-        yield f"postgresql://postgres:x@localhost:5432/postgres?host={socket_directory}"
+    with postgres_database() as uri:
+        yield credentials(uri)
 
 
 def test_postgres(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dlt
 import pytest
@@ -12,7 +13,6 @@ import pytest
 from dlt_cronofy.report.contents import Report, read_report
 from dlt_cronofy.report.frames import Read, frame_reader
 from dlt_cronofy.warehouse.pipeline import held_open, open_pipeline
-from tests.campaign.rounds import credentials
 from tests.pipelines.views.conftest import postgres_uri
 from tests.pipelines.views.warehouse import (
     DuckDBWarehouse,
@@ -23,6 +23,7 @@ from tests.pipelines.views.warehouse import (
     fill,
 )
 from tests.played import copy_to_postgres, demo_file, demo_plan
+from tests.postgres import credentials
 
 __all__ = ["demo_file", "demo_plan", "postgres_uri"]
 
@@ -56,7 +57,8 @@ def postgres_pipeline(
     # this process may have the other one open for writing
     copy_to_postgres(Path(shutil.copy(demo_file, tmp_path_factory.mktemp("copy"))), warehouse)
     # what is shown must not depend on it
-    warehouse.execute("ALTER DATABASE postgres SET timezone TO 'America/New_York'")
+    database = urlsplit(postgres_uri).path[1:]
+    warehouse.execute(f"ALTER DATABASE {database} SET timezone TO 'America/New_York'")
     warehouse.close()
     return open_pipeline(
         "postgres", credentials=credentials(postgres_uri), pipelines_dir=tmp_path_factory.mktemp("working")

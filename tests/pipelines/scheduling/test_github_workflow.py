@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import croniter  # type: ignore[import-untyped]
 import pytest
@@ -15,7 +14,7 @@ from pip._internal.commands import create_command
 
 from dlt_cronofy.sandbox import World
 from dlt_cronofy.source.tokens.token import read_tokens
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import credentials, postgres_database
 
 from .machine import RECIPES, ROOT, VENV, Machine, execute
 
@@ -78,12 +77,11 @@ def secrets(machine: Machine, world: World) -> Iterator[dict[str, str]]:
         ]
         connection.executemany("INSERT INTO cronofy_tokens VALUES (?, ?)", rows)
     connection.close()
-    with postgres_server() as uri:
-        (socket,) = parse_qs(urlsplit(uri).query)["host"]
+    with postgres_database() as uri:
         yield {
             "SOURCES__CRONOFY__TOKENS_QUERY": "SELECT id AS key, token AS access_token FROM cronofy_tokens",
             "SOURCES__CRONOFY__TOKENS_DATABASE": f"sqlite:///{database}",
-            "DESTINATION__POSTGRES__CREDENTIALS": f"postgresql://postgres:x@localhost/postgres?host={socket}",
+            "DESTINATION__POSTGRES__CREDENTIALS": credentials(uri),
         }
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.pipelines.views.server import postgres_server
 from tests.pipelines.views.warehouse import (
     DuckDBWarehouse,
     PostgresWarehouse,
@@ -12,12 +11,13 @@ from tests.pipelines.views.warehouse import (
     create_tables,
     create_views,
 )
+from tests.postgres import postgres_database
 
 
 @pytest.fixture(scope="session")
 def postgres_uri() -> Iterator[str]:
     """A PostgreSQL server for this worker."""
-    with postgres_server() as uri:
+    with postgres_database() as uri:
         yield uri
 
 

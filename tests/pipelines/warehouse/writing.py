@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import dlt
 import psycopg2  # type: ignore[import-untyped]
@@ -24,7 +23,7 @@ from dlt_cronofy.warehouse.locks import _lock_key
 from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
 from tests.acceptance.place import Place
 from tests.campaign.killed_load import read_packages, unusual_command
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import credentials, postgres_server
 
 SECONDS = 60
 WAITS = "another load is writing to {}; waiting for it"
@@ -199,8 +198,7 @@ class Postgres:
 @contextmanager
 def postgres_for_writers() -> Iterator[Postgres]:
     with postgres_server() as uri:
-        (socket_directory,) = parse_qs(urlsplit(uri).query)["host"]
-        yield Postgres(f"postgresql://postgres:x@localhost:5432/postgres?host={socket_directory}")
+        yield Postgres(credentials(uri))
 
 
 def _comparable(row: dict[str, Any]) -> dict[str, Any]:

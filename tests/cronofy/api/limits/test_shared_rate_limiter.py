@@ -42,7 +42,7 @@ from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import CronofyConfiguration, PollingSettings, SecretText
 from tests.cronofy.clocks import LoopClock, simulate
-from tests.pipelines.views.server import postgres_server
+from tests.postgres import postgres_database
 
 PASSWORD = "hunter2-of-the-budget"
 
@@ -61,7 +61,7 @@ def sqlite_place(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def postgres_place() -> Iterator[str]:
-    with postgres_server() as uri:
+    with postgres_database() as uri:
         yield uri
 
 
