@@ -23,7 +23,8 @@ with app.setup:
     from dlt_cronofy.report.health import read_health
     from dlt_cronofy.report.survival import halves
     from dlt_cronofy.source.errors import ConfigurationError
-    from dlt_cronofy.warehouse.pipeline import loaded_dataset, location, open_pipeline
+    from dlt_cronofy.warehouse.dataset import loaded_dataset
+    from dlt_cronofy.warehouse.pipeline import location, open_pipeline
 
     WIDTH, ROWS = 760, 20
 

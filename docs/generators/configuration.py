@@ -169,13 +169,13 @@ def section_keys(configuration: type = CronofyConfiguration) -> list[Key]:
 
 
 def keys_read_elsewhere(folder: Path = PACKAGE) -> set[str]:
-    """The keys that a package, but not its source, reads from dlt's configuration or the environment.
+    """The keys that a package reads from dlt's configuration or the environment; not its source, not Airflow.
 
     Names are found where they are written: in `dlt.config.get("…")` and its like, and in constants.
     """
     found: set[str] = set()
     for file in sorted(folder.rglob("*.py")):
-        if "source" not in file.relative_to(folder).parts:
+        if not {"source", "airflow"} & {*file.relative_to(folder).parts}:
             found |= _keys_read(ast.parse(file.read_text(encoding="utf-8")))
     return found
 

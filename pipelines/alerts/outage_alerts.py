@@ -26,8 +26,8 @@ from dlt.destinations.sql_client import SqlClientBase
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import CONFIG_SECTIONS, SecretText, hidden
-from dlt_cronofy.source.tables import ACCOUNT, POLLS, PROFILE_CHANGES, USERINFO
-from dlt_cronofy.warehouse.pipeline import Row, query_rows, sql_client
+from dlt_cronofy.source.tables import ACCOUNT, POLLS, PROFILE_CHANGES, USERINFO, Row
+from dlt_cronofy.warehouse.dataset import read, sql_client
 
 if TYPE_CHECKING:
     import httpx
@@ -321,8 +321,7 @@ def _token_keys(client: Client, account_ids: Sequence[str]) -> dict[str, list[st
 def _rows(client: Client, relation: str, sql: str, values: Sequence[str] = ()) -> list[Row]:
     """Rows of a query over one table or view, with a list of parameters."""
     placeholders = ", ".join(["%s"] * len(values))
-    name = client.make_qualified_table_name(relation)
-    return query_rows(client, sql.format(relation=name, values=placeholders), *values)
+    return read(client, sql.format(relation=f"{{{relation}}}", values=placeholders), *values)
 
 
 def _profile(row: Row, when: str) -> Profile:

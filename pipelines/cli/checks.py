@@ -23,7 +23,8 @@ from dlt_cronofy.source.records import Answer, Outcome, skipped
 from dlt_cronofy.source.settings import USERINFO, PollingSettings
 from dlt_cronofy.source.tokens.store import TokenStore
 from dlt_cronofy.source.tokens.token import LISTED_ROWS, StoredTokens, Token
-from dlt_cronofy.warehouse.pipeline import duckdb_file, location, sql_client
+from dlt_cronofy.warehouse.dataset import sql_client
+from dlt_cronofy.warehouse.pipeline import duckdb_file, location
 
 # what to do about an outcome that a person can mend
 ADVICE = {

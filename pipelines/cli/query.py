@@ -22,7 +22,8 @@ logger = logging.getLogger("dlt_cronofy")
 @reports_errors
 def query(sql: str, as_json: bool, destination: str | None, dataset: str | None) -> None:  # noqa: FBT001
     """Run one SQL query on the tables and views, wherever they are. It may read, nothing else."""
-    from dlt_cronofy.warehouse.pipeline import check_query, loaded_dataset, open_pipeline, query_rows
+    from dlt_cronofy.warehouse.dataset import check_query, loaded_dataset, query_rows
+    from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     from .summary import print_rows
 

@@ -10,8 +10,9 @@ from typing import Any
 import dlt
 import duckdb
 
+from dlt_cronofy.source.tables import Row
+from dlt_cronofy.warehouse.dataset import query_rows, sql_client
 from dlt_cronofy.warehouse.failures import is_of_a_driver, sqlstate
-from dlt_cronofy.warehouse.pipeline import Row, query_rows, sql_client
 
 # states and what repairs them; names in braces are those of the error
 REPAIRS: Sequence[tuple[str, str]] = (

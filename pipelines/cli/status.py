@@ -22,7 +22,8 @@ logger = logging.getLogger("dlt_cronofy")
 def status(as_json: bool, destination: str | None, dataset: str | None) -> None:  # noqa: FBT001
     """Show who is disconnected, since when, and what could not be read."""
     from dlt_cronofy.report.health import read_health
-    from dlt_cronofy.warehouse.pipeline import loaded_dataset, open_pipeline
+    from dlt_cronofy.warehouse.dataset import loaded_dataset
+    from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     from .summary import print_status
 

@@ -26,7 +26,7 @@ from dlt_cronofy.formatting import (
 )
 from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.report.health import Health
-from dlt_cronofy.warehouse.pipeline import Row
+from dlt_cronofy.source.tables import Row
 
 if TYPE_CHECKING:
     from dlt_cronofy.sandbox.demo import DemoResult

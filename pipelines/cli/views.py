@@ -19,8 +19,9 @@ def views(destination: str | None, dataset: str | None) -> None:
     """Create or replace the SQL views on the destination."""
     from dlt_cronofy.configuration import read_settings
     from dlt_cronofy.load.maintenance import make_evidence
+    from dlt_cronofy.warehouse.dataset import loaded_dataset, refresh_views, writer
     from dlt_cronofy.warehouse.locks import turn
-    from dlt_cronofy.warehouse.pipeline import loaded_dataset, open_pipeline, refresh_views, writer
+    from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     _, settings = read_settings()
     pipeline = open_pipeline(destination, dataset)

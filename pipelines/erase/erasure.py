@@ -23,8 +23,9 @@ from dlt_cronofy.shards.erasing import erase_from_handoff
 from dlt_cronofy.shards.exchange_directory import possible_exchange
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.tokens.token import StoredTokens
+from dlt_cronofy.warehouse.dataset import loaded_dataset, writer
 from dlt_cronofy.warehouse.duckdb_file import leftovers, log_of
-from dlt_cronofy.warehouse.pipeline import duckdb_file, loaded_dataset, location, pipeline_target, writer
+from dlt_cronofy.warehouse.pipeline import duckdb_file, location, pipeline_target
 from dlt_cronofy.warehouse.working_folders import WorkingFolder
 
 from .duckdb_rewrite import CannotCopyError, rewrite_without

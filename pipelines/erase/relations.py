@@ -11,7 +11,8 @@ from typing import Any
 from dlt.destinations.sql_client import SqlClientBase
 from sqlglot import exp
 
-from dlt_cronofy.warehouse.pipeline import DEFAULT_DESTINATION, query_rows
+from dlt_cronofy.warehouse.dataset import query_rows
+from dlt_cronofy.warehouse.pipeline import DEFAULT_DESTINATION
 
 from .person import ACCOUNT_ID, TOKEN_KEY, VALUE_COLUMNS, Pair, Person, Traces
 

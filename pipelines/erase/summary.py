@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from dlt_cronofy.formatting import program
+from dlt_cronofy.formatting import count, program
 
 from .erasure import Erased
 from .person import TOO_SHORT, is_address
@@ -25,15 +25,15 @@ def erased_lines(result: Erased) -> Iterator[str]:
     else:
         yield f"{result.subject} is in no table of {where}"
     if result.staging_rows:
-        yield f"  staging   emptied, {_count(result.staging_rows, 'row')}"
+        yield f"  staging   emptied, {count(result.staging_rows, 'row')}"
     if result.packages_deleted:
-        yield f"  deleted   {_count(result.packages_deleted, 'loaded or abandoned package')}"
+        yield f"  deleted   {count(result.packages_deleted, 'loaded or abandoned package')}"
     for verb, paths in (("rewritten", result.files_rewritten), ("deleted", result.files_deleted)):
         for path in paths:
             yield f"  {verb:<9} {path}"
     yield (
-        f"searched {result.searched_bytes:,} bytes in {_count(result.searched_files, 'file')} and"
-        f" {_count(result.searched_rows, 'row')} for {_count(result.searched_values, 'value')}:"
+        f"searched {result.searched_bytes:,} bytes in {count(result.searched_files, 'file')} and"
+        f" {count(result.searched_rows, 'row')} for {count(result.searched_values, 'value')}:"
         f" {len(result.found)} found"
     )
     yield from _not_searched(result)
@@ -48,15 +48,15 @@ def _not_searched(result: Erased) -> Iterator[str]:
     shared = {column: count for column, count in result.left_out.items() if column != TOO_SHORT}
     if shared:
         columns = ", ".join(f"{column} {count}" for column, count in shared.items())
-        yield f"shared with others, not searched: {_count(sum(shared.values()), 'value')} ({columns})"
+        yield f"shared with others, not searched: {count(sum(shared.values()), 'value')} ({columns})"
     if short := result.left_out.get(TOO_SHORT):
-        yield f"too short to tell, not searched: {_count(short, 'value')}"
+        yield f"too short to tell, not searched: {count(short, 'value')}"
 
 
 def _advice(result: Erased) -> Iterator[str]:
     if result.shared_accounts:
         yield (
-            f"{_count(result.shared_accounts, 'account')} of this token stayed, with the rows of its other"
+            f"{count(result.shared_accounts, 'account')} of this token stayed, with the rows of its other"
             f" tokens; {program()} erase --account ID removes a whole account"
         )
     if result.in_token_store is None:
@@ -77,9 +77,5 @@ def stored_tokens(keys: list[str]) -> str:
     hidden = len(keys) - len(shown)
     parts = [f"{'token' if len(shown) == 1 else 'tokens'} {', '.join(shown)}"] if shown else []
     if hidden:
-        parts.append(f"{_count(hidden, 'token')} whose key is an e-mail address")
+        parts.append(f"{count(hidden, 'token')} whose key is an e-mail address")
     return " and ".join(parts)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

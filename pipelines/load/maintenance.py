@@ -21,16 +21,17 @@ from dlt_cronofy import rebuild
 from dlt_cronofy.erase.duckdb_rewrite import CannotCopyError, rewrite_without
 from dlt_cronofy.source import SOURCE_NAME, Frames
 from dlt_cronofy.source.clock import Clock
-from dlt_cronofy.source.history.state import Row, SqlWarehouseState
+from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import MOST_AHEAD, Recording
-from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, TOKEN_STATUS, tables_with
+from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, TOKEN_STATUS, Row, tables_with
 from dlt_cronofy.source.tokens.store_changes import StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens
+from dlt_cronofy.warehouse.dataset import sql_client, writer
 from dlt_cronofy.warehouse.dlt_workarounds import learn_columns
 from dlt_cronofy.warehouse.duckdb_file import free_share
 from dlt_cronofy.warehouse.locks import take_folder
-from dlt_cronofy.warehouse.pipeline import duckdb_file, location, reader, sql_client, writer
+from dlt_cronofy.warehouse.pipeline import duckdb_file, location, reader
 
 from .steps import extract, pipeline_framer
 

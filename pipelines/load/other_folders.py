@@ -12,8 +12,9 @@ import dlt
 
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.history.state import LOADS
+from dlt_cronofy.warehouse.dataset import loaded_dataset, read
 from dlt_cronofy.warehouse.locks import WarehouseBusy, sole_user
-from dlt_cronofy.warehouse.pipeline import loaded_dataset, pipeline_target, reopened
+from dlt_cronofy.warehouse.pipeline import pipeline_target, reopened
 from dlt_cronofy.warehouse.target import Target
 from dlt_cronofy.warehouse.working_folders import LOADED, LOCK, WorkingFolder, other_folders
 
@@ -97,9 +98,8 @@ def _has_loaded_all(pipeline: dlt.Pipeline, folder: WorkingFolder) -> bool:
     marks = ", ".join(["%s"] * len(records))
     try:
         with loaded_dataset(pipeline) as client:
-            loads = client.make_qualified_table_name(LOADS)
-            sql = f"SELECT COUNT(*) FROM {loads} WHERE load_id IN ({marks})"  # noqa: S608 - dlt's own name
-            rows = client.execute_sql(sql, *records)
+            sql = f"SELECT COUNT(*) AS found FROM {{{LOADS}}} WHERE load_id IN ({marks})"  # noqa: S608 - dlt's own
+            rows = read(client, sql, *records)
     except ConfigurationError:
         return False
-    return bool(rows and rows[0][0] == len(records))
+    return bool(rows[0]["found"] == len(records))

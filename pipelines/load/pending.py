@@ -16,6 +16,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dlt_cronofy import rebuild
 from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.warehouse.dataset import sql_client, writer
 from dlt_cronofy.warehouse.dlt_workarounds import (
     drop_normalized_twins,
     drop_unfinished_files,
@@ -24,7 +25,7 @@ from dlt_cronofy.warehouse.dlt_workarounds import (
 )
 from dlt_cronofy.warehouse.duckdb_file import tidy
 from dlt_cronofy.warehouse.failures import is_terminal, root_cause
-from dlt_cronofy.warehouse.pipeline import duckdb_file, sql_client, writer
+from dlt_cronofy.warehouse.pipeline import duckdb_file
 from dlt_cronofy.warehouse.working_folders import EXTRACTED, NORMALIZED, QUARANTINE
 
 from .other_folders import pending_elsewhere

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlt_cronofy.formatting import duration, program, row_lines
+from dlt_cronofy.formatting import count, duration, program, row_lines
 from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.api.limits.rate_limiter import Window
 from dlt_cronofy.source.errors import ConfigurationError
@@ -216,7 +216,7 @@ def print_preview(console: Console, preview: Preview) -> None:
     if preview.first:
         first = f"The first {len(preview.first)} of " if len(preview.first) < preview.due else ""
         by = "hazard and age" if preview.order == HAZARD else "age"
-        console.print(f"\n{first}{_count(preview.due, 'due token')}, by {by}\n", style="bold")
+        console.print(f"\n{first}{count(preview.due, 'due token')}, by {by}\n", style="bold")
         console.print(_order_table(preview))
 
 
@@ -225,13 +225,13 @@ def preview_lines(preview: Preview) -> Iterator[str]:
     why = "read" if preview.endpoints == (ACCOUNT,) else "polled successfully"
     age = SECONDS_PER_DAY if preview.endpoints == (ACCOUNT,) else preview.every_seconds
     yield (
-        f"{_count(preview.tokens, 'token')} in the store: {preview.due:,} due,"
+        f"{count(preview.tokens, 'token')} in the store: {preview.due:,} due,"
         f" {preview.fresh:,} fresh ({why} less than {_time(age)} ago)"
     )
     yield from row_lines(preview.unusable, preview.unusable_rows, preview.not_connected)
     if preview.stand_ins:
         why = "polled only where another token of their account is refused"
-        yield f"  stand-ins {_count(preview.stand_ins, 'token')} {why}"
+        yield f"  stand-ins {count(preview.stand_ins, 'token')} {why}"
     if not preview.due:
         return
     yield (
@@ -240,13 +240,13 @@ def preview_lines(preview: Preview) -> Iterator[str]:
     rate = f"{preview.requests_per_second:g} a second and {preview.requests_per_minute:g} a minute"
     yield f"  calls     {preview.calls:,} for all that are due: at least {_time(preview.seconds)} at {rate}"
     if preview.max_requests is not None:
-        with_calls = f"with {_count(preview.reached_calls, 'call')} of --max-requests"
+        with_calls = f"with {count(preview.reached_calls, 'call')} of --max-requests"
         yield (
-            f"  reached   {_count(preview.reached_tokens, 'token')} {with_calls}:"
+            f"  reached   {count(preview.reached_tokens, 'token')} {with_calls}:"
             f" at least {_time(preview.reached_seconds)}"
         )
     schedule = f" when one starts every {_time(preview.every_seconds)}" if preview.runs > 1 else ""
-    yield f"  all seen  within {_count(preview.runs, 'run')}, {_time(preview.seconds_to_poll_all)}{schedule}"
+    yield f"  all seen  within {count(preview.runs, 'run')}, {_time(preview.seconds_to_poll_all)}{schedule}"
 
 
 def _order_table(preview: Preview) -> Table:
@@ -280,7 +280,3 @@ def _time(seconds: float) -> str:
     if seconds < SHORT_SECONDS:
         return f"{math.ceil(seconds)} s"
     return duration(seconds).removesuffix(" 0 min").removesuffix(" 0 h")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -14,15 +14,16 @@ from dlt.destinations.exceptions import DestinationConnectionError
 
 from dlt_cronofy.source.api.limits.rate_limiter import Allowance
 from dlt_cronofy.source.clock import Clock, SystemClock
-from dlt_cronofy.source.history.state import Row
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import new_run_id, run_row
+from dlt_cronofy.source.tables import Row
 from dlt_cronofy.source.tokens.store import TokenStore
 from dlt_cronofy.source.tokens.store_changes import StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
+from dlt_cronofy.warehouse.dataset import held_open, refresh_views, writer
 from dlt_cronofy.warehouse.dlt_workarounds import drop_loaded_records, learn_columns
 from dlt_cronofy.warehouse.locks import sole_writer, turn
-from dlt_cronofy.warehouse.pipeline import held_open, location, refresh_views, writer
+from dlt_cronofy.warehouse.pipeline import location
 
 from .maintenance import Upkeep
 from .pending import settle_pending

@@ -21,16 +21,17 @@ from dlt_cronofy.source.clock import Clock
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.history.arrow import Framer
 from dlt_cronofy.source.history.capture import KnownRows
-from dlt_cronofy.source.history.state import Row, SqlWarehouseState
+from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.planning.change_rates import WINDOW, Hazards
 from dlt_cronofy.source.planning.plan import HAZARD, OLDEST, ORDERS, order_by, plan_polls
 from dlt_cronofy.source.settings import DEFAULT_ENDPOINTS, PollingSettings
 from dlt_cronofy.source.sweep import BATCH_POLLS, Recording
-from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, tables_with
+from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, Row, tables_with
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, UnusableRow
 from dlt_cronofy.warehouse import duckdb_file
+from dlt_cronofy.warehouse.dataset import writer
 from dlt_cronofy.warehouse.locks import take_folder
-from dlt_cronofy.warehouse.pipeline import reader, writer
+from dlt_cronofy.warehouse.pipeline import reader
 
 from .gc_tuning import rare_collection
 from .statistics import RunStatistics

@@ -9,8 +9,8 @@ import dlt
 from dlt.destinations.sql_client import SqlClientBase
 
 from dlt_cronofy.formatting import count
+from dlt_cronofy.warehouse.dataset import loaded_dataset, read, sql_client, writer
 from dlt_cronofy.warehouse.locks import LOCKED_DIALECT, sole_writer, turn
-from dlt_cronofy.warehouse.pipeline import loaded_dataset, query_rows, sql_client, writer
 
 from . import Difference, analyze, differences, rebuild
 from .replacement import PART_KEYS
@@ -85,5 +85,4 @@ def _between_packages(pipeline: dlt.Pipeline, client: SqlClientBase[Any]) -> Ite
 
 
 def _rows(client: SqlClientBase[Any], table: str) -> int:
-    name = client.make_qualified_table_name(table)
-    return int(query_rows(client, f"SELECT count(*) AS found FROM {name}")[0]["found"])  # noqa: S608 - our own
+    return int(read(client, f"SELECT count(*) AS found FROM {{{table}}}")[0]["found"])  # noqa: S608 - our own

@@ -7,7 +7,8 @@ from datetime import date, datetime, timedelta
 import dlt
 import pandas as pd
 
-from dlt_cronofy.warehouse.pipeline import held_open, loaded_dataset, location
+from dlt_cronofy.warehouse.dataset import held_open, loaded_dataset
+from dlt_cronofy.warehouse.pipeline import location
 
 from . import figures
 from .figures import Scope

@@ -8,7 +8,8 @@ import dlt
 import pandas as pd
 
 from dlt_cronofy import views
-from dlt_cronofy.warehouse.pipeline import DEFAULT_DESTINATION, sql_client
+from dlt_cronofy.warehouse.dataset import sql_client
+from dlt_cronofy.warehouse.pipeline import DEFAULT_DESTINATION
 
 if TYPE_CHECKING:
     Column = pd.Series[Any]

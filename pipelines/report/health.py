@@ -6,8 +6,8 @@ from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
-from dlt_cronofy.source.tables import FAILURES
-from dlt_cronofy.warehouse.pipeline import Row, query_rows
+from dlt_cronofy.source.tables import FAILURES, Row
+from dlt_cronofy.warehouse.dataset import read
 
 Client = SqlClientBase[Any]
 
@@ -69,15 +69,15 @@ def read_health(client: Client) -> Health:
         states=_profile_states(client),
         uptime=_share(totals["up"], totals["down"]),
         coverage=_share((totals["up"] or 0) + (totals["down"] or 0), totals["unknown"]),
-        providers=_rows(client, PROVIDERS),
-        open_outages=_rows(client, OPEN_OUTAGES),
+        providers=read(client, PROVIDERS),
+        open_outages=read(client, OPEN_OUTAGES),
         ended=_counts(client, "SELECT end_reason AS name, COUNT(*) AS n FROM {outages} GROUP BY end_reason"),
         median_seconds_to_relink=_one(
             client,
             "SELECT MIN(seconds) AS seconds FROM {time_to_relink}"
             " WHERE provider = 'all' AND survival < 0.5000001",
         )["seconds"],
-        failing_tokens=_rows(client, FAILING_TOKENS),
+        failing_tokens=read(client, FAILING_TOKENS),
         never_read_tokens=tokens["n"] - tokens["read_once"],
         oldest_evidence_at=tokens["oldest"],
         polls=_outcomes(client),
@@ -144,29 +144,14 @@ def _outcomes(client: Client) -> dict[str, int]:
     return {outcome: int(count) for outcome, count in ordered if count}
 
 
-def _rows(client: Client, sql: str) -> list[Row]:
-    return query_rows(client, sql.format_map(_Qualified(client)))
-
-
 def _one(client: Client, sql: str) -> Row:
-    return _rows(client, sql)[0]
+    return read(client, sql)[0]
 
 
 def _counts(client: Client, sql: str) -> dict[str, int]:
-    return {row["name"]: row["n"] for row in _rows(client, sql + " ORDER BY n DESC, name")}
+    return {row["name"]: row["n"] for row in read(client, sql + " ORDER BY n DESC, name")}
 
 
 def _share(part: Any, rest: Any) -> float | None:
     whole = float(part or 0) + float(rest or 0)
     return float(part) / whole if whole else None
-
-
-class _Qualified(dict[str, str]):
-    """`{view}` in a query → its qualified name."""
-
-    def __init__(self, client: Client) -> None:
-        super().__init__()
-        self._client = client
-
-    def __missing__(self, name: str) -> str:
-        return str(self._client.make_qualified_table_name(name))

@@ -13,7 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from dlt_cronofy import formatting as wording
-from dlt_cronofy.warehouse.pipeline import Row
+from dlt_cronofy.source.tables import Row
 
 from . import charts, figures
 from .contents import MOST_NAMED, TREND_DAYS, Report

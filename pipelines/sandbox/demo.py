@@ -16,7 +16,8 @@ from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.token import read_tokens
-from dlt_cronofy.warehouse.pipeline import open_pipeline, refresh_views, sql_client
+from dlt_cronofy.warehouse.dataset import refresh_views, sql_client
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 
 from . import MovableClock, SandboxServer, build_world, serve
 

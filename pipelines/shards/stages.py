@@ -33,27 +33,18 @@ from dlt_cronofy.source.api.limits.shared_rate_limiter import STOPPED_BY as SHAR
 from dlt_cronofy.source.api.poller import Poll, read_answer
 from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.errors import ConfigurationError, UnreachableError
-from dlt_cronofy.source.history.state import Row, SqlWarehouseState
+from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.records import Outcome
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import MOST_AHEAD, new_run_id, run_row
-from dlt_cronofy.source.tables import TABLES
+from dlt_cronofy.source.tables import TABLES, Row
 from dlt_cronofy.source.tokens.store import TokenStore, stored_tokens
 from dlt_cronofy.source.tokens.store_changes import NO_CHANGES, StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
+from dlt_cronofy.warehouse.dataset import drop_staging, loaded_dataset, refresh_views, sql_client, writer
 from dlt_cronofy.warehouse.dlt_workarounds import learn_columns
 from dlt_cronofy.warehouse.locks import sole_writer, turn
-from dlt_cronofy.warehouse.pipeline import (
-    drop_staging,
-    loaded_dataset,
-    location,
-    open_pipeline,
-    reader,
-    refresh_views,
-    sql_client,
-    working_place,
-    writer,
-)
+from dlt_cronofy.warehouse.pipeline import location, open_pipeline, reader, working_place
 
 from .exchange_directory import ExchangeDirectory, configured_exchange
 from .manifest import Manifest, readable

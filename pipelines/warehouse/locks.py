@@ -24,7 +24,8 @@ import fasteners
 from dlt.destinations.exceptions import DatabaseException, DatabaseTransientException
 from dlt.destinations.sql_client import SqlClientBase
 
-from .pipeline import duckdb_file, pipeline_target, query_rows, sql_client
+from .dataset import query_rows, sql_client
+from .pipeline import duckdb_file, pipeline_target
 from .working_folders import LOCK, WorkingFolder
 
 logger = logging.getLogger("dlt_cronofy")

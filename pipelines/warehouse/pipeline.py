@@ -1,27 +1,19 @@
-"""The warehouse: the dlt pipeline that loads it, and the SQL that reads it."""
+"""The dlt pipeline: which warehouse it loads, with which settings, over which working files."""
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import dlt
-import sqlglot
 from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import UnknownDestinationModule
-from dlt.destinations.sql_client import SqlClientBase
-from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
-from dlt_cronofy.formatting import program
 from dlt_cronofy.source.errors import ConfigurationError
-from dlt_cronofy.views import PUBLIC_VIEWS, are_current, create_views
 
 from .dlt_workarounds import (
     MERGES_AT_ONCE,
@@ -30,7 +22,7 @@ from .dlt_workarounds import (
     leave_no_telemetry_id,
     own_staging,
 )
-from .duckdb_file import checkpoint, is_checkpoint_due, is_written, reading, writing
+from .duckdb_file import reading
 from .target import PIPELINE_NAME, Target, bind_files, digest, target_of
 from .working_folders import WorkingFolder, configured_base, default_folder, folder_for
 
@@ -52,18 +44,8 @@ DESTINATIONS = (
 # where dlt looks for credentials of DuckDB
 DUCKDB_CREDENTIALS = ("destination.duckdb.credentials", "destination.credentials", "credentials")
 
-# What sets a session to UTC, whatever the server, database, role or environment say
-SESSION_IN_UTC = {
-    "databricks": "SET TIME ZONE 'UTC'",
-    "duckdb": "SET TimeZone = 'UTC'",
-    "postgres": "SET TIME ZONE 'UTC'",
-    "redshift": "SET timezone TO 'UTC'",
-    "snowflake": "ALTER SESSION SET TIMEZONE = 'UTC'",
-}
 # what every DuckDB file has behind a checksum
 DUCKDB_MAGIC, DUCKDB_MAGIC_AT = b"DUCK", 8
-
-Row = dict[str, Any]
 
 _duckdb_files: "WeakKeyDictionary[dlt.Pipeline, Path]" = WeakKeyDictionary()
 
@@ -238,90 +220,6 @@ def _configure_dlt() -> None:
 
 
 @contextmanager
-def sql_client(pipeline: dlt.Pipeline) -> Iterator[SqlClientBase[Any]]:
-    """An open SQL client on the dataset of the pipeline; its session's time zone is UTC.
-
-    It only reads a DuckDB file, but within `writer`.
-    """
-    with reader(pipeline), pipeline.sql_client() as client:
-        set_session_utc(client)
-        yield client
-
-
-def set_session_utc(client: SqlClientBase[Any]) -> None:
-    """Have the open session of a client show times, and cut days, in UTC.
-
-    Otherwise the database, the role, the environment or dlt's configuration decide what day it is in a query.
-    """
-    dialect = str(client.capabilities.sqlglot_dialect)
-    if dialect == "bigquery":
-        # it has no session: each query brings its time zone along, over that of the project
-        bigquery = import_module("google.cloud.bigquery")
-        zone = bigquery.query.ConnectionProperty(key="time_zone", value="UTC")
-        client.native_connection.default_query_job_config = bigquery.QueryJobConfig(
-            connection_properties=[zone]
-        )
-    elif dialect in SESSION_IN_UTC:
-        client.execute_sql(SESSION_IN_UTC[dialect])
-
-
-def query_rows(client: SqlClientBase[Any], sql: str, *parameters: Any) -> list[Row]:
-    """Rows of a query as dictionaries; times that have a zone are in UTC."""
-    with client.execute_query(sql, *parameters) as cursor:
-        names = [column[0] for column in cursor.description]
-        return [
-            {name: _in_utc(value) for name, value in zip(names, row, strict=True)}
-            for row in cursor.fetchall()
-        ]
-
-
-def _in_utc(value: Any) -> Any:
-    # a column may keep the offset with which it was written, whatever the session says
-    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value
-
-
-def refresh_views(pipeline: dlt.Pipeline, hold_seconds: float, *, anew: bool = True) -> Sequence[str]:
-    """Create or replace the SQL views beside the tables; returns their names.
-
-    Args:
-        pipeline: Whose dataset it is.
-        hold_seconds: How long one sample is trusted.
-        anew: Also where they are as they should be already.
-    """
-    if anew or not _has_current_views(pipeline, hold_seconds):
-        with writer(pipeline), sql_client(pipeline) as client:
-            dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
-            execute: Callable[[str], Any] = client.execute_sql
-            create_views(execute, dialect, client.fully_qualified_dataset_name(), hold_seconds)
-    return PUBLIC_VIEWS
-
-
-def _has_current_views(pipeline: dlt.Pipeline, hold_seconds: float) -> bool:
-    with sql_client(pipeline) as client:
-        execute: Callable[[str], Any] = client.execute_sql
-        dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
-        dataset, schema = client.fully_qualified_dataset_name(), str(client.dataset_name)
-        return are_current(lambda sql: execute(sql) or [], dialect, dataset, schema, hold_seconds)
-
-
-def drop_staging(pipeline: dlt.Pipeline) -> None:
-    """Remove this writer's staging dataset, which the next load from here makes again.
-
-    Its name is that of a machine and a folder there; where machines come and go it would stay for ever.
-    """
-    with writer(pipeline), sql_client(pipeline) as client, client.with_staging_dataset():
-        if client.has_dataset():
-            client.drop_dataset()
-
-
-@contextmanager
-def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """Keep a DuckDB file open while it is opened and closed a dozen times, which is then nearly free."""
-    with reader(pipeline), sql_client(pipeline) if _is_duckdb(pipeline) else nullcontext():
-        yield
-
-
-@contextmanager
 def reader(pipeline: dlt.Pipeline, wait_seconds: float | None = None) -> Iterator[None]:
     """Have whatever opens a DuckDB file meanwhile, dlt too, read it only. Other warehouses need nothing."""
     file = duckdb_file(pipeline)
@@ -329,26 +227,8 @@ def reader(pipeline: dlt.Pipeline, wait_seconds: float | None = None) -> Iterato
         yield
 
 
-@contextmanager
-def writer(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """Open a DuckDB file for writing, which keeps all other processes out, and keep it open.
-
-    Afterwards its log is moved into the file, if that is worth a copy of it. Other warehouses need nothing.
-
-    Raises:
-        DestinationConnectionError: another process kept the file open for too long.
-    """
-    file = duckdb_file(pipeline)
-    if file is None:
-        yield
-        return
-    with writing(file), held_open(pipeline):
-        yield
-    if not is_written(file) and is_checkpoint_due(file):
-        checkpoint(file)
-
-
-def _is_duckdb(pipeline: dlt.Pipeline) -> bool:
+def is_duckdb(pipeline: dlt.Pipeline) -> bool:
+    """Whether the pipeline loads a DuckDB file."""
     return _loads_duckdb(pipeline.destination)
 
 
@@ -358,7 +238,7 @@ def _loads_duckdb(destination: Destination[Any, Any] | None) -> bool:
 
 def duckdb_file(pipeline: dlt.Pipeline) -> Path | None:
     """The DuckDB file of the pipeline, without opening it; None for another warehouse."""
-    if not _is_duckdb(pipeline):
+    if not is_duckdb(pipeline):
         return None
     if pipeline not in _duckdb_files:
         # where that is, is looked for in all of dlt's configuration
@@ -372,38 +252,3 @@ def location(pipeline: dlt.Pipeline) -> str:
     if path is not None:
         return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     return str(pipeline.destination.destination_name) if pipeline.destination else DEFAULT_DESTINATION
-
-
-@contextmanager
-def loaded_dataset(pipeline: dlt.Pipeline) -> Iterator[SqlClientBase[Any]]:
-    """An open SQL client on a dataset that holds something.
-
-    Raises:
-        ConfigurationError: nothing was loaded there yet.
-    """
-    nothing = ConfigurationError(f"{location(pipeline)} holds no data yet; run {program()} load first")
-    path = duckdb_file(pipeline)
-    if path is not None and not path.exists():
-        raise nothing  # opening it would create it
-    with sql_client(pipeline) as client:
-        if not client.has_dataset():
-            raise nothing
-        yield client
-
-
-def check_query(client: SqlClientBase[Any], sql: str) -> None:
-    """Make sure that it is one statement and only reads: the history cannot be fetched again.
-
-    Raises:
-        ConfigurationError: it is none, several, or one that writes.
-    """
-    dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
-    try:
-        statements = [statement for statement in sqlglot.parse(sql, dialect=dialect) if statement is not None]
-    except SqlglotError as error:
-        raise ConfigurationError(f"not SQL: {str(error).splitlines()[0]}") from None
-    if len(statements) != 1:
-        raise ConfigurationError(f"{len(statements)} statements given; query runs exactly one")
-    reads = isinstance(statements[0], (exp.Query, exp.Describe, exp.Show, exp.Summarize))
-    if not reads or statements[0].find(exp.DML, exp.Into) is not None:
-        raise ConfigurationError("query only reads; this statement does something else")

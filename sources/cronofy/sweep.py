@@ -15,11 +15,11 @@ from .clock import Clock, SystemClock
 from .history.capture import Capture, KnownRows, is_unchanged, read_changed
 from .history.evidence import Evidence
 from .history.runs import RunCounts
-from .history.state import Row, WarehouseState, protected_content, protected_history
+from .history.state import WarehouseState, protected_content, protected_history
 from .planning.plan import LastPoll, plan_polls
 from .records import Outcome
 from .settings import PollingSettings
-from .tables import COVERAGE, POLLS, PROFILE_CHANGES, RUNS, TOKEN_STATUS
+from .tables import COVERAGE, POLLS, PROFILE_CHANGES, RUNS, TOKEN_STATUS, Row
 from .tokens.labels import DEFAULT_LABELS
 from .tokens.store import TokenStore
 from .tokens.store_changes import StoreChanges, compare_store, store_columns

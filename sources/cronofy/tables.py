@@ -7,6 +7,7 @@ dlt, the data dictionary and the comments in the warehouse all come from here.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 
@@ -15,6 +16,8 @@ BOOL = pa.bool_()
 INT = pa.int64()
 NUMBER = pa.float64()
 TIME = pa.timestamp("us", tz="UTC")
+
+Row = dict[str, Any]
 
 # dlt's own column, in every table
 LOAD_ID = "_dlt_load_id"

@@ -23,7 +23,8 @@ from dlt_cronofy.sandbox import MovableClock
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.token import read_tokens
-from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
+from dlt_cronofy.warehouse.dataset import sql_client
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 
 COMMAND = Path(sys.executable).parent / "dlt-cronofy"
 # the same, but it hardly waits for a DuckDB file that another process has open

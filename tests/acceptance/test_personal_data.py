@@ -24,7 +24,8 @@ from dlt_cronofy.source.privacy import KEEP, Mode, PersonalData
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.token import Token
-from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
+from dlt_cronofy.warehouse.dataset import sql_client
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.campaign.canaries import stored_values, unpacked
 from tests.postgres import postgres_database
 

@@ -23,7 +23,8 @@ from dlt_cronofy.sandbox import World as SandboxWorld
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.token import read_tokens
 from dlt_cronofy.views import PUBLIC_VIEWS
-from dlt_cronofy.warehouse.pipeline import loaded_dataset, open_pipeline, query_rows, sql_client
+from dlt_cronofy.warehouse.dataset import loaded_dataset, query_rows, sql_client
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.postgres import credentials, postgres_database
 
 from .place import RACY, STAMPS, TABLES, Place, Row, StandingClock

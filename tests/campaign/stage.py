@@ -23,7 +23,8 @@ from dlt_cronofy.load.run import Load, LoadOptions
 from dlt_cronofy.rebuild import Difference, differences
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.token import read_tokens
-from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
+from dlt_cronofy.warehouse.dataset import sql_client
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.acceptance.place import COMMAND, Place, Row
 from tests.acceptance.server import Reply, Request, ScriptedServer
 from tests.acceptance.world import World

@@ -18,12 +18,12 @@ from dlt_cronofy.source.api.poll_stream import Feed
 from dlt_cronofy.source.api.poller import Poll, PollTask
 from dlt_cronofy.source.history.diff import ProfileState, State
 from dlt_cronofy.source.history.evidence import new_status
-from dlt_cronofy.source.history.state import AccountHistory, Row, TokenContent
+from dlt_cronofy.source.history.state import AccountHistory, TokenContent
 from dlt_cronofy.source.planning.plan import LastPoll
 from dlt_cronofy.source.records import Outcome
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import Rows, Sweep, new_run_id
-from dlt_cronofy.source.tables import TABLES
+from dlt_cronofy.source.tables import TABLES, Row
 from tests.cronofy.bodies import minute, profile, token, userinfo
 from tests.cronofy.clocks import START, ManualClock
 from tests.cronofy.server import Server, answer

@@ -19,7 +19,8 @@ from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
 from dlt_cronofy.rebuild import Difference, differences
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.token import read_tokens
-from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
+from dlt_cronofy.warehouse.dataset import sql_client
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 from dlt_cronofy.warehouse.working_folders import WorkingFolder
 from tests.acceptance.documents import disconnected, profile, userinfo
 from tests.acceptance.place import Place

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from ..tables import ACCOUNT, CALENDARS, LOAD_ID, NUMBER, PROFILES, TEXT, USERINFO, Table
+from ..tables import ACCOUNT, CALENDARS, LOAD_ID, NUMBER, PROFILES, TEXT, USERINFO, Row, Table
 from ..texts import clean_text
 from .capture import EXTRAS
 from .parse import (
@@ -25,7 +25,6 @@ from .parse import (
     USERINFO_TEXTS,
     Fields,
 )
-from .state import Row
 
 # a warehouse table has room for some hundreds of columns; a hostile body may have more fields
 MAX_EXTRA_COLUMNS = 100

@@ -14,13 +14,13 @@ from typing import Any
 from ..api.poller import Poll, read_answer
 from ..privacy import PersonalData
 from ..records import Outcome
-from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO
+from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO, Row
 from .diff import Change, ProfileState, State, apply_changes, detect_changes, is_outweighed
 from .digests import SPEAKS_FOR, Held, KnownAnswer, Listed, is_same, listed_of
 from .evidence import Evidence, newest_ok
 from .parse import CALENDAR, CONFERENCING, Calendar, Payload, Profile, Record
 from .runs import RunCounts
-from .state import AccountHistory, Row, TokenContent
+from .state import AccountHistory, TokenContent
 
 # where a row carries the fields that have no column yet (frames.py); no column can be called that
 EXTRAS = "\x00extras"

@@ -13,9 +13,8 @@ from typing import Any
 
 from ..records import Outcome
 from ..settings import ACCOUNT, PROFILES, USERINFO
-from ..tables import COVERAGE, TOKEN_STATUS
+from ..tables import COVERAGE, TOKEN_STATUS, Row
 
-Row = dict[str, Any]
 # account_id, profile_type
 Stream = tuple[str, str]
 

@@ -7,9 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ..records import Outcome
-from ..tables import FAILURES
-
-Row = dict[str, Any]
+from ..tables import FAILURES, Row
 
 
 @dataclass

@@ -34,13 +34,12 @@ from ..tables import (
     TIME,
     TOKEN_STATUS,
     USERINFO,
+    Row,
     Table,
 )
 from .diff import ProfileState, State
 from .digest_support import COUNTED, unsupported_query
 from .parse import PROFILE_TEXTS
-
-Row = dict[str, Any]
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 

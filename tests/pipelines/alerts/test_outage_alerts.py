@@ -30,7 +30,8 @@ from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.token import read_tokens
-from dlt_cronofy.warehouse.pipeline import open_pipeline, query_rows, sql_client
+from dlt_cronofy.warehouse.dataset import query_rows, sql_client
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.acceptance.documents import Document, disconnected, profile, userinfo
 from tests.acceptance.place import Place, TestClock
 from tests.acceptance.server import Reply, ScriptedServer

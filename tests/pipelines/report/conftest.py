@@ -12,7 +12,8 @@ import pytest
 
 from dlt_cronofy.report.contents import Report, read_report
 from dlt_cronofy.report.frames import Read, frame_reader
-from dlt_cronofy.warehouse.pipeline import held_open, open_pipeline
+from dlt_cronofy.warehouse.dataset import held_open
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.pipelines.views.conftest import postgres_uri
 from tests.pipelines.views.warehouse import (
     DuckDBWarehouse,

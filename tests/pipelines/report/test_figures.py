@@ -12,7 +12,7 @@ from dlt_cronofy.report import figures
 from dlt_cronofy.report.figures import Scope
 from dlt_cronofy.report.frames import Read, frame_reader
 from dlt_cronofy.report.health import read_health
-from dlt_cronofy.warehouse.pipeline import held_open, loaded_dataset
+from dlt_cronofy.warehouse.dataset import held_open, loaded_dataset
 from tests.pipelines.report.conftest import FAILED_POLL, pipeline_on
 from tests.pipelines.views.warehouse import Row
 

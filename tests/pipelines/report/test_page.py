@@ -13,7 +13,7 @@ import pytest
 from dlt_cronofy.report.contents import Report, read_report
 from dlt_cronofy.report.health import PERSONAL
 from dlt_cronofy.report.page import is_report, last_as_of, render_page
-from dlt_cronofy.warehouse.pipeline import Row
+from dlt_cronofy.source.tables import Row
 from tests.pipelines.report.conftest import FAILED_POLL, pipeline_on
 
 pytestmark = pytest.mark.timeout(300)

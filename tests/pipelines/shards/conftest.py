@@ -26,7 +26,8 @@ from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.source.tokens.token import in_data_centers
 from dlt_cronofy.views import PUBLIC_VIEWS
-from dlt_cronofy.warehouse.pipeline import open_pipeline, refresh_views, sql_client
+from dlt_cronofy.warehouse.dataset import refresh_views, sql_client
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.acceptance.place import RACY, STAMPS, TABLES, StandingClock
 
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)

@@ -4,7 +4,7 @@ import pytest
 
 from dlt_cronofy.erase.erasure import Erase
 from dlt_cronofy.shards.shard_output import outputs_of
-from dlt_cronofy.warehouse.pipeline import query_rows, sql_client
+from dlt_cronofy.warehouse.dataset import query_rows, sql_client
 
 from .conftest import World
 

@@ -20,7 +20,7 @@ from dlt_cronofy.shards.saved_plan import shard_of
 from dlt_cronofy.shards.shard_output import ShardSummary, outputs_of
 from dlt_cronofy.source.errors import ConfigurationError, UnreachableError
 from dlt_cronofy.source.settings import USERINFO
-from dlt_cronofy.warehouse.pipeline import sql_client
+from dlt_cronofy.warehouse.dataset import sql_client
 
 from .conftest import ALWAYS, SHARDS, START, World, Yard
 

@@ -16,6 +16,7 @@ import pytest
 
 from dlt_cronofy.warehouse import duckdb_file
 from dlt_cronofy.warehouse import pipeline as warehouse
+from dlt_cronofy.warehouse.dataset import sql_client, writer
 from dlt_cronofy.warehouse.duckdb_file import (
     PRAGMAS,
     SETTINGS,
@@ -26,7 +27,7 @@ from dlt_cronofy.warehouse.duckdb_file import (
     tidy,
     writing,
 )
-from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client, writer
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 
 HOLD_OPEN = (
     "import duckdb, sys, time; c = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == 'reading');"

@@ -22,8 +22,9 @@ from dlt_cronofy.load.maintenance import Upkeep
 from dlt_cronofy.load.steps import Loading
 from dlt_cronofy.rebuild import Difference
 from dlt_cronofy.views import PUBLIC_VIEWS
+from dlt_cronofy.warehouse.dataset import sql_client
 from dlt_cronofy.warehouse.locks import WarehouseBusy, sole_writer, turn
-from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.acceptance.documents import account, profile, userinfo
 from tests.acceptance.place import TABLES, Place
 from tests.acceptance.server import Reply, ScriptedServer, says

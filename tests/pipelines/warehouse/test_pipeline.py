@@ -15,17 +15,15 @@ from dlt_cronofy.cli.main import cli
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.views import PUBLIC_VIEWS, create_views
 from dlt_cronofy.warehouse import pipeline as warehouse
-from dlt_cronofy.warehouse.pipeline import (
-    DESTINATIONS,
+from dlt_cronofy.warehouse.dataset import (
     SESSION_IN_UTC,
-    location,
-    open_pipeline,
     query_rows,
     refresh_views,
     set_session_utc,
     sql_client,
     writer,
 )
+from dlt_cronofy.warehouse.pipeline import DESTINATIONS, location, open_pipeline
 from tests.acceptance.documents import profile, userinfo
 from tests.acceptance.place import Place
 from tests.acceptance.server import ScriptedServer

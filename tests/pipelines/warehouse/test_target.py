@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dlt_cronofy.warehouse.pipeline import duckdb_file, open_pipeline, pipeline_target, writer
+from dlt_cronofy.warehouse.dataset import writer
+from dlt_cronofy.warehouse.pipeline import duckdb_file, open_pipeline, pipeline_target
 from dlt_cronofy.warehouse.target import Target
 
 PASSWORD = "pass-canary"

@@ -19,8 +19,9 @@ from dlt_cronofy.rebuild import Difference, differences
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tables import TABLES
 from dlt_cronofy.source.tokens.token import in_data_centers, read_tokens
+from dlt_cronofy.warehouse.dataset import sql_client
 from dlt_cronofy.warehouse.locks import _lock_key
-from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
+from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.acceptance.place import Place
 from tests.campaign.killed_load import read_packages, unusual_command
 from tests.postgres import credentials, postgres_server
