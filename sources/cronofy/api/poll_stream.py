@@ -9,11 +9,12 @@ from typing import Self
 
 from ..clock import Clock
 from ..history.digests import body_digests
+from ..records import Poll, PollTask
 from ..settings import PollingSettings
 from .client import CronofyClient
-from .limits.policy import Conduct
-from .poller import Poll, Poller, PollTask
-from .retries import Exchange
+from .limits.policy import RequestPolicy
+from .poller import Poller
+from .retries import Retrier
 from .transport import open_transport
 
 # batches that may wait to be taken; beyond them polling waits
@@ -23,7 +24,7 @@ LOOK_AGAIN_SECONDS = 0.01
 Batch = list[Poll]
 
 
-class Feed:
+class PollStream:
     """Polls tasks from `__enter__` on; `take` gives the polls batch by batch, in the order of `polled_at`.
 
     One event loop for a whole run: the slowest answer of a batch holds up nobody, and requests under way
@@ -33,14 +34,14 @@ class Feed:
     def __init__(
         self,
         settings: PollingSettings,
-        conduct: Conduct,
+        policy: RequestPolicy,
         clock: Clock,
         tasks: Sequence[PollTask],
         batch_polls: int,
         on_poll: Callable[[Poll], None] = lambda _: None,
     ) -> None:
         self._settings = settings
-        self._conduct = conduct
+        self._policy = policy
         self._clock = clock
         self._tasks = tasks
         self._batch_polls = batch_polls
@@ -97,14 +98,14 @@ class Feed:
     async def _poll(self) -> None:
         async with open_transport() as transport:
             client = CronofyClient(
-                Exchange(transport, self._settings, self._conduct, self._clock),
+                Retrier(transport, self._settings, self._policy, self._clock),
                 self._settings,
                 self._clock,
-                self._conduct.refresher,
+                self._policy.refresher,
             )
             poller = Poller(
                 client,
-                self._conduct,
+                self._policy,
                 self._clock,
                 body_digests(self._settings),
                 self._batch_polls,
@@ -114,8 +115,8 @@ class Feed:
             try:
                 await self._pass_on(poller.poll(self._tasks))
             finally:
-                if self._conduct.refresher is not None:
-                    await self._conduct.refresher.settle()
+                if self._policy.refresher is not None:
+                    await self._policy.refresher.settle()
 
     async def _pass_on(self, batches: AsyncIterator[Batch]) -> None:
         passing = asyncio.ensure_future(self._put_all(batches))

@@ -29,7 +29,7 @@ logger = logging.getLogger("dlt_cronofy")
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class JournalEntry:
     """A refresh that began at some time, of the token with that key."""
 
     token_key: str
@@ -41,7 +41,7 @@ def digest(refresh_token: Secret) -> str:
     return hashlib.sha256(b"refreshing\0" + refresh_token.reveal().encode()).hexdigest()[:16]
 
 
-class RefreshNotes:
+class RefreshJournal:
     """The notes of one run, in a file of its own; reads those that ended runs left behind.
 
     The file is appended to, so that a kill leaves every earlier line whole. It exists while there is
@@ -53,21 +53,21 @@ class RefreshNotes:
         self._path = folder / PATTERN.replace("*", secrets.token_hex(4))
         self._lock: Any = None
         self._descriptor = -1
-        self._open: dict[str, Note] = {}
+        self._open: dict[str, JournalEntry] = {}
         self._writing = threading.Lock()
         self._left_behind: list[Path] = []
         self.earlier = self._read_earlier()
 
     def begin(self, token_key: str, refresh_token: Secret, now: datetime) -> None:
-        """Note durably that this refresh token is about to be used.
+        """JournalEntry durably that this refresh token is about to be used.
 
         Raises:
             OSError: the folder cannot be written.
         """
         with self._writing:
-            self._begin(digest(refresh_token), Note(token_key, now.isoformat(timespec="seconds")))
+            self._begin(digest(refresh_token), JournalEntry(token_key, now.isoformat(timespec="seconds")))
 
-    def end(self, refresh_token: Secret) -> None:
+    def mark_done(self, refresh_token: Secret) -> None:
         """Strike a note out, an earlier one too: what became of the refresh token is settled."""
         name = digest(refresh_token)
         with self._writing:
@@ -111,7 +111,7 @@ class RefreshNotes:
             self._lock = None
             _lock_file(self._path).unlink(missing_ok=True)
 
-    def _begin(self, name: str, note: Note) -> None:
+    def _begin(self, name: str, note: JournalEntry) -> None:
         if self._lock is None:
             lock = fasteners.InterProcessLock(_lock_file(self._path))
             lock.acquire()
@@ -124,8 +124,8 @@ class RefreshNotes:
     def _append(self, line: dict[str, str]) -> None:
         os.write(self._descriptor, orjson.dumps(line) + b"\n")
 
-    def _read_earlier(self) -> dict[str, Note]:
-        found: dict[str, Note] = {}
+    def _read_earlier(self) -> dict[str, JournalEntry]:
+        found: dict[str, JournalEntry] = {}
         for path in sorted(self.folder.glob(PATTERN)):
             lock = fasteners.InterProcessLock(_lock_file(path))
             try:
@@ -144,14 +144,14 @@ class RefreshNotes:
         return found
 
 
-def _take_in(line: bytes, notes: dict[str, Note]) -> None:
+def _take_in(line: bytes, notes: dict[str, JournalEntry]) -> None:
     try:
         said = orjson.loads(line)
         name = said["refresh_token"]
     except (ValueError, KeyError, TypeError):
         return  # the last line of a killed run
     if "token_key" in said:
-        notes[name] = Note(str(said["token_key"]), str(said.get("began_at")))
+        notes[name] = JournalEntry(str(said["token_key"]), str(said.get("began_at")))
     else:
         notes.pop(name, None)
 

@@ -13,18 +13,18 @@ import httpx
 import orjson
 
 from ..clock import Clock
-from ..records import TROUBLES, Answer, Outcome, skipped
+from ..records import TROUBLES, Outcome, Response, skipped
 from ..secret import Hidden, Secret
 from ..settings import ClientCredentials, PollingSettings
 from ..tokens.store import Renewal, StoreError, TokenStore
 from ..tokens.token import HEADER_SAFE, Token
 from ..tokens.write_back import WriteBack, store_name
-from .limits.refresh_concurrency import RefreshLimit, RefreshPlace
-from .refresh_journal import RefreshNotes
+from .limits.refresh_concurrency import RefreshLimiter, RefreshSlot
+from .refresh_journal import RefreshJournal
 from .transport import HEADERS
 
 if TYPE_CHECKING:
-    from .retries import Exchange
+    from .retries import Retrier
 
 # RFC 6749, section 5.2: the application is refused, not the token
 CLIENT_REFUSED = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
@@ -52,7 +52,7 @@ class Refreshed:
     """
 
     token: Token | None = None
-    answer: Answer | None = None
+    response: Response | None = None
     why: str = ""
     requests: int = 0
 
@@ -68,16 +68,16 @@ class Refresher:
         client: ClientCredentials,
         settings: PollingSettings,
         store: TokenStore,
-        notes: RefreshNotes,
+        journal: RefreshJournal,
         clock: Clock,
     ) -> None:
         self._client = client
         self._settings = settings
         self._store = store
-        self._notes = notes
+        self._journal = journal
         self._clock = clock
         self._write_back = WriteBack(store)
-        self._limit = RefreshLimit()
+        self._limit = RefreshLimiter()
         self._tokens: Sequence[Token] = ()
         self._renewals: dict[Secret, Renewal] = {}
         self._issued: set[Secret] = set()
@@ -97,9 +97,9 @@ class Refresher:
     def begin(self, tokens: Sequence[Token]) -> None:
         """Look at what earlier runs left unsettled; called once, with all tokens of the store."""
         self._tokens = tokens
-        self._notes.keep_only(token.refresh_token for token in tokens if token.refresh_token)
-        if self._notes.earlier:
-            keys = ", ".join(sorted(note.token_key for note in self._notes.earlier.values()))
+        self._journal.keep_only(token.refresh_token for token in tokens if token.refresh_token)
+        if self._journal.earlier:
+            keys = ", ".join(sorted(note.token_key for note in self._journal.earlier.values()))
             logger.warning("an earlier run ended while it refreshed %s: refreshed before anything else", keys)
 
     def newest(self, token: Token) -> Token:
@@ -116,13 +116,13 @@ class Refresher:
         if token.refresh_token is None or self._given_up:
             return False
         expired = token.expires_at is not None and self._clock.now() >= token.expires_at
-        return expired or not token.has_access_token or self._notes.is_unsettled(token.refresh_token)
+        return expired or not token.has_access_token or self._journal.is_unsettled(token.refresh_token)
 
     def may_help(self, token: Token) -> bool:
         """Whether a refresh could mend a 401: not without a refresh token, and not what was just issued."""
         return token.refresh_token is not None and token.access_token not in self._issued
 
-    async def refresh(self, token: Token, exchange: "Exchange") -> Refreshed:
+    async def refresh(self, token: Token, retrier: "Retrier") -> Refreshed:
         """A token that can be called with instead of this one. Tokens that share a grant wait for each other.
 
         Cancelling the caller does not cancel the refresh: its outcome must reach the store.
@@ -139,7 +139,7 @@ class Refresher:
         if running is not None:
             refreshed = replace(await asyncio.shield(running), requests=0)
         else:
-            task = asyncio.create_task(self._refresh(token, token.refresh_token, exchange))
+            task = asyncio.create_task(self._refresh(token, token.refresh_token, retrier))
             self._running[token.refresh_token] = task
             refreshed = await asyncio.shield(task)
         return replace(refreshed, token=self.newest(token)) if refreshed.token else refreshed
@@ -155,11 +155,11 @@ class Refresher:
         try:
             for renewal, is_saved in self._write_back.try_again():
                 assert renewal.token.refresh_token is not None
-                self._notes.end(renewal.token.refresh_token)
+                self._journal.mark_done(renewal.token.refresh_token)
                 logger.warning(WRITTEN_LATE if is_saved else CHANGED_MEANWHILE, renewal.token.key)
         finally:
             self._name_unsaved()
-            self._notes.close()
+            self._journal.close()
 
     def _name_unsaved(self) -> None:
         for renewal in self._write_back.unsaved:
@@ -186,51 +186,51 @@ class Refresher:
         )
         return list(dict.fromkeys((token.key, *sharing)))
 
-    async def _refresh(self, token: Token, used: Secret, exchange: "Exchange") -> Refreshed:
+    async def _refresh(self, token: Token, used: Secret, retrier: "Retrier") -> Refreshed:
         try:
             async with self._limit.place() as place:
-                return await self._refresh_once(token, used, exchange, place)
+                return await self._refresh_once(token, used, retrier, place)
         finally:
             self._running.pop(used, None)
 
     async def _refresh_once(
-        self, token: Token, used: Secret, exchange: "Exchange", place: RefreshPlace
+        self, token: Token, used: Secret, retrier: "Retrier", place: RefreshSlot
     ) -> Refreshed:
-        is_late = self._clock.monotonic() >= exchange.allowance.deadline
-        if is_late or exchange.allowance.stopped or self._is_over():
+        is_late = self._clock.monotonic() >= retrier.quota.deadline
+        if is_late or retrier.quota.stopped or self._is_over():
             return self._unsent()
         if await self._adopt(token, used):
             return Refreshed(token)
-        was_interrupted = self._notes.is_unsettled(used)
+        was_interrupted = self._journal.is_unsettled(used)
         obstacle = await asyncio.to_thread(self._obstacle, token, used)
         if obstacle is not None:
             self._forget(used, was_interrupted)
             self._give_up(obstacle)
             return Refreshed(why=obstacle)
-        if not exchange.allowance.take(1):
+        if not retrier.quota.reserve(1):
             self._forget(used, was_interrupted)
-            return Refreshed(answer=self._unpaid())
+            return Refreshed(response=self._unpaid())
 
         def build() -> httpx.Request:
             place.sent()
             return self._request(token, used)
 
-        answer = await exchange.ask(token.data_center, build, is_off=self._is_over)
+        response = await retrier.ask(token.data_center, build, is_off=self._is_over)
         place.answered()
-        if answer is None:
+        if response is None:
             self._forget(used, was_interrupted)
             return self._unsent()
-        requests, said = answer.attempts, _taken(answer)
-        if answer.outcome in TROUBLES:
-            return self._failed(answer, requests)
-        if answer.outcome is not Outcome.OK:
+        requests, said = response.attempts, _taken(response)
+        if response.outcome in TROUBLES:
+            return self._failed(response, requests)
+        if response.outcome is not Outcome.OK:
             self._failures_in_a_row = 0
             interrupted = was_interrupted or requests > 1
-            refused = await self._refused(token, used, answer, _error_code(said), interrupted=interrupted)
+            refused = await self._refused(token, used, response, _error_code(said), interrupted=interrupted)
             return replace(refused, requests=requests)
-        renewal = _read_renewal(token, answer, said)
+        renewal = _read_renewal(token, response, said)
         if renewal is None:
-            return self._unreadable(token, answer, requests)
+            return self._unreadable(token, response, requests)
         self._failures_in_a_row = 0
         return replace(await self._keep(renewal, used), requests=requests)
 
@@ -242,12 +242,12 @@ class Refresher:
         """How a refresh ends whose request was not sent."""
         if self._is_over():
             return Refreshed(why=self._given_up or STORE_FAILS)
-        return Refreshed(answer=self._unpaid())
+        return Refreshed(response=self._unpaid())
 
     def _forget(self, used: Secret, was_interrupted: bool) -> None:  # noqa: FBT001
         """Strike out the note of a request that was not sent; an earlier run's is as true as before."""
         if not was_interrupted:
-            self._notes.end(used)
+            self._journal.mark_done(used)
 
     def _give_up(self, why: str) -> None:
         """Refresh nothing more in this run."""
@@ -268,9 +268,9 @@ class Refresher:
                 self._store_is_fine = self._given_up is None
         if self._given_up is None:
             try:
-                self._notes.begin(token.key, used, self._clock.now())
+                self._journal.begin(token.key, used, self._clock.now())
             except OSError as error:
-                self._note_obstacle(f"{error.filename or self._notes.folder}: {error.strerror}")
+                self._note_obstacle(f"{error.filename or self._journal.folder}: {error.strerror}")
         return self._given_up
 
     def _why_not_saved(self) -> str | None:
@@ -308,7 +308,7 @@ class Refresher:
         if found is None or found.refresh_token is None or found.access_token == token.access_token:
             return False
         self._renewals[used] = Renewal(token, found.access_token, found.refresh_token, found.expires_at)
-        self._notes.end(used)
+        self._journal.mark_done(used)
         return True
 
     def _current(self, token: Token) -> Token | None:
@@ -330,7 +330,7 @@ class Refresher:
             return Refreshed(why=NOT_WRITTEN_BACK)
         if self._write_back.has_failed:
             self._give_up_writing()  # others, or at the first try
-        self._notes.end(used)
+        self._journal.mark_done(used)
         if saved:
             self._limit.prove()
             self._renewals[used] = renewal
@@ -342,14 +342,14 @@ class Refresher:
         return Refreshed(why="its row is gone from the store")
 
     async def _refused(
-        self, token: Token, used: Secret, answer: Answer, code: str | None, *, interrupted: bool
+        self, token: Token, used: Secret, response: Response, code: str | None, *, interrupted: bool
     ) -> Refreshed:
         """The token endpoint understood and said no."""
         if code == "invalid_grant" and await self._adopt(token, used):
             return Refreshed(token)
-        self._notes.end(used)
+        self._journal.mark_done(used)
         if code == "invalid_grant":
-            return Refreshed(answer=self._revoked(token, answer, lost=interrupted))
+            return Refreshed(response=self._revoked(token, response, lost=interrupted))
         if code in CLIENT_REFUSED:
             if self._given_up is None:
                 logger.error(
@@ -360,25 +360,25 @@ class Refresher:
                 )
             self._give_up("not refreshed: client_id and client_secret are not accepted")
             return Refreshed(why=self._given_up or "")
-        if answer.outcome is Outcome.RATE_LIMITED:
-            return Refreshed(answer=_as(answer, Outcome.RATE_LIMITED, "HTTP 429"))
-        return Refreshed(why=f"refresh: HTTP {answer.http_status}")
+        if response.outcome is Outcome.RATE_LIMITED:
+            return Refreshed(response=_as(response, Outcome.RATE_LIMITED, "HTTP 429"))
+        return Refreshed(why=f"refresh: HTTP {response.http_status}")
 
-    def _revoked(self, token: Token, answer: Answer, *, lost: bool) -> Answer:
+    def _revoked(self, token: Token, response: Response, *, lost: bool) -> Response:
         if not lost:
-            return _as(answer, Outcome.GRANT_REVOKED, "invalid_grant")
+            return _as(response, Outcome.GRANT_REVOKED, "invalid_grant")
         for key in self._sharing(token):
             self._lose(
                 key, "a refresh of it was interrupted, and the answer with a new one never reached the store"
             )
-        return _as(answer, Outcome.GRANT_REVOKED, "invalid_grant; lost in an interrupted refresh")
+        return _as(response, Outcome.GRANT_REVOKED, "invalid_grant; lost in an interrupted refresh")
 
-    def _failed(self, answer: Answer, requests: int) -> Refreshed:
+    def _failed(self, response: Response, requests: int) -> Refreshed:
         """No word from the token endpoint: the refresh token may be used up or not, so its note stays."""
         self._count_failure()
-        return Refreshed(answer=_as(answer, answer.outcome, answer.message or ""), requests=requests)
+        return Refreshed(response=_as(response, response.outcome, response.message or ""), requests=requests)
 
-    def _unreadable(self, token: Token, answer: Answer, requests: int) -> Refreshed:
+    def _unreadable(self, token: Token, response: Response, requests: int) -> Refreshed:
         """A new token that cannot be kept: the used one may be void, so its note stays.
 
         Where the first answers cannot be kept, the next one is no better, and no refresh token is risked.
@@ -389,7 +389,7 @@ class Refresher:
         if nothing_kept and self._given_up is None:
             logger.error("nothing more is refreshed in this run: the token endpoint's answers cannot be read")
             self._give_up("not refreshed: the token endpoint's answers cannot be read")
-        return Refreshed(answer=_as(answer, Outcome.BAD_PAYLOAD, "no access token"), requests=requests)
+        return Refreshed(response=_as(response, Outcome.BAD_PAYLOAD, "no access token"), requests=requests)
 
     def _count_failure(self) -> None:
         self._failures_in_a_row += 1
@@ -400,7 +400,7 @@ class Refresher:
                 self._failures_in_a_row,
             )
 
-    def _unpaid(self) -> Answer:
+    def _unpaid(self) -> Response:
         return skipped(self._clock.now(), "expired, and no request left to refresh it with")
 
 
@@ -414,14 +414,14 @@ def open_refresher(
     if settings.client is None or not any(token.refresh_token for token in tokens):
         return None
     place = getattr(store, "folder", None) or folder
-    refresher = Refresher(settings.client, settings, store, RefreshNotes(place), clock)
+    refresher = Refresher(settings.client, settings, store, RefreshJournal(place), clock)
     refresher.begin(tokens)
     return refresher
 
 
-def _as(answer: Answer, outcome: Outcome, message: str) -> Answer:
+def _as(response: Response, outcome: Outcome, message: str) -> Response:
     """A refresh's answer as the poll's: no request of its own, no body."""
-    return replace(answer, outcome=outcome, message=f"refresh: {message}", body=b"", attempts=0)
+    return replace(response, outcome=outcome, message=f"refresh: {message}", body=b"", attempts=0)
 
 
 def _renewed(token: Token, renewal: Renewal) -> Token:
@@ -433,7 +433,7 @@ def _renewed(token: Token, renewal: Renewal) -> Token:
     )
 
 
-def _read_renewal(token: Token, answer: Answer, said: Hidden) -> Renewal | None:
+def _read_renewal(token: Token, response: Response, said: Hidden) -> Renewal | None:
     """The new pair of a good answer; None where it is not of the documented shape."""
     access_token, refresh_token = said.value.get("access_token"), said.value.get("refresh_token")
     used = token.refresh_token
@@ -447,14 +447,14 @@ def _read_renewal(token: Token, answer: Answer, said: Hidden) -> Renewal | None:
         token,
         Secret(access_token),
         Secret(str(refresh_token)) if rotated else used,
-        _expiry(answer, said.value.get("expires_in")),
+        _expiry(response, said.value.get("expires_in")),
     )
 
 
-def _expiry(answer: Answer, expires_in: Any) -> datetime | None:
+def _expiry(response: Response, expires_in: Any) -> datetime | None:
     """When the new access token expires, counted from the request: the answer was under way for a while."""
     known = isinstance(expires_in, (int, float)) and not isinstance(expires_in, bool)
-    return answer.requested_at + timedelta(seconds=expires_in) if known and 0 < expires_in < 1e9 else None
+    return response.requested_at + timedelta(seconds=expires_in) if known and 0 < expires_in < 1e9 else None
 
 
 def _error_code(said: Hidden) -> str | None:
@@ -464,9 +464,9 @@ def _error_code(said: Hidden) -> str | None:
     return code if known else None
 
 
-def _taken(answer: Answer) -> Hidden:
+def _taken(response: Response) -> Hidden:
     """The body as an object; the answer does not keep it, since it holds new tokens in plain."""
-    body, answer.body = answer.body, b""
+    body, response.body = response.body, b""
     try:
         document = orjson.loads(body)
     except ValueError:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...clock import Clock
-from ...records import TROUBLES, Answer, Outcome
+from ...records import TROUBLES, Outcome, Response
 
 # that many troubled answers in a row, and none that was good between them
 TRIPS_AFTER = 30
@@ -23,7 +23,7 @@ logger = logging.getLogger("dlt_cronofy")
 class CircuitBreaker:
     """One data center: closed while it answers, probed when it does not, then open for the rest of the run.
 
-    A poll is *telling* when its token was well last time or was never polled: that a token fails which
+    A poll counts toward it when its token's last poll was ok or there was none: that a token fails which
     always fails says nothing of the server. Neither does a poll that was sent before the last good answer
     came: where tokens that hang are the last to end, they end in a row.
     """
@@ -40,36 +40,36 @@ class CircuitBreaker:
         self.is_open = False
 
     async def admit(
-        self, gate: "PlanGate", *, telling: bool, given_up: Callable[[], bool]
+        self, gate: "PlanGate", *, counts_toward_breaker: bool, given_up: Callable[[], bool]
     ) -> "Permit | None":
         """Wait until a request may be sent; None when none will be in this run."""
-        while self._tripped and telling and not self.is_open and not given_up():
+        while self._tripped and counts_toward_breaker and not self.is_open and not given_up():
             now = self._clock.monotonic()
             if now >= self._probe_at and not self._probing:
                 self._probing = True
                 return Permit(self, gate, probe=True)
             wait = LOOK_AGAIN_SECONDS if self._probing else self._probe_at - now
             await self._clock.sleep(min(wait, LOOK_AGAIN_SECONDS))
-        return None if self.is_open else Permit(self, gate, telling)
+        return None if self.is_open else Permit(self, gate, counts_toward_breaker)
 
     def turns_away(self, permit: "Permit") -> bool:
         """Whether what was let in before it tripped is to wait as well."""
-        return not permit.probe and (self.is_open or (self._tripped and permit.telling))
+        return not permit.probe and (self.is_open or (self._tripped and permit.counts_toward_breaker))
 
-    def record(self, permit: "Permit", answer: Answer | None) -> None:
+    def record(self, permit: "Permit", response: Response | None) -> None:
         """How it ended; None where nothing was sent."""
         if permit.probe:
             self._probing = False
-        if answer is None or answer.outcome in (Outcome.RATE_LIMITED, Outcome.SKIPPED):
+        if response is None or response.outcome in (Outcome.RATE_LIMITED, Outcome.SKIPPED):
             return
-        if answer.outcome not in TROUBLES:
+        if response.outcome not in TROUBLES:
             self._recover()
         elif permit.probe:
-            self._fail_probe(answer)
-        elif permit.telling and permit.sent_at >= self._good_at and not self._tripped:
+            self._fail_probe(response)
+        elif permit.counts_toward_breaker and permit.sent_at >= self._good_at and not self._tripped:
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= TRIPS_AFTER:
-                self._trip(answer)
+                self._trip(response)
 
     def _recover(self) -> None:
         if self._tripped and not self.is_open:
@@ -78,17 +78,17 @@ class CircuitBreaker:
         self._failed_in_a_row = self._probes = 0
         self._tripped = self.is_open = False
 
-    def _trip(self, answer: Answer) -> None:
+    def _trip(self, response: Response) -> None:
         self._tripped = True
         self._probe_at = self._clock.monotonic() + 1.0
         logger.warning(
             "%s: %d answers in a row failed (%s); waiting for it to recover",
             self._data_center,
             self._failed_in_a_row,
-            answer.outcome.value,
+            response.outcome.value,
         )
 
-    def _fail_probe(self, answer: Answer) -> None:
+    def _fail_probe(self, response: Response) -> None:
         self._probes += 1
         self._probe_at = self._clock.monotonic() + 2.0**self._probes
         if self._probes >= PROBES:
@@ -96,7 +96,7 @@ class CircuitBreaker:
             logger.error(
                 "%s does not recover (%s): the rest of its tokens is skipped, and first in the next run",
                 self._data_center,
-                answer.outcome.value,
+                response.outcome.value,
             )
 
 
@@ -113,13 +113,13 @@ class PlanGate:
         """Whether the application's plan lacks the endpoint."""
         return self._refusals >= PLAN_REFUSALS
 
-    def record(self, answer: Answer | None) -> None:
+    def record(self, response: Response | None) -> None:
         """How one poll of it ended."""
-        if answer is None or self.is_shut:
+        if response is None or self.is_shut:
             return
-        if answer.outcome is Outcome.PLAN_REQUIRED:
+        if response.outcome is Outcome.PLAN_REQUIRED:
             self._refusals += 1
-        elif answer.outcome is Outcome.OK:
+        elif response.outcome is Outcome.OK:
             self._refusals = 0
         if self._refusals == PLAN_REFUSALS:
             logger.error(
@@ -144,12 +144,12 @@ class Permit:
 
     circuit: CircuitBreaker
     gate: PlanGate
-    telling: bool = True
+    counts_toward_breaker: bool = True
     probe: bool = False
     sent_at: float = math.inf
     is_withdrawn: bool = False
 
-    def holds(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether a request may be sent now; once it may not, another permit is needed."""
         if self.gate.is_shut or self.circuit.turns_away(self):
             self.is_withdrawn = True

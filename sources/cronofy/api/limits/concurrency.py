@@ -1,4 +1,4 @@
-"""Places: how many requests are under way at once, slow ones not counted."""
+"""ConcurrencyLimiter: how many requests are under way at once, slow ones not counted."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ SLOW_SECONDS = 1.0
 MAX_OPEN = 512
 
 
-class Places:
+class ConcurrencyLimiter:
     """A semaphore whose places are given up by whoever takes long."""
 
     def __init__(self, number: int = MAX_IN_FLIGHT) -> None:

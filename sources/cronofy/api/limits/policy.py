@@ -1,4 +1,4 @@
-"""Conduct: how one run behaves towards the API: what it may send, and when it leaves off."""
+"""RequestPolicy: how one run behaves towards the API: what it may send, and when it leaves off."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,16 +9,16 @@ from ...clock import Clock
 from ...settings import PollingSettings
 from ...tokens.token import Token
 from .circuit_breaker import Breakers
-from .rate_limiter import Allowance, RequestBudget, whole_calls
+from .rate_limiter import RateLimiter, RunQuota, whole_calls
 from .retry_budget import RetryBudget
-from .shared_rate_limiter import SharedSlots, open_shared
+from .shared_rate_limiter import SharedRateLimiter, open_shared
 
 if TYPE_CHECKING:
     from ..token_refresh import Refresher
 
 
 @dataclass
-class Conduct:
+class RequestPolicy:
     """What all the sweeps of one run share.
 
     Attributes:
@@ -26,12 +26,12 @@ class Conduct:
         shared: None where this process has the limits to itself.
     """
 
-    budget: RequestBudget
+    rate_limiter: RateLimiter
     retry_budgets: Mapping[str | None, RetryBudget]
     breakers: Breakers
-    allowance: Allowance = field(default_factory=Allowance)
+    quota: RunQuota = field(default_factory=RunQuota)
     refresher: "Refresher | None" = None
-    shared: SharedSlots | None = None
+    shared: SharedRateLimiter | None = None
 
     def close(self) -> None:
         """The run is over: bring refreshes to their end, leave the place where processes meet."""
@@ -52,26 +52,26 @@ class Conduct:
         settings: PollingSettings,
         clock: Clock,
         tokens: Iterable[Token],
-        allowance: Allowance | None = None,
+        quota: RunQuota | None = None,
         refresher: "Refresher | None" = None,
-    ) -> "Conduct":
+    ) -> "RequestPolicy":
         """For a run over these tokens.
 
         Raises:
             ConfigurationError: the place where the processes of the application meet cannot be used.
         """
         counts = Counter(token.data_center for token in tokens)
-        allowance = allowance or Allowance()
+        quota = quota or RunQuota()
         per_second, per_minute = settings.requests_per_second, settings.requests_per_minute
         shared = None
         if settings.requests_shared_in is not None:
             limits = (whole_calls(per_second, 1.0), whole_calls(per_minute, 60.0))
-            shared = open_shared(settings.requests_shared_in, limits, clock, allowance.stop)
+            shared = open_shared(settings.requests_shared_in, limits, clock, quota.stop)
         return cls(
-            RequestBudget(clock, per_second, per_minute, shared),
+            RateLimiter(clock, per_second, per_minute, shared),
             {name: RetryBudget(count, settings.max_attempts) for name, count in counts.items()},
             Breakers(clock),
-            allowance,
+            quota,
             refresher,
             shared,
         )

@@ -23,7 +23,7 @@ from datetime import timedelta
 from types import TracebackType
 
 from ...clock import Clock
-from .shared_rate_limiter import SharedSlots
+from .shared_rate_limiter import SharedRateLimiter
 
 # how often a caller looks again when only answers still under way can free a slot
 IN_FLIGHT_CHECK_SECONDS = 0.005
@@ -98,7 +98,7 @@ class Slot:
 
     __slots__ = ("_budget", "_deadline", "_given_up", "_started")
 
-    def __init__(self, budget: "RequestBudget", deadline: float, given_up: Callable[[], bool]) -> None:
+    def __init__(self, budget: "RateLimiter", deadline: float, given_up: Callable[[], bool]) -> None:
         self._budget = budget
         self._deadline = deadline
         self._given_up = given_up
@@ -116,7 +116,7 @@ class Slot:
         self._budget.leave(self._started)
 
 
-class RequestBudget:
+class RateLimiter:
     """The two rate limits of one Cronofy application, shared by all calls of this process.
 
     Holds no asyncio primitive, so that one budget can serve the event loops of several dlt runs.
@@ -130,7 +130,7 @@ class RequestBudget:
     """
 
     def __init__(
-        self, clock: Clock, per_second: float, per_minute: float, shared: SharedSlots | None = None
+        self, clock: Clock, per_second: float, per_minute: float, shared: SharedRateLimiter | None = None
     ) -> None:
         self._clock = clock
         windows = (Window(per_second, 1.0), Window(per_minute, 60.0))
@@ -270,7 +270,7 @@ class RequestBudget:
             self._careful, self._next_pause = math.inf, FIRST_PAUSE_SECONDS
 
 
-class Allowance:
+class RunQuota:
     """What one run may spend: a number of requests and a time to stop at."""
 
     def __init__(self, max_requests: int | None = None, deadline: float = math.inf) -> None:
@@ -280,7 +280,7 @@ class Allowance:
         self.deadline = deadline
         self.abandon_at = math.inf
 
-    def take(self, requests: int) -> bool:
+    def reserve(self, requests: int) -> bool:
         """Set that many requests aside, all or none."""
         if self.stopped or requests > self._left:
             self._refused = True
@@ -306,6 +306,6 @@ class Allowance:
             return "max_duration"
         return "max_requests" if self._refused or self._left <= 0 else None
 
-    def give_back(self, requests: int) -> None:
+    def release(self, requests: int) -> None:
         """Return requests that were set aside and not sent."""
         self._left += requests

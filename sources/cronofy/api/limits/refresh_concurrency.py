@@ -10,7 +10,7 @@ MOST_UNDER_WAY = 8
 SLOW_SECONDS = 1.0
 
 
-class RefreshLimit:
+class RefreshLimiter:
     """One refresh at a time until the store has taken its first new token, then several.
 
     A trial cannot show everything, a function that is given every new token for instance; so the first
@@ -29,9 +29,9 @@ class RefreshLimit:
         self.is_proven = False
         self._is_over = False
 
-    def place(self) -> "RefreshPlace":
+    def place(self) -> "RefreshSlot":
         """A place to wait for with `async with`, first come, first served."""
-        return RefreshPlace(self)
+        return RefreshSlot(self)
 
     def prove(self) -> None:
         """The store has taken a new token: others may be refreshed beside each other."""
@@ -80,15 +80,15 @@ class RefreshLimit:
         return self._is_over or self._under_way < together
 
 
-class RefreshPlace:
+class RefreshSlot:
     """One refresh's place."""
 
-    def __init__(self, limit: RefreshLimit) -> None:
+    def __init__(self, limit: RefreshLimiter) -> None:
         self._limit = limit
         self._timer: asyncio.TimerHandle | None = None
         self._is_slow = False
 
-    async def __aenter__(self) -> "RefreshPlace":
+    async def __aenter__(self) -> "RefreshSlot":
         await self._limit.enter()
         return self
 

@@ -41,7 +41,7 @@ from ...errors import ConfigurationError, UnreachableError
 from ...secret import Hidden, Secret
 
 SETTING = "requests_shared_in in [sources.cronofy]"
-# what `Allowance.stop` is told when the log fails in the middle of a run
+# what `RunQuota.stop` is told when the log fails in the middle of a run
 STOPPED_BY = "requests_shared_in"
 
 NAME = "cronofy_requests"
@@ -127,7 +127,7 @@ def shared_rates(limits: Sequence[tuple[float, float]]) -> list[tuple[int, float
     return rates
 
 
-class SharedSlots:
+class SharedRateLimiter:
     """Slots drawn from the log of all processes, a few at a time, for the calls of this one.
 
     Args:
@@ -301,7 +301,7 @@ def open_shared(
     limits: Sequence[tuple[float, float]],
     clock: Clock,
     on_failure: Callable[[str], object],
-) -> SharedSlots | None:
+) -> SharedRateLimiter | None:
     """The slots of all processes that meet at that place; None where nothing is limited.
 
     Args:
@@ -316,7 +316,7 @@ def open_shared(
     rates = shared_rates(limits)
     if not rates:
         return None
-    return SharedSlots(open_log(place, rates), rates, clock, on_failure)
+    return SharedRateLimiter(open_log(place, rates), rates, clock, on_failure)
 
 
 def open_log(place: Secret, rates: Sequence[tuple[int, float]]) -> BucketLog:

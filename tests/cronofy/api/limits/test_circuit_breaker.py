@@ -16,12 +16,12 @@ from dlt_cronofy.source.api.limits.circuit_breaker import (
     Permit,
     PlanGate,
 )
-from dlt_cronofy.source.records import TROUBLES, Answer, Outcome
+from dlt_cronofy.source.records import TROUBLES, Outcome, Response
 from tests.cronofy.clocks import START, LoopClock, ManualClock, simulate
 
 
-def answered(outcome: Outcome) -> Answer:
-    return Answer(outcome, START, START, 0)
+def answered(outcome: Outcome) -> Response:
+    return Response(outcome, START, START, 0)
 
 
 class Center:
@@ -32,8 +32,8 @@ class Center:
         self.circuit = CircuitBreaker(clock, "de")
         self.gate = PlanGate("de", "userinfo")
 
-    def permit(self, *, telling: bool = True) -> Permit:
-        return Permit(self.circuit, self.gate, telling)
+    def permit(self, *, counts_toward_breaker: bool = True) -> Permit:
+        return Permit(self.circuit, self.gate, counts_toward_breaker)
 
     def send(self, outcome: Outcome | None, permit: Permit | None = None) -> None:
         """One poll that was sent now and is answered now."""
@@ -45,8 +45,10 @@ class Center:
         for _ in range(times):
             self.send(Outcome.SERVER_ERROR)
 
-    async def admit(self, *, telling: bool = True, given_up: bool = False) -> Permit | None:
-        return await self.circuit.admit(self.gate, telling=telling, given_up=lambda: given_up)
+    async def admit(self, *, counts_toward_breaker: bool = True, given_up: bool = False) -> Permit | None:
+        return await self.circuit.admit(
+            self.gate, counts_toward_breaker=counts_toward_breaker, given_up=lambda: given_up
+        )
 
     @property
     def is_tripped(self) -> bool:
@@ -84,7 +86,7 @@ def test_what_was_not_sent_says_nothing(center: Center) -> None:
 
 def test_tokens_that_always_fail_say_nothing(center: Center) -> None:
     for _ in range(3 * TRIPS_AFTER):
-        center.send(Outcome.TIMEOUT, center.permit(telling=False))
+        center.send(Outcome.TIMEOUT, center.permit(counts_toward_breaker=False))
     assert not center.is_tripped
 
 
@@ -186,10 +188,10 @@ def test_a_probe_that_says_nothing_is_followed_by_another(center: Center, outcom
 def test_tokens_that_say_nothing_wait_for_nobody_until_it_is_open(center: Center, clock: ManualClock) -> None:
     async def scenario() -> None:
         center.fail()
-        assert await center.admit(telling=False)
+        assert await center.admit(counts_toward_breaker=False)
         assert clock.elapsed == 0
         center.circuit.is_open = True
-        assert await center.admit(telling=False) is None
+        assert await center.admit(counts_toward_breaker=False) is None
 
     asyncio.run(scenario())
 
@@ -205,16 +207,16 @@ def test_whoever_waits_is_let_go_when_the_run_is_stopped(center: Center, clock: 
 
 def test_a_permit_of_before_the_trip_no_longer_holds(center: Center) -> None:
     """Polls wait for their turn: those that were let in before are turned away when it comes."""
-    permit, untelling = center.permit(), center.permit(telling=False)
-    assert permit.holds()
+    permit, untelling = center.permit(), center.permit(counts_toward_breaker=False)
+    assert permit.is_valid()
     center.fail()
-    assert not permit.holds()
-    assert untelling.holds()
+    assert not permit.is_valid()
+    assert untelling.is_valid()
     center.send(Outcome.OK)
     assert permit.is_withdrawn  # another one is needed
-    assert not permit.holds()
+    assert not permit.is_valid()
     center.circuit.is_open = True
-    assert not untelling.holds()
+    assert not untelling.is_valid()
 
 
 @pytest.mark.parametrize(
@@ -237,7 +239,7 @@ def test_a_plan_lacks_an_endpoint_that_answers_402_and_never_well(
     for outcome in answers:
         center.gate.record(answered(outcome) if outcome else None)
     assert center.gate.is_shut is is_shut
-    assert permit.holds() is not is_shut
+    assert permit.is_valid() is not is_shut
     assert len(caplog.messages) == is_shut  # one line, however many tokens
 
 

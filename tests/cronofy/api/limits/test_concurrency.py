@@ -1,4 +1,4 @@
-"""Places: so many requests at once, and one that takes long keeps nobody waiting."""
+"""ConcurrencyLimiter: so many requests at once, and one that takes long keeps nobody waiting."""
 
 import asyncio
 from collections.abc import Iterable
@@ -6,14 +6,14 @@ from contextlib import suppress
 
 import pytest
 
-from dlt_cronofy.source.api.limits.concurrency import SLOW_SECONDS, Places
+from dlt_cronofy.source.api.limits.concurrency import SLOW_SECONDS, ConcurrencyLimiter
 from tests.cronofy.clocks import simulate
 
 
 class Requests:
     """Requests with their durations, all started at once; notes when each was sent."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: ConcurrencyLimiter) -> None:
         self.places = places
         self.sent_at: list[float] = []
         self.under_way = self.most_under_way = 0
@@ -37,7 +37,7 @@ class Requests:
 @pytest.mark.parametrize("number", [1, 3, 10])
 def test_so_many_quick_requests_are_under_way_at_once(number: int) -> None:
     async def scenario() -> Requests:
-        requests = Requests(Places(number))
+        requests = Requests(ConcurrencyLimiter(number))
         await requests.all([0.5] * 30)
         return requests
 
@@ -50,7 +50,7 @@ def test_a_slow_request_gives_its_place_to_the_next() -> None:
     """Three that hang for a minute cost the others a second, not a minute."""
 
     async def scenario() -> Requests:
-        requests = Requests(Places(3))
+        requests = Requests(ConcurrencyLimiter(3))
         await requests.all([60, 60, 60, 0.1, 0.1, 0.1, 0.1])
         return requests
 
@@ -62,7 +62,7 @@ def test_waiting_for_the_rate_limit_is_not_slow() -> None:
     """The time runs from when a request is sent: a place is not given up by one that waits to be sent."""
 
     async def scenario() -> Requests:
-        requests = Requests(Places(2))
+        requests = Requests(ConcurrencyLimiter(2))
         await requests.all([0.1] * 6, queue_seconds=10 * SLOW_SECONDS)
         return requests
 
@@ -75,7 +75,7 @@ def test_a_place_is_given_back_once_however_a_request_ends(
     seconds: float, ends_with: type[BaseException]
 ) -> None:
     async def scenario() -> int:
-        places = Places(1)
+        places = ConcurrencyLimiter(1)
         for _ in range(3):
             with suppress(ends_with):
                 async with places.place() as place:
@@ -92,7 +92,7 @@ def test_a_place_is_given_back_once_however_a_request_ends(
 
 def test_whoever_is_cancelled_while_waiting_takes_no_place() -> None:
     async def scenario() -> None:
-        places = Places(1)
+        places = ConcurrencyLimiter(1)
         requests = Requests(places)
         holder = asyncio.create_task(requests.request(0.5))
         waiting = asyncio.create_task(requests.request(0.5))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from dlt_cronofy.source.api.limits.refresh_concurrency import SLOW_SECONDS, RefreshLimit
+from dlt_cronofy.source.api.limits.refresh_concurrency import SLOW_SECONDS, RefreshLimiter
 from tests.cronofy.clocks import simulate
 
 MOST = 4
@@ -15,7 +15,7 @@ MOST = 4
 class Crowd:
     """Refreshes that take their time, and how many of them were under way at once."""
 
-    def __init__(self, limit: RefreshLimit) -> None:
+    def __init__(self, limit: RefreshLimiter) -> None:
         self.limit = limit
         self.under_way = 0
         self.most = 0
@@ -34,12 +34,12 @@ class Crowd:
 
 
 def crowd(
-    refreshes: int, answer: float, write: float, meanwhile: Callable[[RefreshLimit], Awaitable[None]]
+    refreshes: int, answer: float, write: float, meanwhile: Callable[[RefreshLimiter], Awaitable[None]]
 ) -> tuple[Crowd, float]:
     """All of them at once; returns how long that took as well."""
 
     async def run() -> tuple[Crowd, float]:
-        found = Crowd(RefreshLimit(MOST))
+        found = Crowd(RefreshLimiter(MOST))
         work = [asyncio.create_task(found.refresh(n, answer, write)) for n in range(refreshes)]
         await meanwhile(found.limit)
         await asyncio.gather(*work)
@@ -48,15 +48,15 @@ def crowd(
     return simulate(run())
 
 
-async def nothing(limit: RefreshLimit) -> None:
+async def nothing(limit: RefreshLimiter) -> None:
     """The store has not taken anything."""
 
 
-async def proven(limit: RefreshLimit) -> None:
+async def proven(limit: RefreshLimiter) -> None:
     limit.prove()
 
 
-async def proven_later(limit: RefreshLimit) -> None:
+async def proven_later(limit: RefreshLimiter) -> None:
     await asyncio.sleep(0.35)
     limit.prove()
 
@@ -78,7 +78,7 @@ async def proven_later(limit: RefreshLimit) -> None:
 def test_as_many_at_once_as_may_be_lost(
     answer: float,
     write: float,
-    meanwhile: Callable[[RefreshLimit], Awaitable[None]],
+    meanwhile: Callable[[RefreshLimiter], Awaitable[None]],
     most: int,
     seconds: float,
 ) -> None:
@@ -91,7 +91,7 @@ def test_as_many_at_once_as_may_be_lost(
 
 def test_nobody_waits_for_what_is_over() -> None:
     async def run() -> None:
-        limit = RefreshLimit(MOST)
+        limit = RefreshLimiter(MOST)
         async with limit.place():
             waiting = [asyncio.create_task(Crowd(limit).refresh(n, 0, 0)) for n in range(12)]
             await asyncio.sleep(0)
@@ -103,7 +103,7 @@ def test_nobody_waits_for_what_is_over() -> None:
 
 def test_an_answer_in_time_is_not_slow() -> None:
     async def run() -> None:
-        limit = RefreshLimit(MOST)
+        limit = RefreshLimiter(MOST)
         async with limit.place() as place:
             place.sent()
             place.answered()
@@ -119,7 +119,7 @@ def test_a_place_that_came_too_late_is_given_back() -> None:
     """Its refresh was cancelled when it had just been let in."""
 
     async def run() -> bool:
-        limit = RefreshLimit(1)
+        limit = RefreshLimiter(1)
         await limit.enter()
         waiting = asyncio.create_task(limit.enter())
         await asyncio.sleep(0)

@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlt_cronofy.source.api.limits import shared_rate_limiter as shared_budget
-from dlt_cronofy.source.api.limits.policy import Conduct
-from dlt_cronofy.source.api.limits.rate_limiter import RequestBudget, whole_calls
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.limits.rate_limiter import RateLimiter, whole_calls
 from dlt_cronofy.source.api.limits.shared_rate_limiter import (
     NAME,
     NEEDED,
@@ -31,7 +31,7 @@ from dlt_cronofy.source.api.limits.shared_rate_limiter import (
     BucketLog,
     Drawn,
     LogError,
-    SharedSlots,
+    SharedRateLimiter,
     described,
     open_log,
     open_shared,
@@ -94,7 +94,7 @@ def nobody(_: str) -> None:
 def send_for(place: str, per_second: float, seconds: float, workers: int) -> list[float]:
     """What one process sends in that time: when, on the clock that all processes of a machine share."""
 
-    async def work(budget: RequestBudget, until: float, sent: list[float]) -> None:
+    async def work(budget: RateLimiter, until: float, sent: list[float]) -> None:
         while True:
             try:
                 async with budget.slot(deadline=until):
@@ -108,7 +108,7 @@ def send_for(place: str, per_second: float, seconds: float, workers: int) -> lis
         limits = [whole_calls(per_second, 1.0), whole_calls(1e9, 60.0)]
         shared = open_shared(Secret(place), limits, clock, nobody)
         assert shared is not None
-        budget, sent = RequestBudget(clock, per_second, 1e9, shared), list[float]()
+        budget, sent = RateLimiter(clock, per_second, 1e9, shared), list[float]()
         until = clock.monotonic() + seconds
         await asyncio.gather(*(work(budget, until, sent) for _ in range(workers)))
         shared.close()
@@ -188,10 +188,10 @@ class Scripted:
 
 def scripted(
     log: Scripted, clock: LoopClock, on_failure: Callable[[str], object] = nobody
-) -> tuple[RequestBudget, SharedSlots]:
+) -> tuple[RateLimiter, SharedRateLimiter]:
     log.time = clock.monotonic
-    slots = SharedSlots(log, [(50, 2.0), (500, 61.0)], clock, on_failure)
-    return RequestBudget(clock, 50, 500, slots), slots
+    slots = SharedRateLimiter(log, [(50, 2.0), (500, 61.0)], clock, on_failure)
+    return RateLimiter(clock, 50, 500, slots), slots
 
 
 @pytest.fixture
@@ -379,7 +379,7 @@ def opening(place: str) -> ConfigurationError:
     settings = PollingSettings.of(configuration)
     assert PASSWORD not in f"{settings!r} {configuration!r} {configuration.requests_shared_in!r}"
     with pytest.raises(ConfigurationError) as error:
-        Conduct.of(settings, SystemClock(), [])
+        RequestPolicy.of(settings, SystemClock(), [])
     return error.value
 
 
