@@ -14,7 +14,6 @@ from dlt_cronofy.shards.exchange_directory import SETTING as HANDOFF_SETTING
 from dlt_cronofy.shards.exchange_directory import possible_handoff
 from dlt_cronofy.source.api.client import CronofyClient
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
-from dlt_cronofy.source.api.retries import Retrier
 from dlt_cronofy.source.api.transport import open_transport
 from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.errors import ConfigurationError
@@ -190,10 +189,10 @@ async def _check(
     clock = SystemClock()
     # one attempt each: a check says how it is now
     settings = replace(settings, max_attempts=1)
-    policy = RequestPolicy.of(settings, clock, (token for tokens in to_try.values() for token in tokens))
+    policy = RequestPolicy(settings, clock, (token for tokens in to_try.values() for token in tokens))
     try:
         async with open_transport() as transport:
-            client = CronofyClient(Retrier(transport, settings, policy, clock), settings, clock)
+            client = CronofyClient(transport, settings, policy, clock)
             return [
                 _judged(data_center, settings, await _answers(client, tokens, clock), unwritable)
                 for data_center, tokens in to_try.items()

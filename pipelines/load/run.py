@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import dlt
 from dlt.destinations.exceptions import DestinationConnectionError
 
-from dlt_cronofy.source.api.limits.rate_limiter import RunQuota
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.history.state import Row
 from dlt_cronofy.source.settings import PollingSettings
@@ -163,8 +163,8 @@ class Load:
             stop_polling=partial(self.stop, "warehouse"),
         )
         try:
-            with polling.feed() as feed:
-                loading.load_all(feed)
+            with polling.stream() as stream:
+                loading.load_all(stream)
         finally:
             result.requests = polling.requests
             result.stopped_by = polling.stopped_by

@@ -15,7 +15,7 @@ from dlt.common.schema import Schema
 
 from dlt_cronofy.source import SOURCE_NAME, Frames, prepared_source, schema_framer
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
-from dlt_cronofy.source.api.limits.rate_limiter import RunQuota
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.clock import Clock
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.history.arrow import Framer
@@ -145,31 +145,34 @@ class Polling:
     lost_refresh_tokens: Sequence[str] = ()
 
     @contextmanager
-    def feed(self) -> Iterator["PollStream"]:
+    def stream(self) -> Iterator["PollStream"]:
         """The polls, batch by batch, from now on."""
         from dlt_cronofy.source.api.poll_stream import PollStream
 
         tokens = (task.token for task in self.tasks)
-        policy = RequestPolicy.of(self.settings, self.clock, tokens, self.quota, self.refresher)
+        policy = RequestPolicy(self.settings, self.clock, tokens, self.quota)
         now = self.clock.now()
         policy.rate_limiter.remember(sorted((now - at).total_seconds() for at in self.recent_requests))
         batch_polls = min(package_polls(self.settings.requests_per_minute), BATCH_POLLS)
-        feed = PollStream(self.settings, policy, self.clock, self.tasks, batch_polls, self.on_poll)
+        stream = PollStream(
+            self.settings, policy, self.clock, self.tasks, batch_polls, self.on_poll, self.refresher
+        )
         try:
-            with rare_collection(), feed:
-                yield feed
+            with rare_collection(), stream:
+                yield stream
         finally:
             self.requests = policy.rate_limiter.requests
             self.stopped_by = self.quota.exhausted_by(self.clock.monotonic())
-            try:
-                policy.close()
-            finally:
-                if policy.refresher is not None:
-                    self.lost_refresh_tokens = policy.refresher.lost
+            policy.close()
+            if self.refresher is not None:
+                try:
+                    self.refresher.finish()
+                finally:
+                    self.lost_refresh_tokens = self.refresher.lost
 
 
 class PolledBatches(Protocol):
-    """Polls batch by batch, in the order of `polled_at`: a feed under way, or what was kept of one."""
+    """Polls batch by batch, in the order of `polled_at`: a stream under way, or what was kept of one."""
 
     def take(self) -> list[Poll] | None:
         """The next batch; None when there is none."""

@@ -18,7 +18,7 @@ Outcomes = Mapping[tuple[str, str], str]
 
 
 class Delivery:
-    """Polls, batch by batch; what change capture takes instead of a feed under way.
+    """Polls, batch by batch; what change capture takes instead of a stream under way.
 
     Attributes:
         taken: token_key and endpoint of the polls that were taken so far.

@@ -27,7 +27,7 @@ from dlt_cronofy.load.pending import settle_pending
 from dlt_cronofy.load.statistics import LoadResult, Tally
 from dlt_cronofy.load.steps import MAX_PACKAGE_POLLS, Loading, LoadOptions, Polling, make_plan
 from dlt_cronofy.source import SOURCE_NAME
-from dlt_cronofy.source.api.limits.rate_limiter import RunQuota
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.api.limits.shared_rate_limiter import SETTING as SHARED_SETTING
 from dlt_cronofy.source.api.limits.shared_rate_limiter import STOPPED_BY as SHARED_FAILED
 from dlt_cronofy.source.clock import Clock, SystemClock
@@ -173,8 +173,8 @@ class Stages:
         def seal(file: IO[bytes]) -> None:
             nonlocal summary
             with SetWriter(file) as writer:
-                with polling.feed() as feed:
-                    while (polls := feed.take()) is not None:
+                with polling.stream() as stream:
+                    while (polls := stream.take()) is not None:
                         # what is personal is protected before it is in any file
                         writer.add([read_poll(poll, settings.personal_data) for poll in polls])
                 if polling.stopped_by == SHARED_FAILED:

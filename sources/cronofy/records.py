@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
 # an account with thousands of calendars stays below 2 MB
 MAX_BODY_BYTES = 4 * 1024 * 1024
-# longest Retry-After that is waited for; beyond it the next run tries again
-MAX_RETRY_AFTER_SECONDS = 60.0
 
 Json = Any
 Fields = dict[str, Json]
@@ -160,7 +158,7 @@ def status_outcome(status: int) -> Outcome:
     return found or (Outcome.SERVER_ERROR if status >= 500 else Outcome.BAD_PAYLOAD)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Response:
     """How one read ended: the response to its last attempt.
 
@@ -169,7 +167,7 @@ class Response:
     Attributes:
         attempts: requests for the endpoint itself.
         refreshes: requests for a new access token that were made on the way.
-        is_last: no other attempt can be afforded.
+        retry_after: how long the server wants to be left alone.
     """
 
     outcome: Outcome
@@ -182,14 +180,6 @@ class Response:
     attempts: int = 1
     refreshes: int = 0
     retry_after: timedelta | None = None
-    is_last: bool = False
-
-    @property
-    def retriable(self) -> bool:
-        """Whether another attempt may be made, and may end better."""
-        longest = timedelta(seconds=MAX_RETRY_AFTER_SECONDS)
-        waitable = self.retry_after is None or self.retry_after <= longest
-        return self.outcome in RETRIED and waitable and not self.is_last
 
 
 def skipped(now: datetime, message: str) -> Response:

@@ -192,16 +192,21 @@ class Sweep:
         last_polls = await asyncio.to_thread(self._look_up, knowledge, recording, tables)
         tasks = plan_polls(self.tokens, last_polls, now, endpoints, self.every)
         recording.run |= {"tokens": len(self.tokens), "due": len(tasks)}
-        policy = RequestPolicy.of(self.settings, self.clock, (task.token for task in tasks))
+        policy = RequestPolicy(self.settings, self.clock, (task.token for task in tasks))
+        refresher = None
         if self.store is not None:
             folder = Path(dlt.current.pipeline().pipelines_dir)
-            policy.refresher = open_refresher(self.settings, self.store, self.tokens, folder, self.clock)
+            refresher = open_refresher(self.settings, self.store, self.tokens, folder, self.clock)
         try:
-            with PollStream(self.settings, policy, self.clock, tasks, BATCH_POLLS) as feed:
-                while (polls := await asyncio.to_thread(feed.take)) is not None:
+            with PollStream(
+                self.settings, policy, self.clock, tasks, BATCH_POLLS, refresher=refresher
+            ) as stream:
+                while (polls := await asyncio.to_thread(stream.take)) is not None:
                     yield await asyncio.to_thread(recording.capture, polls)
         finally:
             policy.close()
+            if refresher is not None:
+                refresher.finish()
         if POLLS.name in tables:
             recording.run["finished_at"] = self.clock.now()
             yield recording.evidence_rows()

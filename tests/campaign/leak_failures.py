@@ -170,11 +170,11 @@ class Program:
         """A request that is given up while it is under way."""
 
         async def ask() -> None:
-            policy = RequestPolicy.of(self.settings, SystemClock(), [TOKEN])
+            policy = RequestPolicy(self.settings, SystemClock(), [TOKEN])
             async with open_transport() as transport:
                 retrier = Retrier(transport, self.settings, policy, SystemClock())
                 build = partial(reading, httpx.URL(f"{self.base_url}/v1/hang"), TOKEN.access_token)
-                await asyncio.wait_for(retrier.ask("us", build), 0.3)
+                await asyncio.wait_for(retrier.send("us", build), 0.3)
 
         asyncio.run(ask())
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 import dlt
+import httpx
 import orjson
 import psycopg2  # type: ignore[import-untyped]
 from rich.pretty import pretty_repr
@@ -278,7 +279,7 @@ def objects(directory: Path) -> dict[str, Any]:
     for name in ("GivenStore", "FileStore"):
         assert stores[name].read() == [token], name
     refresher = open_refresher(settings, stores["FileStore"], [token], directory, SystemClock())
-    policy = RequestPolicy.of(settings, SystemClock(), [token], refresher=refresher)
+    policy = RequestPolicy(settings, SystemClock(), [token])
     pipeline = dlt.pipeline("shown", pipelines_dir=str(directory / "pipelines"), destination="duckdb")
     return stores | {
         "Secret": Secret(CLIENT_SECRET),
@@ -296,7 +297,9 @@ def objects(directory: Path) -> dict[str, Any]:
         "RequestPolicy": policy,
         "Sweep": Sweep(settings, [token], store=stores["FileStore"]),
         "Load": Load(pipeline, settings, [token], store=stores["FileStore"]),
-        "CronofyClient": CronofyClient(None, settings, SystemClock(), refresher),  # type: ignore[arg-type]
+        "CronofyClient": CronofyClient(
+            httpx.AsyncBaseTransport(), settings, policy, SystemClock(), refresher
+        ),
     }
 
 

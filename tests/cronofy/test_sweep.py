@@ -13,7 +13,7 @@ import pytest
 
 from dlt_cronofy.source import sweep as sweep_module
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
-from dlt_cronofy.source.api.limits.rate_limiter import RunQuota
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.api.poll_stream import PollStream
 from dlt_cronofy.source.history.diff import ProfileState, State
 from dlt_cronofy.source.history.evidence import new_status
@@ -177,7 +177,7 @@ def test_leaving_a_feed_early_ends_the_polling(
 ) -> None:
     tokens = [token(key) for key in serve_accounts(server, 500)]
     tasks = [PollTask(each, ("userinfo",)) for each in tokens]
-    with PollStream(settings, RequestPolicy.of(settings, clock, tokens), clock, tasks, batch_polls=5) as feed:
+    with PollStream(settings, RequestPolicy(settings, clock, tokens), clock, tasks, batch_polls=5) as feed:
         assert len(feed.take() or ()) == 5
     polled = len(server.arrivals)
     assert polled < 500
@@ -193,7 +193,7 @@ def test_a_fault_of_ours_reaches_whoever_takes(
 
     tokens = [token(key) for key in serve_accounts(server, 3)]
     tasks = [PollTask(each, ("userinfo",)) for each in tokens]
-    with PollStream(settings, RequestPolicy.of(settings, clock, tokens), clock, tasks, 5, fail) as feed:
+    with PollStream(settings, RequestPolicy(settings, clock, tokens), clock, tasks, 5, fail) as feed:
         with pytest.raises(ZeroDivisionError):
             feed.has_more()
         assert feed.take() is None
@@ -318,7 +318,7 @@ def test_a_feed_spends_no_more_than_its_allowance(
     quota = RunQuota(max_requests=4)
     tokens = [token(key) for key in serve_accounts(server, 10)]
     tasks = [PollTask(each, ("userinfo",)) for each in tokens]
-    policy = RequestPolicy.of(settings, clock, tokens, quota)
+    policy = RequestPolicy(settings, clock, tokens, quota)
     with PollStream(settings, policy, clock, tasks, batch_polls=5) as feed:
         assert len(feed.take() or ()) == 4
         assert feed.take() is None

@@ -1,4 +1,4 @@
-"""The feed: all polls of a run, made in a thread of their own while what was polled before is loaded."""
+"""The poll stream: all polls of a run, made in a thread of their own while earlier ones are loaded."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from ..settings import PollingSettings
 from .client import CronofyClient
 from .limits.policy import RequestPolicy
 from .poller import Poller
-from .retries import Retrier
+from .token_refresh import Refresher
 from .transport import open_transport
 
 # batches that may wait to be taken; beyond them polling waits
@@ -39,6 +39,7 @@ class PollStream:
         tasks: Sequence[PollTask],
         batch_polls: int,
         on_poll: Callable[[Poll], None] = lambda _: None,
+        refresher: Refresher | None = None,
     ) -> None:
         self._settings = settings
         self._policy = policy
@@ -46,7 +47,8 @@ class PollStream:
         self._tasks = tasks
         self._batch_polls = batch_polls
         self._on_poll = on_poll
-        # None ends the feed, an error breaks it off
+        self._refresher = refresher
+        # None ends the stream, an error breaks it off
         self._batches: Queue[Batch | BaseException | None] = Queue()
         self._next: Batch | None = None
         self._ended = False
@@ -97,12 +99,7 @@ class PollStream:
 
     async def _poll(self) -> None:
         async with open_transport() as transport:
-            client = CronofyClient(
-                Retrier(transport, self._settings, self._policy, self._clock),
-                self._settings,
-                self._clock,
-                self._policy.refresher,
-            )
+            client = CronofyClient(transport, self._settings, self._policy, self._clock, self._refresher)
             poller = Poller(
                 client,
                 self._policy,
@@ -115,8 +112,8 @@ class PollStream:
             try:
                 await self._pass_on(poller.poll(self._tasks))
             finally:
-                if self._policy.refresher is not None:
-                    await self._policy.refresher.settle()
+                if self._refresher is not None:
+                    await self._refresher.settle()
 
     async def _pass_on(self, batches: AsyncIterator[Batch]) -> None:
         passing = asyncio.ensure_future(self._put_all(batches))

@@ -3,12 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..records import MAX_BODY_BYTES, REFUSALS, TROUBLES, Outcome, Poll, PollTask, Response, skipped
+from ..settings import MAX_OPEN
 from ..tokens.token import Token
-from .limits.concurrency import MAX_OPEN
 from .limits.policy import RequestPolicy
 
 # what sends requests takes a while to import, and to tell that nothing is due does not need it
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # a parsed body takes some ten times its bytes; a batch of large ones is cut short
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 LARGE_BODY_BYTES = 256 * 1024
+# the credential or the application was refused, not the endpoint: another call for the token is wasted
+ENDS_TOKEN = frozenset({Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED})
 # slow polling is loaded by and by
 LONGEST_WAIT_SECONDS = 60.0
 
@@ -71,7 +74,7 @@ class Poller:
             await asyncio.gather(abandoning, *workers, return_exceptions=True)
 
     async def _abandon_late(self, workers: Sequence[asyncio.Task[None]]) -> None:
-        """End the requests that are still under way when a run that was told to stop cannot wait longer."""
+        """End the requests that are still under way when a run that is to end cannot wait longer."""
         while self._clock.monotonic() < self._policy.quota.abandon_at:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         for worker in workers:
@@ -108,7 +111,7 @@ class Poller:
         return batch
 
     def _affordable(self, endpoints: tuple[str, ...]) -> tuple[str, ...]:
-        """The first of the endpoints, as many as the quota still pays for; they are paid for."""
+        """The first of the endpoints, as many as the quota still pays for; they are reserved."""
         for count in range(len(endpoints), 0, -1):
             if self._policy.quota.reserve(count):
                 return endpoints[:count]
@@ -116,64 +119,38 @@ class Poller:
 
     async def _poll_token(self, task: PollTask, endpoints: tuple[str, ...]) -> bool:
         """Poll what is affordable; returns whether the token was refused, which another one may not be."""
+        quota, retry_budget = self._policy.quota, self._policy.retry_budget(task.token.data_center)
         is_refused = False
         for position, endpoint in enumerate(endpoints):
-            unpolled = endpoints[position:]
-            response = await self._read(task, endpoint)
+            rest = endpoints[position + 1 :]
+            response = await self._client.read(endpoint, task.token, last_poll_ok=task.last_poll_ok)
             if response is None:  # out of time: nothing was sent, so there is no poll to record
-                self._policy.quota.release(len(unpolled) - 1)
+                quota.release(1 + len(rest))
                 return False
+            if not response.attempts:
+                quota.release(1)
             if len(response.body) > LARGE_BODY_BYTES:
-                await self._wait_for_room(response)
+                response = await self._with_room(response)
             self._record(task, endpoint, response)
             is_refused = is_refused or response.outcome in REFUSALS
-            if response.outcome in (Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED):
-                # the credential or the application was refused, not the endpoint: another call is wasted
-                self._policy.quota.release(len(unpolled) - 1)
+            if response.outcome in ENDS_TOKEN:
+                quota.release(len(rest))
                 break
-            retries = self._policy.retries(task.token.data_center)
-            if response.outcome in TROUBLES and len(unpolled) > 1 and not retries.take():
+            if response.outcome in TROUBLES and rest and not retry_budget.spend():
                 # so is one to a server that seems to be down
-                self._skip(task, unpolled[1:], "the call before it failed")
+                quota.release(len(rest))
+                for each in rest:
+                    self._record(task, each, skipped(self._clock.now(), "the call before it failed"))
                 break
         return is_refused
 
-    async def _read(self, task: PollTask, endpoint: str) -> Response | None:
-        """One poll, unless the data center or the endpoint is known to be of no use now."""
-        breakers, quota = self._policy.breakers, self._policy.quota
-        data_center = task.token.data_center or ""
-        gate, circuit = breakers.gate(data_center, endpoint), breakers.circuit(data_center)
-        while True:
-            if gate.is_shut:
-                quota.release(1)
-                return skipped(self._clock.now(), "not called: the plan lacks the endpoint")
-            permit = await circuit.admit(
-                gate, counts_toward_breaker=task.last_poll_ok, given_up=lambda: quota.stopped
-            )
-            if permit is None:
-                quota.release(1)
-                return skipped(self._clock.now(), "not called: the data center does not answer")
-            response = None
-            try:
-                response = await self._client.read(endpoint, task.token, permit)
-            finally:
-                circuit.record(permit, response)
-                gate.record(response)
-            if response is not None or not permit.is_withdrawn or not quota.reserve(1):
-                return response
-
-    async def _wait_for_room(self, response: Response) -> None:
+    async def _with_room(self, response: Response) -> Response:
         """Leave a large body unread until earlier ones were taken: reading it takes ten times its bytes."""
         while self._answered_bytes + len(response.body) > MAX_BATCH_BYTES and self._answered:
             self._ready.set()
             await asyncio.sleep(0.01)
-        # the order of the answers is that of polled_at
-        response.polled_at = self._clock.now()
-
-    def _skip(self, task: PollTask, endpoints: Iterable[str], message: str) -> None:
-        for endpoint in endpoints:
-            self._policy.quota.release(1)
-            self._record(task, endpoint, skipped(self._clock.now(), message))
+        # polls are in the order of polled_at
+        return replace(response, polled_at=self._clock.now())
 
     def _record(self, task: PollTask, endpoint: str, response: Response) -> None:
         """Add one poll to the answered ones."""

@@ -1,4 +1,4 @@
-"""The transport: one HTTP exchange, bounded in time and memory, whatever the server does.
+"""The transport: one request and its response, bounded in time and memory, whatever the server does.
 
 Nothing here raises for what a server sends or fails to send; it becomes a `Response`.
 """
@@ -10,6 +10,7 @@ import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
@@ -40,7 +41,7 @@ async def open_transport() -> AsyncIterator[Transport]:
     Requests go to it directly: what an `httpx.AsyncClient` adds (cookies, redirects, authentication,
     proxies from the environment) is what must not happen here, and costs more than the request.
     No cookie is kept, since one user's cookie must not travel with another's token, and a request
-    is never sent twice behind the budget's back. Certificates are verified, and no setting or
+    is never sent twice without the rate limiter's knowledge. Certificates are verified, and no setting or
     environment variable of HTTP libraries changes that.
     """
     context = verifying_context()
@@ -59,7 +60,7 @@ async def open_transport() -> AsyncIterator[Transport]:
 def verifying_context() -> ssl.SSLContext:
     """TLS with the system's certificates (or those of `SSL_CERT_FILE`), host names checked.
 
-    The keys of its sessions go nowhere: `SSLKEYLOGFILE` would let whoever reads that file read tokens.
+    The keys of its sessions go nowhere: `SSLKEYLOGFILE` would let anybody who reads that file read tokens.
     """
     context = ssl.create_default_context()
     context.check_hostname = True
@@ -76,7 +77,7 @@ def reading(url: httpx.URL, token: Secret) -> httpx.Request:
 
 
 async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_seconds: float) -> Response:
-    """Send one request and read its answer, body included; redirects are not followed.
+    """Send one request and read its response, body included; redirects are not followed.
 
     The frames below this one hold headers and bodies in plain, so no exception leaves with them.
     """
@@ -108,10 +109,11 @@ async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_
         return ended(_transport_outcome(error), _transport_message(error))
     status = reply.status_code
     outcome = status_outcome(status)
-    response = ended(outcome, None if outcome is Outcome.OK else f"HTTP {status}", status, body)
-    if outcome is not Outcome.OK:
-        response.retry_after = parse_retry_after(reply.headers.get("retry-after"), response.polled_at)
-    return response
+    if outcome is Outcome.OK:
+        return ended(outcome, None, status, body)
+    response = ended(outcome, f"HTTP {status}", status, body)
+    retry_after = parse_retry_after(reply.headers.get("retry-after"), response.polled_at)
+    return replace(response, retry_after=retry_after)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> timedelta | None:

@@ -1,4 +1,4 @@
-"""The HTTP client over real loopback connections: whatever a server does becomes an `Response`."""
+"""The HTTP client over real loopback connections: whatever a server does becomes a `Response`."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from email.utils import format_datetime
 
 import pytest
 
-from dlt_cronofy.source.api import retries as exchange_module
 from dlt_cronofy.source.api.client import CronofyClient
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
-from dlt_cronofy.source.api.limits.rate_limiter import RateLimiter, RunQuota
-from dlt_cronofy.source.api.retries import Retrier
+from dlt_cronofy.source.api.limits.rate_limiter import RateLimiter
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
+from dlt_cronofy.source.api.limits.tuning import BACKOFF_BASE_SECONDS, BACKOFF_MAX_SECONDS
 from dlt_cronofy.source.api.transport import open_transport
 from dlt_cronofy.source.records import MAX_BODY_BYTES, Outcome, Response
 from dlt_cronofy.source.secret import Secret
@@ -56,18 +56,17 @@ class Client:
             requests_per_second=1000,
             requests_per_minute=1000,
         )
-        self.budget = RateLimiter(clock, 1000, 1000)
+        self.limiter = RateLimiter(clock, 1000, 1000)
         self.quota = RunQuota()
 
     def read(self, *tokens: Token, endpoint: str = "userinfo") -> list[Response | None]:
         """One read per token, one after the other, over one HTTP client."""
 
         async def reads() -> list[Response | None]:
-            policy = RequestPolicy.of(self.settings, self.clock, tokens or (TOKEN,), self.quota)
-            policy.rate_limiter = self.budget
+            policy = RequestPolicy(self.settings, self.clock, tokens or (TOKEN,), self.quota)
+            policy.rate_limiter = self.limiter
             async with open_transport() as transport:
-                retrier = Retrier(transport, self.settings, policy, self.clock)
-                client = CronofyClient(retrier, self.settings, self.clock)
+                client = CronofyClient(transport, self.settings, policy, self.clock)
                 return [await client.read(endpoint, each) for each in tokens or (TOKEN,)]
 
         return asyncio.run(reads())
@@ -233,7 +232,7 @@ def test_a_kept_connection_that_went_away_is_tried_again_in_the_open(client: Cli
     _, second = client.read(TOKEN, TOKEN)
     assert second is not None
     assert (second.outcome, second.attempts) == (Outcome.OK, 2)
-    assert len(server.arrivals) == client.budget.requests == 3
+    assert len(server.arrivals) == client.limiter.requests == 3
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2, 5])
@@ -263,17 +262,16 @@ def test_an_answer_is_stamped_by_its_last_attempt(client: Client, server: Server
     found = client.read_one()
     assert START + timedelta(seconds=30) <= found.requested_at < found.polled_at
     assert found.polled_at < START + timedelta(seconds=31)
-    assert found.latency_ms == 0  # of the retrier, not of the wait before it
+    assert found.latency_ms == 0  # of the attempt, not of the wait before it
 
 
 def test_waits_grow_within_their_bounds(client: Client, server: Server, clock: ManualClock) -> None:
     client.settings = replace(client.settings, max_attempts=12)
     server.on("userinfo", ACCESS, answer(502))
     client.read_one()
-    base, longest = exchange_module.BACKOFF_BASE_SECONDS, exchange_module.BACKOFF_MAX_SECONDS
     assert len(clock.sleeps) == 11
     for attempt, wait in enumerate(clock.sleeps):
-        assert 0 <= wait <= min(longest, base * 2 ** (attempt + 1))
+        assert 0 <= wait <= min(BACKOFF_MAX_SECONDS, BACKOFF_BASE_SECONDS * 2**attempt)
     assert len(set(clock.sleeps)) > 1  # jitter
 
 
@@ -392,12 +390,10 @@ def test_without_allowance_nothing_is_waited_for(client: Client, server: Server,
 
 
 def test_after_the_deadline_nothing_is_sent(client: Client, server: Server, clock: ManualClock) -> None:
-    client.quota = RunQuota(max_requests=5, deadline=10.0)
-    assert client.quota.reserve(1)
+    client.quota = RunQuota(deadline=10.0)
     clock.elapsed = 10.0
     assert client.read() == [None]
     assert server.arrivals == []
-    assert client.quota.reserve(5)  # what was not sent is not spent
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -413,19 +409,16 @@ def test_no_retry_is_sent_after_the_deadline(
 
 
 def test_nothing_is_sent_without_an_access_token(client: Client, server: Server) -> None:
-    client.quota = RunQuota(max_requests=1)
-    assert client.quota.reserve(1)
     [found] = client.read(Token("k", Secret(""), Secret("rt"), "us"))
     assert found is not None
     assert (found.outcome, found.attempts) == (Outcome.SKIPPED, 0)
     assert server.arrivals == []
-    assert client.quota.reserve(1)
 
 
-def test_every_request_is_counted_in_the_budget(client: Client, server: Server) -> None:
+def test_the_rate_limiter_counts_every_request(client: Client, server: Server) -> None:
     server.on("userinfo", ACCESS, reset_after(), answer(503), answer(200, BODY))
     assert client.read_one().attempts == 3
-    assert client.budget.requests == len(server.arrivals) == 3
+    assert client.limiter.requests == len(server.arrivals) == 3
 
 
 def test_a_token_of_another_data_center_goes_to_its_own_host() -> None:

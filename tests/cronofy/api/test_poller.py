@@ -10,9 +10,8 @@ import orjson
 import pytest
 
 from dlt_cronofy.source.api.client import CronofyClient
-from dlt_cronofy.source.api.limits.circuit_breaker import Permit
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
-from dlt_cronofy.source.api.limits.rate_limiter import RunQuota
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.api.poller import Poller
 from dlt_cronofy.source.history.parse import parse, read_poll
 from dlt_cronofy.source.planning.plan import calling_order
@@ -39,9 +38,8 @@ class StubClient:
         self._respond = respond or (lambda *_: Outcome.OK)
         self._clock = LoopClock()
 
-    async def read(self, endpoint: str, token: Token, permit: Permit | None = None) -> Response | None:
+    async def read(self, endpoint: str, token: Token, *, last_poll_ok: bool = True) -> Response | None:
         if self._clock.monotonic() >= self.quota.deadline:
-            self.quota.release(1)
             return None
         self.calls.append((token.key, endpoint))
         requested_at = self._clock.now()
@@ -51,7 +49,8 @@ class StubClient:
         self.in_flight -= 1
         outcome = self._respond(endpoint, token)
         body = orjson.dumps(BODIES[endpoint]) if outcome is Outcome.OK else b""
-        return Response(outcome, requested_at, self._clock.now(), 1, 200, body)
+        attempts = int(outcome is not Outcome.SKIPPED)
+        return Response(outcome, requested_at, self._clock.now(), 1, 200, body, attempts=attempts)
 
 
 def digests(token: Token) -> Callable[[bytes], str]:
@@ -65,7 +64,7 @@ def poller(
     on_poll: Callable[[Poll], None] = lambda _: None,
 ) -> Poller:
     clock = LoopClock()
-    policy = RequestPolicy.of(PollingSettings(), clock, [token()] * WELL_STOCKED, client.quota)
+    policy = RequestPolicy(PollingSettings(), clock, [token()] * WELL_STOCKED, client.quota)
     return Poller(cast("CronofyClient", client), policy, clock, digests, batch_size, on_poll, max_in_flight)
 
 
@@ -158,7 +157,8 @@ def test_a_rejected_token_is_not_tried_elsewhere_and_other_failures_are(outcome:
     client = StubClient(lambda *_: outcome, quota)
     poll_all(client, tasks(1, "userinfo", "account", "profiles"))
     assert len(client.calls) == calls
-    assert quota.reserve(3 - calls)
+    # what was not sent is given back
+    assert quota.reserve(3 if outcome is Outcome.SKIPPED else 3 - calls)
     assert not quota.reserve(1)
 
 
@@ -240,7 +240,7 @@ def test_at_the_deadline_what_was_not_sent_is_no_poll() -> None:
     client = StubClient(quota=quota)
     batches = poll_all(client, tasks(100, "userinfo", "account"))
     assert 0 < sum(map(len, batches)) == len(client.calls) < 200
-    assert quota.reserve(1000 - len(client.calls))  # everything not sent is given back
+    assert quota.reserve(1000 - len(client.calls))  # what was not sent is given back
     assert not quota.reserve(1)
 
 

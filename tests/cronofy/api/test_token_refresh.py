@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
-from dlt_cronofy.source.api.limits.refresh_concurrency import MOST_UNDER_WAY
+from dlt_cronofy.source.api.limits.tuning import MAX_REFRESHES_IN_FLIGHT
 from dlt_cronofy.source.api.retries import Retrier
 from dlt_cronofy.source.api.token_refresh import Refreshed, Refresher, open_refresher
 from dlt_cronofy.source.clock import SystemClock
@@ -138,7 +138,7 @@ async def refresh_all(
     """Refresh every token of a store at once, as a run with all access tokens expired does."""
     chosen = chosen or settings()
     tokens, clock = store.read(), SystemClock()
-    policy = RequestPolicy.of(chosen, clock, tokens)
+    policy = RequestPolicy(chosen, clock, tokens)
     refresher = open_refresher(chosen, store, tokens, folder, clock)
     assert refresher is not None
     retrier = Retrier(endpoint, chosen, policy, clock)
@@ -182,8 +182,8 @@ def of_key(key: str) -> Callable[[int, Renewal], bool]:
     [
         (never, 0, False),
         (from_write(1), 1, True),
-        (from_write(2), MOST_UNDER_WAY, True),
-        (from_write(15), MOST_UNDER_WAY, True),
+        (from_write(2), MAX_REFRESHES_IN_FLIGHT, True),
+        (from_write(15), MAX_REFRESHES_IN_FLIGHT, True),
         # passing trouble: what was refreshed meanwhile is written in the end
         (only_once(1), 0, True),
         (only_once(15), 0, True),
@@ -354,7 +354,7 @@ def test_a_run_that_is_told_to_stop_loses_nothing(tmp_path: Path) -> None:
             policy.quota.stop("SIGTERM")
 
     refresher, ended = asyncio.run(refresh_all(store, endpoint, tmp_path, meanwhile=stop))
-    assert 20 <= len(endpoint.used) <= 20 + 2 * MOST_UNDER_WAY
+    assert 20 <= len(endpoint.used) <= 20 + 2 * MAX_REFRESHES_IN_FLIGHT
     assert lost(store, endpoint) == set()
     assert refresher.lost == []
     assert sum(each.response is not None for each in ended) == TOKENS - len(endpoint.used)
@@ -367,7 +367,7 @@ def test_a_note_of_an_earlier_run_stays_while_nothing_could_be_sent(tmp_path: Pa
     [key] = first.lost
 
     async def stopped() -> Refresher:
-        policy = RequestPolicy.of(settings(), SystemClock(), store.read())
+        policy = RequestPolicy(settings(), SystemClock(), store.read())
         policy.quota.stop("SIGTERM")
         refresher = open_refresher(settings(), store, store.read(), tmp_path, SystemClock())
         assert refresher is not None
@@ -406,11 +406,11 @@ def test_an_error_of_ours_in_one_refresh_abandons_no_other(
 
     async def run() -> None:
         tokens = store.read()
-        policy = RequestPolicy.of(settings(), SystemClock(), tokens)
+        policy = RequestPolicy(settings(), SystemClock(), tokens)
         refresher = open_refresher(settings(), store, tokens, tmp_path, SystemClock())
         assert refresher is not None
         retrier = Retrier(endpoint, settings(), policy, SystemClock())
-        refresher._limit.prove()
+        refresher._concurrency.resize(3)
         work = [asyncio.create_task(refresher.refresh(token, retrier)) for token in tokens]
         await asyncio.sleep(0.02)
         refresher._running[Secret("broken")] = asyncio.create_task(fail())

@@ -380,7 +380,7 @@ def test_a_shard_whose_shared_budget_fails_is_not_sealed(
     yard = world.yard("sharded")
     run_id, shards = yard.plan()
     monkeypatch.setattr(
-        "dlt_cronofy.source.api.limits.rate_limiter.RunQuota.exhausted_by", lambda *_: "requests_shared_in"
+        "dlt_cronofy.source.api.limits.run_quota.RunQuota.exhausted_by", lambda *_: "requests_shared_in"
     )
     with pytest.raises(UnreachableError, match=r"requests_shared_in .* failed while the shard was polled"):
         yard.poll(run_id, shards[0])
@@ -437,7 +437,7 @@ def test_without_a_shared_budget_each_shard_keeps_its_part_of_the_limits(
         limits.append((self.settings.requests_per_second, self.settings.requests_per_minute))
         raise OSError("the machine went away")
 
-    monkeypatch.setattr("dlt_cronofy.load.steps.Polling.feed", note)
+    monkeypatch.setattr("dlt_cronofy.load.steps.Polling.stream", note)
     for shard in shards:
         with pytest.raises(OSError, match="went away"):
             yard.poll(run_id, shard)

@@ -4,18 +4,12 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from ...clock import Clock
 from ...records import TROUBLES, Outcome, Response
-
-# that many troubled answers in a row, and none that was good between them
-TRIPS_AFTER = 30
-# after a trip one poll at a time finds out whether it is over: 1, 2, 4 and 8 s later
-PROBES = 4
-# how often whoever waits looks again
-LOOK_AGAIN_SECONDS = 0.25
-# a single token's 402 says nothing of the application
-PLAN_REFUSALS = 3
+from .tuning import LOOK_AGAIN_SECONDS, PLAN_REFUSALS, PROBES, TRIPS_AFTER
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -39,37 +33,35 @@ class CircuitBreaker:
         self._probe_at = 0.0
         self.is_open = False
 
-    async def admit(
-        self, gate: "PlanGate", *, counts_toward_breaker: bool, given_up: Callable[[], bool]
-    ) -> "Permit | None":
-        """Wait until a request may be sent; None when none will be in this run."""
-        while self._tripped and counts_toward_breaker and not self.is_open and not given_up():
+    async def admit(self, permit: "Permit") -> bool:
+        """Wait until the poll may be sent, perhaps as a probe; False when none will be in this run."""
+        while self._tripped and permit.counts_toward_breaker and not self.is_open and not permit.given_up():
             now = self._clock.monotonic()
             if now >= self._probe_at and not self._probing:
-                self._probing = True
-                return Permit(self, gate, probe=True)
+                self._probing = permit.is_probe = True
+                return True
             wait = LOOK_AGAIN_SECONDS if self._probing else self._probe_at - now
             await self._clock.sleep(min(wait, LOOK_AGAIN_SECONDS))
-        return None if self.is_open else Permit(self, gate, counts_toward_breaker)
+        return not self.is_open
 
     def turns_away(self, permit: "Permit") -> bool:
         """Whether what was let in before it tripped is to wait as well."""
-        return not permit.probe and (self.is_open or (self._tripped and permit.counts_toward_breaker))
+        return not permit.is_probe and (self.is_open or (self._tripped and permit.counts_toward_breaker))
 
     def record(self, permit: "Permit", response: Response | None) -> None:
         """How it ended; None where nothing was sent."""
-        if permit.probe:
+        if permit.is_probe:
             self._probing = False
         if response is None or response.outcome in (Outcome.RATE_LIMITED, Outcome.SKIPPED):
             return
         if response.outcome not in TROUBLES:
             self._recover()
-        elif permit.probe:
-            self._fail_probe(response)
+        elif permit.is_probe:
+            self._fail_probe(response.outcome)
         elif permit.counts_toward_breaker and permit.sent_at >= self._good_at and not self._tripped:
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= TRIPS_AFTER:
-                self._trip(response)
+                self._trip(response.outcome)
 
     def _recover(self) -> None:
         if self._tripped and not self.is_open:
@@ -78,17 +70,17 @@ class CircuitBreaker:
         self._failed_in_a_row = self._probes = 0
         self._tripped = self.is_open = False
 
-    def _trip(self, response: Response) -> None:
+    def _trip(self, outcome: Outcome) -> None:
         self._tripped = True
         self._probe_at = self._clock.monotonic() + 1.0
         logger.warning(
             "%s: %d answers in a row failed (%s); waiting for it to recover",
             self._data_center,
             self._failed_in_a_row,
-            response.outcome.value,
+            outcome.value,
         )
 
-    def _fail_probe(self, response: Response) -> None:
+    def _fail_probe(self, outcome: Outcome) -> None:
         self._probes += 1
         self._probe_at = self._clock.monotonic() + 2.0**self._probes
         if self._probes >= PROBES:
@@ -96,7 +88,7 @@ class CircuitBreaker:
             logger.error(
                 "%s does not recover (%s): the rest of its tokens is skipped, and first in the next run",
                 self._data_center,
-                response.outcome.value,
+                outcome.value,
             )
 
 
@@ -134,10 +126,14 @@ class PlanGate:
 class Permit:
     """Leave to send the requests of one poll; looked at again whenever one of them could be sent.
 
-    Polls wait for their turn after they were let in, and what is known of the server may change meanwhile.
+    Entered with `async with`, it waits until the poll may be made, and leaving it records the response: polls
+    wait for their turn after they were let in, and what is known of the server may change meanwhile.
 
     Attributes:
-        probe: everybody waits for how it ends.
+        given_up: asked while it waits; whether the run is to end.
+        refusal: why the poll is not to be made; None where it is.
+        response: how the poll ended; None where nothing was sent.
+        is_probe: others wait for how it ends.
         sent_at: when the first request was sent, in monotonic seconds.
         is_withdrawn: a request was not sent because of what became known.
     """
@@ -145,9 +141,25 @@ class Permit:
     circuit: CircuitBreaker
     gate: PlanGate
     counts_toward_breaker: bool = True
-    probe: bool = False
+    given_up: Callable[[], bool] = lambda: False
+    refusal: str | None = None
+    response: Response | None = None
+    is_probe: bool = False
     sent_at: float = math.inf
     is_withdrawn: bool = False
+
+    async def __aenter__(self) -> Self:
+        if self.gate.is_shut:
+            self.refusal = "not called: the plan lacks the endpoint"
+        elif not await self.circuit.admit(self):
+            self.refusal = "not called: the data center does not answer"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.circuit.record(self, self.response)
+        self.gate.record(self.response)
 
     def is_valid(self) -> bool:
         """Whether a request may be sent now; once it may not, another permit is needed."""
@@ -158,25 +170,3 @@ class Permit:
     def use(self, sent_at: float) -> None:
         """A request is sent."""
         self.sent_at = min(self.sent_at, sent_at)
-
-
-class Breakers:
-    """The breakers of one run, by data center and endpoint."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._circuits: dict[str, CircuitBreaker] = {}
-        self._gates: dict[tuple[str, str], PlanGate] = {}
-
-    def circuit(self, data_center: str) -> CircuitBreaker:
-        """The breaker of a data center."""
-        if data_center not in self._circuits:
-            self._circuits[data_center] = CircuitBreaker(self._clock, data_center)
-        return self._circuits[data_center]
-
-    def gate(self, data_center: str, endpoint: str) -> PlanGate:
-        """The gate of an endpoint."""
-        key = (data_center, endpoint)
-        if key not in self._gates:
-            self._gates[key] = PlanGate(data_center, endpoint)
-        return self._gates[key]

@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 
 from dlt_cronofy.source.api.limits.circuit_breaker import (
-    PLAN_REFUSALS,
-    PROBES,
-    TRIPS_AFTER,
-    Breakers,
     CircuitBreaker,
     Permit,
     PlanGate,
 )
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.limits.tuning import PLAN_REFUSALS, PROBES, TRIPS_AFTER
 from dlt_cronofy.source.records import TROUBLES, Outcome, Response
+from dlt_cronofy.source.settings import PollingSettings
 from tests.cronofy.clocks import START, LoopClock, ManualClock, simulate
 
 
@@ -46,9 +45,8 @@ class Center:
             self.send(Outcome.SERVER_ERROR)
 
     async def admit(self, *, counts_toward_breaker: bool = True, given_up: bool = False) -> Permit | None:
-        return await self.circuit.admit(
-            self.gate, counts_toward_breaker=counts_toward_breaker, given_up=lambda: given_up
-        )
+        permit = Permit(self.circuit, self.gate, counts_toward_breaker, lambda: given_up)
+        return permit if (await permit.__aenter__()).refusal is None else None
 
     @property
     def is_tripped(self) -> bool:
@@ -123,7 +121,7 @@ def test_while_tripped_one_probe_at_a_time_is_let_in_at_1_3_7_and_15_seconds(
         if permit is None:
             turned_away.append(at)
             return
-        let_in.append((at, permit.probe))
+        let_in.append((at, permit.is_probe))
         await asyncio.sleep(0.01)
         center.send(Outcome.TIMEOUT, permit)
 
@@ -175,11 +173,11 @@ def test_a_probe_that_says_nothing_is_followed_by_another(center: Center, outcom
         center.fail()
         first = await center.admit()
         assert first is not None
-        assert first.probe
+        assert first.is_probe
         center.send(outcome, first)
         second = await center.admit()
         assert second is not None
-        assert second.probe
+        assert second.is_probe
 
     asyncio.run(scenario())
     assert not center.circuit.is_open
@@ -244,8 +242,20 @@ def test_a_plan_lacks_an_endpoint_that_answers_402_and_never_well(
 
 
 def test_data_centers_and_endpoints_are_judged_apart(clock: ManualClock) -> None:
-    breakers = Breakers(clock)
-    assert breakers.circuit("de") is breakers.circuit("de") is not breakers.circuit("us")
-    gates = [breakers.gate(*key) for key in (("de", "account"), ("de", "userinfo"), ("us", "account"))]
-    assert len({id(gate) for gate in gates}) == 3
-    assert breakers.gate("de", "account") is gates[0]
+    policy = RequestPolicy(PollingSettings(), clock, [])
+    one, same = (policy.permit("de", "account") for _ in range(2))
+    assert (one.circuit, one.gate) == (same.circuit, same.gate)
+    other, elsewhere = policy.permit("de", "userinfo"), policy.permit("us", "account")
+    assert one.circuit is other.circuit is not elsewhere.circuit
+    assert len({id(each.gate) for each in (one, other, elsewhere)}) == 3
+
+
+def test_leaving_a_permit_records_how_the_poll_ended(center: Center) -> None:
+    async def poll(outcome: Outcome) -> str | None:
+        async with center.permit() as permit:
+            permit.response = answered(outcome)
+        return permit.refusal
+
+    for _ in range(PLAN_REFUSALS):
+        assert asyncio.run(poll(Outcome.PLAN_REQUIRED)) is None
+    assert asyncio.run(poll(Outcome.OK)) == "not called: the plan lacks the endpoint"
