@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dlt_cronofy.load.run import Load, LoadOptions
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.sandbox import MovableClock
 from dlt_cronofy.sandbox.demo import DemoClock
 from dlt_cronofy.source.secret import Secret

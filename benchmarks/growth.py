@@ -27,7 +27,8 @@ import psycopg2  # type: ignore[import-untyped]
 import pyarrow as pa
 from pyarrow import csv
 
-from dlt_cronofy.load.run import Load, LoadOptions
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.source.settings import USERINFO
 from dlt_cronofy.source.tables import POLLS
 from dlt_cronofy.warehouse.duckdb_file import SETTINGS

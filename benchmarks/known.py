@@ -9,7 +9,8 @@ from pathlib import Path
 
 import duckdb
 
-from dlt_cronofy.load.run import Load, LoadOptions
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.rebuild.command import rebuild_evidence
 from dlt_cronofy.warehouse.pipeline import duckdb_file, open_pipeline
 

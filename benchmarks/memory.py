@@ -68,7 +68,8 @@ def _make_known(url: str, directory: str) -> None:
 
 def _load(url: str, directory: str, tokens: int | None) -> None:
     """One load in this process; prints its peak memory in MB and its seconds."""
-    from dlt_cronofy.load.run import Load, LoadOptions
+    from dlt_cronofy.load.run import Load
+    from dlt_cronofy.load.steps import LoadOptions
     from dlt_cronofy.source.settings import DEFAULT_ENDPOINTS, USERINFO
     from dlt_cronofy.source.tokens.store import open_store
     from dlt_cronofy.source.tokens.token import Token, in_data_centers

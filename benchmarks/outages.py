@@ -14,7 +14,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.statistics import LoadResult
+from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import USERINFO
 from dlt_cronofy.source.tokens.token import Token

@@ -181,7 +181,8 @@ def _place(stack: ExitStack, kind: str | None) -> str | None:
 
 def _load(url: str, case: Case, place: str | None, number: int) -> None:
     """One load of its share of the tokens."""
-    from dlt_cronofy.load.run import Load, LoadOptions
+    from dlt_cronofy.load.run import Load
+    from dlt_cronofy.load.steps import LoadOptions
     from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     limits = dict(case.world.limits)

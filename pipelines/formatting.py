@@ -17,20 +17,13 @@ SHOWN_DIGEST_DIGITS = 8
 SHOWN_ROWS = 5
 SECONDS_PER_DAY = 86_400
 
-# what an outcome means for the person who has to act
-ADVICE = {
-    "token_rejected": "authorize again",
-    "grant_revoked": "authorize again",
-    "forbidden": "authorize again, with more scope",
-    "plan_required": "the Cronofy plan lacks this",
-    "provider_locked": "provider credentials missing",
-    "rate_limited": "tried again next load",
-    "server_error": "tried again next load",
-    "timeout": "tried again next load",
-    "network_error": "tried again next load",
-    "bad_payload": "not the documented answer",
-    "skipped": "not tried",
-}
+
+def advice(outcome: str) -> str:
+    """What the person who has to act does about an outcome; empty where it is none that we know."""
+    # not above: --help needs words, and no dlt
+    from dlt_cronofy.source.records import OUTCOMES, Outcome
+
+    return OUTCOMES[Outcome(outcome)].advice if outcome in set(Outcome) else ""
 
 
 def program() -> str:

@@ -59,7 +59,8 @@ def load(
     """
     from dlt_cronofy.alerts.outage_alerts import configured_alerts
     from dlt_cronofy.configuration import configured_store, read_settings
-    from dlt_cronofy.load.run import Load, LoadOptions
+    from dlt_cronofy.load.run import Load
+    from dlt_cronofy.load.steps import LoadOptions
     from dlt_cronofy.source.settings import check_endpoints
     from dlt_cronofy.source.tokens.store import stored_tokens
     from dlt_cronofy.warehouse.pipeline import open_pipeline

@@ -42,7 +42,7 @@ def plan(
     """
     from dlt_cronofy.configuration import configured_store, read_settings
     from dlt_cronofy.load.preview import preview_load, print_preview
-    from dlt_cronofy.load.run import LoadOptions
+    from dlt_cronofy.load.steps import LoadOptions
     from dlt_cronofy.source.clock import SystemClock
     from dlt_cronofy.source.settings import check_endpoints
     from dlt_cronofy.source.tokens.store import stored_tokens

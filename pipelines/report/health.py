@@ -6,7 +6,8 @@ from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
-from dlt_cronofy.source.tables import FAILURES, Row
+from dlt_cronofy.source.records import FAILURES
+from dlt_cronofy.source.tables import Row
 from dlt_cronofy.warehouse.dataset import read
 
 Client = SqlClientBase[Any]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import dlt
 
-from dlt_cronofy.load.run import Load, LoadOptions
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.report.health import Health, read_health
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.errors import ConfigurationError

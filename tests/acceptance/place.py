@@ -17,7 +17,9 @@ from typing import Any
 import dlt
 import duckdb
 
-from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.statistics import LoadResult
+from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.rebuild import Difference, differences
 from dlt_cronofy.sandbox import MovableClock
 from dlt_cronofy.source.clock import SystemClock

@@ -18,7 +18,9 @@ from rich.console import Console
 
 from dlt_cronofy.cli.summary import health_parts
 from dlt_cronofy.configuration import read_settings
-from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.statistics import LoadResult
+from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.report.health import read_health
 from dlt_cronofy.source.privacy import KEEP, Mode, PersonalData
 from dlt_cronofy.source.secret import Secret

@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from dlt_cronofy.cli.main import cli
-from dlt_cronofy.load.run import Load, LoadOptions
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.report.frames import frame_reader
 from dlt_cronofy.report.health import read_health
 from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve

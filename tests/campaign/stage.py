@@ -19,7 +19,8 @@ import duckdb
 import psycopg2  # type: ignore[import-untyped]
 import pyarrow.parquet
 
-from dlt_cronofy.load.run import Load, LoadOptions
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.rebuild import Difference, differences
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.token import read_tokens

@@ -9,7 +9,7 @@ from functools import cache
 import duckdb
 import pytest
 
-from dlt_cronofy.load.run import LoadResult
+from dlt_cronofy.load.statistics import LoadResult
 from tests.docs.questions import DOCS, printed
 
 ROOT = DOCS.parent

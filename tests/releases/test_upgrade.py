@@ -16,7 +16,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.statistics import LoadResult
+from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
 from dlt_cronofy.sandbox.demo import DemoClock
 from dlt_cronofy.source.settings import PollingSettings

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from ..records import Fields
 from ..tables import ACCOUNT, CALENDARS, LOAD_ID, NUMBER, PROFILES, TEXT, USERINFO, Row, Table
 from ..texts import clean_text
 from .capture import EXTRAS
@@ -23,7 +24,6 @@ from .parse import (
     PROFILE_BOOLEANS,
     PROFILE_TEXTS,
     USERINFO_TEXTS,
-    Fields,
 )
 
 # a warehouse table has room for some hundreds of columns; a hostile body may have more fields

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..records import Outcome
-from ..tables import FAILURES, Row
+from ..records import FAILURES, Outcome
+
+Row = dict[str, Any]
 
 
 @dataclass

@@ -25,7 +25,9 @@ from dlt_cronofy.alerts.outage_alerts import (
     slack_text,
 )
 from dlt_cronofy.cli.main import cli
-from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.statistics import LoadResult
+from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import PollingSettings

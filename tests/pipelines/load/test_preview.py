@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from dlt_cronofy.cli.main import cli
 from dlt_cronofy.load.preview import Reach, least_seconds
-from dlt_cronofy.load.run import LoadOptions
+from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.planning.plan import ORDERS
 from dlt_cronofy.source.settings import PollingSettings

@@ -13,7 +13,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from dlt_cronofy.load.run import Load, LoadOptions, LoadResult
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.statistics import LoadResult
+from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.rebuild import Difference, differences
 from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
 from dlt_cronofy.sandbox import World as SandboxWorld

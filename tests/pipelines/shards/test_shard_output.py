@@ -22,9 +22,8 @@ from dlt_cronofy.shards.shard_output import (
     new_name,
     outputs_of,
 )
-from dlt_cronofy.source.api.poller import Poll
 from dlt_cronofy.source.errors import ConfigurationError
-from dlt_cronofy.source.records import Outcome, skipped
+from dlt_cronofy.source.records import Outcome, Poll, skipped
 from tests.cronofy import bodies
 from tests.cronofy.bodies import minute
 from tests.cronofy.clocks import START
