@@ -12,12 +12,10 @@ import textwrap
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import click
 
-import dlt_cronofy
 from dlt_cronofy.alerts.outage_alerts import AlertsConfiguration
 from dlt_cronofy.cli.console import BAD_CONFIGURATION, LOAD_FAILED, LOADED
 from dlt_cronofy.cli.main import cli
@@ -26,7 +24,8 @@ from dlt_cronofy.shards.exchange_directory import ExchangeConfiguration
 from dlt_cronofy.source.records import OUTCOMES, Outcome
 from dlt_cronofy.source.settings import CONFIG_SECTIONS, CronofyConfiguration, SecretText
 
-PACKAGE = Path(dlt_cronofy.__file__).parent
+from .markdown import code, table
+
 SECTION = ".".join(CONFIG_SECTIONS)
 # the source's own keys, and what loads read of the same section beside them
 SECTION_PARTS = (CronofyConfiguration, AlertsConfiguration, ExchangeConfiguration)
@@ -51,7 +50,7 @@ OTHER_KEYS_INTRODUCTION = """\
 These are dlt's own. Credentials of a warehouse are dlt's too, below `destination.<name>.credentials`.
 """
 
-# keys that pipelines/ reads besides the section: what each means, and its default
+# keys of dlt's that pipelines/ reads: what each means, and its default
 OTHER_KEYS = {
     "destination_type": (
         (
@@ -154,18 +153,6 @@ def section_keys(configuration: type = CronofyConfiguration) -> list[Key]:
     return keys
 
 
-def keys_read_elsewhere(folder: Path = PACKAGE) -> set[str]:
-    """The keys that a package reads from dlt's configuration or the environment; not its source, not Airflow.
-
-    Names are found where they are written: in `dlt.config.get("…")` and its like, and in constants.
-    """
-    found: set[str] = set()
-    for file in sorted(folder.rglob("*.py")):
-        if not {"source", "airflow"} & {*file.relative_to(folder).parts}:
-            found |= _keys_read(ast.parse(file.read_text(encoding="utf-8")))
-    return found
-
-
 def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
     """A group and all that is below it, by full name."""
     yield name, group
@@ -184,31 +171,26 @@ def _keys_table(keys: Sequence[Key]) -> str:
             f"`{key.name}`",
             key.meaning,
             f"{key.kind}, secret" if key.is_secret else key.kind,
-            _code(key.default),
+            code(key.default),
             f"`{key.file}`",
             f"`{key.variable}`",
         )
         for key in keys
     ]
-    return _table(("key", "meaning", "type", "default", "file", "environment variable"), rows)
+    return table(("key", "meaning", "type", "default", "file", "environment variable"), rows)
 
 
 def _other_keys_table() -> str:
-    read = keys_read_elsewhere()
-    if unexplained := sorted(read - OTHER_KEYS.keys()):
-        raise ValueError(f"read and without a meaning: {', '.join(unexplained)}; say it in OTHER_KEYS")
-    if unread := sorted(OTHER_KEYS.keys() - read):
-        raise ValueError(f"meanings of nothing: {', '.join(unread)}")
     rows = [
         (
             f"`{key}`",
             meaning,
-            _code(default) if " " not in default else default,
+            code(default) if " " not in default else default,
             f"`{environment_variable(key)}`",
         )
         for key, (meaning, default) in OTHER_KEYS.items()
     ]
-    return _table(("key", "meaning", "default", "environment variable"), rows)
+    return table(("key", "meaning", "default", "environment variable"), rows)
 
 
 def _command_section(name: str, command: click.Command) -> str:
@@ -226,7 +208,7 @@ def _command_section(name: str, command: click.Command) -> str:
         meaning, default = _meaning_and_default(option, context)
         rows.append((", ".join(f"`{each}`" for each in option.opts), _value(option), default, meaning))
     if rows:
-        lines.append(_table(("option", "value", "default", "meaning"), rows))
+        lines.append(table(("option", "value", "default", "meaning"), rows))
     return "\n".join(lines)
 
 
@@ -241,7 +223,7 @@ def _meaning_and_default(option: click.Option, context: click.Context) -> tuple[
     # where a default is only found out later, the help says it
     meaning, _, said = str(option.help).partition("[default: ")
     default = option.get_help_extra(context).get("default", said.rstrip("]"))
-    return " ".join(meaning.split()), default if " " in default else _code(default)
+    return " ".join(meaning.split()), default if " " in default else code(default)
 
 
 def _value(option: click.Option) -> str:
@@ -262,7 +244,7 @@ def _bounds(kind: click.ParamType[Any]) -> str:
 
 def _exit_table() -> str:
     rows = [(str(status), meaning) for status, meaning in EXIT_STATUSES.items()]
-    return _table(("status", "meaning"), rows)
+    return table(("status", "meaning"), rows)
 
 
 def _outcomes_table() -> str:
@@ -277,7 +259,7 @@ def _outcomes_table() -> str:
         )
         for outcome, facts in OUTCOMES.items()
     ]
-    return _table(("outcome", "HTTP status", "meaning", "tried again in the run", "what `status` says"), rows)
+    return table(("outcome", "HTTP status", "meaning", "tried again in the run", "what `status` says"), rows)
 
 
 def _kind(hint: Any) -> tuple[str, bool]:
@@ -316,56 +298,6 @@ def _texts_below(configuration: type) -> Mapping[str, str]:
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
             texts[field.target.id] = " ".join(str(below.value.value).split())  # type: ignore[attr-defined]
     return texts
-
-
-READERS = {"dlt.config.get", "dlt.secrets.get", "os.environ.get", "os.environ.setdefault"}
-
-
-def _keys_read(module: ast.Module) -> set[str]:
-    constants = {
-        target.id: node.value
-        for node in module.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    found: set[str] = set()
-    for node in ast.walk(module):
-        # `for key in KEYS` is where a constant's keys are read
-        if isinstance(node, (ast.comprehension, ast.For)) and isinstance(node.target, ast.Name):
-            iterated = node.iter.id if isinstance(node.iter, ast.Name) else ""
-            constants |= {node.target.id: constants[iterated]} if iterated in constants else {}
-    for node in ast.walk(module):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in READERS and node.args:
-            argument = node.args[0]
-            if isinstance(argument, ast.Name):
-                argument = constants.get(argument.id, argument)
-            found |= {_as_key(text) for text in _strings(argument)}
-    return found
-
-
-def _strings(node: ast.AST) -> Iterator[str]:
-    for each in ast.walk(node):
-        if isinstance(each, ast.Constant) and isinstance(each.value, str):
-            yield each.value
-
-
-def _as_key(name: str) -> str:
-    """A key as it is written in a file, also where the code names its environment variable."""
-    return name.lower().replace("__", ".")
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([_cell(text) for text in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def _code(text: str) -> str:
-    return f"`{text}`" if text else ""
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,16 @@
 
     python -m docs.generators.dbt_package
 
-writes what is generated of it: the folders `models` and `macros/views`. A model's query is a macro per
-warehouse, and dbt picks that of its target. Project file, tests and the other macros are written by hand.
+writes what is generated of it: the folder `models`, and `macros/idioms.sql`. A model is the text of its view
+with `ref`, `source` and macros where the load puts names and what the warehouse writes in its own way.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from sqlglot import exp
 
 import dlt_cronofy
 from dlt_cronofy import views
@@ -19,19 +19,13 @@ from dlt_cronofy.source.history.diff import Kind, State
 from dlt_cronofy.source.history.parse import CALENDAR, CONFERENCING
 from dlt_cronofy.source.records import Outcome
 from dlt_cronofy.source.tables import RUNS, TABLES
-from dlt_cronofy.views.headers import column_meaning, read_header
-from dlt_cronofy.views.rendering import interval
+from dlt_cronofy.views.headers import column_meaning, query, read_header
+from dlt_cronofy.views.rendering import IDIOMS, Idiom, rewrite
 
 from .dictionary import table_columns
 
 PACKAGE = Path(dlt_cronofy.__file__).parent / "dbt"
 """The committed package."""
-
-GENERATED = ("models", "macros/views")
-"""The folders in it that hold nothing written by hand."""
-
-DIALECTS = ("bigquery", "databricks", "duckdb", "postgres", "redshift", "snowflake")
-"""The warehouses it knows; dbt and sqlglot name them alike."""
 
 Entry = dict[str, Any]
 
@@ -96,26 +90,22 @@ _SHARES = {"uptime", "coverage", "survival"}
 
 def dbt_package() -> dict[str, str]:
     """What is generated of the package: paths in it, and the text of each file."""
-    files = {"models/_sources.yml": _sources(), "models/_models.yml": _models()}
+    files = {
+        "models/_sources.yml": _sources(),
+        "models/_models.yml": _models(),
+        "macros/idioms.sql": f"{{# {_NOTICE} #}}\n" + "\n".join(map(_macros, IDIOMS)),
+    }
     for view in views.VIEWS:
-        model = model_name(view)
         folder = "models" if view in views.PUBLIC_VIEWS else "models/internal"
-        files[f"{folder}/{model}.sql"] = (
-            f"{{# {_NOTICE} -#}}\n{{{{ adapter.dispatch('{model}', 'cronofy')() }}}}\n"
-        )
-        for dialect in DIALECTS:
-            files[f"macros/views/{dialect}/{model}.sql"] = _macro(view, dialect)
+        files[f"{folder}/{model_name(view)}.sql"] = f"{{# {_NOTICE} -#}}\n{_model_query(view)}"
     return files
 
 
 def write_dbt_package(directory: Path) -> None:
-    """Write what is generated into a package, and remove what an earlier version generated there."""
-    files = {directory / path: text for path, text in dbt_package().items()}
-    for folder in GENERATED:
-        for path in (directory / folder).rglob("*"):
-            if path.is_file() and path not in files:
-                path.unlink()
-    for path, text in files.items():
+    """Write what is generated into a package, and remove the models that were there."""
+    shutil.rmtree(directory / "models", ignore_errors=True)
+    for name, text in dbt_package().items():
+        path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
@@ -125,21 +115,33 @@ def model_name(view: str) -> str:
     return view if view in views.PUBLIC_VIEWS else f"cronofy_{view}"
 
 
-def _macro(view: str, dialect: str) -> str:
-    hold = interval("{{ cronofy.hold_us() }}", "MICROSECOND")
-    query = views.translate(view, dialect, hold, _name_for_dbt)
-    name = f"{dialect}__{model_name(view)}"
-    return f"{{# {_NOTICE} -#}}\n{{% macro {name}() -%}}\n{query}\n{{%- endmacro %}}\n"
+def _model_query(view: str) -> str:
+    return rewrite(query(view).replace("$hold", "{{ cronofy.hold() }}"), _relation, _call)
 
 
-def _name_for_dbt(table: exp.Table) -> None:
-    """Put dbt's way to find a table in place of its name, which stays as alias for the columns' sake."""
-    name = table.name
-    if not table.alias:
-        table.set("alias", exp.TableAlias(this=exp.to_identifier(name)))
+def _relation(name: str) -> str:
     # with the package's name: of two models of one name, dbt prefers that of the user's own project
     found = f"ref('cronofy', '{model_name(name)}')" if name in views.VIEWS else f"source('cronofy', '{name}')"
-    table.set("this", exp.var(f"{{{{ {found} }}}}"))
+    return f"{{{{ {found} }}}}"
+
+
+def _call(idiom: Idiom, arguments: Mapping[str, str]) -> str:
+    listed = ", ".join(f"'{arguments[name]}'" for name in idiom.arguments)
+    return f"{{{{ cronofy.{idiom.name}({listed}) }}}}"
+
+
+def _macros(idiom: Idiom) -> str:
+    """The macro that a model calls, and what it calls in turn: one by adapter, or that of all others."""
+    arguments = ", ".join(idiom.arguments)
+    gaps = {name: f"{{{{ {name} }}}}" for name in idiom.arguments}
+    bodies = {
+        idiom.name: f"{{{{ adapter.dispatch('{idiom.name}', 'cronofy')({arguments}) }}}}",
+        f"default__{idiom.name}": idiom.default.format(**gaps),
+        **{f"{dialect}__{idiom.name}": text.format(**gaps) for dialect, text in idiom.others.items()},
+    }
+    return "".join(
+        f"{{% macro {name}({arguments}) %}}{body}{{% endmacro %}}\n" for name, body in bodies.items()
+    )
 
 
 def _sources() -> str:
@@ -182,16 +184,9 @@ def _model(view: str) -> Entry:
     return {
         "name": view,
         "description": read_header(view).description,
-        "data_tests": [_one_row_per(grain)],
+        "data_tests": [{"cronofy.one_row_per": {"arguments": {"columns": list(grain)}}}],
         "columns": _columns(view, meanings, never_null),
     }
-
-
-def _one_row_per(grain: Sequence[str]) -> Entry:
-    arguments = {"columns": [column for column in grain if column not in _QUOTED]}
-    if quoted := [column for column in grain if column in _QUOTED]:
-        arguments["quoted"] = quoted
-    return {"cronofy.one_row_per": {"arguments": arguments}}
 
 
 def _columns(table: str, meanings: dict[str, str], never_null: Collection[str]) -> list[Entry]:

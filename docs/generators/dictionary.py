@@ -17,6 +17,8 @@ from dlt_cronofy.source.tables import LOAD_ID, TABLES, Column, Table
 from dlt_cronofy.views.headers import column_meaning, read_header
 from dlt_cronofy.warehouse.pipeline import DEFAULT_DATASET
 
+from .markdown import code, table
+
 HOLD_SECONDS = 86_400
 
 INTRODUCTION = """\
@@ -70,9 +72,9 @@ def view_types() -> dict[str, dict[str, str]]:
     with duckdb.connect() as connection:
         connection.execute(f"CREATE SCHEMA {DEFAULT_DATASET}")
         connection.execute(f"USE {DEFAULT_DATASET}")
-        for name, table in TABLES.items():
-            columns = ", ".join(f"{column.name} {duckdb_type(column)}" for column in table_columns(table))
-            connection.execute(f"CREATE TABLE {name} ({columns})")
+        for each in TABLES.values():
+            columns = ", ".join(f"{column.name} {duckdb_type(column)}" for column in table_columns(each))
+            connection.execute(f"CREATE TABLE {each.name} ({columns})")
 
         def execute(statement: str) -> None:
             connection.execute(statement)
@@ -84,33 +86,23 @@ def view_types() -> dict[str, dict[str, str]]:
         }
 
 
-def _table_section(table: Table) -> str:
-    lines = [
-        f"### {table.name}\n",
-        f"{table.description}\n",
-        f"Key: {', '.join(f'`{column}`' for column in table.key)}\n",
-        "| column | type | null | meaning |",
-        "| --- | --- | --- | --- |",
+def _table_section(found: Table) -> str:
+    rows = [
+        (f"`{column.name}`", duckdb_type(column), "no" if column.required else "yes", column.meaning)
+        for column in table_columns(found)
     ]
-    for column in table_columns(table):
-        null = "no" if column.required else "yes"
-        lines.append(f"| `{column.name}` | {duckdb_type(column)} | {null} | {_cell(column.meaning)} |")
-    return "\n".join(lines) + "\n"
+    key = ", ".join(map(code, found.key))
+    columns = table(("column", "type", "null", "meaning"), rows)
+    return f"### {found.name}\n\n{found.description}\n\nKey: {key}\n\n{columns}"
 
 
 def _view_section(view: str, types: Mapping[str, str]) -> str:
     header = read_header(view)
     if list(header.columns) != list(types):
         raise ValueError(f"the header of {view} names {list(header.columns)}, the view has {list(types)}")
-    lines = [f"### {view}\n", f"{header.grain[0].upper()}{header.grain[1:]}\n", f"{header.definition}\n"]
-    lines += ["| column | type | meaning |", "| --- | --- | --- |"]
-    for column, kind in types.items():
-        lines.append(f"| `{column}` | {kind} | {_cell(column_meaning(view, column))} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    rows = [(f"`{column}`", kind, column_meaning(view, column)) for column, kind in types.items()]
+    columns = table(("column", "type", "meaning"), rows)
+    return f"### {view}\n\n{header.grain[0].upper()}{header.grain[1:]}\n\n{header.definition}\n\n{columns}"
 
 
 if __name__ == "__main__":

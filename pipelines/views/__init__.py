@@ -10,12 +10,12 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import sqlglot
 from sqlglot import exp
 
 from .comments import view_statements
 from .headers import header, source
-from .rendering import render, restricted, translate, translate_query
+from .names import FORMER_VIEWS, MARKER, PUBLIC_VIEWS, TABLES, VIEWS
+from .rendering import render, restricted, translate_query
 
 __all__ = [
     "FORMER_VIEWS",
@@ -30,58 +30,8 @@ __all__ = [
     "render",
     "restricted",
     "source",
-    "translate",
     "translate_query",
 ]
-
-VIEWS: tuple[str, ...] = (
-    "_as_of",
-    "_days",
-    "_profile_names",
-    "_state_runs",
-    "profile_intervals",
-    "outages",
-    "needs_relink",
-    "connectivity_daily",
-    "provider_daily",
-    "provider_health",
-    "account_health",
-    "token_health",
-    "time_to_relink",
-    "flapping_profiles",
-    "poll_coverage",
-)
-"""All views, each after those it reads."""
-
-PUBLIC_VIEWS: tuple[str, ...] = tuple(view for view in VIEWS if not view.startswith("_"))
-"""The views that people query."""
-
-FORMER_VIEWS: tuple[str, ...] = (
-    "_daily_states",
-    "_intervals",
-    "_outages",
-    "_sample_spans",
-    "_sample_buckets",
-    "_newest_samples",
-    "_samples",
-    "_attempts",
-    "_newest_poll",
-)
-"""Views of earlier releases that are no more, each before those it read."""
-
-TABLES: tuple[str, ...] = (
-    "userinfo",
-    "account",
-    "profiles",
-    "profile_changes",
-    "token_status",
-    "coverage",
-    "runs",
-)
-"""The tables that the views read; all of them must exist before the views are created."""
-
-MARKER = "_definitions"
-"""A view that says what the others were made from: looking there takes less time than making them again."""
 
 _LISTS_VIEWS = {"duckdb", "postgres"}
 _COLUMNS_CANNOT_CHANGE = {"postgres", "redshift"}
@@ -104,24 +54,24 @@ def create_views(
         if dialect not in _COLUMNS_CANNOT_CHANGE:
             raise
         for view in (MARKER, *reversed(PUBLIC_VIEWS), *FORMER_VIEWS, *reversed(VIEWS)):
-            execute(f"DROP VIEW IF EXISTS {_qualified(view, dataset, dialect)}")
+            execute(f"DROP VIEW IF EXISTS {dataset}.{view}")
         for statement in statements:
             execute(statement)
     else:
         for view in FORMER_VIEWS:
             # somebody's own view may read it: then it stays
             with contextlib.suppress(Exception):
-                execute(f"DROP VIEW IF EXISTS {_qualified(view, dataset, dialect)}")
+                execute(f"DROP VIEW IF EXISTS {dataset}.{view}")
     return list(VIEWS)
 
 
 def _statements(dialect: str, dataset: str, hold_seconds: float) -> Iterator[str]:
     for view in VIEWS:
         query = render(view, dialect, hold_seconds, dataset)
-        yield from view_statements(_table(view, dataset, dialect), view, query, dialect)
+        yield from view_statements(f"{dataset}.{view}", view, query, dialect)
     # last: where it is, all the others are
     digest = definitions_digest(dialect, dataset, hold_seconds)
-    yield f"CREATE OR REPLACE VIEW {_qualified(MARKER, dataset, dialect)} AS\nSELECT '{digest}' AS digest"
+    yield f"CREATE OR REPLACE VIEW {dataset}.{MARKER} AS\nSELECT '{digest}' AS digest"
 
 
 def are_current(
@@ -149,7 +99,7 @@ def are_current(
         f" AND table_type = 'VIEW' AND table_name IN ({names})"
     )
     try:
-        rows = fetch(f"SELECT digest, ({listed}) FROM {_qualified(MARKER, dataset, dialect)}")  # noqa: S608
+        rows = fetch(f"SELECT digest, ({listed}) FROM {dataset}.{MARKER}")  # noqa: S608
     except Exception:  # noqa: BLE001 - whatever a driver says where there is no such view
         return False
     return [tuple(row) for row in rows] == [(definitions_digest(dialect, dataset, hold_seconds), len(VIEWS))]
@@ -161,7 +111,6 @@ def definitions_digest(dialect: str, dataset: str, hold_seconds: float) -> str:
         dialect,
         dataset,
         str(hold_seconds),
-        str(vars(sqlglot).get("__version__")),
         *map(source, VIEWS),
         *(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))),
     )
@@ -169,12 +118,3 @@ def definitions_digest(dialect: str, dataset: str, hold_seconds: float) -> str:
     for part in made_from:
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()
-
-
-def _qualified(view: str, dataset: str, dialect: str) -> str:
-    return _table(view, dataset, dialect).sql(dialect=dialect)
-
-
-def _table(view: str, dataset: str, dialect: str) -> exp.Table:
-    schema = exp.to_table(dataset, dialect=dialect)
-    return exp.table_(view, db=schema.this, catalog=schema.args.get("db"))

@@ -3,7 +3,16 @@
 -- day
 -- start_at, end_at: start_at <= t < end_at
 WITH digits AS (
-    SELECT digit FROM (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS listed (digit)
+    SELECT 0 AS digit
+    UNION ALL SELECT 1
+    UNION ALL SELECT 2
+    UNION ALL SELECT 3
+    UNION ALL SELECT 4
+    UNION ALL SELECT 5
+    UNION ALL SELECT 6
+    UNION ALL SELECT 7
+    UNION ALL SELECT 8
+    UNION ALL SELECT 9
 ),
 numbers AS (
     SELECT ones.digit + 10 * tens.digit + 100 * hundreds.digit + 1000 * thousands.digit AS number
@@ -15,8 +24,9 @@ numbers AS (
 bounds AS (
     SELECT
         CAST(min(first_sample_at) AT TIME ZONE 'UTC' AS DATE) AS first_day,
-        CAST((SELECT as_of FROM _as_of) AT TIME ZONE 'UTC' AS DATE) AS last_day
+        CAST(max(as_of) AT TIME ZONE 'UTC' AS DATE) AS last_day
     FROM coverage
+    CROSS JOIN _as_of
 )
 SELECT
     first_day + number AS day,

@@ -18,13 +18,16 @@ WITH seen AS (
 dated AS (
     SELECT
         *,
-        max(CASE WHEN provider_name IS NOT NULL THEN observed_at END) OVER profile AS provider_name_at,
-        max(CASE WHEN provider_service IS NOT NULL THEN observed_at END) OVER profile AS provider_service_at,
-        max(CASE WHEN profile_name IS NOT NULL THEN observed_at END) OVER profile AS profile_name_at,
-        max(CASE WHEN profile_relink_url IS NOT NULL THEN observed_at END) OVER profile AS relink_url_at
+        max(CASE WHEN provider_name IS NOT NULL THEN observed_at END)
+            OVER (PARTITION BY account_id, profile_type, profile_id) AS provider_name_at,
+        max(CASE WHEN provider_service IS NOT NULL THEN observed_at END)
+            OVER (PARTITION BY account_id, profile_type, profile_id) AS provider_service_at,
+        max(CASE WHEN profile_name IS NOT NULL THEN observed_at END)
+            OVER (PARTITION BY account_id, profile_type, profile_id) AS profile_name_at,
+        max(CASE WHEN profile_relink_url IS NOT NULL THEN observed_at END)
+            OVER (PARTITION BY account_id, profile_type, profile_id) AS relink_url_at
     FROM seen
     WHERE observed_at <= (SELECT as_of FROM _as_of)
-    WINDOW profile AS (PARTITION BY account_id, profile_type, profile_id)
 )
 SELECT
     account_id, profile_type, profile_id,

@@ -36,14 +36,16 @@ SELECT
     coalesce(provider_service, provider_name, 'unknown') AS provider,
     provider_name, provider_service, profile_name, relink_url,
     state, previous_state,
-    lead(state) OVER profile AS next_state,
+    lead(state) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS next_state,
     CASE WHEN previous_state IS NOT NULL THEN previous_sample_at END AS started_after,
     observed_at AS first_sample_at,
-    coalesce(lead(previous_sample_at) OVER profile, newest_sample_at) AS last_sample_at,
-    lead(observed_at) OVER profile AS ended_at
+    coalesce(
+        lead(previous_sample_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at),
+        newest_sample_at
+    ) AS last_sample_at,
+    lead(observed_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS ended_at
 FROM compared
 -- every row finds a partner, but of inner joins on several columns PostgreSQL expects hardly any row
 LEFT JOIN newest_samples USING (account_id, profile_type)
 LEFT JOIN _profile_names USING (account_id, profile_type, profile_id)
 WHERE previous_state IS NULL OR previous_state <> state
-WINDOW profile AS (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at)

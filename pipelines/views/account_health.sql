@@ -8,11 +8,14 @@
 --     known to be disconnected, but not all are known to be connected
 -- last_sample_at: newest sample of any of its profiles, null if there was none
 WITH accounts AS (
-    SELECT account_id FROM token_status WHERE account_id IS NOT NULL
-    UNION
-    SELECT account_id FROM coverage
-    UNION
-    SELECT account_id FROM _state_runs
+    SELECT DISTINCT account_id
+    FROM (
+        SELECT account_id FROM token_status WHERE account_id IS NOT NULL
+        UNION ALL
+        SELECT account_id FROM coverage
+        UNION ALL
+        SELECT account_id FROM _state_runs
+    ) AS listed
 ),
 newest_samples AS (
     SELECT account_id, max(last_sample_at) AS last_sample_at FROM coverage GROUP BY account_id

@@ -7,30 +7,29 @@ from .headers import column_meaning, read_header
 _BESIDE_THE_QUERY = {"bigquery", "databricks"}
 
 
-def view_statements(name: exp.Table, view: str, query: str, dialect: str) -> list[str]:
+def view_statements(name: str, view: str, query: str, dialect: str) -> list[str]:
     """The statements that create or replace a view with its comments.
 
     Args:
-        name: the view's name in the warehouse.
+        name: the view's name in the warehouse, as that dialect writes it.
         view: one of `PUBLIC_VIEWS`, or one that has no comments.
         query: what it selects, in that dialect.
         dialect: a sqlglot dialect.
     """
-    qualified = name.sql(dialect=dialect)
     if view.startswith("_"):
-        return [f"CREATE OR REPLACE VIEW {qualified} AS\n{query}"]
+        return [f"CREATE OR REPLACE VIEW {name} AS\n{query}"]
     if dialect in _BESIDE_THE_QUERY:
-        return [f"CREATE OR REPLACE VIEW {qualified} {_clauses(view, dialect)} AS\n{query}"]
-    return [f"CREATE OR REPLACE VIEW {qualified} AS\n{query}", *_comments(qualified, view, dialect)]
+        return [f"CREATE OR REPLACE VIEW {name} {_clauses(view, dialect)} AS\n{query}"]
+    return [f"CREATE OR REPLACE VIEW {name} AS\n{query}", *_comments(name, view, dialect)]
 
 
-def _comments(qualified: str, view: str, dialect: str) -> list[str]:
+def _comments(name: str, view: str, dialect: str) -> list[str]:
     """`COMMENT ON` for the view and each of its columns."""
     described = read_header(view)
     return [
-        f"COMMENT ON VIEW {qualified} IS {_text(described.description, dialect)}",
+        f"COMMENT ON VIEW {name} IS {_text(described.description, dialect)}",
         *(
-            f"COMMENT ON COLUMN {qualified}.{_name(column, dialect)}"
+            f"COMMENT ON COLUMN {name}.{_name(column, dialect)}"
             f" IS {_text(column_meaning(view, column), dialect)}"
             for column in described.columns
         ),

@@ -6,8 +6,8 @@
 -- outages_30d: how many outages these are
 -- state: at the newest sample: connected, disconnected or removed
 -- last_changed_at: when the state last changed: first sample of the present one
-WITH runs AS (
-    SELECT *, state = 'disconnected' AND first_sample_at >= as_of - INTERVAL '720 hours' AS is_recent_outage
+WITH marked AS (
+    SELECT *, state = 'disconnected' AND first_sample_at >= as_of - INTERVAL '720 hour' AS is_recent_outage
     FROM _state_runs
     CROSS JOIN _as_of
 )
@@ -16,6 +16,6 @@ SELECT
     count(CASE WHEN is_recent_outage THEN 1 END) AS outages_30d,
     max(CASE WHEN ended_at IS NULL THEN state END) AS state,
     max(first_sample_at) AS last_changed_at
-FROM runs
+FROM marked
 GROUP BY account_id, profile_type, profile_id, provider, provider_name, provider_service
 HAVING count(CASE WHEN is_recent_outage THEN 1 END) >= 3

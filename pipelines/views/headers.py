@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 from dlt_cronofy.source.tables import PROFILE_CHANGES, TOKEN_STATUS
@@ -64,9 +65,13 @@ def source(view: str) -> str:
 
 def header(view: str) -> str:
     """The comment that heads a view's source: its grain, its definition and its columns."""
-    lines = source(view).splitlines()
-    end = next(i for i, line in enumerate(lines) if not line.startswith("--"))
-    return "\n".join(line.removeprefix("--").removeprefix(" ") for line in lines[:end])
+    lines = takewhile(lambda line: line.startswith("--"), source(view).splitlines())
+    return "\n".join(line.removeprefix("--").removeprefix(" ") for line in lines)
+
+
+def query(view: str) -> str:
+    """The view's source without the comment that heads it."""
+    return re.sub(r"\A(--.*\n)+", "", source(view))
 
 
 @cache

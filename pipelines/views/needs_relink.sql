@@ -19,12 +19,11 @@ owners AS (
     UNION ALL
     SELECT account_id, token_key, email, name, observed_at FROM account
     UNION ALL
-    SELECT account_id, token_key, CAST(NULL AS TEXT) AS email, CAST(NULL AS TEXT) AS name, observed_at
-    FROM profile_changes
+    SELECT account_id, token_key, NULL AS email, NULL AS name, observed_at FROM profile_changes
 ),
 ranked AS (
     SELECT
-        account_id, CAST(token_key AS TEXT) AS token_key, email, name,
+        account_id, token_key, email, name,
         row_number() OVER (
             PARTITION BY account_id
             ORDER BY CASE WHEN email IS NULL THEN 1 ELSE 0 END, observed_at DESC, email COLLATE "C"
@@ -58,7 +57,8 @@ SELECT
     first_sample_at AS first_seen_at,
     last_sample_at AS last_seen_at,
     epoch(last_sample_at - first_sample_at) / 86400 AS days_down,
-    epoch((SELECT as_of FROM _as_of) - last_sample_at) AS evidence_age_seconds
+    epoch(as_of - last_sample_at) AS evidence_age_seconds
 FROM open_runs
 INNER JOIN contacts USING (account_id)
 LEFT JOIN token_lists USING (account_id)
+CROSS JOIN _as_of

@@ -12,12 +12,12 @@
 -- uptime: connected / (connected + disconnected); null if that is 0
 -- coverage: (connected + disconnected) / (all but removed); null if that is 0
 WITH periods AS (
-    -- in hours, because a day of the session's time zone may have 23 or 25 of them
-    SELECT '7d' AS period, as_of - INTERVAL '168 hours' AS from_at FROM _as_of
+    -- in hours, because a day of the session's time zone may have 23 or 25 of them; all: a hundred years
+    SELECT '7d' AS period, as_of - INTERVAL '168 hour' AS from_at FROM _as_of
     UNION ALL
-    SELECT '30d' AS period, as_of - INTERVAL '720 hours' AS from_at FROM _as_of
+    SELECT '30d' AS period, as_of - INTERVAL '720 hour' AS from_at FROM _as_of
     UNION ALL
-    SELECT 'all' AS period, TIMESTAMPTZ '1970-01-01 00:00:00+00' AS from_at
+    SELECT 'all' AS period, as_of - INTERVAL '876000 hour' AS from_at FROM _as_of
 ),
 pieces AS (
     SELECT

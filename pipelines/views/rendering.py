@@ -1,51 +1,173 @@
-"""The views' queries in the dialects of the warehouses.
+"""The views' queries as each warehouse writes them.
 
-The `.sql` files beside this module are DuckDB SQL restricted to what travels. Rendering qualifies every table
-with the dataset, so that a view answers on any connection, and writes `hold` in as a constant.
+The `.sql` files beside this module are SQL that every warehouse reads, but for three things: the idioms
+below, the names of tables and views, and `$hold`, the time for which one sample is trusted. They are put
+into the text, so that a warehouse and a dbt project get the query as it stands in the file.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from functools import cache
+from dataclasses import dataclass, field
 
 import sqlglot
-from sqlglot import exp
+from sqlglot import ErrorLevel, exp
 
-from .headers import source
+from .headers import query
+from .names import TABLES, VIEWS
 
 SOURCE_DIALECT = "duckdb"
-_BINARY_TEXT_ORDER = {"bigquery", "databricks", "redshift", "snowflake"}
 # DuckDB binds the bare names in a view to the view's own schema. Qualified ones would break in a file that is
 # attached under another name, and are ambiguous in one that is named like its schema.
 _BOUND_TO_OWN_SCHEMA = {"duckdb"}
 
-Templates = Mapping[str, str]
-"""By dialect, an expression over the columns x and y."""
-
-# epoch(x - y): the seconds between two instants, exact to the microsecond. In DuckDB the difference of two
-# instants is days and hours of the session's time zone, where a day may have 23 of them.
-_SECONDS_BETWEEN: Templates = {
-    "bigquery": "TIMESTAMP_DIFF(x, y, MICROSECOND) / 1000000",
-    "databricks": "(UNIX_MICROS(x) - UNIX_MICROS(y)) / CAST(1000000 AS DOUBLE)",
-    "duckdb": "ROUND(EPOCH(x) - EPOCH(y), 6)",
-    "postgres": "CAST(EXTRACT(EPOCH FROM x - y) AS DOUBLE PRECISION)",
-    "redshift": "DATEDIFF(MICROSECOND, y AT TIME ZONE 'UTC', x AT TIME ZONE 'UTC')"
-    " / CAST(1000000 AS DOUBLE PRECISION)",
-    "snowflake": "DATEDIFF(MICROSECOND, y, x) / CAST(1000000 AS DOUBLE)",
-}
-# CAST(x AT TIME ZONE 'UTC' AS DATE): the UTC day of an instant
-_UTC_DAY: Templates = {
-    "bigquery": "EXTRACT(DATE FROM x AT TIME ZONE 'UTC')",
-    "databricks": "DATE_FROM_UNIX_DATE(CAST(FLOOR(UNIX_SECONDS(x) / 86400) AS INT))",
-}
-# CAST(x AS TIMESTAMP) AT TIME ZONE 'UTC': the instant at which a UTC day begins
-_UTC_MIDNIGHT: Templates = {
-    "bigquery": "TIMESTAMP(x, 'UTC')",
-    "databricks": "TIMESTAMP_SECONDS(UNIX_DATE(x) * CAST(86400 AS BIGINT))",
-    "snowflake": "TO_TIMESTAMP_TZ(DATE_PART(EPOCH_SECOND, x))",
-}
+_RELATION = re.compile(rf"\b(FROM|JOIN) ({'|'.join((*TABLES, *VIEWS))})\b")
+# a column or a call with columns
+_VALUE = r"[\w.]+(?:\([^()]*\))?"
 
 
-def duration(hold_seconds: float) -> exp.Interval:
+@dataclass(frozen=True)
+class Idiom:
+    """What not every warehouse writes as DuckDB does.
+
+    Attributes:
+        name: of the dbt macro that writes it.
+        pattern: how the views write it; its groups are the arguments.
+        default: how PostgreSQL writes it, and the others if not said otherwise.
+        others: how other warehouses do, by dialect.
+        arguments: their order in the macro.
+    """
+
+    name: str
+    pattern: str
+    default: str
+    others: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+
+    def template(self, dialect: str) -> str:
+        """How a dialect writes it, with the arguments in braces."""
+        return self.others.get(dialect, self.default)
+
+
+IDIOMS = (
+    Idiom(
+        "type_double",
+        r"\bDOUBLE\b",
+        "DOUBLE PRECISION",
+        {"bigquery": "FLOAT64", "databricks": "DOUBLE"},
+    ),
+    # decimals add up to the same in any order, as floating-point numbers do not
+    Idiom("type_decimal", r"\bDECIMAL\(18, 6\)", "DECIMAL(18, 6)", {"bigquery": "NUMERIC"}),
+    Idiom(
+        "quoted",
+        r'"(?P<name>[a-z]+)"',
+        '"{name}"',
+        {"bigquery": "`{name}`", "databricks": "`{name}`"},
+        ("name",),
+    ),
+    Idiom(
+        "interval",
+        r"INTERVAL '(?P<number>\d+) (?P<unit>\w+)'",
+        "INTERVAL '{number} {unit}'",
+        {"bigquery": "INTERVAL {number} {unit}", "databricks": "INTERVAL {number} {unit}"},
+        ("number", "unit"),
+    ),
+    # exact to the microsecond. In DuckDB the difference of two instants is days and hours of the session's
+    # time zone, where a day may have 23 of them.
+    Idiom(
+        "seconds_between",
+        rf"epoch\((?P<later>{_VALUE}) - (?P<earlier>{_VALUE})\)",
+        "CAST(EXTRACT(EPOCH FROM {later} - {earlier}) AS DOUBLE PRECISION)",
+        {
+            "bigquery": "(TIMESTAMP_DIFF({later}, {earlier}, MICROSECOND) / 1000000)",
+            "databricks": "((UNIX_MICROS({later}) - UNIX_MICROS({earlier})) / CAST(1000000 AS DOUBLE))",
+            "duckdb": "ROUND(EPOCH({later}) - EPOCH({earlier}), 6)",
+            "redshift": "(DATEDIFF(MICROSECOND, {earlier} AT TIME ZONE 'UTC', {later} AT TIME ZONE 'UTC')"
+            " / CAST(1000000 AS DOUBLE PRECISION))",
+            "snowflake": "(DATEDIFF(MICROSECOND, {earlier}, {later}) / CAST(1000000 AS DOUBLE PRECISION))",
+        },
+        ("earlier", "later"),
+    ),
+    Idiom(
+        "utc_date",
+        rf"CAST\((?P<instant>{_VALUE}) AT TIME ZONE 'UTC' AS DATE\)",
+        "CAST({instant} AT TIME ZONE 'UTC' AS DATE)",
+        {
+            "bigquery": "DATE({instant}, 'UTC')",
+            "databricks": "DATE_FROM_UNIX_DATE(CAST(FLOOR(UNIX_SECONDS({instant}) / 86400) AS INT))",
+            "snowflake": "CAST(CONVERT_TIMEZONE('UTC', {instant}) AS DATE)",
+        },
+        ("instant",),
+    ),
+    Idiom(
+        "utc_midnight",
+        r"CAST\((?P<day>[\w +]+) AS TIMESTAMP\) AT TIME ZONE 'UTC'",
+        "CAST({day} AS TIMESTAMP) AT TIME ZONE 'UTC'",
+        {
+            "bigquery": "TIMESTAMP({day}, 'UTC')",
+            "databricks": "TIMESTAMP_SECONDS(UNIX_DATE({day}) * CAST(86400 AS BIGINT))",
+            "snowflake": "TO_TIMESTAMP_TZ(DATE_PART(EPOCH_SECOND, {day}))",
+        },
+        ("day",),
+    ),
+    Idiom(
+        "sorted_list",
+        r"string_agg\((?P<text>\w+), ',' ORDER BY (?P=text) COLLATE \"C\"\)",
+        "STRING_AGG({text}, ',' ORDER BY {text} COLLATE \"C\")",
+        {
+            "bigquery": "STRING_AGG({text}, ',' ORDER BY {text})",
+            "databricks": "ARRAY_JOIN(ARRAY_SORT(COLLECT_LIST({text})), ',')",
+            "redshift": "LISTAGG({text}, ',') WITHIN GROUP (ORDER BY {text})",
+            "snowflake": "LISTAGG({text}, ',') WITHIN GROUP (ORDER BY {text})",
+        },
+        ("text",),
+    ),
+    # text in the order of its bytes: the others know no other
+    Idiom(
+        "bytewise",
+        r"(?<= )COLLATE \"C\"",
+        'COLLATE "C"',
+        dict.fromkeys(("bigquery", "databricks", "redshift", "snowflake"), ""),
+    ),
+)
+"""In this order: none finds itself in what one before it wrote."""
+
+
+def render(view: str, dialect: str, hold_seconds: float, dataset: str) -> str:
+    """The view's query in a destination's dialect, its tables qualified with the dataset.
+
+    Args:
+        view: One of `VIEWS`.
+        dialect: As sqlglot names it, such as `duckdb` or `postgres`.
+        hold_seconds: How long one sample is trusted.
+        dataset: The schema of the tables as that dialect writes it, quoted and qualified as need be.
+
+    Raises:
+        ValueError: hold_seconds is not positive.
+    """
+    return rewrite(
+        query(view).replace("$hold", duration(hold_seconds)),
+        lambda name: _qualified(name, dialect, dataset),
+        lambda idiom, arguments: idiom.template(dialect).format(**arguments),
+    )
+
+
+def rewrite(
+    sql: str, relation: Callable[[str], str], idiom: Callable[[Idiom, Mapping[str, str]], str]
+) -> str:
+    """A query with its relations and idioms written otherwise.
+
+    Args:
+        sql: A query as the views are written.
+        relation: What stands for a table or view, by its name.
+        idiom: What stands for an idiom with these arguments.
+    """
+    sql = _RELATION.sub(lambda found: f"{found[1]} {relation(found[2])}", sql)
+    for each in IDIOMS:
+        sql = re.sub(each.pattern, lambda found, each=each: idiom(each, found.groupdict()), sql)  # type: ignore[misc]
+    return sql
+
+
+def duration(hold_seconds: float) -> str:
     """SQL for a length of time, in whole seconds or else in microseconds.
 
     Raises:
@@ -54,145 +176,45 @@ def duration(hold_seconds: float) -> exp.Interval:
     if hold_seconds <= 0:
         raise ValueError("hold_seconds must be positive")
     if hold_seconds == round(hold_seconds):
-        return interval(str(round(hold_seconds)), "SECOND")
-    return interval(str(round(hold_seconds * 1_000_000)), "MICROSECOND")
-
-
-def interval(number: str, unit: str) -> exp.Interval:
-    """SQL for so many of a unit of time."""
-    return exp.Interval(this=exp.Literal.string(number), unit=exp.var(unit))
-
-
-@cache
-def render(view: str, dialect: str, hold_seconds: float, dataset: str) -> str:
-    """The view's query in a destination's dialect, its tables qualified with the dataset.
-
-    Args:
-        view: One of `VIEWS`.
-        dialect: A sqlglot dialect, such as `duckdb` or `postgres`.
-        hold_seconds: How long one sample is trusted.
-        dataset: The schema of the tables as that dialect writes it, quoted and qualified as need be.
-    """
-    return translate(view, dialect, duration(hold_seconds), _qualifier(dialect, dataset))
-
-
-def translate(view: str, dialect: str, hold: exp.Expr, name: Callable[[exp.Table], None]) -> str:
-    """The view's query in a dialect, with its tables named as the caller likes.
-
-    Args:
-        view: One of `VIEWS`.
-        dialect: A sqlglot dialect, such as `duckdb` or `postgres`.
-        hold: What stands for `hold`: an interval.
-        name: Changes a table or view that the query reads, each time it is read.
-    """
-    query: exp.Expr = sqlglot.parse_one(source(view), dialect=SOURCE_DIALECT)
-    query = query.transform(lambda node: hold.copy() if isinstance(node, exp.Placeholder) else node)
-    return _in_dialect(query, dialect, name)
+        return f"INTERVAL '{round(hold_seconds)} second'"
+    return f"INTERVAL '{round(hold_seconds * 1_000_000)} microsecond'"
 
 
 def translate_query(sql: str, dialect: str, dataset: str) -> str:
-    """Any query on tables and views, written as the sources are, for a destination.
+    """A query on tables and views, in DuckDB's SQL and by their bare names, for a destination.
 
     Args:
-        sql: One query in DuckDB SQL restricted to what travels, its tables by their bare names.
+        sql: One query.
         dialect: As for `render`.
         dataset: As for `render`.
     """
-    return _in_dialect(sqlglot.parse_one(sql, dialect=SOURCE_DIALECT), dialect, _qualifier(dialect, dataset))
+    tree = sqlglot.parse_one(sql, dialect=SOURCE_DIALECT)
+    for table in tree.find_all(exp.Table):
+        if table.name in (*TABLES, *VIEWS):
+            qualified = exp.to_table(_qualified(table.name, dialect, dataset), dialect=dialect)
+            table.set("db", qualified.args.get("db"))
+            table.set("catalog", qualified.args.get("catalog"))
+    # where a window cannot say where nulls go: nothing is ordered by a null that matters
+    return tree.sql(dialect=dialect, comments=False, unsupported_level=ErrorLevel.IGNORE)
 
 
 def restricted(view: str, relation: str, condition: str) -> str:
-    """The view's query over a part of what it reads, in the dialect of the sources.
+    """The view's query over a part of what it reads, in DuckDB's SQL.
 
     Args:
         view: One of `VIEWS`.
         relation: A table or view that it reads.
         condition: SQL that holds for the rows of it that count.
+
+    Raises:
+        ValueError: the view does not read it.
     """
-    query: exp.Expr = sqlglot.parse_one(source(view), dialect=SOURCE_DIALECT)
-    part = exp.select("*").from_(relation).where(condition, dialect=SOURCE_DIALECT)
-    found = [table for table in query.find_all(exp.Table) if table.name == relation]
-    if not found:
+    part = f"(SELECT * FROM {relation} WHERE {condition}) AS {relation}"  # noqa: S608 - our own names
+    found = query(view)
+    if f"FROM {relation}\n" not in found:
         raise ValueError(f"{view} does not read {relation}")
-    for table in found:
-        table.replace(part.subquery(table.alias_or_name))
-    return query.sql(dialect=SOURCE_DIALECT, comments=False)
+    return found.replace(f"FROM {relation}\n", f"FROM {part}\n")
 
 
-def tables_read(query: exp.Expr) -> list[exp.Table]:
-    """The tables and views a query reads, each as often as it does."""
-    ctes = {cte.alias for cte in query.find_all(exp.CTE)}
-    return [table for table in query.find_all(exp.Table) if table.name not in ctes]
-
-
-def _in_dialect(query: exp.Expr, dialect: str, name: Callable[[exp.Table], None]) -> str:
-    for table in tables_read(query):
-        name(table)
-    for step in (_order_as_bytes, _leave_nulls_alone, _list_within_group, _measure_time):
-        query = query.transform(step, dialect)
-    return query.sql(dialect=dialect, pretty=True, comments=False)
-
-
-def _qualifier(dialect: str, dataset: str) -> Callable[[exp.Table], None]:
-    schema = exp.to_table(dataset, dialect=dialect)
-
-    def qualify(table: exp.Table) -> None:
-        if dialect in _BOUND_TO_OWN_SCHEMA:
-            return
-        table.set("db", schema.this.copy())
-        table.set("catalog", schema.args["db"].copy() if schema.args.get("db") else None)
-
-    return qualify
-
-
-def _order_as_bytes(node: exp.Expr, dialect: str) -> exp.Expr:
-    """Text is ordered by its bytes: some warehouses must be asked to, the others know nothing else."""
-    if isinstance(node, exp.Collate) and dialect in _BINARY_TEXT_ORDER:
-        text: exp.Expr = node.this
-        return text
-    return node
-
-
-def _leave_nulls_alone(node: exp.Expr, dialect: str) -> exp.Expr:
-    """No view orders by a null that matters, and not every dialect can say where nulls go."""
-    if isinstance(node, exp.Ordered):
-        ordering = sqlglot.Dialect.get_or_raise(dialect).NULL_ORDERING
-        first = "nulls_are_large" if node.args.get("desc") else "nulls_are_small"
-        node.set("nulls_first", ordering == first)
-    return node
-
-
-def _list_within_group(node: exp.Expr, dialect: str) -> exp.Expr:
-    """Redshift wants the order of a list behind it; sqlglot writes it inside."""
-    if dialect == "redshift" and isinstance(node, exp.GroupConcat) and isinstance(node.this, exp.Order):
-        order = node.this
-        listed = exp.GroupConcat(this=order.this.copy(), separator=node.args["separator"].copy())
-        return exp.WithinGroup(this=listed, expression=exp.Order(expressions=order.expressions))
-    return node
-
-
-def _measure_time(node: exp.Expr, dialect: str) -> exp.Expr:
-    match node:
-        case exp.TimeToUnix(this=exp.Sub(this=later, expression=earlier)):
-            return _filled(_SECONDS_BETWEEN, dialect, node, later, earlier)
-        case exp.Cast(this=exp.AtTimeZone(this=instant), to=kind) if kind.is_type("date"):
-            return _filled(_UTC_DAY, dialect, node, instant)
-        case exp.AtTimeZone(this=exp.Cast(this=day)):
-            return _filled(_UTC_MIDNIGHT, dialect, node, day)
-    return node
-
-
-def _filled(templates: Templates, dialect: str, node: exp.Expr, *arguments: exp.Expr) -> exp.Expr:
-    """The dialect's expression with its arguments put in, or the node where there is none."""
-    if dialect not in templates:
-        return node
-    values = dict(zip("xy", arguments, strict=False))
-
-    def fill(part: exp.Expr) -> exp.Expr:
-        if isinstance(part, exp.Column) and part.name in values:
-            value = values[part.name].copy()
-            return exp.paren(value) if isinstance(value, exp.Binary) else value
-        return part
-
-    filled: exp.Expr = sqlglot.parse_one(templates[dialect], dialect=dialect).transform(fill)
-    return exp.paren(filled) if isinstance(filled, exp.Binary) and node.parent else filled
+def _qualified(name: str, dialect: str, dataset: str) -> str:
+    return name if dialect in _BOUND_TO_OWN_SCHEMA else f"{dataset}.{name}"

@@ -7,10 +7,7 @@ import pytest
 
 from docs.generators.dbt_package import PACKAGE
 from tests.pipelines.dbt.project import DBT, Project, create_warehouse
-from tests.pipelines.views.conftest import postgres_uri
 from tests.pipelines.views.worlds import crowds
-
-__all__ = ["built", "postgres_uri", "project"]
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,16 @@ DBT = ROOT / ".venv-dbt" / "bin" / "dbt"
 # where dbt puts the models; the tables and our own views are in `cronofy`
 MODELS = "models"
 
-PROJECT = """\
+# which of them its user wants as a table
+TABLE = "provider_daily"
+
+PROJECT = f"""\
 name: calendars
 profile: calendars
+models:
+  cronofy:
+    {TABLE}:
+      +materialized: table
 flags:
   send_anonymous_usage_stats: false
 """

@@ -53,8 +53,7 @@ def test_comments_survive_that_views_are_created_again(warehouse: Warehouse) -> 
 @pytest.mark.parametrize("dialect", DATASETS)
 @pytest.mark.parametrize("view", views.PUBLIC_VIEWS)
 def test_the_comments_are_in_what_a_dialect_is_sent(view: str, dialect: str) -> None:
-    name = exp.to_table(DATASETS[dialect], dialect=dialect)
-    name = exp.table_(view, db=name.this, catalog=name.args.get("db"))
+    name = f"{DATASETS[dialect]}.{view}"
     statements = view_statements(name, view, rendered(view, dialect), dialect)
     parsed = [sqlglot.parse_one(statement, dialect=dialect) for statement in statements]
     assert isinstance(parsed[0], exp.Create)

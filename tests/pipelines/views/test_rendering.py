@@ -1,7 +1,6 @@
-"""The rendered text: what it may say, and that it is what it was (`UPDATE_SNAPSHOTS=1` rewrites it)."""
+"""The rendered text: what it may say, and that every dialect has its own words for it."""
 
 import logging
-import os
 import re
 from pathlib import Path
 
@@ -9,12 +8,12 @@ import duckdb
 import pytest
 import sqlglot
 from sqlglot import exp
+from sqlglot.optimizer.qualify import qualify
 
 from dlt_cronofy import views
 from dlt_cronofy.views.headers import read_header
 from tests.pipelines.views.warehouse import DATASET, RAW_TABLES, Warehouse, create_views, raw_schema, read
 
-SNAPSHOTS = Path(__file__).parent / "snapshots"
 DATASETS = {
     "duckdb": "cronofy",
     "postgres": "cronofy",
@@ -27,6 +26,8 @@ CLOCK = re.compile(
     r"\b(now|current_date|current_time|current_timestamp|today|getdate|sysdate|clock_timestamp)\b",
     re.IGNORECASE,
 )
+# words that sqlglot knows other ones for; the warehouses know both
+SYNONYMS = {"bigint", "precision", "string_agg", "unix_date"}
 
 
 def rendered(view: str, dialect: str) -> str:
@@ -34,24 +35,48 @@ def rendered(view: str, dialect: str) -> str:
 
 
 @pytest.mark.parametrize("dialect", DATASETS)
-@pytest.mark.parametrize("view", views.VIEWS)
-def test_rendered_text_parses_and_is_what_it_was(
-    view: str, dialect: str, caplog: pytest.LogCaptureFixture
+def test_sqlglot_understands_every_view_in_every_dialect(
+    dialect: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """It writes the same words, finds every table and column, and the columns that the header names."""
+    # in DuckDB names are bare: it binds them to the view's own schema, whatever the file is attached as
+    dataset = None if dialect == "duckdb" else exp.to_table(DATASETS[dialect], dialect=dialect)
+    columns = {table: raw_schema(table).names for table in views.TABLES}
     with caplog.at_level(logging.WARNING):
-        text = rendered(view, dialect)
-        sqlglot.parse_one(text, dialect=dialect)
+        for view in views.VIEWS:
+            text = rendered(view, dialect)
+            tree = sqlglot.parse_one(text, dialect=dialect)
+            assert words(text) - words(tree.sql(dialect, comments=False)) <= SYNONYMS, view
+            for table in tables_read(tree):
+                assert table.name in columns, "a view comes after what it reads"
+                assert (table.args.get("db"), table.args.get("catalog")) == place(dataset)
+                table.set("db", None)
+                table.set("catalog", None)
+            schema = {name: dict.fromkeys(names, "unknown") for name, names in columns.items()}
+            # a column that no table has is an error
+            columns[view] = [
+                name.lower() for name in qualify(tree, dialect=dialect, schema=schema).named_selects
+            ]
+            assert view not in views.PUBLIC_VIEWS or columns[view] == list(read_header(view).columns)
     assert caplog.text == ""
-    snapshot = SNAPSHOTS / dialect / f"{view}.sql"
-    if os.environ.get("UPDATE_SNAPSHOTS"):
-        snapshot.parent.mkdir(parents=True, exist_ok=True)
-        snapshot.write_text(text + "\n")
-    assert snapshot.read_text() == text + "\n"
 
 
-def test_every_source_is_listed_and_every_snapshot_has_a_source() -> None:
+def place(dataset: exp.Table | None) -> tuple[exp.Expr | None, exp.Expr | None]:
+    """Schema and catalog."""
+    return (dataset.this, dataset.args.get("db")) if dataset else (None, None)
+
+
+def words(sql: str) -> set[str]:
+    return set(re.findall(r"[a-z_]+", re.sub("--.*", "", sql).lower()))
+
+
+def tables_read(tree: exp.Expr) -> list[exp.Table]:
+    ctes = {cte.alias for cte in tree.find_all(exp.CTE)}
+    return [table for table in tree.find_all(exp.Table) if table.name not in ctes]
+
+
+def test_every_source_is_listed() -> None:
     assert {path.stem for path in Path(views.__file__).parent.glob("*.sql")} == set(views.VIEWS)
-    assert {path.stem for path in SNAPSHOTS.rglob("*.sql")} == set(views.VIEWS)
 
 
 @pytest.mark.parametrize("view", views.VIEWS)
@@ -59,33 +84,9 @@ def test_header_gives_the_grain(view: str) -> None:
     assert views.header(view).startswith(f"{view}: one row")
 
 
-@pytest.mark.parametrize("view", views.PUBLIC_VIEWS)
-def test_header_names_every_column_in_order(view: str, duckdb_warehouse: Warehouse) -> None:
-    columns = [row[0] for row in duckdb_warehouse.query(f"DESCRIBE {DATASET}.{view}")]
-    assert list(read_header(view).columns) == columns
-
-
-@pytest.mark.parametrize("view", views.VIEWS)
-def test_no_view_reads_the_polls(view: str) -> None:
-    query = sqlglot.parse_one(views.source(view), dialect="duckdb")
-    assert "polls" not in {table.name for table in query.find_all(exp.Table)}
-
-
 @pytest.mark.parametrize("view", views.VIEWS)
 def test_no_view_reads_the_clock(view: str) -> None:
-    code = "\n".join(line for line in views.source(view).splitlines() if not line.lstrip().startswith("--"))
-    assert not CLOCK.search(code)
-
-
-@pytest.mark.parametrize("view", views.VIEWS)
-def test_views_come_after_what_they_read(view: str) -> None:
-    query = sqlglot.parse_one(views.source(view), dialect="duckdb")
-    known = {
-        *views.TABLES,
-        *views.VIEWS[: views.VIEWS.index(view)],
-        *(cte.alias for cte in query.find_all(exp.CTE)),
-    }
-    assert {table.name for table in query.find_all(exp.Table)} <= known
+    assert not CLOCK.search(re.sub("--.*", "", views.source(view)))
 
 
 @pytest.mark.parametrize(
@@ -104,9 +105,9 @@ def test_tables_are_qualified_as_the_dataset_is_written(dialect: str, dataset: s
 @pytest.mark.parametrize(
     ("dialect", "hold_seconds", "expected"),
     [
-        ("duckdb", 5400, "last_sample_at + INTERVAL '5400' SECOND"),
-        ("postgres", 5400.0, "last_sample_at + INTERVAL '5400 SECOND'"),
-        ("bigquery", 0.25, "last_sample_at + INTERVAL '250000' MICROSECOND"),
+        ("duckdb", 5400, "last_sample_at + INTERVAL '5400 second'"),
+        ("postgres", 5400.0, "last_sample_at + INTERVAL '5400 second'"),
+        ("bigquery", 0.25, "last_sample_at + INTERVAL 250000 microsecond"),
     ],
 )
 def test_hold_is_a_constant(dialect: str, hold_seconds: float, expected: str) -> None:

@@ -1,0 +1,50 @@
+"""The names of the views, and of the tables that they read."""
+
+VIEWS: tuple[str, ...] = (
+    "_as_of",
+    "_days",
+    "_profile_names",
+    "_state_runs",
+    "profile_intervals",
+    "outages",
+    "needs_relink",
+    "connectivity_daily",
+    "provider_daily",
+    "provider_health",
+    "account_health",
+    "token_health",
+    "time_to_relink",
+    "flapping_profiles",
+    "poll_coverage",
+)
+"""All views, each after those it reads."""
+
+PUBLIC_VIEWS: tuple[str, ...] = tuple(view for view in VIEWS if not view.startswith("_"))
+"""The views that people query."""
+
+FORMER_VIEWS: tuple[str, ...] = (
+    "_daily_states",
+    "_intervals",
+    "_outages",
+    "_sample_spans",
+    "_sample_buckets",
+    "_newest_samples",
+    "_samples",
+    "_attempts",
+    "_newest_poll",
+)
+"""Views of earlier releases that are no more, each before those it read."""
+
+TABLES: tuple[str, ...] = (
+    "userinfo",
+    "account",
+    "profiles",
+    "profile_changes",
+    "token_status",
+    "coverage",
+    "runs",
+)
+"""The tables that the views read; all of them must exist before the views are created."""
+
+MARKER = "_definitions"
+"""A view that says what the others were made from: looking there takes less time than making them again."""
