@@ -21,7 +21,7 @@ from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.records import Answer, Outcome, skipped
 from dlt_cronofy.source.settings import USERINFO, PollingSettings
-from dlt_cronofy.source.tokens.store import TokenStore
+from dlt_cronofy.source.tokens.base import TokenStore
 from dlt_cronofy.source.tokens.token import LISTED_ROWS, StoredTokens, Token
 from dlt_cronofy.warehouse.pipeline import duckdb_file, location, sql_client
 

@@ -22,7 +22,7 @@ import pyarrow.parquet
 from dlt_cronofy.load.run import Load, LoadOptions
 from dlt_cronofy.rebuild import Difference, differences
 from dlt_cronofy.source.settings import PollingSettings
-from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.warehouse.pipeline import open_pipeline, sql_client
 from tests.acceptance.place import COMMAND, Place, Row
 from tests.acceptance.server import Reply, Request, ScriptedServer
@@ -172,7 +172,7 @@ class Stage:
             max_attempts=1,
             hold=HOLD,
         )
-        tokens = read_tokens(tokens_file=str(self.place.tokens_file))
+        tokens = open_store(tokens_file=str(self.place.tokens_file)).read()
         Load(self.pipeline(), settings, tokens, LoadOptions(every=every)).run()
         duration = time.monotonic() - began
         log = self._take_log()

@@ -16,9 +16,10 @@ from ..clock import Clock
 from ..records import TROUBLES, Answer, Outcome, skipped
 from ..secret import Hidden, Secret
 from ..settings import ClientCredentials, PollingSettings
-from ..tokens.store import Renewal, StoreError, TokenStore
-from ..tokens.token import HEADER_SAFE, Token
-from ..tokens.write_back import WriteBack, store_name
+from ..tokens.base import Renewal, StoreError, TokenStore, store_name
+from ..tokens.rows import HEADER_SAFE
+from ..tokens.token import Token
+from ..tokens.write_back import WriteBack
 from .limits.refresh_concurrency import RefreshLimit, RefreshPlace
 from .refresh_journal import RefreshNotes
 from .transport import HEADERS

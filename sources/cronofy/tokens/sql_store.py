@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, UnreachableError
 from ..secret import Secret
+from ..settings import TOKEN_COLUMNS
+from .base import Renewal, StoreError
 from .expiry import expiry_like, parse_expiry
 from .labels import LabelReader
+from .rows import NAMED_COLUMNS, as_token, collect_tokens
 from .sql_database import connect, open_engine, said
 from .sql_trial import CHANGES_NOTHING, KEEPS_SOMETHING_ELSE, Sample, SqlTrial
-from .store import Renewal, StoreError
-from .token import COLUMNS, READ_COLUMNS, StoredTokens, Token, as_token, collect_tokens
+from .token import StoredTokens, Token
 from .write_trial import is_cut_off
 
 if TYPE_CHECKING:
@@ -294,7 +296,7 @@ class SqlStore:
         lower = [name.lower() for name in self._checked_names(result)]
         labels = LabelReader(self._labels).wanted
         # nobody asked for the default: of several columns of its name it is none
-        wanted = [(name, lower.index(name)) for name in (*READ_COLUMNS, *labels) if lower.count(name) == 1]
+        wanted = [(name, lower.index(name)) for name in (*TOKEN_COLUMNS, *labels) if lower.count(name) == 1]
         for part in result.partitions(FETCHED_ROWS):
             for row in part:
                 yield {name: row[index] for name, index in wanted}
@@ -320,7 +322,7 @@ class SqlStore:
         return self._names
 
     def _checked_names(self, result: "CursorResult[Any]") -> list[str]:
-        return _names(result, (*READ_COLUMNS, *(self._labels or ())))
+        return _names(result, (*TOKEN_COLUMNS, *(self._labels or ())))
 
     def _known_update(self) -> Update:
         """The update that was given, or else the derived one.
@@ -379,7 +381,7 @@ def _names(result: "CursorResult[Any]", wanted: Sequence[str]) -> list[str]:
     lower = [name.lower() for name in names]
     if "access_token" not in lower:
         raise ConfigurationError(
-            f"tokens_query: no column access_token; the query must name its columns {', '.join(COLUMNS)}"
+            f"tokens_query: no column access_token; the query must name its columns {NAMED_COLUMNS}"
         )
     twice = [name for name in wanted if lower.count(name) > 1]
     if twice:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
 from ..secret import Hidden, Secret
+from .base import Renewal
 from .expiry import expiry_like
-from .store import Renewal
-from .token import Token, as_token
+from .rows import as_token
+from .token import Token
 from .write_trial import LIFETIME, is_cut_off, longest, lookalike, placeholder
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from ..secret import Secret
-from .store import Renewal, StoreError, TokenStore
+from .base import Renewal, StoreError, TokenStore, store_name
 from .write_trial import is_cut_off
 
 # so long the renewals of a batch that failed are tried one by one; the rest is tried at the end of the run
@@ -143,8 +143,3 @@ class WriteBack:
 
     def _cannot(self, why: str) -> str:
         return f"{store_name(self._store)} cannot be written: {why}"
-
-
-def store_name(store: TokenStore) -> str:
-    """What messages call a store; one of somebody else's making may have no name."""
-    return str(getattr(store, "name", "tokens"))

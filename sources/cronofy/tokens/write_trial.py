@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from ..secret import Secret
-from .store import Renewal
+from .base import Renewal
 from .token import Token
 
 WORDS = "no-token-"

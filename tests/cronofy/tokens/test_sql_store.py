@@ -15,10 +15,10 @@ from sqlalchemy import make_url
 
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.tokens.base import Renewal, StoreError
 from dlt_cronofy.source.tokens.sql_store import SqlStore
 from dlt_cronofy.source.tokens.sql_update import NotDerivedError, derive_target
-from dlt_cronofy.source.tokens.store import Renewal, StoreError
-from dlt_cronofy.source.tokens.token import NotConnected, Token, token_key
+from dlt_cronofy.source.tokens.token import Token, token_key
 from tests.cronofy.tokens.databases import Database
 
 SECRET = "hunter2-is-secret"
@@ -573,7 +573,7 @@ def test_further_columns_are_labels_and_leave_the_update_as_it_was(database: Dat
     assert [each.labels for each in found] == [
         ("1", "Ada & Co", "2026-01-05"), ("2", None, None), (None, None, None),
     ]  # fmt: skip
-    assert found.not_connected == (NotConnected("4", ("1", "Ada & Co", "2026-01-05")),)
+    assert found.not_connected == (Token("4", labels=("1", "Ada & Co", "2026-01-05")),)
     assert store.why_not_saved() is None
     assert store.save([renewed(found[0])]) == []
     assert store.current(found[0]) == replace(found[0], access_token=Secret("AT"), refresh_token=Secret("RT"))
