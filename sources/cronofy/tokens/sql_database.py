@@ -95,7 +95,9 @@ def connect(engine: "Engine") -> "Connection":
     return engine.connect()
 
 
-def said(error: Exception, shown: str, secrets: Iterable[str | None], *, is_harmless: bool = False) -> str:
+def error_line(
+    error: Exception, shown: str, secrets: Iterable[str | None], *, is_harmless: bool = False
+) -> str:
     """A database's error in one line: what kind, and what the driver says where that is harmless.
 
     Args:
