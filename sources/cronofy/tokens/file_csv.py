@@ -56,16 +56,16 @@ def _record(lines: Sequence[str], at: int, single: Sequence[int]) -> tuple[Seque
         return None, 1
     if after:
         return first, 1
-    reader = _reader((lines[number] for number in range(at, len(lines))), strict=True)
+    numbers = iter(range(at, len(lines)))
     with suppress(csv.Error):
-        cells = next(reader)
+        cells = next(_reader(map(lines.__getitem__, numbers), strict=True))
         if not any("\n" in cell or "\r" in cell for index, cell in enumerate(cells) if index in single):
-            return cells, reader.line_num
+            return cells, next(numbers, len(lines)) - at
     is_broken = len(first) - 1 <= max(single, default=len(first))
     return None if is_broken else [*first[:-1], first[-1].removesuffix("\0")], 1
 
 
-def _reader(lines: Iterable[str], *, strict: bool = False) -> "csv._reader":
+def _reader(lines: Iterable[str], *, strict: bool = False) -> Iterator[list[str]]:
     # a blank before a quotation mark is no part of the cell, nor is the mark
     return csv.reader(lines, skipinitialspace=True, strict=strict)
 

@@ -1,7 +1,7 @@
 """From the query that reads tokens, the statement that writes one back."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlglot
 from sqlglot import exp
@@ -88,7 +88,7 @@ def derive_target(query: str, backend: str, names: Sequence[str]) -> Target:
         raise NotDerivedError("its token columns come from more than one table")
     table = found["refresh_token"].table
     bare = exp.Table(this=table.this, db=table.args.get("db"), catalog=table.args.get("catalog"))
-    columns = {name: _sql(origin.column, dialect) for name, origin in found.items()}
+    columns: dict[str, str] = {name: _sql(origin.column, dialect) for name, origin in found.items()}
     return Target(_sql(bare, dialect), columns, table.name, table.db or None)
 
 
@@ -99,29 +99,27 @@ def _origin(scope: Scope | None, wanted: exp.Identifier) -> Origin:
         raise NotDerivedError("it is no plain SELECT")
     projection = _projection(select, wanted.name)
     sources = {name.lower(): source for name, (_, source) in scope.selected_sources.items()}
-    if len(sources) != 1 + len(select.args.get("joins") or ()):
-        raise NotDerivedError("it reads from more than plain tables")
     qualifier = projection.table.lower() if isinstance(projection, exp.Column) else ""
-    if qualifier not in sources and (qualifier or len(sources) != 1):
+    if (qualifier not in sources) if qualifier else len(sources) != 1:
         raise NotDerivedError(f"it does not say which table {wanted.name} comes from")
     name = qualifier or next(iter(sources))
     column = wanted if projection.is_star else projection.this
     source = sources[name]
     if isinstance(source, Scope):
-        path, *origin = _origin(source, column)
-        return Origin((name, *path), *origin)
+        origin = _origin(source, column)
+        return origin._replace(path=(name, *origin.path))
     named = isinstance(source, exp.Table) and isinstance(source.this, exp.Identifier)
     if not named or _parts(source) - TABLE_PARTS or source.alias_column_names:
         raise NotDerivedError("it reads from more than plain tables")
     return Origin((name,), source, column)
 
 
-def _projection(select: exp.Select, name: str) -> exp.Expression:
+def _projection(select: exp.Select, name: str) -> Any:
     """What the SELECT has for this column: a column, or the only `*`."""
     named = [each for each in select.expressions if each.alias_or_name.lower() == name.lower()]
     stars = [each for each in select.expressions if each.is_star]
     if named:
-        column: exp.Expression = named[0].unalias()
+        column = named[0].unalias()
         if not isinstance(column, exp.Column):
             raise NotDerivedError(f"its {name} is an expression")
         return column

@@ -183,11 +183,11 @@ NAMES = ["key", "access_token", "refresh_token", "expires_at"]
         ("SELECT `key`, a AS access_token, b AS refresh_token, c AS expires_at FROM `t`", "mariadb",
          "`t`", ("a", "b", "c")),
         ("""WITH w AS (SELECT id AS key, t.Tok AS access_token, r, e AS expires_at FROM users t)
-         SELECT u.*, r AS refresh_token FROM (SELECT * FROM w) u""", "postgresql", "users", ("Tok", "r", "e")),
+         SELECT u.*, r AS refresh_token FROM (SELECT * FROM w) u""", "sqlite", "users", ("Tok", "r", "e")),
         ("SELECT * FROM t", "a database of its own", "t", ("access_token", "refresh_token", "expires_at")),
     ],
     ids=[
-        "columns", "star", "aliases", "join", "star of one", "brackets", "backticks", "CTE", "unknown database",
+        "columns", "star", "aliases", "join", "star of one", "brackets", "backticks", "CTE", "unknown",
     ],
 )  # fmt: skip
 def test_an_update_is_derived(query: str, backend: str, table: str, columns: tuple[str, ...]) -> None:
@@ -222,7 +222,7 @@ def test_a_star_takes_names_as_they_are() -> None:
         ("SELECT * FROM (SELECT * FROM a UNION ALL SELECT * FROM b) u", "it is no plain SELECT"),
         ("SELECT * FROM (SELECT key, f(a) AS access_token, refresh_token, expires_at FROM t) u", "its acc"),
         ("SELECT u.*, v.refresh_token FROM (SELECT * FROM t) u, (SELECT * FROM t) v", "come from more than"),
-        ("SELECT * FROM t CROSS JOIN LATERAL f(t.x)", "it reads from more than plain tables"),
+        ("SELECT * FROM t CROSS JOIN LATERAL f(t.x)", "it does not say which table"),
         ("SELECT a.access_token, a.refresh_token, a.expires_at FROM t a, u a", "it is not understood"),
         ("SELECT * FROM tokens_of(1)", "it reads from more than plain tables"),
         ("SELECT * FROM t AS u (access_token, refresh_token, expires_at)", "it reads from more than plain"),
