@@ -59,7 +59,7 @@ class TokenStore(Protocol):
         """Why refreshed tokens could not be written back, in words for a person; None when they can.
 
         Asked before the first refresh token of a run is used up, because afterwards is too late. A store
-        does what `save` does as far as it can be undone, with values as long as the longest it holds.
+        does what `save` does where that can be undone, with values as long as the longest it holds.
         """
         ...
 
@@ -71,8 +71,8 @@ class TokenStore(Protocol):
         """Write refreshed tokens back, durably; every row that holds the used refresh token is changed.
 
         Returns:
-            The renewals whose used refresh token the store does not hold any more: it was changed by
-            somebody else meanwhile, and the store's own value was left alone.
+            The renewals whose used refresh token the store does not hold any more, because the application
+            changed it meanwhile; the store's own value was left alone.
 
         Raises:
             StoreError: nothing was written.

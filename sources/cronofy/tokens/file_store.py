@@ -135,7 +135,7 @@ class FileStore:
         raise StoreError(f"{self.name} cannot be written: it changes all the time")
 
     def _replaced(self, path: Path, changes: Changes) -> bool:
-        """Whether the file is as it should be; not when somebody else wrote it meanwhile."""
+        """Whether the file is as it should be; not when the application wrote it meanwhile."""
         before, content = _signature(path), path.read_bytes()
         new = self._rewritten(content, changes)
         if new == content:
@@ -204,7 +204,7 @@ def _temporary_prefix(path: Path) -> str:
 
 
 def _create_beside(path: Path) -> tuple[int, Path]:
-    """A new file in the same folder, which nobody else can read; opened for writing."""
+    """A new file in the same folder, that no other user can read; opened for writing."""
     temporary = path.with_name(_temporary_prefix(path) + secrets.token_hex(6))
     return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), temporary
 
@@ -257,7 +257,7 @@ def _replace(path: Path, content: bytes, before: Signature) -> Signature | None:
 
 
 def _take_over(descriptor: int, status: os.stat_result) -> None:
-    """Owner, group and mode of the old file, as far as allowed."""
+    """Give the new file the owner, group and mode of the old one, where that is allowed."""
     mode = stat.S_IMODE(status.st_mode)
     try:
         os.fchown(descriptor, -1, status.st_gid)

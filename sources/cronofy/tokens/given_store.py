@@ -101,7 +101,7 @@ class GivenStore:
 
 
 def _why_not_called(hook: OnRefresh) -> str | None:
-    """Why this function cannot take a renewal, as far as it shows without a call."""
+    """Why this function cannot take a renewal; what only a call shows is not found."""
     kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     # an object may be a function by its method
     if any(is_kind(each) for is_kind in kinds for each in (hook, type(hook).__call__)):
@@ -115,7 +115,7 @@ def _why_not_called(hook: OnRefresh) -> str | None:
 
 
 def _is_unfinished(returned: object) -> bool:
-    """Whether a hook has only said that it will do something: a coroutine or a generator."""
+    """Whether a hook has returned what still has to run: a coroutine or a generator."""
     if inspect.iscoroutine(returned):
         returned.close()  # it is never awaited, and Python would say so
     return inspect.isawaitable(returned) or inspect.isgenerator(returned) or inspect.isasyncgen(returned)

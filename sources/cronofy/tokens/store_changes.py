@@ -20,7 +20,7 @@ ONE_IN = 5
 
 
 class StoreRow(NamedTuple):
-    """The columns of one row of `token_status` that the store owns; null where nothing was said yet."""
+    """The columns of one row of `token_status` that the store owns; null where it is not known yet."""
 
     token_key: str
     application: str | None = None
@@ -156,7 +156,7 @@ class _Store:
         """What the row of a key that the store has must be."""
         found = self.entries.get(row.token_key)
         has_token = found is not None and found.is_connected
-        # Two applications with the same key cannot be told apart, nor can one that has a new name: the row
+        # Two applications with the same key look like one, and so does one that has a new name: the row
         # goes to the one that loaded last.
         is_anothers = row.application not in (None, self._application) and row.left_at is None
         if is_anothers and not has_token:
