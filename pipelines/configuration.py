@@ -5,7 +5,8 @@ from dlt.common.configuration.resolve import resolve_configuration
 
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.settings import CONFIG_SECTIONS, CronofyConfiguration, PollingSettings, revealed
-from dlt_cronofy.source.tokens.store import TokenStore, open_store
+from dlt_cronofy.source.tokens.base import TokenStore
+from dlt_cronofy.source.tokens.store import open_store
 
 from .warehouse.failures import error_chain
 

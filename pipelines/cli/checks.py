@@ -19,7 +19,7 @@ from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.records import OUTCOMES, REFUSALS, Outcome, Response, skipped
 from dlt_cronofy.source.settings import USERINFO, PollingSettings
-from dlt_cronofy.source.tokens.store import TokenStore
+from dlt_cronofy.source.tokens.base import TokenStore
 from dlt_cronofy.source.tokens.token import LISTED_ROWS, StoredTokens, Token
 from dlt_cronofy.warehouse.dataset import sql_client
 from dlt_cronofy.warehouse.pipeline import duckdb_file, location

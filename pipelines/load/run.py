@@ -17,7 +17,7 @@ from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import new_run_id, run_row
 from dlt_cronofy.source.tables import Row
-from dlt_cronofy.source.tokens.store import TokenStore
+from dlt_cronofy.source.tokens.base import TokenStore
 from dlt_cronofy.source.tokens.store_changes import StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
 from dlt_cronofy.warehouse.dataset import held_open, refresh_views, writer

@@ -16,7 +16,7 @@ from dlt_cronofy.report.health import Health, read_health
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.settings import PollingSettings
-from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.warehouse.dataset import refresh_views, sql_client
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 
@@ -105,7 +105,7 @@ class Demo:
                 load = Load(
                     pipeline,
                     in_trouble if self._is_in_trouble(at) else settings,
-                    read_tokens(tokens_file=str(tokens_file)),
+                    open_store(tokens_file=str(tokens_file)).read(),
                     # nobody else loads into this file, and the views are wanted at the end only
                     LoadOptions(refresh_views=False, sync=loads == 0),
                     DemoClock(clock),

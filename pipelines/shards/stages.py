@@ -38,7 +38,8 @@ from dlt_cronofy.source.records import Outcome, Poll
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import MOST_AHEAD, new_run_id, run_row
 from dlt_cronofy.source.tables import TABLES, Row
-from dlt_cronofy.source.tokens.store import TokenStore, stored_tokens
+from dlt_cronofy.source.tokens.base import TokenStore
+from dlt_cronofy.source.tokens.store import stored_tokens
 from dlt_cronofy.source.tokens.store_changes import NO_CHANGES, StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
 from dlt_cronofy.warehouse.dataset import drop_staging, loaded_dataset, refresh_views, sql_client, writer

@@ -28,7 +28,8 @@ from .settings import (
 )
 from .sweep import Rows, Sweep
 from .tables import CONTENT, EVIDENCE, POLLS, TABLES, Table, tables_with
-from .tokens.store import OnRefresh, open_store, stored_tokens
+from .tokens.base import OnRefresh
+from .tokens.store import open_store, stored_tokens
 from .tokens.token import log_unusable
 
 # Arrow tables by name

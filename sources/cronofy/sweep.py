@@ -20,8 +20,8 @@ from .planning.plan import LastPoll, plan_polls
 from .records import Outcome, Poll
 from .settings import PollingSettings
 from .tables import COVERAGE, POLLS, PROFILE_CHANGES, RUNS, TOKEN_STATUS, Row
+from .tokens.base import TokenStore
 from .tokens.labels import DEFAULT_LABELS
-from .tokens.store import TokenStore
 from .tokens.store_changes import StoreChanges, compare_store, store_columns
 from .tokens.token import StoredTokens, Token
 from .version import VERSION

@@ -9,7 +9,8 @@ from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.source.clock import Clock
 from dlt_cronofy.source.settings import PollingSettings
-from dlt_cronofy.source.tokens.token import in_data_centers, read_tokens
+from dlt_cronofy.source.tokens.store import open_store
+from dlt_cronofy.source.tokens.token import in_data_centers
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 
 from .place import Place
@@ -28,6 +29,6 @@ def load(
         "duckdb", credentials=str(place.database), pipelines_dir=place.data_dir / "pipelines"
     )
     settings = replace(settings, base_url=place.base_url or None)
-    tokens = in_data_centers(read_tokens(tokens_file=str(place.tokens_file)), settings.data_center)
+    tokens = in_data_centers(open_store(tokens_file=str(place.tokens_file)).read(), settings.data_center)
     chosen: dict[str, Any] = {"every": timedelta(0), "refresh_views": False} | options
     return Load(pipeline, settings, tokens, LoadOptions(**chosen), clock or place.clock).run()

@@ -24,7 +24,7 @@ from dlt_cronofy.rebuild import Difference, differences
 from dlt_cronofy.sandbox import MovableClock
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.settings import PollingSettings
-from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.warehouse.dataset import sql_client
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 
@@ -122,7 +122,7 @@ class Place:
             timeout_seconds=5.0,
         )
         hooks = {name: options.pop(name) for name in ("on_plan", "on_progress") if name in options}
-        tokens = read_tokens(tokens_file=str(self.tokens_file))
+        tokens = open_store(tokens_file=str(self.tokens_file)).read()
         return Load(self.pipeline(), settings, tokens, LoadOptions(**options), self.clock, **hooks).run()
 
     def pipeline(self) -> dlt.Pipeline:

@@ -22,7 +22,7 @@ from dlt_cronofy.report.health import read_health
 from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
 from dlt_cronofy.sandbox import World as SandboxWorld
 from dlt_cronofy.source.settings import PollingSettings
-from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.views import PUBLIC_VIEWS
 from dlt_cronofy.warehouse.dataset import loaded_dataset, query_rows, sql_client
 from dlt_cronofy.warehouse.pipeline import open_pipeline
@@ -54,7 +54,7 @@ class Warehouse:
         settings = PollingSettings(
             base_url=self.place.base_url, requests_per_second=1e6, requests_per_minute=1e6
         )
-        tokens = read_tokens(tokens_file=str(self.place.tokens_file))
+        tokens = open_store(tokens_file=str(self.place.tokens_file)).read()
         options = LoadOptions(every=timedelta(0))
         return Load(self.pipeline, settings, tokens, options, StandingClock(clock)).run().rows
 

@@ -36,7 +36,8 @@ from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.errors import UnreachableError
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import ClientCredentials, PollingSettings
-from dlt_cronofy.source.tokens.store import Renewal, open_store
+from dlt_cronofy.source.tokens.base import Renewal
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.source.tokens.token import in_data_centers
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 

@@ -31,7 +31,8 @@ from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import ClientCredentials, PollingSettings
 from dlt_cronofy.source.sweep import Sweep
-from dlt_cronofy.source.tokens.store import Renewal, open_store
+from dlt_cronofy.source.tokens.base import Renewal
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.source.tokens.token import Token, in_data_centers
 from tests.campaign.canaries import ACCESS, CLIENT_SECRET, NEW_ACCESS, NEW_REFRESH, PASSWORD, REFRESH
 

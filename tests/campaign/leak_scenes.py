@@ -32,8 +32,9 @@ from dlt_cronofy.source.records import PollTask
 from dlt_cronofy.source.secret import Hidden, Secret
 from dlt_cronofy.source.settings import ClientCredentials, CronofyConfiguration, PollingSettings, SecretText
 from dlt_cronofy.source.sweep import Sweep
-from dlt_cronofy.source.tokens.store import Renewal, open_store
-from dlt_cronofy.source.tokens.token import as_token
+from dlt_cronofy.source.tokens.base import Renewal
+from dlt_cronofy.source.tokens.rows import as_token
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.source.tokens.write_back import WriteBack
 from tests.acceptance.server import Reply
 from tests.acceptance.threaded import Asked, ThreadedServer

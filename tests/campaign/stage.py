@@ -23,7 +23,7 @@ from dlt_cronofy.load.run import Load
 from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.rebuild import Difference, differences
 from dlt_cronofy.source.settings import PollingSettings
-from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.warehouse.dataset import sql_client
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.acceptance.place import COMMAND, Place, Row
@@ -174,7 +174,7 @@ class Stage:
             max_attempts=1,
             hold=HOLD,
         )
-        tokens = read_tokens(tokens_file=str(self.place.tokens_file))
+        tokens = open_store(tokens_file=str(self.place.tokens_file)).read()
         Load(self.pipeline(), settings, tokens, LoadOptions(every=every)).run()
         duration = time.monotonic() - began
         log = self._take_log()

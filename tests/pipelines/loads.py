@@ -20,7 +20,7 @@ from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.rebuild import Difference, differences
 from dlt_cronofy.source.settings import PollingSettings
-from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.warehouse.dataset import sql_client
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 from dlt_cronofy.warehouse.working_folders import WorkingFolder
@@ -85,7 +85,7 @@ class Loads:
         settings = PollingSettings(
             base_url=self.place.base_url, requests_per_second=1e6, requests_per_minute=1e6, max_attempts=1
         )
-        tokens = read_tokens(tokens_file=str(self.place.tokens_file))
+        tokens = open_store(tokens_file=str(self.place.tokens_file)).read()
         options = LoadOptions(every=timedelta(0), refresh_views=False)
         return Load(self.pipeline(warehouse), settings, tokens, options, self.place.clock).run()
 

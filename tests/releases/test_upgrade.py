@@ -23,7 +23,7 @@ from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
 from dlt_cronofy.sandbox.demo import DemoClock
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tables import CONTENT, POLLS
-from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.views import PUBLIC_VIEWS
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.acceptance.place import Place, Row
@@ -63,7 +63,7 @@ def load(place: Place, at: datetime) -> LoadResult:
     pipeline = open_pipeline(
         "duckdb", credentials=str(place.database), pipelines_dir=place.data_dir / "pipelines"
     )
-    tokens = read_tokens(tokens_file=str(place.tokens_file))
+    tokens = open_store(tokens_file=str(place.tokens_file)).read()
     options = LoadOptions(every=timedelta(minutes=30))
     return Load(pipeline, settings, tokens, options, DemoClock(MovableClock(at))).run()
 

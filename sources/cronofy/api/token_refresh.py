@@ -17,9 +17,10 @@ from ..clock import Clock
 from ..records import TROUBLES, Outcome, Response, skipped
 from ..secret import Hidden, Secret
 from ..settings import ClientCredentials, PollingSettings
-from ..tokens.store import Renewal, StoreError, TokenStore
-from ..tokens.token import HEADER_SAFE, Token
-from ..tokens.write_back import WriteBack, store_name
+from ..tokens.base import Renewal, StoreError, TokenStore, store_name
+from ..tokens.rows import HEADER_SAFE
+from ..tokens.token import Token
+from ..tokens.write_back import WriteBack
 from .limits.concurrency import ConcurrencyLimiter, ConcurrencySlot
 from .limits.tuning import MAX_FAILURES_IN_A_ROW, MAX_REFRESHES_IN_FLIGHT, MAX_UNREADABLE
 from .refresh_journal import RefreshJournal

@@ -1,11 +1,11 @@
 """The token file: read as it is, and replaced as a whole when tokens were refreshed."""
 
+import glob
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -14,22 +14,18 @@ import fasteners
 
 from ..errors import ConfigurationError
 from ..files import is_mount
-from .file_formats import file_rows
-from .file_rewriting import Changes, ColumnError, rewrite_csv, rewrite_json_lines, rewrite_parquet
-from .store import Renewal, StoreError
-from .token import StoredTokens, Token, collect_tokens
+from .base import Renewal, StoreError
+from .file_changes import Changes
+from .file_formats import FORMATS
+from .file_parquet import ColumnError
+from .labels import LabelReader
+from .rows import collect_tokens
+from .token import StoredTokens, Token
 from .write_trial import is_as_written, trial_renewals
 
 TEMPORARY = ".new-"
 LOCK_SECONDS = 60
 ATTEMPTS = 10
-
-REWRITERS: dict[str, Callable[[bytes, Changes], bytes]] = {
-    ".csv": rewrite_csv,
-    ".jsonl": rewrite_json_lines,
-    ".ndjson": rewrite_json_lines,
-    ".parquet": rewrite_parquet,
-}
 # an inter-process lock keeps out other processes only
 _thread_locks: dict[str, Lock] = {}
 
@@ -40,7 +36,17 @@ class FileStore:
     """A CSV, JSON Lines or Parquet file; beside it a lock, and a new version while it is being written."""
 
     def __init__(self, tokens_file: str, labels: Sequence[str] | None = None) -> None:
-        """Nothing of it is read yet; `labels` are names in lower case, None for the default."""
+        """Nothing of it is read yet; `labels` are names in lower case, None for the default.
+
+        Raises:
+            ConfigurationError: its name does not say which of these it is.
+        """
+        self._suffix = Path(tokens_file).suffix.lower()
+        if self._suffix not in FORMATS:
+            raise ConfigurationError(
+                f"{tokens_file}: tokens_file must end in .csv, .jsonl, .ndjson or .parquet"
+            )
+        self._format = FORMATS[self._suffix]
         self.name = tokens_file
         self.folder: Path | None = Path(tokens_file).resolve().parent
         self._path = Path(tokens_file)
@@ -55,14 +61,20 @@ class FileStore:
             return self._read()
 
     def _read(self) -> StoredTokens:
-        self._seen, self._known = _signature(self._path) if self._path.is_file() else None, {}
-        tokens = self._tokens_in(self._path)
-        self._known = {each.key: each for each in tokens}
+        self._seen, self._known = None, {}
+        if not self._path.is_file():
+            raise ConfigurationError(f"{self.name}: tokens_file does not exist")
+        try:
+            seen, content = _signature(self._path), self._path.read_bytes()
+        except OSError as error:
+            raise ConfigurationError(f"{self.name}: cannot be read ({error.strerror})") from None
+        tokens = self._tokens_in(content)
+        self._seen, self._known = seen, {each.key: each for each in tokens}
         return tokens
 
-    def _tokens_in(self, path: Path) -> StoredTokens:
-        """The tokens of the file, or of a version of it under another name."""
-        return collect_tokens(self.name, *file_rows(path, self._path.suffix, self._labels), self._labels)
+    def _tokens_in(self, content: bytes) -> StoredTokens:
+        rows = self._format.rows(self.name, content, LabelReader(self._labels).wanted)
+        return collect_tokens(self.name, self._format.unit, rows, self._labels)
 
     def why_not_saved(self) -> str | None:
         """Does what saving does with placeholders in every row that can be refreshed, short of replacing.
@@ -72,39 +84,26 @@ class FileStore:
         try:
             with self._locked() as path:
                 obstacle = _why_not_replaced(path)
-                if obstacle is not None:
-                    return f"{self.name} is not writable: {obstacle}"
-                self._try(path)
+                return f"{self.name} is not writable: {obstacle}" if obstacle else self._tried(path)
         except (StoreError, ConfigurationError) as error:
             return str(error)
         except OSError as error:
-            return f"{self.name} is not writable: {_said(error)}"
-        return None
+            return f"{self.name} is not writable: {_in_words(error)}"
 
-    def _try(self, path: Path) -> None:
-        """Write a new version with placeholders, and compare what is read of it.
-
-        Raises:
-            StoreError: it cannot be written, or not so that it reads as it should.
-        """
-        for _ in range(ATTEMPTS):
-            before = _signature(path)
-            content, tokens = path.read_bytes(), self._tokens_in(path)
-            if _signature(path) == before:
-                break
-        else:
-            raise StoreError(f"{self.name} cannot be written: it changes all the time")
+    def _tried(self, path: Path) -> str | None:
+        """What is wrong with a new version that has placeholders."""
+        content = path.read_bytes()
+        tokens = self._tokens_in(content)
         renewals = trial_renewals(tokens, datetime.now(UTC))
-        new = self._rewritten(path, content, Changes(renewals))
-        with _written_beside(path, new) as temporary:
-            by_used = {renewal.token.refresh_token: renewal for renewal in renewals}
-            try:
-                found = self._tokens_in(temporary)
-            except ConfigurationError:
-                found = StoredTokens()
-        written = [by_used.get(token.refresh_token) if token.refresh_token else None for token in tokens]
-        if len(found) != len(tokens) or not all(map(is_as_written, tokens, found, written)):
-            raise StoreError(f"{self.name} cannot be written: with new tokens it does not read as it should")
+        with _written_beside(path, self._rewritten(content, Changes(renewals))) as temporary:
+            written = temporary.read_bytes()
+        by_used = {renewal.token.refresh_token: renewal for renewal in renewals}
+        expected = [by_used.get(token.refresh_token) if token.refresh_token else None for token in tokens]
+        with suppress(ConfigurationError):
+            found = self._tokens_in(written)
+            if len(found) == len(tokens) and all(map(is_as_written, tokens, found, expected)):
+                return None
+        return f"{self.name} cannot be written: with new tokens it does not read as it should"
 
     def current(self, token: Token) -> Token | None:
         """The token of that key; the file is read again only when it has changed."""
@@ -125,61 +124,45 @@ class FileStore:
             return []
         try:
             with self._locked() as path:
-                for stale in path.parent.glob(f"{_escaped(_temporary_prefix(path))}*"):
+                for stale in path.parent.glob(f"{glob.escape(_temporary_prefix(path))}*"):
                     stale.unlink(missing_ok=True)
                 for _ in range(ATTEMPTS):
                     changes = Changes(renewals)
                     if self._replaced(path, changes):
                         return changes.conflicts()
         except OSError as error:
-            raise StoreError(f"{self.name} cannot be written: {_said(error)}") from None
+            raise StoreError(f"{self.name} cannot be written: {_in_words(error)}") from None
         raise StoreError(f"{self.name} cannot be written: it changes all the time")
 
     def _replaced(self, path: Path, changes: Changes) -> bool:
-        """Whether the file is as it should be; not when somebody else wrote it meanwhile."""
-        before = _signature(path)
-        content = path.read_bytes()
-        new = self._rewritten(path, content, changes)
+        """Whether the file is as it should be; not when the application wrote it meanwhile."""
+        before, content = _signature(path), path.read_bytes()
+        new = self._rewritten(content, changes)
         if new == content:
             return True
         after = _replace(path, new, before)
-        if after is not None:
-            self._remember(changes, before, after)
-        return after is not None
+        if after is None:
+            return False
+        with self._cache_lock:
+            if self._seen == before:  # then the new file is known without reading it
+                self._known = {key: changes.renewed(token) for key, token in self._known.items()}
+                self._seen = after
+        return True
 
-    def _rewritten(self, path: Path, content: bytes, changes: Changes) -> bytes:
+    def _rewritten(self, content: bytes, changes: Changes) -> bytes:
         """The content with its changes.
 
         Raises:
             StoreError: it cannot have them; says why.
         """
-        kind = path.suffix.lower()
-        if kind not in REWRITERS:
-            raise StoreError(f"{self.name} must end in {', '.join(REWRITERS)}")
         try:
-            return REWRITERS[kind](content, changes)
+            return self._format.rewrite(content, changes)
         except ColumnError as error:
             raise StoreError(f"{self.name} cannot be written: {error}") from None
         except ValueError:
             raise StoreError(
-                f"{self.name} cannot be written: it is not {kind.removeprefix('.')} any more"
+                f"{self.name} cannot be written: it is not {self._suffix[1:]} any more"
             ) from None
-
-    def _remember(self, changes: Changes, before: Signature, after: Signature) -> None:
-        """Know the new file without reading it, where the old one was known."""
-        with self._cache_lock:
-            if self._seen != before:
-                return
-            for key, token in self._known.items():
-                renewal = changes.of(token.refresh_token.reveal() if token.refresh_token else None)
-                if renewal is not None:
-                    self._known[key] = replace(
-                        token,
-                        access_token=renewal.access_token,
-                        refresh_token=renewal.refresh_token,
-                        expires_at=renewal.expires_at,
-                    )
-            self._seen = after
 
     @contextmanager
     def _locked(self) -> Iterator[Path]:
@@ -202,20 +185,17 @@ class FileStore:
                 lock.release()
 
 
-def _said(error: OSError) -> str:
+def _in_words(error: OSError) -> str:
     """What went wrong, and with which of the files; a new one goes by its folder."""
-    said = error.strerror or type(error).__name__
+    words = error.strerror or type(error).__name__
     if not error.filename:
-        return said
+        return words
     path = Path(os.fsdecode(error.filename))
-    return f"{said} ({path.parent if TEMPORARY in path.name else path.name})"
+    return f"{words} ({path.parent if TEMPORARY in path.name else path.name})"
 
 
 def _signature(path: Path) -> Signature:
-    return _signed(path.stat())
-
-
-def _signed(status: os.stat_result) -> Signature:
+    status = path.stat()
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
@@ -223,12 +203,8 @@ def _temporary_prefix(path: Path) -> str:
     return f".{path.name}{TEMPORARY}"
 
 
-def _escaped(name: str) -> str:
-    return "".join(f"[{character}]" if character in "*?[" else character for character in name)
-
-
 def _create_beside(path: Path) -> tuple[int, Path]:
-    """A new file in the same folder, which nobody else can read; opened for writing."""
+    """A new file in the same folder, that no other user can read; opened for writing."""
     temporary = path.with_name(_temporary_prefix(path) + secrets.token_hex(6))
     return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), temporary
 
@@ -281,7 +257,7 @@ def _replace(path: Path, content: bytes, before: Signature) -> Signature | None:
 
 
 def _take_over(descriptor: int, status: os.stat_result) -> None:
-    """Owner, group and mode of the old file, as far as allowed."""
+    """Give the new file the owner, group and mode of the old one, where that is allowed."""
     mode = stat.S_IMODE(status.st_mode)
     try:
         os.fchown(descriptor, -1, status.st_gid)

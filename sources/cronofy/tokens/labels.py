@@ -5,7 +5,7 @@ Nothing else of a row is kept, and no label is ever logged.
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
@@ -27,7 +27,7 @@ Labels = tuple[str | None, ...]
 
 
 class LabelReader:
-    """Reads the labels of the rows of one store, and notes which of them the store has.
+    """Reads the labels of the rows of one store: one value for each that is wanted, null where it has none.
 
     Attributes:
         wanted: names of the labels, in lower case.
@@ -36,59 +36,54 @@ class LabelReader:
     def __init__(self, wanted: Sequence[str] | None = None) -> None:
         """The names of the labels; None for the default."""
         self.wanted = DEFAULT_LABELS if wanted is None else tuple(wanted)
-        self._seen: set[str] = set()
+        self._found: set[str] = set()
         self._layouts: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._shared: dict[Labels, Labels] = {}
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The labels that any row read so far has a column for, in the order wanted."""
-        return tuple(name for name in self.wanted if name in self._seen)
+    def missing(self) -> tuple[str, ...]:
+        """The labels that no row read so far has a column for."""
+        return tuple(name for name in self.wanted if name not in self._found)
 
     def read(self, row: Mapping[Any, Any]) -> Labels:
-        """One value for each label wanted; none at all where the row has no column for any of them."""
+        """The labels of a table, whose columns may be in any case."""
         layout = tuple(row)
         columns = self._layouts.get(layout)
         if columns is None:
-            columns = self._learn(layout)
+            columns = self._columns(layout)
         return self._share(None if column is None else label_text(row[column]) for column in columns)
 
     def take(self, labels: Sequence[Any]) -> Labels:
-        """The labels of a token that has them already; none where it has not one for each label wanted."""
+        """The labels of a token that has them already; null unless there is one for each that is wanted."""
         if not labels or len(labels) != len(self.wanted):
-            return ()
-        self._seen.update(self.wanted)
+            return self._share([None] * len(self.wanted))
+        self._found.update(self.wanted)
         return self._share(map(label_text, labels))
 
-    def aligned(self, labels: Labels) -> Labels:
-        """What `read` or `take` returned, with one value for each of `names`, once all rows are read."""
-        if not labels:
-            return (None,) * len(self._seen)
-        if len(labels) == len(self._seen):
-            return labels
-        return tuple(value for name, value in zip(self.wanted, labels, strict=True) if name in self._seen)
-
-    def _learn(self, layout: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _columns(self, layout: tuple[Any, ...]) -> tuple[Any, ...]:
         """Which columns of such a row the labels are in; None for one that it lacks."""
         if len(self._layouts) >= KNOWN_LAYOUTS:
             self._layouts.clear()
         texts = [name for name in layout if isinstance(name, str)]
         # the name as it is written wins over one that differs in case
         named = {name.strip().lower(): name for name in reversed(texts)} | {name: name for name in texts}
-        found = tuple(named.get(name) for name in self.wanted)
-        self._seen.update(name for name in self.wanted if name in named)
-        self._layouts[layout] = found if any(name is not None for name in found) else ()
-        return self._layouts[layout]
+        self._found.update(name for name in self.wanted if name in named)
+        return self._layouts.setdefault(layout, tuple(named.get(name) for name in self.wanted))
 
-    def _share(self, values: Any) -> Labels:
+    def _share(self, values: Iterable[str | None]) -> Labels:
         labels = tuple(values)
         # one object for all tokens of a customer: there may be very many
         return self._shared.setdefault(labels, labels)
 
 
-def picked_labels(labels: Labels, at: Sequence[int | None]) -> Labels:
-    """The labels at those places; None where there is none, as in tokens of somebody else's making."""
-    return tuple(None if index is None or index >= len(labels) else labels[index] for index in at)
+def label_picker(names: Sequence[str], wanted: Sequence[str]) -> Callable[[Labels], Labels]:
+    """A function that takes labels of these names and returns those wanted; null where there is none."""
+    at = [names.index(name) if name in names else None for name in wanted]
+
+    def pick(labels: Labels) -> Labels:
+        return tuple(None if index is None or index >= len(labels) else labels[index] for index in at)
+
+    return pick
 
 
 def label_text(value: Any) -> str | None:
@@ -120,10 +115,7 @@ def _number(value: int | float | Decimal) -> str | None:
             return str(int(value))
         if not math.isfinite(value):
             return None
-        return (
-            str(int(value))
-            if -LARGEST_EXACT <= value <= LARGEST_EXACT and value == int(value)
-            else str(value)
-        )
+        is_whole = -LARGEST_EXACT <= value <= LARGEST_EXACT and value == int(value)
+        return str(int(value)) if is_whole else str(value)
     except (ArithmeticError, ValueError):  # too many digits, or a NaN that signals
         return None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LOGGING_NAME = "dlt_cronofy_tokens"
 SHOWN_CHARACTERS = 200
-TELLING_PART = 6  # so many characters of a secret in a message are too many
+SECRET_PART = 6  # so many characters of a secret in a message are too many
 AT_SIGN = "tokens_database in [sources.cronofy]: write an @ in the password as %40"
 # what the modules of drivers are called where they are installed from
 DRIVER_PACKAGES = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient", "cx_Oracle": "cx-oracle"}
@@ -95,7 +95,9 @@ def connect(engine: "Engine") -> "Connection":
     return engine.connect()
 
 
-def said(error: Exception, shown: str, secrets: Iterable[str | None], *, is_harmless: bool = False) -> str:
+def error_line(
+    error: Exception, shown: str, secrets: Iterable[str | None], *, is_harmless: bool = False
+) -> str:
     """A database's error in one line: what kind, and what the driver says where that is harmless.
 
     Args:
@@ -117,6 +119,6 @@ def said(error: Exception, shown: str, secrets: Iterable[str | None], *, is_harm
         line = QUOTED.sub(lambda match: match.group() if match.group(2) in shown else "…", line)
     line = line[:SHOWN_CHARACTERS]
     hidden = [secret for secret in secrets if secret]
-    parts = (line[at : at + TELLING_PART] for at in range(len(line) - TELLING_PART + 1))
-    telling = any(secret in line for secret in hidden) or any(part in "\n".join(hidden) for part in parts)
-    return kind if telling or not line else f"{kind} ({line})"
+    parts = (line[at : at + SECRET_PART] for at in range(len(line) - SECRET_PART + 1))
+    quotes = any(secret in line for secret in hidden) or any(part in "\n".join(hidden) for part in parts)
+    return kind if quotes or not line else f"{kind} ({line})"

@@ -1,22 +1,22 @@
 """The application's own token table: read with a query, written back with an update."""
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from datetime import datetime
-from itertools import product
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, UnreachableError
 from ..secret import Secret
+from ..settings import TOKEN_COLUMNS
+from .base import Renewal, StoreError
 from .expiry import expiry_like, parse_expiry
 from .labels import LabelReader
-from .sql_database import connect, open_engine, said
-from .sql_trial import CHANGES_NOTHING, KEEPS_SOMETHING_ELSE, Sample, SqlTrial
-from .store import Renewal, StoreError
-from .token import COLUMNS, READ_COLUMNS, StoredTokens, Token, as_token, collect_tokens
+from .rows import NAMED_COLUMNS, as_token, collect_tokens
+from .sql_database import connect, error_line, open_engine
+from .sql_trial import KEEPS_SOMETHING_ELSE, SqlTrial
+from .token import StoredTokens, Token
 from .write_trial import is_cut_off
 
 if TYPE_CHECKING:
@@ -25,30 +25,13 @@ if TYPE_CHECKING:
     from .sql_update import Target
 
 FETCHED_ROWS = 2000
-# how long an update waits for somebody else's lock
+# how long an update waits for another transaction's lock
 LOCK_SECONDS = 30
-# a trial on a row that the application changes meanwhile begins again with another one
-TRIALS = 3
-# and after that long it tries no other form of the values
-TRIAL_SECONDS = 20.0
 NEEDED_PARAMETERS = {"access_token", "refresh_token", "used_refresh_token"}
 PARAMETERS = NEEDED_PARAMETERS | {"expires_at", "key"}
+WITHOUT_ZONE = datetime(1970, 1, 1)  # noqa: DTZ001 - what a column without a zone holds
 
-
-@dataclass(frozen=True)
-class Update:
-    """The statement that writes a refreshed token back, and the parameters it has."""
-
-    statement: "TextClause"
-    parameters: frozenset[str]
-
-    @classmethod
-    def of(cls, sql: str) -> "Update":
-        """The update of an SQL text with named parameters."""
-        from sqlalchemy import text
-
-        statement = text(sql.strip().rstrip(";"))
-        return cls(statement, frozenset(statement.compile().params))
+Row = dict[str, Any]
 
 
 class SqlStore:
@@ -81,7 +64,7 @@ class SqlStore:
         self._shown = f"{query}\n{update or ''}\n{self._engine.url.render_as_string(hide_password=True)}"
         self._labels = labels
         self._names: list[str] | None = None
-        self._expiry_sample: Any = None
+        self._expiry_form: Any = None
 
     def read(self) -> StoredTokens:
         """All tokens, in the order of the query, and which rows are none; a few thousand at a time."""
@@ -89,12 +72,12 @@ class SqlStore:
 
         try:
             with connect(self._engine) as connection:
-                rows = self._learned(self._query_rows(connection))
+                rows = self._noting_expiries(self._query_rows(connection))
                 return collect_tokens(self.name, "row", enumerate(rows, start=1), self._labels)
         except SQLAlchemyError as error:
-            # what kind tells which are passing: no connection, a lock, a server that restarts
+            # what kind shows which are passing: no connection, a lock, a server that restarts
             kind = UnreachableError if isinstance(error, OperationalError) else ConfigurationError
-            raise kind(f"{self.name} failed: {self._said(error)}") from None
+            raise kind(f"{self.name} failed: {self._in_words(error)}") from None
         except UnicodeError:
             raise ConfigurationError(f"{self.name} failed: a column is not text in UTF-8") from None
         except (ArithmeticError, ValueError) as error:
@@ -112,67 +95,30 @@ class SqlStore:
 
         try:
             update = self._known_update()
+            writes_expiry = "expires_at" in _parameters(update)
             with connect(self._engine) as connection:
-
-                def write(renewal: Renewal, expires_at: Any) -> int:
-                    _bound_waiting(connection)
-                    return self._write(connection, update, renewal, expires_at)
-
-                writes_expiry = "expires_at" in update.parameters
                 trial = SqlTrial(
-                    connection, lambda: self._query_rows(connection), write, writes_expiry=writes_expiry
+                    connection,
+                    partial(self._query_rows, connection),
+                    partial(self._write, connection, update),
+                    self._trial_in_words,
+                    writes_expiry,
                 )
-                why = self._tried(trial, self._expiry_forms() if writes_expiry else (None,))
+                why, form = trial.run(self._expiry_forms() if writes_expiry else (None,))
+                if self._expiry_form is None:
+                    self._expiry_form = form
         except (StoreError, ConfigurationError) as error:
             return str(error)
         except SQLAlchemyError as error:
-            why = self._said(error)
+            why = self._in_words(error)
         return why and f"{self._writes_with} cannot be written back: {why}"
 
-    def _tried(self, trial: SqlTrial, forms: Sequence[Any]) -> str | None:
-        """What is wrong with an update, in the best of the forms that its values may have.
-
-        Raises:
-            SQLAlchemyError: the database does not do what it is asked.
-        """
-        sample = trial.find_sample()
-        for _ in range(TRIALS):
-            if sample is None:
-                return None  # there is nothing to refresh
-            why = self._tried_on(trial, sample, forms)
-            if why != CHANGES_NOTHING:
-                return why
-            tried, sample = sample, trial.find_sample()
-            if sample is not None and sample.token == tried.token:
-                return why
-            # the application changed that row meanwhile
-        return why
-
-    def _tried_on(self, trial: SqlTrial, sample: Sample, forms: Sequence[Any]) -> str | None:
-        from sqlalchemy.exc import SQLAlchemyError
-
-        first: str | None = None
-        given_up_at = time.monotonic() + TRIAL_SECONDS
-        for form, (access, refresh) in product(forms, sample.pairs()):
-            try:
-                why = trial.why_not(sample, access, refresh, form)
-            except SQLAlchemyError as error:
-                why = self._said(error, (Renewal(sample.token, access, refresh),), is_trial=True)
-            if why is None:
-                self._expiry_sample = form if self._expiry_sample is None else self._expiry_sample
-                return None
-            first = first or why
-            if time.monotonic() > given_up_at:
-                break
-        return first
-
     def _expiry_forms(self) -> tuple[Any, ...]:
-        """Samples of what the column of the expiry may hold: a single one, where any row has a value."""
-        if self._expiry_sample is not None:
-            return (self._expiry_sample,)
-        naive = datetime(1970, 1, 1)  # noqa: DTZ001 - a column without a zone
+        """The forms that the column of the expiry may have: a single one, where any row has a value."""
+        if self._expiry_form is not None:
+            return (self._expiry_form,)
         is_sqlite = self._engine.dialect.name == "sqlite"  # where text is the usual form
-        return ("", 0) if is_sqlite else (None, naive, "", 0)
+        return ("", 0) if is_sqlite else (None, WITHOUT_ZONE, "", 0)
 
     def current(self, token: Token) -> Token | None:
         """The row of that key, asked for as a part of the query; None where that has no column key.
@@ -189,19 +135,16 @@ class SqlStore:
         from sqlalchemy import text
 
         key = next((name for name in self._columns(connection) if name.lower() == "key"), None)
-        if key is not None:
-            quoted = self._engine.dialect.identifier_preparer.quote(key).replace(":", "\\:")
-            one = text(f"{self._part()} WHERE t.{quoted} = :key")
-            found = list(self._usable(self._rows(connection.execute(one, {"key": token.key}))))
-            same = (each for each in found if each.refresh_token == token.refresh_token)
-            return next(same, found[0] if found else None)
-        return None
-
-    def _usable(self, rows: Iterator[dict[str, Any]]) -> Iterator[Token]:
-        labels = LabelReader(self._labels)
-        for row in rows:
+        if key is None:
+            return None
+        quoted = self._engine.dialect.identifier_preparer.quote(key).replace(":", "\\:")
+        one = text(f"{self._as_part()} WHERE t.{quoted} = :key")
+        found, labels = [], LabelReader(self._labels)
+        for row in self._rows(connection.execute(one, {"key": token.key})):
             with suppress(ConfigurationError):
-                yield as_token(row, self.name, labels)
+                found.append(as_token(row, self.name, labels))
+        same = (each for each in found if each.refresh_token == token.refresh_token)
+        return next(same, found[0] if found else None)
 
     def save(self, renewals: Sequence[Renewal]) -> list[Renewal]:
         """Update the rows of all renewals, in one transaction, and look what became of them.
@@ -211,29 +154,37 @@ class SqlStore:
         """
         from sqlalchemy.exc import SQLAlchemyError
 
+        # text is the usual form in SQLite
+        form = "" if self._engine.dialect.name == "sqlite" else None
         try:
             update = self._known_update()
+            form = self._expiry_form if self._expiry_form is not None else form
             with connect(self._engine) as connection:
                 with connection.begin():
-                    _bound_waiting(connection)
                     conflicts = [
-                        renewal
-                        for renewal in renewals
-                        if self._write(connection, update, renewal, self._expiry(renewal)) == 0
+                        each
+                        for each in renewals
+                        if self._write(connection, update, each, expiry_like(each.expires_at, form)) == 0
                     ]
-                written = [renewal for renewal in renewals if renewal not in conflicts]
-                changed = [renewal for renewal in written if self._is_changed(connection, renewal)]
+                written = [each for each in renewals if each not in conflicts]
+                changed = [each for each in written if self._is_changed(connection, each)]
         except ConfigurationError as error:
             raise StoreError(str(error)) from None
         except SQLAlchemyError as error:
-            words = self._said(error, renewals)
+            new = (secret for each in renewals for secret in (each.access_token, each.refresh_token))
+            words = self._in_words(error, (*new, *_old_secrets(renewals)))
             raise StoreError(f"{self._writes_with} cannot be written back: {words}") from None
         if changed:
             raise StoreError(f"{self._writes_with} cannot be written back: {KEEPS_SOMETHING_ELSE}")
         return conflicts
 
-    def _write(self, connection: "Connection", update: Update, renewal: Renewal, expires_at: Any) -> int:
+    def _write(
+        self, connection: "Connection", update: "TextClause", renewal: Renewal, expires_at: Any
+    ) -> int:
         """Update the rows of one renewal; how many that were, below 0 where the driver does not say."""
+        if connection.dialect.name == "postgresql":
+            # not for ever: new refresh tokens are nowhere but in memory
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
         used = renewal.token.refresh_token
         values = {
             "access_token": renewal.access_token.reveal(),
@@ -242,14 +193,8 @@ class SqlStore:
             "expires_at": expires_at,
             "key": renewal.token.key,
         }
-        wanted = {name: value for name, value in values.items() if name in update.parameters}
-        return int(connection.execute(update.statement, wanted).rowcount)
-
-    def _expiry(self, renewal: Renewal) -> Any:
-        sample = self._expiry_sample
-        if sample is None and self._engine.dialect.name == "sqlite":
-            sample = ""  # text is the usual form there
-        return expiry_like(renewal.expires_at, sample)
+        wanted = {name: values[name] for name in _parameters(update)}
+        return int(connection.execute(update, wanted).rowcount)
 
     def _is_changed(self, connection: "Connection", renewal: Renewal) -> bool:
         """Whether the row holds, after the update, the old tokens or the beginning of the new ones."""
@@ -268,45 +213,43 @@ class SqlStore:
             (held == before != new) or is_cut_off(held.reveal(), new.reveal()) for before, new, held in pairs
         )
 
-    def _said(self, error: Exception, renewals: Sequence[Renewal] = (), *, is_trial: bool = False) -> str:
-        if is_trial:  # its new tokens are none
-            tokens = (renewal.token for renewal in renewals)
-            secrets = [
-                each.reveal()
-                for token in tokens
-                for each in (token.access_token, token.refresh_token)
-                if each
-            ]
-        else:
-            secrets = [secret for renewal in renewals for secret in _secrets(renewal)]
-        return said(error, self._shown, (self._engine.url.password, *secrets), is_harmless=is_trial)
+    def _in_words(self, error: Exception, secrets: Iterable[Secret] = ()) -> str:
+        hidden = (self._engine.url.password, *(secret.reveal() for secret in secrets))
+        return error_line(error, self._shown, hidden)
 
-    def _query_rows(self, connection: "Connection") -> Iterator[dict[str, Any]]:
+    def _trial_in_words(self, error: Exception, renewal: Renewal) -> str:
+        """The same for new tokens that are none, so that they may be quoted."""
+        hidden = (self._engine.url.password, *(secret.reveal() for secret in _old_secrets([renewal])))
+        return error_line(error, self._shown, hidden, is_harmless=True)
+
+    def _query_rows(self, connection: "Connection") -> Iterator[Row]:
         """The rows of the query, fetched a few thousand at a time."""
         # the query goes to the driver as it is, so that : and % mean what they mean there
         options = {"no_parameters": True, "yield_per": FETCHED_ROWS}
         with closing(connection.exec_driver_sql(self._query, execution_options=options)) as result:
-            self._names = self._checked_names(result)
             yield from self._rows(result)
 
-    def _rows(self, result: "CursorResult[Any]") -> Iterator[dict[str, Any]]:
+    def _rows(self, result: "CursorResult[Any]") -> Iterator[Row]:
         """The rows as tables of the columns that matter."""
-        lower = [name.lower() for name in self._checked_names(result)]
+        self._names = self._checked_names(result)
+        lower = [name.lower() for name in self._names]
         labels = LabelReader(self._labels).wanted
-        # nobody asked for the default: of several columns of its name it is none
-        wanted = [(name, lower.index(name)) for name in (*READ_COLUMNS, *labels) if lower.count(name) == 1]
+        # the default label is not asked for: of several columns of its name it is none
+        wanted = [(name, lower.index(name)) for name in (*TOKEN_COLUMNS, *labels) if lower.count(name) == 1]
         for part in result.partitions(FETCHED_ROWS):
             for row in part:
                 yield {name: row[index] for name, index in wanted}
 
-    def _learned(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _noting_expiries(self, rows: Iterator[Row]) -> Iterator[Row]:
         """The rows, and from them the form in which the store has its expiries."""
         for row in rows:
-            if self._expiry_sample is None and _is_time(row.get("expires_at")):
-                self._expiry_sample = row["expires_at"]
+            if self._expiry_form is None:
+                with suppress(ValueError):
+                    is_time = parse_expiry(row.get("expires_at")) is not None
+                    self._expiry_form = row["expires_at"] if is_time else None
             yield row
 
-    def _part(self) -> str:
+    def _as_part(self) -> str:
         """The query as a part of another one; the line break ends a comment."""
         query = self._query.replace(":", "\\:")
         return f"SELECT * FROM ({query}\n) t"  # noqa: S608 - the query is the user's own
@@ -316,13 +259,27 @@ class SqlStore:
         from sqlalchemy import text
 
         if self._names is None:
-            self._names = self._checked_names(connection.execute(text(f"{self._part()} WHERE 1 = 0")))
+            self._names = self._checked_names(connection.execute(text(f"{self._as_part()} WHERE 1 = 0")))
         return self._names
 
     def _checked_names(self, result: "CursorResult[Any]") -> list[str]:
-        return _names(result, (*READ_COLUMNS, *(self._labels or ())))
+        """What the columns of a result are called; of those that are wanted none twice.
 
-    def _known_update(self) -> Update:
+        Raises:
+            ConfigurationError: they are not those of tokens.
+        """
+        names = list(map(str, result.keys())) if result.returns_rows else []
+        lower = [name.lower() for name in names]
+        if "access_token" not in lower:
+            raise ConfigurationError(
+                f"tokens_query: no column access_token; the query must name its columns {NAMED_COLUMNS}"
+            )
+        twice = [name for name in (*TOKEN_COLUMNS, *(self._labels or ())) if lower.count(name) > 1]
+        if twice:
+            raise ConfigurationError(f"tokens_query: several columns {twice[0]}; name the ones that matter")
+        return names
+
+    def _known_update(self) -> "TextClause":
         """The update that was given, or else the derived one.
 
         Raises:
@@ -340,63 +297,43 @@ class SqlStore:
                         f"{self.name} cannot be written back: {error};"
                         " set tokens_update in [sources.cronofy] to the SQL that writes a token back"
                     ) from None
-                if self._expiry_sample is None and "expires_at" in target.columns:
-                    self._expiry_sample = self._declared_sample(connection, target)
-            self._update = Update.of(target.statement)
+                if self._expiry_form is None and "expires_at" in target.columns:
+                    self._expiry_form = _declared_form(connection, target)
+            self._update = _statement(target.statement)
         return self._update
 
-    def _declared_sample(self, connection: "Connection", target: "Target") -> Any:
-        """What a column without any value yet would hold, by its type."""
-        from sqlalchemy import inspect, types
-        from sqlalchemy.exc import SQLAlchemyError
 
-        name = target.columns["expires_at"].strip('"`[]').lower()
-        with suppress(SQLAlchemyError):
-            columns = inspect(connection).get_columns(target.table_name, target.schema_name)
-            kind = next((column["type"] for column in columns if column["name"].lower() == name), None)
-            if isinstance(kind, types.DateTime) and not kind.timezone and connection.dialect.name != "sqlite":
-                return datetime(1970, 1, 1)  # noqa: DTZ001 - a column without a zone
-            if isinstance(kind, (types.Integer, types.Numeric)):
-                return 0
-            if isinstance(kind, types.String):
-                return ""
-        return None
+def _declared_form(connection: "Connection", target: "Target") -> Any:
+    """The form of an expiry in a column without any value yet, if its type shows it."""
+    from sqlalchemy import inspect, types
+    from sqlalchemy.exc import SQLAlchemyError
 
-
-def _bound_waiting(connection: "Connection") -> None:
-    """Wait for a lock for a while, not for ever: new refresh tokens are nowhere but in memory."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+    name = target.columns["expires_at"].strip('"`[]').lower()
+    with suppress(SQLAlchemyError):
+        columns = inspect(connection).get_columns(target.table_name, target.schema_name)
+        kind = next((column["type"] for column in columns if column["name"].lower() == name), None)
+        if isinstance(kind, types.DateTime) and not kind.timezone and connection.dialect.name != "sqlite":
+            return WITHOUT_ZONE
+        if isinstance(kind, (types.Integer, types.Numeric)):
+            return 0
+        if isinstance(kind, types.String):
+            return ""
+    return None
 
 
-def _names(result: "CursorResult[Any]", wanted: Sequence[str]) -> list[str]:
-    """What the columns of a result are called; of those that are wanted none twice.
+def _statement(sql: str) -> "TextClause":
+    from sqlalchemy import text
 
-    Raises:
-        ConfigurationError: they are not those of tokens.
-    """
-    names = list(map(str, result.keys())) if result.returns_rows else []
-    lower = [name.lower() for name in names]
-    if "access_token" not in lower:
-        raise ConfigurationError(
-            f"tokens_query: no column access_token; the query must name its columns {', '.join(COLUMNS)}"
-        )
-    twice = [name for name in wanted if lower.count(name) > 1]
-    if twice:
-        raise ConfigurationError(f"tokens_query: several columns {twice[0]}; name the ones that matter")
-    return names
+    return text(sql.strip().rstrip(";"))
 
 
-def _is_time(value: Any) -> bool:
-    try:
-        return parse_expiry(value) is not None
-    except ValueError:
-        return False
+def _parameters(statement: "TextClause") -> set[str]:
+    return set(statement.compile().params)
 
 
-def _checked_update(sql: str) -> Update:
-    update = Update.of(sql)
-    missing, unknown = NEEDED_PARAMETERS - update.parameters, update.parameters - PARAMETERS
+def _checked_update(sql: str) -> "TextClause":
+    update = _statement(sql)
+    missing, unknown = NEEDED_PARAMETERS - _parameters(update), _parameters(update) - PARAMETERS
     if missing:
         raise ConfigurationError(
             f"tokens_update in [sources.cronofy] must use {_listed(missing)}:"
@@ -410,12 +347,10 @@ def _checked_update(sql: str) -> Update:
     return update
 
 
-def _listed(parameters: set[str] | frozenset[str]) -> str:
+def _listed(parameters: set[str]) -> str:
     return ", ".join(f":{name}" for name in sorted(parameters))
 
 
-def _secrets(renewal: Renewal) -> Iterator[str]:
-    used = renewal.token.refresh_token
-    for secret in (renewal.token.access_token, renewal.access_token, renewal.refresh_token, used):
-        if secret is not None:
-            yield secret.reveal()
+def _old_secrets(renewals: Iterable[Renewal]) -> Iterator[Secret]:
+    for renewal in renewals:
+        yield from filter(None, (renewal.token.access_token, renewal.token.refresh_token))

@@ -1,15 +1,18 @@
-"""The trial of an update: on a real row, with placeholders, in a transaction that is taken back."""
+"""The trial of an update: on a real row, with placeholders, in a transaction that is rolled back."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
 from ..secret import Hidden, Secret
+from .base import Renewal
 from .expiry import expiry_like
-from .store import Renewal
-from .token import Token, as_token
+from .rows import as_token
+from .token import Token
 from .write_trial import LIFETIME, is_cut_off, longest, lookalike, placeholder
 
 if TYPE_CHECKING:
@@ -22,34 +25,33 @@ CHANGES_OTHERS = "the update changes rows of other tokens too; it must ask for :
 KEEPS_SOMETHING_ELSE = "what tokens_query reads after the update is not what was written"
 # numbers that are not exact lose so much
 INEXACT = timedelta(minutes=2)
+# a trial on a row that the application changes meanwhile begins again with another one
+TRIALS = 3
+# and after that long it tries no other form of the values
+TRIAL_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A row to try the update on, and what the store's values look like.
+    """A row to try the update on.
 
     Attributes:
         token: of the row.
+        used: its refresh token.
         expires_at: the row's own, as the column has it.
         rows: so many rows of the query hold its refresh token.
-        access: characters of the longest access token of the store.
-        refresh: characters of the longest refresh token of the store.
+        pairs: new tokens to try: placeholders as long as the longest tokens of the store, and what looks like
+            a token, which a rule may ask for.
     """
 
     token: Token
+    used: Secret
     expires_at: Hidden
     rows: int
-    access: int
-    refresh: int
-
-    def pairs(self) -> Iterator[tuple[Secret, Secret]]:
-        """New tokens to try: placeholders, and what looks like a token, which a rule may ask for."""
-        yield Secret(placeholder(self.access)), Secret(placeholder(self.refresh))
-        assert self.token.refresh_token is not None
-        access, refresh = self.token.access_token.reveal(), self.token.refresh_token.reveal()
-        yield Secret(lookalike(access)), Secret(lookalike(refresh))
+    pairs: tuple[tuple[Secret, Secret], ...]
 
 
+@dataclass(frozen=True)
 class SqlTrial:
     """Tries an update on one connection. Every transaction is rolled back.
 
@@ -57,98 +59,121 @@ class SqlTrial:
     engines (MyISAM) and connections (autocommit) keep what they were given at once. There the access token
     is put back, and the refresh token is never touched.
 
-    Args:
+    Attributes:
         connection: to try it on.
         read: the rows of the query, on that connection.
         write: the update with an expiry as the column has it; returns the number of rows it says it changed.
+        in_words: what the database says of a renewal that it refuses.
         writes_expiry: whether the update has a place for the expiry.
     """
 
-    def __init__(
-        self,
-        connection: "Connection",
-        read: Callable[[], Iterator[Row]],
-        write: Callable[[Renewal, Any], int],
-        *,
-        writes_expiry: bool,
-    ) -> None:
-        self._connection = connection
-        self._writes_expiry = writes_expiry
-        self._read = read
-        self._write = write
+    connection: "Connection"
+    read: Callable[[], Iterator[Row]]
+    write: Callable[[Renewal, Any], int]
+    in_words: Callable[[Exception, Renewal], str]
+    writes_expiry: bool
+
+    def run(self, forms: Sequence[Any]) -> tuple[str | None, Any]:
+        """Why the update does not do what it should, or None, and the form of the expiry that did.
+
+        Args:
+            forms: what the column of the expiry may hold, as `expiry_like` takes it.
+
+        Raises:
+            SQLAlchemyError: the rows cannot be read.
+        """
+        why, form = None, None
+        sample = self.find_sample()
+        for _ in range(TRIALS):
+            if sample is None:
+                return None, None  # there is nothing to refresh
+            why, form = self._try_forms(sample, forms)
+            if why != CHANGES_NOTHING:
+                break
+            tried, sample = sample, self.find_sample()
+            if sample is not None and sample.token == tried.token:
+                break  # else the application changed that row meanwhile
+        return why, form
 
     def find_sample(self) -> Sample | None:
         """The first row that can be refreshed; None where there is none."""
         access = refresh = rows = 0
-        found: tuple[Token, Hidden] | None = None
-        for row in self._read():
+        found: tuple[Token, Secret, Hidden] | None = None
+        for row in self.read():
             try:
                 token = as_token(row, "")
             except ConfigurationError:
                 continue
-            lengths = longest([token])
-            access, refresh = max(access, lengths[0]), max(refresh, lengths[1])
+            access, refresh = map(max, (access, refresh), longest([token]))
             if found is None and token.refresh_token is not None:
-                found = (token, Hidden(row.get("expires_at")))
-            rows += found is not None and token.refresh_token == found[0].refresh_token
-        self._connection.rollback()
-        return Sample(*found, rows, access, refresh) if found else None
+                found = (token, token.refresh_token, Hidden(row.get("expires_at")))
+            rows += found is not None and token.refresh_token == found[1]
+        self.connection.rollback()
+        if found is None:
+            return None
+        token, used, _ = found
+        texts = (
+            (placeholder(access), placeholder(refresh)),
+            (lookalike(token.access_token.reveal()), lookalike(used.reveal())),
+        )
+        return Sample(*found, rows, tuple((Secret(new), Secret(other)) for new, other in texts))
 
-    def why_not(self, sample: Sample, access: Secret, refresh: Secret, expiry_sample: Any) -> str | None:
-        """Why the update does not do what it should; None when it does.
+    def _try_forms(self, sample: Sample, forms: Sequence[Any]) -> tuple[str | None, Any]:
+        from sqlalchemy.exc import SQLAlchemyError
 
-        Args:
-            sample: the row to try it on.
-            access: the new access token.
-            refresh: the new refresh token.
-            expiry_sample: what the column of the expiry holds; decides in what form it is written.
+        first: str | None = None
+        given_up_at = time.monotonic() + TRIAL_SECONDS
+        for form, (access, refresh) in product(forms, sample.pairs):
+            renewal = Renewal(sample.token, access, refresh, datetime.now(UTC) + LIFETIME)
+            try:
+                why = self._why_not(sample, renewal, expiry_like(renewal.expires_at, form))
+            except SQLAlchemyError as error:
+                why = self.in_words(error, renewal)
+            finally:
+                self.connection.rollback()
+            if why is None:
+                return None, form
+            first = first or why
+            if time.monotonic() > given_up_at:
+                break
+        return first, None
+
+    def _why_not(self, sample: Sample, renewal: Renewal, expires_at: Any) -> str | None:
+        """Why the update does not do what it should for this renewal; None when it does.
 
         Raises:
             SQLAlchemyError: the database refuses it.
         """
-        used = sample.token.refresh_token
-        assert used is not None
-        renewal = Renewal(sample.token, access, refresh, datetime.now(UTC) + LIFETIME)
-        expires_at = expiry_like(renewal.expires_at, expiry_sample)
-        try:
-            self._write(Renewal(sample.token, access, used), expires_at)
-            self._connection.rollback()
-            if self._is_kept(access, used):
-                self._put_back(sample, used)
-                return None
-            changed = self._write(renewal, expires_at)
-            if self._connection.dialect.name == "postgresql":
-                # what is checked at the end of a transaction is checked now
-                self._connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
-            return self._what_is_wrong(renewal, changed, sample.rows)
-        finally:
-            self._connection.rollback()
+        self.write(Renewal(sample.token, renewal.access_token, sample.used), expires_at)
+        self.connection.rollback()
+        rows = (row for row in self.read() if _text(row, "refresh_token") == sample.used.reveal())
+        if any(_text(row, "access_token") == renewal.access_token.reveal() for row in rows):
+            # what was rolled back is there all the same
+            self.write(Renewal(sample.token, sample.token.access_token, sample.used), sample.expires_at.value)
+            self.connection.commit()
+            return None
+        changed = self.write(renewal, expires_at)
+        if self.connection.dialect.name == "postgresql":
+            # what is checked at the end of a transaction is checked now
+            self.connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+        return self._what_is_wrong(sample, renewal, changed)
 
-    def _is_kept(self, access: Secret, used: Secret) -> bool:
-        """Whether a change that was rolled back is there all the same."""
-        rows = (row for row in self._read() if _text(row, "refresh_token") == used.reveal())
-        return any(_text(row, "access_token") == access.reveal() for row in rows)
-
-    def _put_back(self, sample: Sample, used: Secret) -> None:
-        self._write(Renewal(sample.token, sample.token.access_token, used), sample.expires_at.value)
-        self._connection.commit()
-
-    def _what_is_wrong(self, renewal: Renewal, changed: int, rows: int) -> str | None:
-        """What the query reads within the transaction, held against what was written."""
-        new, used = renewal.refresh_token.reveal(), renewal.token.refresh_token
+    def _what_is_wrong(self, sample: Sample, renewal: Renewal, changed: int) -> str | None:
+        """What the query reads within the transaction, compared with what was written."""
+        new, used = renewal.refresh_token.reveal(), sample.used.reveal()
         found = unchanged = altered = 0
-        for row in self._read():
+        for row in self.read():
             held = _text(row, "refresh_token")
             if held == new:
                 found += 1
-                if not _reads_as(row, renewal, has_expiry=self._writes_expiry):
+                if not _reads_as(row, renewal, has_expiry=self.writes_expiry):
                     return KEEPS_SOMETHING_ELSE
-            elif used is not None and held == used.reveal():
+            elif held == used:
                 unchanged += 1
             else:
                 altered += is_cut_off(held, new) or _text(row, "key") == renewal.token.key
         if found:
-            return CHANGES_OTHERS if found > rows else None
+            return CHANGES_OTHERS if found > sample.rows else None
         if unchanged or changed == 0:
             return CHANGES_NOTHING
         # a row that left the query, because it asks for expired tokens only, is as good as one that is found

@@ -1,34 +1,35 @@
 """From the query that reads tokens, the statement that writes one back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.scope import Scope, build_scope
 
 # SQLAlchemy's name of a database, where sqlglot has another one
 DIALECTS = {"postgresql": "postgres", "cockroachdb": "postgres", "mariadb": "mysql", "mssql": "tsql"}
 # what a SELECT may have without hiding where a column comes from
 SELECT_PARTS = {
     "expressions", "from", "from_", "joins", "where", "order", "limit", "offset", "distinct", "locks", "hint",
+    "with", "with_",
 }  # fmt: skip
 TABLE_PARTS = {"this", "db", "catalog", "alias", "sample", "hints", "only"}
 
 
 class NotDerivedError(Exception):
-    """The query does not show where a column comes from; the message says why, in our own words."""
+    """The query does not show where a column comes from; the message says why, and quotes nothing of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """The table that holds the tokens, and what its columns are called, quoted as in the query.
 
     Attributes:
+        table: its name in SQL.
         columns: by what they are called in the query's result: access_token, refresh_token and, where the
             query has it, expires_at.
-        table_name: the table's bare name.
+        table_name: its bare name.
         schema_name: its schema; None where the query names none.
     """
 
@@ -40,20 +41,28 @@ class Target:
     @property
     def statement(self) -> str:
         """The UPDATE, with named parameters."""
-        assigned = ", ".join(f"{_escaped(column)} = :{name}" for name, column in self.columns.items())
-        guard = f"{_escaped(self.columns['refresh_token'])} = :used_refresh_token"
-        return f"UPDATE {_escaped(self.table)} SET {assigned} WHERE {guard}"  # noqa: S608 - from the query
+        assigned = ", ".join(f"{column} = :{name}" for name, column in self.columns.items())
+        guard = f"{self.columns['refresh_token']} = :used_refresh_token"
+        return f"UPDATE {self.table} SET {assigned} WHERE {guard}"  # noqa: S608 - from the query
 
 
-def _escaped(identifier: str) -> str:
-    return identifier.replace(":", "\\:")
+class Origin(NamedTuple):
+    """Where a column of a query comes from.
+
+    Attributes:
+        path: the names of the sources on the way to the table.
+    """
+
+    path: tuple[str, ...]
+    table: exp.Table
+    column: exp.Identifier
 
 
 def derive_target(query: str, backend: str, names: Sequence[str]) -> Target:
     """The table and columns that the query reads tokens from.
 
     Args:
-        query: a plain SELECT.
+        query: a SELECT; its columns are those of the table, with no expression, UNION or GROUP BY between.
         backend: SQLAlchemy's name of the database.
         names: the columns of the query's result, which say what a `*` stands for.
 
@@ -61,86 +70,70 @@ def derive_target(query: str, backend: str, names: Sequence[str]) -> Target:
         NotDerivedError: the query is not as plain as that.
     """
     dialect = DIALECTS.get(backend, backend)
-    if dialect not in sqlglot.Dialect.classes:
-        dialect = ""
-    select = _select(query, dialect)
-    sources = _sources(select)
-    wanted = [name for name in ("access_token", "refresh_token", "expires_at") if name in _lower(names)]
+    dialect = dialect if dialect in sqlglot.Dialect.classes else ""
+    written = {name.lower(): name for name in names}
+    wanted = [name for name in ("access_token", "refresh_token", "expires_at") if name in written]
     if "refresh_token" not in wanted:
         raise NotDerivedError("it has no column refresh_token")
-    found = {name: _column(select, sources, name, names) for name in wanted}
-    tables = {source for source, _ in found.values()}
-    if len(tables) != 1:
-        raise NotDerivedError("its token columns come from more than one table")
-    table = sources[tables.pop()]
-    bare = exp.Table(this=table.this, db=table.args.get("db"), catalog=table.args.get("catalog"))
-    return Target(
-        table=bare.sql(dialect=dialect),
-        columns={name: column.sql(dialect=dialect) for name, (_, column) in found.items()},
-        table_name=table.name,
-        schema_name=table.db or None,
-    )
-
-
-def _lower(names: Sequence[str]) -> list[str]:
-    return [name.lower() for name in names]
-
-
-def _select(query: str, dialect: str) -> exp.Select:
     try:
         trees = [tree for tree in sqlglot.parse(query, read=dialect) if tree is not None]
+        scope = build_scope(trees[0]) if len(trees) == 1 else None
+        found = {
+            name: _origin(scope, exp.to_identifier(written[name], quoted=written[name] != name))
+            for name in wanted
+        }
     except SqlglotError:
         raise NotDerivedError("it is not understood") from None
-    select = trees[0] if len(trees) == 1 else None
-    if not isinstance(select, exp.Select) or _parts(select) - SELECT_PARTS:
+    if len({origin.path for origin in found.values()}) != 1:
+        raise NotDerivedError("its token columns come from more than one table")
+    table = found["refresh_token"].table
+    bare = exp.Table(this=table.this, db=table.args.get("db"), catalog=table.args.get("catalog"))
+    columns: dict[str, str] = {name: _sql(origin.column, dialect) for name, origin in found.items()}
+    return Target(_sql(bare, dialect), columns, table.name, table.db or None)
+
+
+def _origin(scope: Scope | None, wanted: exp.Identifier) -> Origin:
+    """Where a column of a SELECT comes from, however many others are between it and the table."""
+    select = None if scope is None else scope.expression
+    if scope is None or not isinstance(select, exp.Select) or _parts(select) - SELECT_PARTS:
         raise NotDerivedError("it is no plain SELECT")
-    return select
+    projection = _projection(select, wanted.name)
+    sources = {name.lower(): source for name, (_, source) in scope.selected_sources.items()}
+    qualifier = projection.table.lower() if isinstance(projection, exp.Column) else ""
+    if (qualifier not in sources) if qualifier else len(sources) != 1:
+        raise NotDerivedError(f"it does not say which table {wanted.name} comes from")
+    name = qualifier or next(iter(sources))
+    column = wanted if projection.is_star else projection.this
+    source = sources[name]
+    if isinstance(source, Scope):
+        origin = _origin(source, column)
+        return origin._replace(path=(name, *origin.path))
+    named = isinstance(source, exp.Table) and isinstance(source.this, exp.Identifier)
+    if not named or _parts(source) - TABLE_PARTS or source.alias_column_names:
+        raise NotDerivedError("it reads from more than plain tables")
+    return Origin((name,), source, column)
+
+
+def _projection(select: exp.Select, name: str) -> Any:
+    """What the SELECT has for this column: a column, or the only `*`."""
+    named = [each for each in select.expressions if each.alias_or_name.lower() == name.lower()]
+    stars = [each for each in select.expressions if each.is_star]
+    if named:
+        column = named[0].unalias()
+        if not isinstance(column, exp.Column):
+            raise NotDerivedError(f"its {name} is an expression")
+        return column
+    if len(stars) != 1:
+        raise NotDerivedError(f"it does not show where {name} comes from")
+    if _parts(stars[0].this if isinstance(stars[0], exp.Column) else stars[0]):
+        raise NotDerivedError("its * has exceptions")
+    return stars[0]
 
 
 def _parts(node: exp.Expression) -> set[str]:
     return {name for name, value in node.args.items() if value}
 
 
-def _sources(select: exp.Select) -> dict[str, exp.Table]:
-    """The tables of the query by the name that its columns have them under, in lower case."""
-    start = select.args.get("from_") or select.args.get("from")
-    tables = [each.this for each in (start, *(select.args.get("joins") or ())) if each is not None]
-    sources: dict[str, exp.Table] = {}
-    for table in tables:
-        named = isinstance(table, exp.Table) and isinstance(table.this, exp.Identifier)
-        if not named or _parts(table) - TABLE_PARTS or table.alias_column_names:
-            raise NotDerivedError("it reads from more than plain tables")
-        sources[table.alias_or_name.lower()] = table
-    if len(sources) != len(tables) or not tables:
-        raise NotDerivedError("it does not name its tables apart")
-    return sources
-
-
-def _column(
-    select: exp.Select, sources: dict[str, exp.Table], name: str, names: Sequence[str]
-) -> tuple[str, exp.Identifier]:
-    """The source of a column of the result, and what it is called there."""
-    stars: list[exp.Expression] = []
-    for each in select.expressions:
-        star = each.this if isinstance(each, exp.Column) else each
-        if isinstance(star, exp.Star):
-            if _parts(star):
-                raise NotDerivedError("its * has exceptions")
-            stars.append(each)
-        elif each.alias_or_name.lower() == name:
-            column = each.unalias()
-            if not isinstance(column, exp.Column) or not isinstance(column.this, exp.Identifier):
-                raise NotDerivedError(f"its {name} is an expression")
-            return _source(column, sources, name), column.this
-    if len(stars) != 1:
-        raise NotDerivedError(f"it does not show where {name} comes from")
-    written = names[_lower(names).index(name)]
-    return _source(stars[0], sources, name), exp.to_identifier(written, quoted=written != name)
-
-
-def _source(column: Any, sources: dict[str, exp.Table], name: str) -> str:
-    qualifier = column.args.get("table") if isinstance(column, exp.Column) else None
-    source = qualifier.name.lower() if qualifier is not None else next(iter(sources))
-    if (qualifier is None and len(sources) > 1) or source not in sources:
-        raise NotDerivedError(f"it does not say which table {name} comes from")
-    return source
+def _sql(node: exp.Expression, dialect: str) -> str:
+    """As it is written in a statement with named parameters, where a colon begins one."""
+    return node.sql(dialect=dialect).replace(":", "\\:")

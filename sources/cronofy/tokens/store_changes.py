@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from .labels import Labels, picked_labels
-from .token import NotConnected, StoredTokens, Token
+from .labels import Labels, label_picker
+from .token import StoredTokens, Token
 
 # where so many rows or more would leave, and of all rows one in so many: the store was read by half, or it is
 # the wrong one
@@ -20,7 +20,7 @@ ONE_IN = 5
 
 
 class StoreRow(NamedTuple):
-    """The columns of one row of `token_status` that the store owns; null where nothing was said yet."""
+    """The columns of one row of `token_status` that the store owns; null where it is not known yet."""
 
     token_key: str
     application: str | None = None
@@ -142,13 +142,11 @@ class _Store:
     """
 
     def __init__(self, stored: StoredTokens, application: str, label_names: Sequence[str]) -> None:
-        self.entries: dict[str, Token | NotConnected] = {each.key: each for each in stored.not_connected}
-        self.entries |= {token.key: token for token in stored}
+        self.entries: dict[str, Token] = {each.key: each for each in (*stored.not_connected, *stored)}
         self.rows_without_key = sum(row.key is None for row in stored.unusable)
         self._unusable = {row.key for row in stored.unusable}
         self._application = application
-        given = stored.label_names
-        self._labels_at = [given.index(name) if name in given else None for name in label_names]
+        self._labels = label_picker(stored.label_names, label_names)
 
     def has(self, key: str) -> bool:
         """Whether it has such a row, one that cannot be used as well."""
@@ -157,15 +155,15 @@ class _Store:
     def updated(self, row: StoreRow) -> StoreRow:
         """What the row of a key that the store has must be."""
         found = self.entries.get(row.token_key)
-        # Two applications with the same key cannot be told apart, nor can one that has a new name: the row
+        has_token = found is not None and found.is_connected
+        # Two applications with the same key look like one, and so does one that has a new name: the row
         # goes to the one that loaded last.
         is_anothers = row.application not in (None, self._application) and row.left_at is None
-        if is_anothers and not isinstance(found, Token):
+        if is_anothers and not has_token:
             return row  # who has no token here has one there
         application = self._application
         if found is None:
             # it cannot be used, so nothing more is known of it
             return row._replace(application=application, left_at=None)
-        data_center = (found.data_center if isinstance(found, Token) else None) or row.data_center
-        labels = picked_labels(found.labels, self._labels_at)
-        return StoreRow(row.token_key, application, data_center, isinstance(found, Token), None, labels)
+        data_center = found.data_center or row.data_center
+        return StoreRow(row.token_key, application, data_center, has_token, None, self._labels(found.labels))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from ..secret import Secret
-from .store import Renewal, StoreError, TokenStore
+from .base import Renewal, StoreError, TokenStore, store_name
 from .write_trial import is_cut_off
 
 # so long the renewals of a batch that failed are tried one by one; the rest is tried at the end of the run
@@ -23,7 +23,7 @@ class WriteBack:
     A file is written as a whole, so a write for each of ten thousand refreshed tokens would take for ever.
 
     Attributes:
-        unsaved: what the store does not hold as far as is known, from the moment that `save` is called.
+        unsaved: what the store is not known to hold, from the moment that `save` is called.
         has_failed: whether a write failed, known as soon as it has.
     """
 
@@ -38,7 +38,7 @@ class WriteBack:
         """Write one renewal back; returns when the store holds it.
 
         Returns:
-            False when the store no longer holds the used refresh token: somebody else changed it.
+            False when the store no longer holds the used refresh token: the application changed it.
 
         Raises:
             StoreError: it could not be written; it is tried once more by `try_again`.
@@ -69,7 +69,7 @@ class WriteBack:
         """Write what could not be written before; what still cannot be written stays in `unsaved`.
 
         Returns:
-            What is settled now, and whether the store holds it, or what somebody else put there.
+            What is settled now, and whether the store holds it, or a newer one of the application.
         """
         renewals = list(self.unsaved)
         outcomes = self._save(renewals) if renewals else []
@@ -106,11 +106,11 @@ class WriteBack:
 
     def _save_together(self, renewals: list[Renewal]) -> list[Saved] | StoreError:
         try:
-            # a store of somebody else's making may return nothing where it should return an empty list
+            # a store from outside may return nothing where it should return an empty list
             conflicts = list(self._store.save(renewals) or ())
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - somebody else's store may raise anything at all
+        except BaseException as error:  # noqa: BLE001 - a store from outside may raise anything at all
             self.has_failed = True
             if isinstance(error, StoreError):
                 return error.with_traceback(None)  # the frames below hold tokens in plain
@@ -143,8 +143,3 @@ class WriteBack:
 
     def _cannot(self, why: str) -> str:
         return f"{store_name(self._store)} cannot be written: {why}"
-
-
-def store_name(store: TokenStore) -> str:
-    """What messages call a store; one of somebody else's making may have no name."""
-    return str(getattr(store, "name", "tokens"))

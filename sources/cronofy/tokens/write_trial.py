@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from ..secret import Secret
-from .store import Renewal
+from .base import Renewal
 from .token import Token
 
 WORDS = "no-token-"
@@ -30,7 +30,7 @@ def placeholder(length: int) -> str:
 def lookalike(text: str) -> str:
     """A random text with the pattern of this one: a letter for a letter, a digit for a digit.
 
-    For a column with a rule for what a token looks like. What the token was cannot be told from it.
+    For a column with a rule for what a token looks like. It shows nothing of what the token was.
     """
     kind = KIND.match(text)
     kept = kind.end() if kind else 0

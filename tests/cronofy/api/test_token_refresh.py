@@ -19,7 +19,8 @@ from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.records import Outcome
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import ClientCredentials, PollingSettings
-from dlt_cronofy.source.tokens.store import GivenStore, Renewal, StoreError, TokenStore
+from dlt_cronofy.source.tokens.base import Renewal, StoreError, TokenStore
+from dlt_cronofy.source.tokens.given_store import GivenStore
 from dlt_cronofy.source.tokens.token import Token
 
 TOKENS = 120

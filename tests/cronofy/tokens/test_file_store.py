@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,13 +24,13 @@ from dlt_cronofy.source import files as mounts
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.tokens import file_store
-from dlt_cronofy.source.tokens.file_formats import file_rows
-from dlt_cronofy.source.tokens.file_rewriting import rewrite_csv
+from dlt_cronofy.source.tokens.base import Renewal, StoreError
+from dlt_cronofy.source.tokens.file_formats import FORMATS
 from dlt_cronofy.source.tokens.file_store import FileStore
-from dlt_cronofy.source.tokens.store import Renewal, StoreError
-from dlt_cronofy.source.tokens.token import Token
+from dlt_cronofy.source.tokens.token import StoredTokens, Token
 
-ROOT = Path(__file__).parents[2]
+rewrite_csv = FORMATS[".csv"].rewrite
+ROOT = Path(__file__).parents[3]
 SECRET = "hunter2-is-secret"
 HEADER = "key,access_token,refresh_token\n"
 
@@ -42,6 +42,10 @@ def renewed(token: Token, access: str = "AT", refresh: str = "RT") -> Renewal:
 def holding(path: Path, text: str = f"{HEADER}k,at,rt\n") -> FileStore:
     path.write_text(text, encoding="utf-8")
     return FileStore(str(path))
+
+
+def rewrite_with(store: FileStore, rewrite: Callable[[bytes, Any], bytes]) -> None:
+    store._format = store._format._replace(rewrite=rewrite)
 
 
 def shown(tokens: list[Token]) -> list[tuple[str, str, str | None]]:
@@ -111,7 +115,7 @@ d,at4,rt4,us,more
 '''
 GOOD_LINES = f'''\
 key, "access_token", "refresh_token", note
-a,"A","R",
+a,A,R,
 b,"{SECRET},rt2
 ,,,
 c,A,R,"an open
@@ -139,8 +143,8 @@ def test_a_line_that_is_not_json_keeps_nobody_from_refreshing(tmp_path: Path) ->
     assert shown(found) == [("a", "a", "r"), ("b", "", "rt2")]
     assert store.save([renewed(each, "A", "R") for each in found]) == []
     assert (tmp_path / "tokens.jsonl").read_text() == (
-        '{"access_token":"A","refresh_token":"R","key":"a"}\n{"access\n\n'
-        '{"key":"b","refresh_token":"R","access_token":"A"}\n'
+        '{"access_token": "A", "refresh_token": "R", "key": "a"}\n{"access\n\n'
+        '{"key": "b", "refresh_token": "R", "access_token": "A"}\n'
     )
 
 
@@ -214,13 +218,14 @@ def test_current_reads_the_file_again_only_when_it_changed(
 ) -> None:
     store = holding(path)
     reads = 0
+    read = FileStore._tokens_in
 
-    def counted(path: Path, suffix: str, labels: Sequence[str] | None) -> Any:
+    def counted(store: FileStore, content: bytes) -> StoredTokens:
         nonlocal reads
         reads += 1
-        return file_rows(path, suffix, labels)
+        return read(store, content)
 
-    monkeypatch.setattr(file_store, "file_rows", counted)
+    monkeypatch.setattr(FileStore, "_tokens_in", counted)
     [token] = store.read()
     assert store.current(token) == token
     assert store.current(replace(token, key="gone")) is None
@@ -274,7 +279,7 @@ def test_a_file_written_meanwhile_is_read_once_more(path: Path, monkeypatch: pyt
             path.write_text(meanwhile.pop(0))
         return rewrite_csv(content, changes)
 
-    monkeypatch.setitem(file_store.REWRITERS, ".csv", slow)
+    rewrite_with(store, slow)
     assert store.save([renewed(token)]) == []
     assert path.read_text() == f"{HEADER}k,AT,RT\nl,newer,newer\nm,m,m\n"
 
@@ -283,7 +288,7 @@ def test_a_file_written_meanwhile_is_read_once_more(path: Path, monkeypatch: pyt
         return rewrite_csv(content, changes)
 
     path.write_text(f"{HEADER}k,at,rt\n")
-    monkeypatch.setitem(file_store.REWRITERS, ".csv", restless)
+    rewrite_with(store, restless)
     with pytest.raises(StoreError, match="it changes all the time"):
         store.save([renewed(token)])
 
@@ -392,7 +397,7 @@ def test_what_would_not_read_as_it_should_is_not_written(
     path: Path, monkeypatch: pytest.MonkeyPatch, rewrite: Any
 ) -> None:
     store = holding(path, f"{HEADER}k,at,rt\nl,at2,rt2\n")
-    monkeypatch.setitem(file_store.REWRITERS, ".csv", rewrite)
+    rewrite_with(store, rewrite)
     assert store.why_not_saved() == f"{path} cannot be written: with new tokens it does not read as it should"
 
 
@@ -467,7 +472,7 @@ KILLED = """
     from pathlib import Path
     from dlt_cronofy.source.tokens.file_store import FileStore
     from dlt_cronofy.source.secret import Secret
-    from dlt_cronofy.source.tokens.store import Renewal
+    from dlt_cronofy.source.tokens.base import Renewal
 
     path, rounds, rows = Path("tokens.csv"), 20, 500
     for _ in range(rounds):
@@ -508,7 +513,7 @@ SAVING = """
     import sys
     from dlt_cronofy.source.tokens.file_store import FileStore
     from dlt_cronofy.source.secret import Secret
-    from dlt_cronofy.source.tokens.store import Renewal
+    from dlt_cronofy.source.tokens.base import Renewal
 
     store = FileStore("tokens.csv")
     print("ready", flush=True)
@@ -637,7 +642,7 @@ def test_a_trial_that_loses_a_label_is_no_success(path: Path, monkeypatch: pytes
     def forgetful(content: bytes, changes: Any) -> bytes:
         return rewrite_csv(content, changes).replace(b"Ada", b"Eve")
 
-    monkeypatch.setitem(file_store.REWRITERS, ".csv", forgetful)
+    rewrite_with(store, forgetful)
     assert str(store.why_not_saved()).endswith("with new tokens it does not read as it should")
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.tokens.labels import KNOWN_LAYOUTS, LONGEST_LABEL, LabelReader, label_text
-from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.source.tokens.store import open_store
 
 
 class Plan(StrEnum):
@@ -96,20 +96,19 @@ def test_a_label_can_be_stored_whatever_it_was(value: Any) -> None:
         ({"Plan": "not this", "plan": "a", "PLAN": "nor this"}, ("a", None)),
         ({"Plan": "a", "PLAN": "not this"}, ("a", None)),
         ({7: "x", None: "y", ("plan",): "z", "customer": "b"}, (None, "b")),
-        ({"email": "c"}, ()),
-        ({}, ()),
+        ({"email": "c"}, (None, None)),
+        ({}, (None, None)),
     ],
 )
 def test_columns_are_found_in_any_case(row: Mapping[Any, Any], labels: tuple[str | None, ...]) -> None:
     assert LabelReader(("plan", "customer")).read(row) == labels
 
 
-def test_labels_that_no_row_has_are_left_out_in_the_end() -> None:
+def test_labels_that_no_row_has_are_known_in_the_end() -> None:
     reader = LabelReader(("plan", "region", "customer"))
     rows = [{"customer": "b"}, {"plan": "a"}, {"email": "c"}]
-    read = [reader.read(row) for row in rows]
-    assert reader.names == ("plan", "customer")
-    assert [reader.aligned(labels) for labels in read] == [(None, "b"), ("a", None), (None, None)]
+    assert [reader.read(row) for row in rows] == [(None, None, "b"), ("a", None, None), (None,) * 3]
+    assert reader.missing == ("region",)
 
 
 def test_tokens_of_a_customer_share_its_labels() -> None:
@@ -117,7 +116,7 @@ def test_tokens_of_a_customer_share_its_labels() -> None:
         {"key": str(number), "access_token": "at", "customer": f"customer {number % 3}"}
         for number in range(300)
     ]
-    assert len({id(each.labels) for each in read_tokens(rows)}) == 3
+    assert len({id(each.labels) for each in open_store(rows).read()}) == 3
 
 
 def test_rows_that_all_differ_take_no_memory_each() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.tables import TOKEN_STATUS
 from dlt_cronofy.source.tokens.store_changes import StoreChanges, compare_store, store_columns
-from dlt_cronofy.source.tokens.token import NotConnected, StoredTokens, Token, UnusableRow
+from dlt_cronofy.source.tokens.token import StoredTokens, Token, UnusableRow
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 BEFORE = NOW - timedelta(days=3)
@@ -26,11 +26,11 @@ def token(key: str, customer: str | None = None, data_center: str = "us") -> Tok
     return Token(key, Secret("at"), data_center=data_center, labels=(customer,))
 
 
-def stored(*entries: Token | NotConnected | UnusableRow) -> StoredTokens:
+def stored(*entries: Token | UnusableRow) -> StoredTokens:
     return StoredTokens(
-        [each for each in entries if isinstance(each, Token)],
+        [each for each in entries if isinstance(each, Token) and each.is_connected],
         [each for each in entries if isinstance(each, UnusableRow)],
-        [each for each in entries if isinstance(each, NotConnected)],
+        [each for each in entries if isinstance(each, Token) and not each.is_connected],
         label_names=("customer",),
     )
 
@@ -67,12 +67,12 @@ def test_the_columns_are_those_of_the_table() -> None:
 GONE = row("a", left_at=BEFORE)
 UNUSABLE = UnusableRow("tokens, entry 1", "unknown data_center", "a")
 # what the store says of a, its row before, and what that must be; None where it stays
-CASES: dict[str, tuple[Token | NotConnected | UnusableRow, Row | None, Row | None]] = {
+CASES: dict[str, tuple[Token | UnusableRow, Row | None, Row | None]] = {
     "a new token": (token("a", "Ada"), None, row("a", customer="Ada")),
-    "a new user": (NotConnected("a", ("Ada",)), None,
+    "a new user": (Token("a", labels=("Ada",)), None,
                    row("a", data_center=None, has_token=False, customer="Ada")),
     "nothing new": (token("a", "Ada"), row("a", customer="Ada"), None),
-    "nothing new of a user": (NotConnected("a", (None,)), row("a", data_center=None, has_token=False), None),
+    "nothing new of a user": (Token("a", labels=(None,)), row("a", data_center=None, has_token=False), None),
     "another label": (token("a", "Eve"), row("a", customer="Ada"), row("a", customer="Eve")),
     "no label any more": (token("a"), row("a", customer="Ada"), row("a")),
     "a label that the store lacks": (token("a"), row("a", plan="gold"), row("a")),
@@ -80,14 +80,14 @@ CASES: dict[str, tuple[Token | NotConnected | UnusableRow, Row | None, Row | Non
     "of polls only": (token("a"), ("a", None, None, None, None, None, None), row("a")),
     "of an older release": (token("a", "Ada"), row("a", application=None), row("a", customer="Ada")),
     "has connected": (token("a"), row("a", has_token=False, data_center=None), row("a")),
-    "has no token any more": (NotConnected("a"), row("a"), row("a", has_token=False)),
+    "has no token any more": (Token("a"), row("a"), row("a", has_token=False)),
     "is back": (token("a"), GONE, row("a")),
-    "is back without a token": (NotConnected("a"), GONE, row("a", has_token=False)),
+    "is back without a token": (Token("a"), GONE, row("a", has_token=False)),
     "is back and cannot be used": (UNUSABLE, row("a", left_at=BEFORE, plan="x"), row("a", plan="x")),
     "cannot be used": (UNUSABLE, row("a", customer="Ada"), None),
     "never could be used": (UNUSABLE, None, None),
     "another application's": (token("a", "Ada"), row("a", application=THEIRS), row("a", customer="Ada")),
-    "another application's, no token here": (NotConnected("a"), row("a", application=THEIRS), None),
+    "another application's, no token here": (Token("a"), row("a", application=THEIRS), None),
     "another application's, of no use here": (UNUSABLE, row("a", application=THEIRS), None),
     "left another application": (token("a"), row("a", application=THEIRS, left_at=BEFORE), row("a")),
 }  # fmt: skip
@@ -158,7 +158,7 @@ entries = st.one_of(
     st.builds(
         lambda customer, dc: lambda key: token(key, customer, dc), texts, st.sampled_from(["us", "de"])
     ),
-    st.builds(lambda customer: lambda key: NotConnected(key, (customer,)), texts),
+    st.builds(lambda customer: lambda key: Token(key, labels=(customer,)), texts),
     st.just(lambda key: UnusableRow("", "", key)),
     st.just(lambda key: UnusableRow("", "")),
 )

@@ -9,7 +9,7 @@ import pytest
 
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.tokens import write_back
-from dlt_cronofy.source.tokens.store import Renewal, StoreError
+from dlt_cronofy.source.tokens.base import Renewal, StoreError
 from dlt_cronofy.source.tokens.token import Token
 from dlt_cronofy.source.tokens.write_back import WriteBack
 

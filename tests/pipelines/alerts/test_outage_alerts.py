@@ -31,7 +31,7 @@ from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import PollingSettings
-from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.warehouse.dataset import query_rows, sql_client
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.acceptance.documents import Document, disconnected, profile, userinfo
@@ -110,7 +110,7 @@ def load(place: Place, told: Alerts | None, destination: str = "duckdb", **chose
     )
     defaults: dict[str, Any] = {"every": timedelta(0), "endpoints": ("userinfo",)}
     options = LoadOptions(**defaults | chosen)
-    tokens = read_tokens(tokens_file=str(place.tokens_file))
+    tokens = open_store(tokens_file=str(place.tokens_file)).read()
     return Load(pipeline_of(place, destination), settings, tokens, options, TestClock(), alerts=told).run()
 
 

@@ -10,8 +10,9 @@ import pytest
 from dlt_cronofy.cli.checks import Checked, check_calls, check_lines, check_store, checks_as_dict
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import ClientCredentials, PollingSettings
+from dlt_cronofy.source.tokens.base import TokenStore
 from dlt_cronofy.source.tokens.file_store import FileStore
-from dlt_cronofy.source.tokens.store import GivenStore, TokenStore
+from dlt_cronofy.source.tokens.given_store import GivenStore
 from dlt_cronofy.source.tokens.token import Token
 from tests.acceptance.documents import profile, userinfo
 from tests.acceptance.server import Reply, ScriptedServer

@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 from pip._internal.commands import create_command
 
 from dlt_cronofy.sandbox import World
-from dlt_cronofy.source.tokens.token import read_tokens
+from dlt_cronofy.source.tokens.store import open_store
 from tests.postgres import credentials, postgres_database
 
 from .machine import RECIPES, ROOT, VENV, Machine, execute
@@ -73,7 +73,8 @@ def secrets(machine: Machine, world: World) -> Iterator[dict[str, str]]:
     with sqlite3.connect(database) as connection:
         connection.execute("CREATE TABLE cronofy_tokens (id TEXT, token TEXT)")
         rows = [
-            (token.key, token.access_token.reveal()) for token in read_tokens(tokens_file=str(machine.tokens))
+            (token.key, token.access_token.reveal())
+            for token in open_store(tokens_file=str(machine.tokens)).read()
         ]
         connection.executemany("INSERT INTO cronofy_tokens VALUES (?, ?)", rows)
     connection.close()

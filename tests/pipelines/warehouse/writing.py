@@ -20,7 +20,8 @@ from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.rebuild import Difference, differences
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tables import TABLES
-from dlt_cronofy.source.tokens.token import in_data_centers, read_tokens
+from dlt_cronofy.source.tokens.store import open_store
+from dlt_cronofy.source.tokens.token import in_data_centers
 from dlt_cronofy.warehouse.dataset import sql_client
 from dlt_cronofy.warehouse.locks import _lock_key
 from dlt_cronofy.warehouse.pipeline import open_pipeline
@@ -142,7 +143,7 @@ class Postgres:
         settings = PollingSettings(
             base_url=place.base_url, requests_per_second=1e6, requests_per_minute=1e6, max_attempts=1
         )
-        tokens = in_data_centers(read_tokens(tokens_file=str(place.tokens_file)), settings.data_center)
+        tokens = in_data_centers(open_store(tokens_file=str(place.tokens_file)).read(), settings.data_center)
         options = LoadOptions(every=timedelta(0))
         return Load(self.pipeline(place, dataset), settings, tokens, options).run()
 

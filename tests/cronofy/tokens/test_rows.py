@@ -19,18 +19,22 @@ from hypothesis import strategies as st
 
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.source.tokens.token import (
-    NotConnected,
+    StoredTokens,
     Token,
     UnusableRow,
     in_data_centers,
     log_unusable,
-    read_tokens,
     token_key,
     without_refreshing,
 )
 
 SECRET = "hunter2-is-secret"
+
+
+def read_tokens(tokens: Any = None, tokens_file: str | None = None) -> StoredTokens:
+    return StoredTokens.of(open_store(tokens, tokens_file).read())
 
 
 def shown(tokens: list[Token]) -> list[tuple[str, str, str | None, str | None]]:
@@ -230,11 +234,11 @@ def test_one_bad_row_costs_that_row_only(case: str) -> None:
 def test_rows_without_tokens_are_users_who_have_not_connected() -> None:
     found = read_tokens([{"key": key} for key in "xyxa"] + GOOD)
     assert (len(found), found.unusable) == (4, ())
-    assert found.not_connected == (NotConnected("x"), NotConnected("y"))
+    assert found.not_connected == (Token("x", labels=(None,)), Token("y", labels=(None,)))
     [only] = read_tokens([{"key": "x", "data_center": "mars", "access_token": " "}]).not_connected
-    assert only == NotConnected("x")
+    assert only == Token("x", labels=(None,))
     [first] = read_tokens([{"key": "x", "customer": each} for each in ("Ada", "Eve")]).not_connected
-    assert first == NotConnected("x", ("Ada",))
+    assert first == Token("x", labels=("Ada",))
 
 
 def test_the_same_token_twice_is_one() -> None:

