@@ -145,7 +145,8 @@ class Upkeep:
         taken this one for killed since its last turn, and nobody would heal it a second time. What has
         changed in the token store is written in the first turn.
         """
-        learn_columns(self.pipeline)
+        if duckdb_file(self.pipeline) is None:  # nobody else has added any there meanwhile
+            learn_columns(self.pipeline)
         is_open = run | {"finished_at": None, "stopped_by": None}
         self._ask(lambda client: rebuild.write_run(client, is_open))
         if run["run_id"] in self._opened:

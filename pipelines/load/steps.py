@@ -218,7 +218,7 @@ class Loading:
             is_extracted = False
             try:
                 # What the warehouse knows is read within the turn to write: other loads may have changed it.
-                with self.alone(), writer(self.pipeline):
+                with self.alone(), writer(self.pipeline, more_to_come=True):
                     self.open_run()
                     self._extract(polls, recording)
                     is_extracted = True

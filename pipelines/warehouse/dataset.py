@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib import import_module
+from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import dlt
@@ -25,6 +27,9 @@ from .pipeline import DEFAULT_DESTINATION, duckdb_file, is_duckdb, location, rea
 
 Client = SqlClientBase[Any]
 
+# of DuckDB files: by file, whether it may be written, and thread
+_open_clients: dict[tuple[Path, bool, int], Client] = {}
+
 # What sets a session to UTC, whatever the server, database, role or environment say
 SESSION_IN_UTC = {
     "databricks": "SET TIME ZONE 'UTC'",
@@ -39,11 +44,24 @@ SESSION_IN_UTC = {
 def sql_client(pipeline: dlt.Pipeline) -> Iterator[Client]:
     """An open SQL client on the dataset of the pipeline; its session's time zone is UTC.
 
-    It only reads a DuckDB file, but within `writer`.
+    It only reads a DuckDB file, but within `writer`. One that this thread has open already is used again:
+    dlt takes longer to make one than DuckDB to answer.
     """
+    file = duckdb_file(pipeline)
+    key = None if file is None else (file, is_written(file), get_ident())
+    if key is not None and key in _open_clients:
+        yield _open_clients[key]
+        return
     with reader(pipeline), pipeline.sql_client() as client:
         set_session_utc(client)
-        yield client
+        if key is None:
+            yield client
+            return
+        _open_clients[key] = client
+        try:
+            yield client
+        finally:
+            del _open_clients[key]
 
 
 def set_session_utc(client: Client) -> None:
@@ -171,10 +189,14 @@ def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
 
 
 @contextmanager
-def writer(pipeline: dlt.Pipeline) -> Iterator[None]:
+def writer(pipeline: dlt.Pipeline, *, more_to_come: bool = False) -> Iterator[None]:
     """Open a DuckDB file for writing, which keeps all other processes out, and keep it open.
 
     Afterwards its log is moved into the file, if that is worth a copy of it. Other warehouses need nothing.
+
+    Args:
+        pipeline: Whose file it is.
+        more_to_come: The file is opened for writing again soon, so that a small log can wait.
 
     Raises:
         DestinationConnectionError: another process kept the file open for too long.
@@ -185,5 +207,5 @@ def writer(pipeline: dlt.Pipeline) -> Iterator[None]:
         return
     with writing(file), held_open(pipeline):
         yield
-    if not is_written(file) and is_checkpoint_due(file):
+    if not is_written(file) and is_checkpoint_due(file, more_to_come=more_to_come):
         checkpoint(file)

@@ -176,15 +176,16 @@ def free_share(file: Path) -> float:
     return float(free_blocks / total_blocks) if total_blocks else 0.0
 
 
-def is_checkpoint_due(file: Path) -> bool:
-    """Whether the log has grown enough to be worth a copy of the file."""
+def is_checkpoint_due(file: Path, *, more_to_come: bool = False) -> bool:
+    """Whether the log is worth a copy of the file; in the end, any log of a small file is."""
     try:
         logged_bytes = log_of(file).stat().st_size
         file_bytes = file.stat().st_size
     except FileNotFoundError:
         return False
     most_logged = min(MOST_LOGGED_BYTES, file_bytes // COPIED_PER_LOGGED_BYTE)
-    return file_bytes <= SMALL_FILE_BYTES or logged_bytes >= most_logged
+    is_small = file_bytes <= SMALL_FILE_BYTES
+    return (is_small and not more_to_come) or logged_bytes >= (SMALL_FILE_BYTES if is_small else most_logged)
 
 
 def checkpoint(file: Path, *, wait_seconds: float = 0.0) -> bool:

@@ -21,6 +21,7 @@ from .dlt_workarounds import (
     is_worth_a_line,
     leave_no_telemetry_id,
     own_staging,
+    resolve_configuration_once,
 )
 from .duckdb_file import reading
 from .target import PIPELINE_NAME, Target, bind_files, digest, target_of
@@ -102,6 +103,7 @@ def _open(opening: Opening, folder: WorkingFolder) -> dlt.Pipeline:
     target = _destination(opening.destination, opening.credentials)
     if not _loads_duckdb(target):
         own_staging(target, place)
+    resolve_configuration_once(target)
     pipeline: dlt.Pipeline = dlt.pipeline(
         PIPELINE_NAME, destination=target, dataset_name=opening.dataset, pipelines_dir=str(place)
     )

@@ -131,12 +131,6 @@ def test_keys_of_dlt_are_those_that_the_code_reads() -> None:
         assert f'"{key}"' in code or f'"{environment_variable(key)}"' in code
 
 
-def test_an_outcome_without_a_meaning_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(reference.OUTCOME_MEANINGS, "skipped")
-    with pytest.raises(ValueError, match="outcomes without a meaning, or meanings of nothing: skipped"):
-        configuration_reference()
-
-
 def test_an_option_without_help_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     added = click.Command("added", help="Adds.", params=[click.Option(["--more"])])
     monkeypatch.setitem(cli.commands, "added", added)
