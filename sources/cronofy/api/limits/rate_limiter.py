@@ -20,7 +20,6 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from types import TracebackType
 
 from ...clock import Clock
 from .shared_rate_limiter import SharedRateLimiter
@@ -103,10 +102,12 @@ class Slot:
         self._started = started
         return started
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def leave(self) -> None:
+        """The call was answered or given up."""
         self._limiter.leave(self._started)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leave()
 
 
 class RateLimiter:
