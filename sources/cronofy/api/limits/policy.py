@@ -108,29 +108,30 @@ class RequestSlot(ConcurrencySlot):
         TimeoutError: it may not be sent: the time is up, the run is to end, or it is not valid any more.
     """
 
-    __slots__ = ("_is_valid", "_quota", "_rate_slot")
+    __slots__ = ("_is_valid", "_policy", "_sent_at")
 
     def __init__(
         self, policy: RequestPolicy, concurrency: ConcurrencyLimiter, is_valid: Callable[[], bool]
     ) -> None:
         super().__init__(concurrency)
-        self._quota = policy.quota
+        self._policy = policy
         self._is_valid = is_valid
-        self._rate_slot = policy.rate_limiter.slot(policy.quota.deadline, self._is_given_up)
+        self._sent_at = 0.0
 
     def _is_given_up(self) -> bool:
-        return self._quota.stopped or not self._is_valid()
+        return self._policy.quota.stopped or not self._is_valid()
 
     async def __aenter__(self) -> float:
         await self.limiter.enter()
         try:
-            sent_at = await self._rate_slot.__aenter__()
+            deadline = self._policy.quota.deadline
+            self._sent_at = await self._policy.rate_limiter.enter(deadline, self._is_given_up)
         except BaseException:
             self.limiter.leave()
             raise
         self.sent()
-        return sent_at
+        return self._sent_at
 
     async def __aexit__(self, *error: object) -> None:
-        self._rate_slot.leave()
+        self._policy.rate_limiter.leave(self._sent_at)
         await super().__aexit__(*error)
