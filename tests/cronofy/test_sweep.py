@@ -196,7 +196,7 @@ def test_a_fault_of_ours_reaches_whoever_takes(
     tasks = [PollTask(each, ("userinfo",)) for each in tokens]
     with PollStream(settings, RequestPolicy(settings, clock, tokens), clock, tasks, 5, fail) as feed:
         with pytest.raises(ZeroDivisionError):
-            feed.has_more()
+            feed.take()
         assert feed.take() is None
 
 

@@ -50,7 +50,6 @@ class PollStream:
         self._refresher = refresher
         # None ends the stream, an error breaks it off
         self._batches: Queue[Batch | BaseException | None] = Queue()
-        self._next: Batch | None = None
         self._ended = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="polling", daemon=True)
@@ -64,25 +63,19 @@ class PollStream:
     ) -> None:
         self.close()
 
-    def has_more(self) -> bool:
-        """Wait until there is another batch or none will come.
+    def take(self) -> Batch | None:
+        """Wait for the next batch; None when no other will come.
 
         Raises:
             Exception: a fault of ours, which ended the polling.
         """
-        while self._next is None and not self._ended:
-            found = self._batches.get()
-            if isinstance(found, BaseException):
-                self._ended = True
-                raise found
-            self._next, self._ended = found, found is None
-        return self._next is not None
-
-    def take(self) -> Batch | None:
-        """The next batch; None when there is none."""
-        batch = self._next if self.has_more() else None
-        self._next = None
-        return batch
+        if self._ended:
+            return None
+        found = self._batches.get()
+        self._ended = not isinstance(found, list)
+        if isinstance(found, BaseException):
+            raise found
+        return found
 
     def close(self) -> None:
         """End the polling; requests under way are abandoned, refreshes under way are not."""

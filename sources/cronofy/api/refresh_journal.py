@@ -59,7 +59,7 @@ class RefreshJournal:
         self.earlier = self._read_earlier()
 
     def begin(self, token_key: str, refresh_token: Secret, now: datetime) -> None:
-        """JournalEntry durably that this refresh token is about to be used.
+        """Record durably that this refresh token is about to be used.
 
         Raises:
             OSError: the folder cannot be written.

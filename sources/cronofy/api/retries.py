@@ -47,7 +47,7 @@ class Retrier:
             valid any more before anything was sent.
         """
         response = await self._attempt(data_center, build, is_valid, on_sent)
-        while response is not None:
+        while response is not None and response.outcome in RETRIED:
             wait = self._wait_seconds(response)
             if not self._may_retry(data_center, response, wait):
                 break
@@ -87,14 +87,13 @@ class Retrier:
 
     def _may_retry(self, data_center: str | None, response: Response, wait: float) -> bool:
         """Whether another attempt after that wait may help and can be afforded; it is paid for then."""
-        if response.outcome not in RETRIED or not self._policy.is_soon(response):
-            return False
         most = self._settings.max_attempts
         if response.outcome is Outcome.TIMEOUT and response.http_status is None:
             most = min(most, MAX_ATTEMPTS_AFTER_TIMEOUT)
         quota = self._policy.quota
         return (
-            response.attempts < most
+            self._policy.is_soon(response)
+            and response.attempts < most
             and self._clock.monotonic() + wait < quota.deadline
             and self._policy.retry_budget(data_center).spend()
             and quota.reserve(1)

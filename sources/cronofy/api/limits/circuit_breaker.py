@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from ...clock import Clock
@@ -155,9 +154,7 @@ class Permit:
             self.refusal = "not called: the data center does not answer"
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.circuit.record(self, self.response)
         self.gate.record(self.response)
 

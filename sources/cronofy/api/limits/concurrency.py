@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections import deque
+from typing import Any
 
 from .tuning import SLOW_SECONDS
 
@@ -66,17 +67,17 @@ class ConcurrencyLimiter:
 
 
 class ConcurrencySlot:
-    """One request under way; a class of its own because there are thousands a second."""
+    """One request under way; a class and not a generator, because there are thousands a second."""
 
-    __slots__ = ("_is_slow", "_limiter", "_timer")
+    __slots__ = ("_is_slow", "_timer", "limiter")
 
     def __init__(self, limiter: ConcurrencyLimiter) -> None:
-        self._limiter = limiter
+        self.limiter = limiter
         self._timer: asyncio.TimerHandle | None = None
         self._is_slow = False
 
-    async def __aenter__(self) -> "ConcurrencySlot":
-        await self._limiter.enter()
+    async def __aenter__(self) -> Any:
+        await self.limiter.enter()
         return self
 
     def sent(self) -> None:
@@ -90,12 +91,12 @@ class ConcurrencySlot:
             self._timer.cancel()
         if self._is_slow:
             self._is_slow = False
-            self._limiter.count_slow(-1)
+            self.limiter.count_slow(-1)
 
     def _slow_down(self) -> None:
         self._is_slow = True
-        self._limiter.count_slow(1)
+        self.limiter.count_slow(1)
 
     async def __aexit__(self, *_: object) -> None:
         self.answered()
-        self._limiter.leave()
+        self.limiter.leave()

@@ -6,15 +6,14 @@ attempts are paid for from the retry budget (`retry_budget`), and all requests f
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 
 from ...clock import Clock
 from ...records import RETRIED, Outcome, Response
 from ...settings import PollingSettings
 from ...tokens.token import Token
 from .circuit_breaker import CircuitBreaker, Permit, PlanGate
-from .concurrency import ConcurrencyLimiter
+from .concurrency import ConcurrencyLimiter, ConcurrencySlot
 from .rate_limiter import RateLimiter, whole_calls
 from .retry_budget import RetryBudget
 from .run_quota import RunQuota
@@ -67,26 +66,13 @@ class RequestPolicy:
             gate = self._gates[data_center, endpoint] = PlanGate(data_center or "", endpoint)
         return Permit(circuit, gate, counts_toward_breaker, lambda: self.quota.stopped)
 
-    @asynccontextmanager
-    async def slot(self, is_valid: Callable[[], bool]) -> AsyncIterator[float]:
-        """For one request: waits until it may be sent; yields the monotonic time of that.
+    def slot(self, is_valid: Callable[[], bool]) -> "RequestSlot":
+        """For one request, to be entered with `async with`.
 
         Args:
             is_valid: asked while it waits; where it is false, the request is not to be sent any more.
-
-        Raises:
-            TimeoutError: it may not be sent: the time is up, the run is to end, or it is not valid any more.
         """
-
-        def given_up() -> bool:
-            return self.quota.stopped or not is_valid()
-
-        async with (
-            self._concurrency.slot() as slot,
-            self.rate_limiter.slot(self.quota.deadline, given_up) as sent_at,
-        ):
-            slot.sent()
-            yield sent_at
+        return RequestSlot(self, self._concurrency, is_valid)
 
     def record(self, data_center: str | None, sent_at: float, response: Response) -> None:
         """How one request ended: a 429 holds everyone back, or ends the run if the wait is too long."""
@@ -113,3 +99,39 @@ class RequestPolicy:
         """Leave the place where processes meet."""
         if self._shared is not None:
             self._shared.close()
+
+
+class RequestSlot(ConcurrencySlot):
+    """One request: entering waits until it may be sent and gives the monotonic time of that.
+
+    Raises:
+        TimeoutError: it may not be sent: the time is up, the run is to end, or it is not valid any more.
+    """
+
+    __slots__ = ("_is_valid", "_policy", "_sent_at")
+
+    def __init__(
+        self, policy: RequestPolicy, concurrency: ConcurrencyLimiter, is_valid: Callable[[], bool]
+    ) -> None:
+        super().__init__(concurrency)
+        self._policy = policy
+        self._is_valid = is_valid
+        self._sent_at = 0.0
+
+    def _is_given_up(self) -> bool:
+        return self._policy.quota.stopped or not self._is_valid()
+
+    async def __aenter__(self) -> float:
+        await self.limiter.enter()
+        try:
+            deadline = self._policy.quota.deadline
+            self._sent_at = await self._policy.rate_limiter.enter(deadline, self._is_given_up)
+        except BaseException:
+            self.limiter.leave()
+            raise
+        self.sent()
+        return self._sent_at
+
+    async def __aexit__(self, *error: object) -> None:
+        self._policy.rate_limiter.leave(self._sent_at)
+        await super().__aexit__(*error)

@@ -20,7 +20,6 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from types import TracebackType
 
 from ...clock import Clock
 from .shared_rate_limiter import SharedRateLimiter
@@ -83,32 +82,6 @@ class Window:
         self._frees_at.append(now + self.period_seconds)
 
 
-class Slot:
-    """One call: entering waits for permission, leaving starts the period in which it still counts.
-
-    A class and not a generator, because it is entered thousands of times a second.
-    """
-
-    __slots__ = ("_deadline", "_given_up", "_limiter", "_started")
-
-    def __init__(self, limiter: "RateLimiter", deadline: float, given_up: Callable[[], bool]) -> None:
-        self._limiter = limiter
-        self._deadline = deadline
-        self._given_up = given_up
-
-    async def __aenter__(self) -> float:
-        started = self._limiter.permit_now(self._deadline, self._given_up)
-        if started is None:
-            started = await self._limiter.permit(self._deadline, self._given_up)
-        self._started = started
-        return started
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._limiter.leave(self._started)
-
-
 class RateLimiter:
     """The two rate limits of one Cronofy application, shared by all calls of this process.
 
@@ -147,20 +120,24 @@ class RateLimiter:
             for window in self._windows:
                 window.remember(now - age)
 
-    def slot(self, deadline: float = math.inf, given_up: Callable[[], bool] = lambda: False) -> Slot:
-        """Wait for permission to send one request; yields the monotonic time it was given at.
+    async def enter(self, deadline: float = math.inf, given_up: Callable[[], bool] = lambda: False) -> float:
+        """Wait for permission to send one request; returns the monotonic time it was given at.
 
         Raises:
-            TimeoutError: `deadline` (monotonic seconds) passed or the caller gave up before a slot was free.
+            TimeoutError: `deadline` (monotonic seconds) passed or the caller gave up before that.
         """
-        return Slot(self, deadline, given_up)
+        started = self._permit_now(deadline, given_up)
+        if started is None:
+            self._waiting += 1
+            try:
+                while (started := self._permit_now(deadline, given_up)) is None:
+                    await self._wait(deadline)
+            finally:
+                self._waiting -= 1
+        return started
 
-    def permit_now(self, deadline: float, given_up: Callable[[], bool]) -> float | None:
-        """The present, where a call is permitted at once.
-
-        Raises:
-            TimeoutError: as `slot` does.
-        """
+    def _permit_now(self, deadline: float, given_up: Callable[[], bool]) -> float | None:
+        """The present, where a call is permitted at once."""
         now = self._clock.monotonic()
         if now >= deadline or given_up():
             raise TimeoutError
@@ -173,22 +150,8 @@ class RateLimiter:
         self.requests += 1
         return now
 
-    async def permit(self, deadline: float, given_up: Callable[[], bool]) -> float:
-        """Wait until a call is permitted.
-
-        Raises:
-            TimeoutError: as `slot` does.
-        """
-        self._waiting += 1
-        try:
-            while (started := self.permit_now(deadline, given_up)) is None:
-                await self._wait(deadline)
-        finally:
-            self._waiting -= 1
-        return started
-
     def leave(self, started: float) -> None:
-        """The call permitted then was answered or given up."""
+        """The call permitted then was answered or given up: it still counts for one period."""
         now = self._clock.monotonic()
         self._under_way -= 1
         for window in self._windows:

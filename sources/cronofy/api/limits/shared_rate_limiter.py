@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from ...clock import Clock
@@ -85,22 +85,6 @@ class Drawn:
     wait_seconds: float = 0.0
 
 
-class Log(Protocol):
-    """Where the processes meet. Methods block; they run in threads."""
-
-    def draw(self, calls: int, least: int) -> Drawn:
-        """Permission for so many calls, or for the least number, as there is room.
-
-        Raises:
-            LogError: it cannot be used.
-        """
-        ...
-
-    def close(self) -> None:
-        """Leave it."""
-        ...
-
-
 def shared_rates(limits: Sequence[tuple[float, float]]) -> list[tuple[int, float]]:
     """Calls and seconds, lengthened by the margin, in the order and of the kind that pyrate-limiter takes.
 
@@ -136,7 +120,7 @@ class SharedRateLimiter:
 
     def __init__(
         self,
-        log: Log,
+        log: "BucketLog",
         rates: Sequence[tuple[int, float]],
         clock: Clock,
         on_failure: Callable[[str], object],
@@ -196,7 +180,7 @@ class SharedRateLimiter:
 
 
 class BucketLog:
-    """A log that is a bucket of pyrate-limiter.
+    """Where the processes meet: a bucket of pyrate-limiter. Its methods block; they run in threads.
 
     Args:
         bucket: the bucket, which may hold a password.

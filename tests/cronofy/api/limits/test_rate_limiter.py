@@ -15,6 +15,7 @@ from dlt_cronofy.source.api.limits import rate_limiter as budget_module
 from dlt_cronofy.source.api.limits.rate_limiter import RateLimiter
 from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.api.limits.tuning import MAX_PAUSE_SECONDS
+from tests.cronofy.api.limits.conftest import slot
 from tests.cronofy.clocks import LoopClock, simulate
 
 TOLERANCE = 1e-6  # of sums of floats
@@ -39,7 +40,7 @@ async def spend(
     async def work() -> None:
         for pause, latency, share in remaining:
             await asyncio.sleep(pause)
-            async with limiter.slot():
+            async with slot(limiter):
                 await asyncio.sleep(latency * share)
                 arrivals.append(clock.monotonic())
                 await asyncio.sleep(latency * (1 - share))
@@ -108,10 +109,10 @@ def test_a_call_counts_until_a_period_after_its_answer_even_if_it_raised() -> No
         clock = LoopClock()
         limiter = RateLimiter(clock, 1, 1000)
         with suppress(ConnectionResetError):
-            async with limiter.slot():
+            async with slot(limiter):
                 await asyncio.sleep(5)
                 raise ConnectionResetError
-        async with limiter.slot() as sent_at:
+        async with slot(limiter) as sent_at:
             return sent_at
 
     assert simulate(scenario()) == pytest.approx(6.0)
@@ -123,14 +124,14 @@ def test_a_cancelled_call_gives_its_slot_back_after_a_period() -> None:
         limiter = RateLimiter(clock, 1, 1000)
 
         async def call() -> None:
-            async with limiter.slot():
+            async with slot(limiter):
                 await asyncio.sleep(1000)
 
         task = asyncio.create_task(call())
         await asyncio.sleep(2)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        async with limiter.slot() as sent_at:
+        async with slot(limiter) as sent_at:
             return sent_at
 
     assert simulate(scenario()) == pytest.approx(3.0)
@@ -154,7 +155,7 @@ def test_no_slot_is_given_at_or_after_the_deadline(deadline: float, sent: int, e
         limiter = RateLimiter(clock, 1, 1000)
         with suppress(TimeoutError):
             while True:
-                async with limiter.slot(deadline):
+                async with slot(limiter, deadline):
                     pass
         return limiter.requests, clock.monotonic()
 
@@ -169,7 +170,7 @@ def test_a_pause_does_not_outlast_the_deadline() -> None:
         limiter = RateLimiter(clock, 100, 1000)
         limiter.refused(clock.monotonic(), timedelta(seconds=50))
         with pytest.raises(TimeoutError):
-            async with limiter.slot(deadline=7):
+            async with slot(limiter, 7):
                 pass
         return clock.monotonic()
 
@@ -177,7 +178,7 @@ def test_a_pause_does_not_outlast_the_deadline() -> None:
 
 
 async def next_slot(limiter: RateLimiter) -> float:
-    async with limiter.slot() as sent_at:
+    async with slot(limiter) as sent_at:
         return sent_at
 
 
@@ -272,7 +273,7 @@ def test_after_a_pause_calls_go_one_by_one(
         times: list[float] = []
 
         async def call() -> None:
-            async with limiter.slot() as sent_at:
+            async with slot(limiter) as sent_at:
                 times.append(sent_at)
                 await asyncio.sleep(latency)
             if answers == "accepted":

@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -37,11 +37,12 @@ from dlt_cronofy.source.api.limits.shared_rate_limiter import (
     open_shared,
     shared_rates,
 )
-from dlt_cronofy.source.api.limits.tuning import USED_WITHIN_SECONDS
+from dlt_cronofy.source.api.limits.tuning import CLEAN_EVERY_SECONDS, USED_WITHIN_SECONDS
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import CronofyConfiguration, PollingSettings, SecretText
+from tests.cronofy.api.limits.conftest import slot
 from tests.cronofy.clocks import LoopClock, simulate
 from tests.postgres import postgres_database
 
@@ -98,7 +99,7 @@ def send_for(place: str, per_second: float, seconds: float, workers: int) -> lis
     async def work(limiter: RateLimiter, until: float, sent: list[float]) -> None:
         while True:
             try:
-                async with limiter.slot(deadline=until):
+                async with slot(limiter, until):
                     sent.append(time.monotonic())
                     await asyncio.sleep(0.01)
             except TimeoutError:
@@ -136,7 +137,7 @@ def test_processes_that_meet_keep_one_limit_and_use_it(kind: str, request: pytes
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(3, mp_context=context) as pool:
-        running = [pool.submit(send_for, place, 30, 5.0, 20) for _ in range(3)]
+        running = [pool.submit(send_for, place, 30, 4.2, 20) for _ in range(3)]
         sent = [each.result() for each in running]
     together = sorted(itertools.chain(*sent))
     assert busiest(together, 1.0) <= 30
@@ -149,19 +150,29 @@ def test_processes_that_meet_keep_one_limit_and_use_it(kind: str, request: pytes
 
 
 def test_a_thousand_calls_a_second_are_no_trouble(sqlite_place: str) -> None:
-    sent = send_for(sqlite_place, 1_000, 2.6, 64)
-    assert busiest(sent, 1.0) <= 1_000
-    # 1,000 in every 2.0 s; a busy machine may be slower, but not by a multiple
-    assert len(sent) >= 1_000
+    sent = send_for(sqlite_place, 1_000, 0.8, 64)
+    # a busy machine may be slower, but not by a multiple
+    assert 300 <= len(sent) <= 1_000
 
 
-def test_the_file_keeps_what_an_earlier_process_sent_and_nothing_for_ever(sqlite_place: str) -> None:
-    first = send_for(sqlite_place, 5, 0.3, 5)
-    second = send_for(sqlite_place, 5, 2.3, 5)
-    assert len(first) == 5
-    assert second[0] - first[0] >= 2.0
-    time.sleep(2.1)
-    log = open_log(Secret(sqlite_place), [(5, 2.0)])
+def test_the_file_keeps_what_an_earlier_process_sent_and_nothing_for_ever(
+    sqlite_place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def opened() -> BucketLog:
+        log = open_log(Secret(sqlite_place), [(5, 2.0)])
+        monkeypatch.setattr(log, "_now_ms", lambda: int(now * 1000))
+        return log
+
+    assert opened().draw(5, 1).calls == 5
+    log = opened()
+    now += 1.9
+    assert log.draw(1, 1).wait_seconds == pytest.approx(0.1, abs=0.01)
+    now += 0.2
+    assert log.draw(1, 1).calls == 1
+    now += CLEAN_EVERY_SECONDS
     log.draw(1, 1)
     assert log._bucket.value.count() == 1
 
@@ -191,7 +202,7 @@ def scripted(
     log: Scripted, clock: LoopClock, on_failure: Callable[[str], object] = nobody
 ) -> tuple[RateLimiter, SharedRateLimiter]:
     log.time = clock.monotonic
-    slots = SharedRateLimiter(log, [(50, 2.0), (500, 61.0)], clock, on_failure)
+    slots = SharedRateLimiter(cast("BucketLog", log), [(50, 2.0), (500, 61.0)], clock, on_failure)
     return RateLimiter(clock, 50, 500, slots), slots
 
 
@@ -232,7 +243,7 @@ def test_slots_are_drawn_for_all_who_wait(
         limiter, _ = scripted(log, LoopClock())
 
         async def call() -> float:
-            async with limiter.slot() as at:
+            async with slot(limiter) as at:
                 return at
 
         return await asyncio.gather(*(call() for _ in range(callers)))
@@ -249,9 +260,9 @@ def test_a_slot_that_nobody_took_in_time_is_dropped() -> None:
         clock = LoopClock()
         limiter, slots = scripted(log, clock)
         await slots.draw(lambda: 2)
-        async with limiter.slot():
+        async with slot(limiter):
             await asyncio.sleep(USED_WITHIN_SECONDS + 0.01)
-        async with limiter.slot():
+        async with slot(limiter):
             pass
 
     simulate(scenario())
@@ -267,9 +278,9 @@ def test_a_call_answered_after_the_margin_counts_again(
 
     async def scenario() -> None:
         limiter, _ = scripted(log, LoopClock())
-        async with limiter.slot():
+        async with slot(limiter):
             await asyncio.sleep(answer_seconds)
-        async with limiter.slot():
+        async with slot(limiter):
             pass
 
     simulate(scenario())
@@ -283,11 +294,11 @@ def test_a_place_that_fails_ends_the_run_and_sends_nothing_more(caplog: pytest.L
 
     async def scenario() -> int:
         limiter, _ = scripted(log, LoopClock(), reasons.append)
-        async with limiter.slot():
+        async with slot(limiter):
             pass
         for _ in range(3):
             with pytest.raises(TimeoutError):
-                async with limiter.slot():
+                async with slot(limiter):
                     pass
         return limiter.requests
 
@@ -306,7 +317,7 @@ def test_a_caller_that_is_cancelled_does_not_take_the_slot_of_the_others() -> No
         limiter, _ = scripted(Scripted(), LoopClock())
 
         async def call() -> None:
-            async with limiter.slot():
+            async with slot(limiter):
                 await asyncio.sleep(5)
 
         tasks = [asyncio.create_task(call()) for _ in range(3)]
