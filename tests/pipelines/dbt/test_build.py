@@ -73,7 +73,7 @@ def test_the_documentation_can_be_made_and_describes_every_column(
     built: Project, connection: duckdb.DuckDBPyConnection
 ) -> None:
     connection.close()  # dbt writes to the file, if only in passing
-    made = built.dbt("docs", "generate")
+    made = built.dbt("docs generate")
     assert made.returncode == 0, made.stdout + made.stderr
     manifest, catalog = built.target("manifest.json"), built.target("catalog.json")
     found = {**manifest["nodes"], **manifest["sources"]}

@@ -61,7 +61,8 @@ def environment(dialect: str, variables: dict[str, Any], **names: Any) -> jinja2
     def dispatch(name: str, package: str) -> Callable[..., str]:
         prefixes = (dialect, PARENTS.get(dialect), "default")
         found = (getattr(cronofy, f"{prefix}__{name}", None) for prefix in prefixes)
-        return next(macro for macro in found if macro)
+        macro: Callable[..., str] = next(filter(None, found))
+        return macro
 
     cronofy = SimpleNamespace()
     found = jinja2.Environment(undefined=jinja2.StrictUndefined)

@@ -28,6 +28,8 @@ CLOCK = re.compile(
 )
 # words that sqlglot knows other ones for; the warehouses know both
 SYNONYMS = {"bigint", "precision", "string_agg", "unix_date"}
+# functions of Snowflake and of Databricks
+UNKNOWN_TO_SQLGLOT = {"TO_TIMESTAMP_TZ", "TIMESTAMP_SECONDS"}
 
 
 def rendered(view: str, dialect: str) -> str:
@@ -47,16 +49,19 @@ def test_sqlglot_understands_every_view_in_every_dialect(
             text = rendered(view, dialect)
             tree = sqlglot.parse_one(text, dialect=dialect)
             assert words(text) - words(tree.sql(dialect, comments=False)) <= SYNONYMS, view
+            assert {call.name for call in tree.find_all(exp.Anonymous)} <= UNKNOWN_TO_SQLGLOT
             for table in tables_read(tree):
                 assert table.name in columns, "a view comes after what it reads"
                 assert (table.args.get("db"), table.args.get("catalog")) == place(dataset)
                 table.set("db", None)
                 table.set("catalog", None)
-            schema = {name: dict.fromkeys(names, "unknown") for name, names in columns.items()}
+            schema: dict[str, object] = {
+                name: dict.fromkeys(names, "unknown") for name, names in columns.items()
+            }
             # a column that no table has is an error
-            columns[view] = [
-                name.lower() for name in qualify(tree, dialect=dialect, schema=schema).named_selects
-            ]
+            qualified = qualify(tree, dialect=dialect, schema=schema)
+            assert isinstance(qualified, exp.Query)
+            columns[view] = [name.lower() for name in qualified.named_selects]
             assert view not in views.PUBLIC_VIEWS or columns[view] == list(read_header(view).columns)
     assert caplog.text == ""
 
@@ -117,6 +122,20 @@ def test_hold_is_a_constant(dialect: str, hold_seconds: float, expected: str) ->
 def test_hold_must_be_positive() -> None:
     with pytest.raises(ValueError, match="hold_seconds must be positive"):
         views.render("account_health", "duckdb", 0, "cronofy")
+
+
+def test_a_query_is_translated_with_its_tables_and_texts() -> None:
+    query = "SELECT day FROM poll_coverage AS p WHERE grain = 'it''s'"
+    expected = r"SELECT day FROM `my-project`.cronofy.poll_coverage AS p WHERE grain = 'it\'s'"
+    assert views.translate_query(query, "bigquery", DATASETS["bigquery"]) == expected
+    assert "FROM poll_coverage AS p" in views.translate_query(query, "duckdb", '"some"."where"')
+
+
+def test_a_view_over_a_part_of_what_it_reads() -> None:
+    query = views.restricted("time_to_relink", "outages", "seconds > 1")
+    assert "FROM (SELECT * FROM outages WHERE seconds > 1) AS outages\n" in query
+    with pytest.raises(ValueError, match="time_to_relink does not read runs"):
+        views.restricted("time_to_relink", "runs", "1 = 1")
 
 
 def test_creating_again_replaces(warehouse: Warehouse) -> None:
