@@ -14,14 +14,13 @@ from pathlib import Path
 
 import duckdb
 
-from dlt_cronofy.source.files import is_mount
+from dlt_cronofy.source.files import is_mount, sync
 from dlt_cronofy.warehouse.duckdb_file import (
     WRITE_WAIT_SECONDS,
     checkpoint,
     log_of,
     quoted,
-    replace_file,
-    sync,
+    replace_database,
 )
 
 FRESH = "erasing_fresh"
@@ -98,7 +97,7 @@ def rewrite_without(path: Path, doomed: Mapping[TableName, Condition]) -> None:
             if log_of(fresh).exists() or log_of(path).exists():
                 raise CannotCopyError("write-ahead log")
             sync(fresh)
-            replace_file(fresh, path)
+            replace_database(fresh, path)
     except duckdb.IOException as error:
         from dlt.destinations.exceptions import DatabaseTransientException
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import duckdb
 
-from dlt_cronofy.source.files import is_mount
+from dlt_cronofy.source.files import is_mount, put_in_place, sync, take_over
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -267,7 +267,7 @@ def _checkpoint_copy(descriptor: int, file: Path) -> None:
         sync(log_of(copy))
         # nobody writes to the new file before the old log is gone
         with _locked(copy, 0.0):
-            replace_file(copy, file)
+            replace_database(copy, file)
             log_of(file).unlink()
     finally:
         _remove(copy)
@@ -321,19 +321,15 @@ def _count_rows(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], 
     return rows
 
 
-def replace_file(fresh: Path, file: Path) -> None:
-    """Put a complete file, and before it its log if it has one, in the place of another; the rights stay.
+def replace_database(fresh: Path, file: Path) -> None:
+    """Put a complete file, and before it its log if it has one, in the place of another; its rights stay.
 
     Both are on the disk. Neither is opened here: closing it would end a lock of this process.
     """
-    status = file.stat()
-    shutil.copymode(file, fresh)
-    with contextlib.suppress(PermissionError):
-        os.chown(fresh, status.st_uid, status.st_gid)
+    take_over(fresh, file.stat())
     if log_of(fresh).exists():
         log_of(fresh).replace(log_of(file))
-    fresh.replace(file)
-    sync(file.parent)
+    put_in_place(fresh, file)
 
 
 def tidy(file: Path) -> None:
@@ -368,17 +364,8 @@ def _restore_0_2(file: Path) -> None:
         if TORN.search(str(error)) is None:
             raise
         logger.warning("a checkpoint of %s was interrupted; its copy takes its place", file)
-        replace_file(copy, file)
+        replace_database(copy, file)
     _remove(copy)
-
-
-def sync(path: Path) -> None:
-    """Have a file, or what a folder lists, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(file: Path) -> None:

@@ -6,7 +6,6 @@ loaded into that target and no other. A folder that was moved or copied, and hol
 """
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,8 +17,8 @@ from dlt.common.pipeline import get_dlt_pipelines_dir
 
 from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.api.refresh_journal import PATTERN as REFRESH_NOTES
+from dlt_cronofy.source.files import replace_file
 
-from .duckdb_file import sync
 from .target import PIPELINE_NAME, Target
 
 # below dlt's working files of a pipeline
@@ -87,13 +86,8 @@ class WorkingFolder:
         Raises:
             OSError: the folder cannot be written.
         """
-        part = self.place / f"{OWNER}.part"
-        with part.open("w", encoding="utf-8") as file:
-            json.dump({"place": str(self.place.resolve())} | asdict(target), file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.place / OWNER)
-        sync(self.place)
+        mark = {"place": str(self.place.resolve())} | asdict(target)
+        replace_file(self.place / OWNER, json.dumps(mark).encode(), mode=0o666)
         _remember(self.place)
 
     def _mark(self) -> "_Mark | None":
