@@ -44,9 +44,10 @@ MOST_LOGGED_BYTES = 16 * 1024 * 1024
 CHUNK_BYTES = 8 * 1024 * 1024
 
 # beside the file, so that they are on the same file system; what a killed run left is removed by the next
-CHECKPOINT, NEW = ".checkpoint", ".new"
+CHECKPOINT, COPY, NEW = ".checkpoint", ".copy", ".new"
 # dlt-cronofy 0.2 checkpointed the file itself, with such a copy beside it
 COPY_OF_0_2 = ".checkpointing"
+ERASING_OF_0_2 = ".erasing"
 # DuckDB's words for a file that was torn
 TORN = re.compile(r"Corrupt|checksum|Failure while replaying WAL|not a valid DuckDB|Failed to load metadata")
 
@@ -151,7 +152,7 @@ def _connect(file: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
 def _create(file: Path) -> None:
     """An empty database, complete or not there at all; another one's that came first stays."""
     new = file.with_name(f".{file.name}{NEW}")
-    _remove(new)
+    remove_database(new)
     try:
         duckdb.connect(str(new)).close()
         sync(new)
@@ -164,7 +165,7 @@ def _create(file: Path) -> None:
         except OSError:  # a file system without hard links
             new.replace(file)
     finally:
-        _remove(new)
+        remove_database(new)
 
 
 def free_share(file: Path) -> float:
@@ -259,7 +260,7 @@ def _checkpoint_mounted(file: Path, wait_seconds: float) -> None:
 
 def _checkpoint_copy(descriptor: int, file: Path) -> None:
     copy = file.with_name(f".{file.name}{CHECKPOINT}")
-    _remove(copy)
+    remove_database(copy)
     try:
         _copy(descriptor, file, copy)
         _merge(copy)
@@ -270,7 +271,7 @@ def _checkpoint_copy(descriptor: int, file: Path) -> None:
             replace_database(copy, file)
             log_of(file).unlink()
     finally:
-        _remove(copy)
+        remove_database(copy)
 
 
 def _copy(descriptor: int, file: Path, copy: Path) -> None:
@@ -344,12 +345,10 @@ def tidy(file: Path) -> None:
 
 def leftovers(file: Path) -> list[Path]:
     """What a kill may leave beside the file and its log."""
-    new, copy, old = (
-        file.with_name(name)
-        for name in (f".{file.name}{NEW}", f".{file.name}{CHECKPOINT}", file.name + COPY_OF_0_2)
-    )
-    parts = (path.with_name(path.name + ".part") for path in (old, log_of(old)))
-    return [*(path for each in (new, copy, old) for path in (each, log_of(each))), *parts]
+    own = [file.with_name(f".{file.name}{suffix}") for suffix in (CHECKPOINT, COPY, NEW)]
+    old, erasing = (file.with_name(file.name + suffix) for suffix in (COPY_OF_0_2, ERASING_OF_0_2))
+    parts = [path.with_name(path.name + ".part") for path in (old, log_of(old))]
+    return [*(path for each in (*own, old, erasing) for path in (each, log_of(each))), *parts]
 
 
 def _restore_0_2(file: Path) -> None:
@@ -365,10 +364,16 @@ def _restore_0_2(file: Path) -> None:
             raise
         logger.warning("a checkpoint of %s was interrupted; its copy takes its place", file)
         replace_database(copy, file)
-    _remove(copy)
+    remove_database(copy)
 
 
-def _remove(file: Path) -> None:
+def copy_of(file: Path) -> Path:
+    """Where a copy of a DuckDB file is made, before it takes the place of the file."""
+    return file.with_name(f".{file.name}{COPY}")
+
+
+def remove_database(file: Path) -> None:
+    """Remove a DuckDB file and its log, as far as they are there."""
     for path in (file, log_of(file)):
         path.unlink(missing_ok=True)
 

@@ -126,7 +126,7 @@ def reopened(pipeline: dlt.Pipeline, folder: WorkingFolder) -> dlt.Pipeline:
 
 
 def _open(opening: Opening, folder: WorkingFolder) -> dlt.Pipeline:
-    place = folder.place
+    place = folder.path
     target = _destination(opening.destination, opening.credentials)
     if "staging_dataset_name_layout" in target.spec.get_resolvable_fields() and not _loads_duckdb(target):
         # Two writers that share a staging dataset empty it under each other, and rows get lost without an
@@ -223,7 +223,7 @@ def working_place(destination: str | None = None, dataset: str | None = None, ap
     applications that load at the same time.
     """
     target = _target(destination or configured_destination(), dataset or DEFAULT_DATASET)
-    return _folder(target, application).place
+    return _folder(target, application).path
 
 
 def _folder(target: Target, application: str = "") -> WorkingFolder:
