@@ -7,7 +7,7 @@ accounts that have no other one.
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -32,6 +32,8 @@ TOO_SHORT = "too short"
 
 # a token_key and an account_id that stand in one row; either may be null
 Pair = tuple[str | None, str | None]
+# an SQL condition and its parameters
+Condition = tuple[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,14 @@ class Person:
     Attributes:
         accounts: every row of them goes.
         tokens: every row of them goes.
-        shared_tokens: tokens of the account that belonged to another one as well, at another time.
         shared_accounts: accounts of the token that stay, because they have another token.
     """
 
     accounts: frozenset[str] = frozenset()
     tokens: frozenset[str] = frozenset()
-    shared_tokens: frozenset[str] = frozenset()
     shared_accounts: frozenset[str] = frozenset()
 
-    def condition(self, columns: Mapping[str, str], placeholder: str) -> tuple[str, list[str]] | None:
+    def condition(self, columns: Mapping[str, str], placeholder: str = "%s") -> Condition | None:
         """The SQL condition of this person's rows and its parameters; None for a table that has none.
 
         Args:
@@ -65,41 +65,36 @@ class Person:
         return (" OR ".join(parts), parameters) if parts else None
 
 
-def person_of_account(account: str, pairs: Iterable[Pair]) -> Person:
+def person_of_account(account: str, pairs: Collection[Pair]) -> Person:
     """The account, and its tokens as far as they never belonged to another one.
 
-    A token's rows without an account are polls that failed before anybody knew whose it was: they are this
+    A token's rows without an account are polls that failed before it was known whose it was: they are this
     person's if the token never was anybody else's.
 
     Args:
         account: the account_id.
         pairs: all that any table says of the account's tokens.
     """
-    pairs = list(pairs)
-    tokens = {token for token, owner in pairs if token is not None and owner == account}
-    shared = {token for token, owner in pairs if token in tokens and owner not in (None, account)}
-    return Person(
-        accounts=frozenset((account,)),
-        tokens=frozenset(tokens - shared),
-        shared_tokens=frozenset(token for token in shared if token is not None),
-    )
+    tokens, _ = _partners(account, [(owner, token) for token, owner in pairs])
+    return Person(frozenset((account,)), tokens)
 
 
-def person_of_token(token: str, pairs: Iterable[Pair]) -> Person:
+def person_of_token(token: str, pairs: Collection[Pair]) -> Person:
     """The token, and its accounts as far as they have no other one.
 
     Args:
         token: the token_key.
         pairs: all that any table says of the token's accounts.
     """
-    pairs = list(pairs)
-    accounts = {owner for key, owner in pairs if key == token and owner is not None}
-    shared = {owner for key, owner in pairs if owner in accounts and key not in (None, token)}
-    return Person(
-        accounts=frozenset(accounts - shared),
-        tokens=frozenset((token,)),
-        shared_accounts=frozenset(owner for owner in shared if owner is not None),
-    )
+    accounts, shared = _partners(token, pairs)
+    return Person(accounts, frozenset((token,)), shared)
+
+
+def _partners(key: str, pairs: Collection[Pair]) -> tuple[frozenset[str], frozenset[str]]:
+    """What stands beside a key, and never beside another one; and what stands beside others as well."""
+    partners = {partner for each, partner in pairs if each == key and partner is not None}
+    shared = {partner for each, partner in pairs if partner in partners and each not in (None, key)}
+    return frozenset(partners - shared), frozenset(partners & shared)
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,16 @@ from typing import Any
 from dlt.destinations.sql_client import SqlClientBase
 from sqlglot import exp
 
+from dlt_cronofy.source.tables import TOKEN_STATUS
 from dlt_cronofy.warehouse.dataset import query_rows
 from dlt_cronofy.warehouse.pipeline import DEFAULT_DESTINATION
 
-from .person import ACCOUNT_ID, TOKEN_KEY, VALUE_COLUMNS, Pair, Person, Traces
+from .person import ACCOUNT_ID, TOKEN_KEY, VALUE_COLUMNS, Condition, Pair, Person, Traces
 
 # parameters of one query; every warehouse dlt reaches takes this many
 MAX_PARAMETERS = 1000
-# values that one query looks for in other people's rows: each is a column of the answer
-VALUES_PER_QUERY = 50
+# rows that are in memory at once
+ROWS_AT_ONCE = 10_000
 
 # one pattern must not outgrow RE2's memory
 TEXTS_PER_PATTERN = 200
@@ -35,13 +36,12 @@ NO_TEXT = re.compile(
 )
 
 
-class Place(Enum):
-    """Where a table is."""
+class SchemaKind(Enum):
+    """What a schema is to `erase`."""
 
     DATASET = "dataset"
-    STAGING = "staging"  # of this working directory: nobody else loads through it
-    OTHER_STAGING = "other staging"
-    ELSEWHERE = "elsewhere"
+    STAGING = "staging"  # of any writer; dlt puts rows there on their way to the tables
+    OTHER = "other"  # is searched, and not changed
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Relation:
     Attributes:
         schema: its schema, as the warehouse spells it.
         name: its name, as the warehouse spells it.
-        place: whose it is.
+        kind: of the schema.
         qualified: its name in SQL.
         columns: the columns that hold text, by lower-case name, as SQL writes them.
         keys: those of account_id and token_key that it has, likewise.
@@ -59,7 +59,7 @@ class Relation:
 
     schema: str
     name: str
-    place: Place
+    kind: SchemaKind
     qualified: str
     columns: Mapping[str, str] = field(hash=False)
     keys: Mapping[str, str] = field(hash=False)
@@ -67,28 +67,11 @@ class Relation:
     @property
     def label(self) -> str:
         """Its name for people: alone in the dataset, with the schema elsewhere."""
-        return self.name if self.place is Place.DATASET else f"{self.schema}.{self.name}"
+        return self.name if self.kind is SchemaKind.DATASET else f"{self.schema}.{self.name}"
 
-    @property
-    def is_emptied(self) -> bool:
-        """Whether all its rows go: what dlt put there on the way to a table is of no use any more."""
-        return self.place is Place.STAGING and not self.name.lower().startswith("_dlt")
-
-    def doomed(self, person: Person, placeholder: str = "%s") -> tuple[str, list[str]] | None:
+    def doomed(self, person: Person, placeholder: str = "%s") -> Condition | None:
         """The SQL condition of the rows that go, with parameters; None where all stay."""
-        if self.is_emptied:
-            return "1 = 1", []
-        if self.place is Place.ELSEWHERE:
-            return None
-        return person.condition(self.keys, placeholder)
-
-
-@dataclass(frozen=True)
-class Hits:
-    """What a search of one table came to: rows looked at, and rows with a value in them."""
-
-    rows: int
-    found: int
+        return None if self.kind is SchemaKind.OTHER else person.condition(self.keys, placeholder)
 
 
 class Relations:
@@ -102,7 +85,7 @@ class Relations:
 
     @property
     def _keyed(self) -> list[Relation]:
-        return [each for each in self.all if each.keys and each.place is not Place.ELSEWHERE]
+        return [each for each in self.all if each.keys and each.kind is not SchemaKind.OTHER]
 
     def pairs(self, column: str, value: str) -> set[Pair]:
         """All that the tables say of a token's accounts and of the other tokens of these, or the reverse.
@@ -113,30 +96,40 @@ class Relations:
         """
         other, index = (TOKEN_KEY, 0) if column == ACCOUNT_ID else (ACCOUNT_ID, 1)
         direct = self._pairs_with(column, [value])
-        neighbors = sorted({pair[index] for pair in direct if pair[index] is not None}, key=str)
-        return direct | self._pairs_with(other, [str(each) for each in neighbors])
+        partners = sorted({str(pair[index]) for pair in direct if pair[index] is not None})
+        return direct | self._pairs_with(other, partners)
 
     def _pairs_with(self, column: str, values: Sequence[str]) -> set[Pair]:
         found: set[Pair] = set()
         for relation in self._keyed:
-            if len(relation.keys) < 2:
-                continue
-            token, account = relation.keys[TOKEN_KEY], relation.keys[ACCOUNT_ID]
-            for chunk in _chunks(values, MAX_PARAMETERS):
+            if values and len(relation.keys) == len((TOKEN_KEY, ACCOUNT_ID)):
                 rows = self._rows(
-                    f"SELECT DISTINCT {token} AS t, {account} AS a FROM {relation.qualified}"
-                    f" WHERE {relation.keys[column]} IN ({_placeholders(chunk)})",
-                    chunk,
+                    f"SELECT DISTINCT {relation.keys[TOKEN_KEY]} AS t, {relation.keys[ACCOUNT_ID]} AS a"
+                    f" FROM {relation.qualified}"
+                    f" WHERE {relation.keys[column]} IN ({', '.join(['%s'] * len(values))})",
+                    values,
                 )
-                found.update((row[0], row[1]) for row in rows)
+                found.update((token, account) for token, account in rows)
         return found
 
-    def count(self, relation: Relation, condition: tuple[str, list[str]]) -> int:
+    def current_tokens(self, accounts: Sequence[str]) -> set[str]:
+        """The tokens that named one of the accounts last."""
+        return {
+            str(key)
+            for relation in self._keyed
+            if relation.label.lower() == TOKEN_STATUS.name
+            for account in accounts
+            for (key,) in self._rows(
+                f"SELECT token_key FROM {relation.qualified} WHERE account_id = %s", [account]
+            )
+        }
+
+    def count(self, relation: Relation, condition: Condition) -> int:
         """How many rows of a table meet the condition."""
         sql = f"SELECT COUNT(*) FROM {relation.qualified} WHERE {condition[0]}"
         return int(self._rows(sql, condition[1])[0][0])
 
-    def delete(self, relation: Relation, condition: tuple[str, list[str]]) -> None:
+    def delete(self, relation: Relation, condition: Condition) -> None:
         """Delete the rows that meet the condition."""
         self._client.execute_sql(f"DELETE FROM {relation.qualified} WHERE {condition[0]}", *condition[1])
 
@@ -145,7 +138,7 @@ class Relations:
         found: dict[str, str] = {}
         for relation in self._keyed:
             columns = _value_columns(relation)
-            condition = person.condition(relation.keys, "%s")
+            condition = person.condition(relation.keys)
             if not condition:
                 continue
             names = ", ".join(relation.columns[column] for column in columns)
@@ -158,43 +151,37 @@ class Relations:
 
     def held_by_others(self, values: Sequence[str], person: Person) -> set[str]:
         """Those of the values that stand in the rows of other people, alone or within a longer text."""
-        held: set[str] = set()
+        left = set(values)
         for relation in self._keyed:
-            if relation.place is not Place.DATASET:
-                continue
-            columns = [relation.columns[column] for column in _value_columns(relation)]
-            mine, parameters = person.condition(relation.keys, "%s") or ("1 = 0", [])
-            others = (
-                f"SELECT DISTINCT {', '.join(columns)} FROM {relation.qualified}"
+            columns = ", ".join(relation.columns[column] for column in _value_columns(relation))
+            mine, parameters = person.condition(relation.keys) or ("1 = 0", [])
+            sql = (
+                f"SELECT DISTINCT {columns} FROM {relation.qualified}"
                 f" WHERE CASE WHEN {mine} THEN 1 ELSE 0 END = 0"
             )
-            left = [value for value in values if value not in held]
-            for chunk in _chunks(left, min(VALUES_PER_QUERY, MAX_PARAMETERS // (len(columns) + 1))):
-                contained = " OR ".join(self._contains(column) for column in columns)
-                flags = ", ".join(
-                    f"MAX(CASE WHEN {contained} THEN 1 ELSE 0 END) AS v{number}"
-                    for number in range(len(chunk))
-                )
-                needles = [value for value in chunk for _ in columns]
-                (row,) = self._rows(f"SELECT {flags} FROM ({others}) others", [*needles, *parameters])
-                held.update(value for value, flag in zip(chunk, row, strict=True) if flag)
-        return held
+            with self._client.execute_query(sql, *parameters) as cursor:
+                while rows := cursor.fetchmany(ROWS_AT_ONCE):
+                    texts = "\n".join(str(text) for row in rows for text in row if text)
+                    left = {value for value in left if value not in texts}
+        return set(values) - left
 
-    def search(self, relation: Relation, traces: Traces) -> Hits:
-        """Count a table's rows, and those whose text columns hold one of the values."""
-        rows = int(self._rows(f"SELECT COUNT(*) FROM {relation.qualified}", [])[0][0])
+    def search(self, relation: Relation, traces: Traces) -> tuple[int, int]:
+        """How many rows a table has, and how many have one of the values in their text columns."""
+        ((rows,),) = self._rows(f"SELECT COUNT(*) FROM {relation.qualified}", [])
         if not rows or not relation.columns:
-            return Hits(rows, 0)
+            return rows, 0
         # one text a row, so that each value is looked for once
         text = " || ' | ' || ".join(
             f"COALESCE({self._as_text(column)}, '')" for column in relation.columns.values()
         )
-        texts = f"SELECT {text} AS row_text FROM {relation.qualified}"
         found = 0
         for condition, parameters in self._holds_any("row_text", traces.texts()):
-            sql = f"SELECT COUNT(*) FROM ({texts}) texts WHERE {condition}"
-            found += int(self._rows(sql, parameters)[0][0])
-        return Hits(rows, found)
+            sql = (
+                f"SELECT COUNT(*) FROM (SELECT {text} AS row_text FROM {relation.qualified}) texts"
+                f" WHERE {condition}"
+            )
+            found += self._rows(sql, parameters)[0][0]
+        return rows, found
 
     def _holds_any(self, column: str, texts: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
         """SQL conditions, with parameters, of which one holds where the column contains one of the texts."""
@@ -205,18 +192,6 @@ class Relations:
             return
         for chunk in _chunks(texts, MAX_PARAMETERS):
             yield " OR ".join([self._contains(column)] * len(chunk)), chunk
-
-    def newest_accounts(self, tokens: Sequence[str]) -> dict[str, str]:
-        """The account that each of these tokens named last."""
-        status = next((each for each in self._keyed if each.label.lower() == "token_status"), None)
-        if status is None or not tokens:
-            return {}
-        rows = self._rows(
-            f"SELECT token_key, account_id FROM {status.qualified}"
-            f" WHERE token_key IN ({_placeholders(tokens)}) AND account_id IS NOT NULL",
-            tokens,
-        )
-        return {row[0]: row[1] for row in rows}
 
     def _rows(self, sql: str, parameters: Sequence[str]) -> list[tuple[Any, ...]]:
         with self._client.execute_query(sql, *parameters) as cursor:
@@ -240,8 +215,8 @@ class Relations:
             *path, column, kind = (str(value) for value in row.values())
             tables.setdefault((path[0], path[1], path[2]), {})[column] = kind
         for (catalog, schema, table), kinds in sorted(tables.items()):
-            place = _place(schema, own, staging)
-            if place is Place.ELSEWHERE and not self._is_duckdb:
+            schema_kind = _schema_kind(schema, own, staging)
+            if schema_kind is SchemaKind.OTHER and not self._is_duckdb:
                 continue
             qualified = client.make_qualified_table_name_path(
                 table,
@@ -250,7 +225,7 @@ class Relations:
                 # a schema of any name may be called like the file
                 catalog=catalog if self._is_duckdb else None,
             )
-            yield self._relation(schema, table, place, ".".join(qualified), kinds)
+            yield self._relation(schema, table, schema_kind, ".".join(qualified), kinds)
 
     def _catalog_query(self) -> str:
         qualify = self._client._qualify_info_schema_table_name  # noqa: SLF001 - BigQuery and others have their own
@@ -263,38 +238,33 @@ class Relations:
         )
 
     def _relation(
-        self, schema: str, table: str, place: Place, qualified: str, kinds: Mapping[str, str]
+        self, schema: str, table: str, kind: SchemaKind, qualified: str, types: Mapping[str, str]
     ) -> Relation:
         escape = self._client.capabilities.escape_identifier
         reads_all = self.dialect in READS_ALL_AS_TEXT
         columns = {
             column.lower(): str(escape(column))
-            for column, kind in kinds.items()
-            if (not NO_TEXT.match(kind) if reads_all else TEXT.match(kind))
+            for column, type_ in types.items()
+            if (not NO_TEXT.match(type_) if reads_all else TEXT.match(type_))
         }
         keys = {
             column.lower(): str(escape(column))
-            for column, kind in kinds.items()
-            if column.lower() in (ACCOUNT_ID, TOKEN_KEY) and PLAIN_TEXT.match(kind)
+            for column, type_ in types.items()
+            if column.lower() in (ACCOUNT_ID, TOKEN_KEY) and PLAIN_TEXT.match(type_)
         }
-        return Relation(schema, table, place, qualified, columns, keys)
+        return Relation(schema, table, kind, qualified, columns, keys)
 
 
-def _place(schema: str, own: str, staging: str) -> Place:
+def _schema_kind(schema: str, own: str, staging: str) -> SchemaKind:
     if schema == own:
-        return Place.DATASET
-    if schema == staging:
-        return Place.STAGING
-    other = re.fullmatch(re.escape(own) + "_staging(?:_[0-9a-f]{8})?", schema, re.IGNORECASE)
-    return Place.OTHER_STAGING if other else Place.ELSEWHERE
+        return SchemaKind.DATASET
+    # that of another writer ends in a name of its own
+    is_anothers = re.fullmatch(re.escape(own) + "_staging(?:_[0-9a-f]{8})?", schema, re.IGNORECASE)
+    return SchemaKind.STAGING if schema == staging or is_anothers else SchemaKind.OTHER
 
 
 def _value_columns(relation: Relation) -> list[str]:
     return [column for column in VALUE_COLUMNS if column in relation.columns]
-
-
-def _placeholders(values: Sequence[str]) -> str:
-    return ", ".join(["%s"] * len(values))
 
 
 def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:

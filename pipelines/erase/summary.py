@@ -1,13 +1,81 @@
-"""What an erasure did, for the terminal. Names the person as the command line did, and in no other way."""
+"""What an erasure did, and its summary. It names the person as the command line did, in no other way."""
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from dlt_cronofy.formatting import count, program
 
-from .erasure import Erased
 from .person import TOO_SHORT, is_address
+
+
+@dataclass
+class Erased:
+    """What one erasure did; the keys of `erase --json`.
+
+    Attributes:
+        rows: removed rows by table.
+        staging_rows: removed rows that dlt had left on the way to the tables.
+        packages_deleted: packages of dlt's that are in the warehouse, or that a kill left, everybody's.
+        left_out: values that were not searched for, by the column they stood in, or why.
+        found: tables and files that still hold one of the values.
+        problems: what could not be done, in words for a person.
+        notes: what is beyond this command, in words for a person.
+        in_token_store: keys of the person's tokens that the token store holds; None where it is unknown.
+        shared_accounts: how many accounts of the token stay, because they have another token.
+    """
+
+    account: str | None
+    token: str | None
+    destination: str = ""
+    dataset: str = ""
+    rows: dict[str, int] = field(default_factory=dict)
+    staging_rows: int = 0
+    packages_deleted: int = 0
+    files_deleted: list[str] = field(default_factory=list)
+    files_rewritten: list[str] = field(default_factory=list)
+    searched_bytes: int = 0
+    searched_files: int = 0
+    searched_rows: int = 0
+    searched_values: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    found: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    in_token_store: list[str] | None = None
+    shared_accounts: int = 0
+
+    @property
+    def subject(self) -> str:
+        """Who was asked for, as the command line named them."""
+        return subject(self.account, self.token)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any table had a row of theirs."""
+        return any(self.rows.values())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of the person is left that this command can reach."""
+        return self.is_known and not self.found and not self.problems
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self) | {"complete": self.is_complete}
+
+
+def subject(account: str | None, token: str | None) -> str:
+    """One of the two, as the command line named it."""
+    return f"account {account}" if account is not None else f"token {token}"
+
+
+def shown(path: Path) -> str:
+    """A path for people, as short as can be."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def print_erased(console: Console, result: Erased) -> None:
@@ -21,11 +89,11 @@ def erased_lines(result: Erased) -> Iterator[str]:
     where = f"{result.destination}, dataset {result.dataset}"
     if result.is_known:
         yield f"Erased {result.subject} from {where}"
-        yield f"  rows      {' · '.join(f'{table} {count:,}' for table, count in result.rows.items())}"
+        yield f"  rows      {' · '.join(f'{table} {number:,}' for table, number in result.rows.items())}"
     else:
         yield f"{result.subject} is in no table of {where}"
     if result.staging_rows:
-        yield f"  staging   emptied, {count(result.staging_rows, 'row')}"
+        yield f"  staging   {count(result.staging_rows, 'row')}"
     if result.packages_deleted:
         yield f"  deleted   {count(result.packages_deleted, 'loaded or abandoned package')}"
     for verb, paths in (("rewritten", result.files_rewritten), ("deleted", result.files_deleted)):
@@ -45,9 +113,9 @@ def erased_lines(result: Erased) -> Iterator[str]:
 
 
 def _not_searched(result: Erased) -> Iterator[str]:
-    shared = {column: count for column, count in result.left_out.items() if column != TOO_SHORT}
+    shared = {column: number for column, number in result.left_out.items() if column != TOO_SHORT}
     if shared:
-        columns = ", ".join(f"{column} {count}" for column, count in shared.items())
+        columns = ", ".join(f"{column} {number}" for column, number in shared.items())
         yield f"shared with others, not searched: {count(sum(shared.values()), 'value')} ({columns})"
     if short := result.left_out.get(TOO_SHORT):
         yield f"too short to tell, not searched: {count(short, 'value')}"
@@ -63,12 +131,13 @@ def _advice(result: Erased) -> Iterator[str]:
         yield "The token store could not be read: a token of theirs in it brings them back with the next load"
     elif result.in_token_store:
         yield (
-            f"The token store still holds {stored_tokens(result.in_token_store)}:"
-            " remove that, else the next load reads the person again"
+            f"The token store still holds {stored_tokens(result.in_token_store)};"
+            f" remove {'it' if len(result.in_token_store) == 1 else 'them'},"
+            " or the next load will read this person again"
         )
     else:
         yield "The token store holds no token of theirs"
-    yield "Make reports and exports of notebooks anew; this command knows none of them, and no backup"
+    yield "Make reports and exports of notebooks again; this command knows none of them, and no backup"
 
 
 def stored_tokens(keys: list[str]) -> str:

@@ -18,7 +18,6 @@ from dlt.destinations.exceptions import DatabaseException, DatabaseTransientExce
 from dlt.destinations.sql_client import SqlClientBase
 
 from dlt_cronofy import rebuild
-from dlt_cronofy.erase.duckdb_rewrite import CannotCopyError, rewrite_without
 from dlt_cronofy.source import SOURCE_NAME, Frames
 from dlt_cronofy.source.clock import Clock
 from dlt_cronofy.source.history.state import SqlWarehouseState
@@ -29,6 +28,7 @@ from dlt_cronofy.source.tokens.store_changes import StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens
 from dlt_cronofy.warehouse.dataset import sql_client, writer
 from dlt_cronofy.warehouse.dlt_workarounds import learn_columns
+from dlt_cronofy.warehouse.duckdb_copy import CannotCopyError, rewrite_without
 from dlt_cronofy.warehouse.duckdb_file import free_share
 from dlt_cronofy.warehouse.locks import take_folder
 from dlt_cronofy.warehouse.pipeline import duckdb_file, location, reader

@@ -63,7 +63,7 @@ def _is_asked(folder: WorkingFolder, target: Target) -> bool:
 
 
 def _held(pipeline: dlt.Pipeline, folder: WorkingFolder, target: Target) -> Generator[dlt.Pipeline]:
-    if not (folder.place / LOCK).exists():
+    if not (folder.path / LOCK).exists():
         _warn(folder, "another program made them")
         return
     try:

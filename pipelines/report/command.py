@@ -1,7 +1,5 @@
 """What `report` does around the page: which changes it tells, and the file it writes."""
 
-import os
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import dlt
 from dlt_cronofy import formatting as wording
 from dlt_cronofy.source.durations import parse_duration
 from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.files import replace_file
 
 from .contents import Report, Since, read_report
 from .page import is_report, last_as_of, render_page
@@ -31,7 +30,9 @@ def write_report(pipeline: dlt.Pipeline, output: Path, since: Since | None, *, a
     report = read_report(pipeline, since, last, anonymous=anonymous)
     page = render_page(report)
     try:
-        _replace(output, page)
+        replace_file(
+            output, page.encode()
+        )  # people's addresses: for its owner only, unless an earlier one was not
     except OSError as error:
         raise ConfigurationError(f"--output {output}: {error.strerror}") from None
     return report
@@ -78,17 +79,3 @@ def _last_report(output: Path) -> datetime | None:
     if page and not is_report(page):
         raise ConfigurationError(f"--output {output}: holds something else; name another file")
     return last_as_of(page)
-
-
-def _replace(output: Path, page: str) -> None:
-    """Whole or not at all, also for those who read it meanwhile."""
-    handle, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        # people's addresses and links: for whoever made it, as before where there was one
-        Path(name).chmod(output.stat().st_mode & 0o777 if output.exists() else 0o600)
-        Path(name).replace(output)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

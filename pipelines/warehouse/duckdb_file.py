@@ -22,7 +22,7 @@ from pathlib import Path
 
 import duckdb
 
-from dlt_cronofy.source.files import is_mount
+from dlt_cronofy.source.files import is_mount, put_in_place, sync, take_over
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -44,9 +44,10 @@ MOST_LOGGED_BYTES = 16 * 1024 * 1024
 CHUNK_BYTES = 8 * 1024 * 1024
 
 # beside the file, so that they are on the same file system; what a killed run left is removed by the next
-CHECKPOINT, NEW = ".checkpoint", ".new"
+CHECKPOINT, COPY, NEW = ".checkpoint", ".copy", ".new"
 # dlt-cronofy 0.2 checkpointed the file itself, with such a copy beside it
 COPY_OF_0_2 = ".checkpointing"
+ERASING_OF_0_2 = ".erasing"
 # DuckDB's words for a file that was torn
 TORN = re.compile(r"Corrupt|checksum|Failure while replaying WAL|not a valid DuckDB|Failed to load metadata")
 
@@ -151,7 +152,7 @@ def _connect(file: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
 def _create(file: Path) -> None:
     """An empty database, complete or not there at all; another one's that came first stays."""
     new = file.with_name(f".{file.name}{NEW}")
-    _remove(new)
+    remove_database(new)
     try:
         duckdb.connect(str(new)).close()
         sync(new)
@@ -164,7 +165,7 @@ def _create(file: Path) -> None:
         except OSError:  # a file system without hard links
             new.replace(file)
     finally:
-        _remove(new)
+        remove_database(new)
 
 
 def free_share(file: Path) -> float:
@@ -260,7 +261,7 @@ def _checkpoint_mounted(file: Path, wait_seconds: float) -> None:
 
 def _checkpoint_copy(descriptor: int, file: Path) -> None:
     copy = file.with_name(f".{file.name}{CHECKPOINT}")
-    _remove(copy)
+    remove_database(copy)
     try:
         _copy(descriptor, file, copy)
         _merge(copy)
@@ -268,10 +269,10 @@ def _checkpoint_copy(descriptor: int, file: Path) -> None:
         sync(log_of(copy))
         # nobody writes to the new file before the old log is gone
         with _locked(copy, 0.0):
-            replace_file(copy, file)
+            replace_database(copy, file)
             log_of(file).unlink()
     finally:
-        _remove(copy)
+        remove_database(copy)
 
 
 def _copy(descriptor: int, file: Path, copy: Path) -> None:
@@ -322,19 +323,15 @@ def _count_rows(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], 
     return rows
 
 
-def replace_file(fresh: Path, file: Path) -> None:
-    """Put a complete file, and before it its log if it has one, in the place of another; the rights stay.
+def replace_database(fresh: Path, file: Path) -> None:
+    """Put a complete file, and before it its log if it has one, in the place of another; its rights stay.
 
     Both are on the disk. Neither is opened here: closing it would end a lock of this process.
     """
-    status = file.stat()
-    shutil.copymode(file, fresh)
-    with contextlib.suppress(PermissionError):
-        os.chown(fresh, status.st_uid, status.st_gid)
+    take_over(fresh, file.stat())
     if log_of(fresh).exists():
         log_of(fresh).replace(log_of(file))
-    fresh.replace(file)
-    sync(file.parent)
+    put_in_place(fresh, file)
 
 
 def tidy(file: Path) -> None:
@@ -349,12 +346,10 @@ def tidy(file: Path) -> None:
 
 def leftovers(file: Path) -> list[Path]:
     """What a kill may leave beside the file and its log."""
-    new, copy, old = (
-        file.with_name(name)
-        for name in (f".{file.name}{NEW}", f".{file.name}{CHECKPOINT}", file.name + COPY_OF_0_2)
-    )
-    parts = (path.with_name(path.name + ".part") for path in (old, log_of(old)))
-    return [*(path for each in (new, copy, old) for path in (each, log_of(each))), *parts]
+    own = [file.with_name(f".{file.name}{suffix}") for suffix in (CHECKPOINT, COPY, NEW)]
+    old, erasing = (file.with_name(file.name + suffix) for suffix in (COPY_OF_0_2, ERASING_OF_0_2))
+    parts = [path.with_name(path.name + ".part") for path in (old, log_of(old))]
+    return [*(path for each in (*own, old, erasing) for path in (each, log_of(each))), *parts]
 
 
 def _restore_0_2(file: Path) -> None:
@@ -369,20 +364,17 @@ def _restore_0_2(file: Path) -> None:
         if TORN.search(str(error)) is None:
             raise
         logger.warning("a checkpoint of %s was interrupted; its copy takes its place", file)
-        replace_file(copy, file)
-    _remove(copy)
+        replace_database(copy, file)
+    remove_database(copy)
 
 
-def sync(path: Path) -> None:
-    """Have a file, or what a folder lists, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def copy_of(file: Path) -> Path:
+    """Where a copy of a DuckDB file is made, before it takes the place of the file."""
+    return file.with_name(f".{file.name}{COPY}")
 
 
-def _remove(file: Path) -> None:
+def remove_database(file: Path) -> None:
+    """Remove a DuckDB file and its log, as far as they are there."""
     for path in (file, log_of(file)):
         path.unlink(missing_ok=True)
 

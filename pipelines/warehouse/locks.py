@@ -78,7 +78,7 @@ def sole_user(folder: WorkingFolder) -> Iterator[None]:
         WarehouseBusy: one is there.
         OSError: the folder cannot be written.
     """
-    with _locked(folder.place / LOCK, folder.place):
+    with _locked(folder.path / LOCK, folder.path):
         yield
 
 
@@ -103,7 +103,7 @@ def _refuse_others(pipeline: dlt.Pipeline) -> None:
     folder, target = WorkingFolder(Path(pipeline.pipelines_dir)), pipeline_target(pipeline)
     if target is not None and not folder.is_of(target) and not folder.is_free():
         raise WarehouseBusy(
-            f"{folder.place} is of loads into {folder.owner() or 'another warehouse'}; this one does nothing."
+            f"{folder.path} is of loads into {folder.owner() or 'another warehouse'}; this one does nothing."
             " Run it again, or set pipelines_dir in .dlt/config.toml"
         )
 

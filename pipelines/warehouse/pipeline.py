@@ -99,7 +99,7 @@ def reopened(pipeline: dlt.Pipeline, folder: WorkingFolder) -> dlt.Pipeline:
 
 
 def _open(opening: Opening, folder: WorkingFolder) -> dlt.Pipeline:
-    place = folder.place
+    place = folder.path
     target = _destination(opening.destination, opening.credentials)
     if not _loads_duckdb(target):
         own_staging(target, place)
@@ -194,7 +194,7 @@ def working_place(destination: str | None = None, dataset: str | None = None, ap
     applications that load at the same time.
     """
     target = _target(destination or configured_destination(), dataset or DEFAULT_DATASET)
-    return _folder(target, application).place
+    return _folder(target, application).path
 
 
 def _folder(target: Target, application: str = "") -> WorkingFolder:

@@ -1,12 +1,12 @@
 """Working folders: where dlt keeps the packages of a load, and for which target each was used.
 
 dlt calls such a folder `pipelines_dir`. Beside dlt's own files lie the lock of the load that uses it
-(`writers.py`), notes on refreshes under way, and a file that names the target. Packages in a folder are
-loaded into that target and no other. A folder that was moved or copied, and holds none, is given to the next.
+(`locks.py`), the journal of refreshes under way, and a mark: a file that names the target. Packages in a
+folder are loaded into that target and no other. A folder that was moved or copied and holds no packages is
+given to the next target.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,8 +18,8 @@ from dlt.common.pipeline import get_dlt_pipelines_dir
 
 from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.api.refresh_journal import PATTERN as REFRESH_NOTES
+from dlt_cronofy.source.files import replace_file
 
-from .duckdb_file import sync
 from .target import PIPELINE_NAME, Target
 
 # below dlt's working files of a pipeline
@@ -28,6 +28,8 @@ LOADED = "load/loaded"
 OWNER, LOCK = f".{PIPELINE_NAME}.target.json", f".{PIPELINE_NAME}.lock"
 # in dlt's folder for working files: the folders elsewhere that were configured at some time
 ELSEWHERE = f".{PIPELINE_NAME}-folders.jsonl"
+# what dlt remembers of its last run; of some drivers' errors that is a row
+TRACE = "trace.pickle"
 # by any of these a folder of dlt's is known
 DLTS_OWN = {"state.json", "schemas", "normalize", "load", QUARANTINE}
 # a load in shards works here, and what it leaves is in the handoff as well
@@ -40,27 +42,27 @@ MADE_HERE = re.compile(rf"{PIPELINE_NAME}-[0-9a-f]{{8,16}}(-|$)")
 class WorkingFolder:
     """One folder of working files."""
 
-    place: Path
+    path: Path
 
     @property
     def working_dir(self) -> Path:
         """The folder of dlt's own files."""
-        return self.place / PIPELINE_NAME
+        return self.path / PIPELINE_NAME
 
     @property
     def is_of_shards(self) -> bool:
         """Whether a load in shards uses it: what is pending there comes again from the handoff."""
-        return SHARDS in (self.place.name, self.place.parent.name)
+        return SHARDS in (self.path.name, self.path.parent.name)
 
     def owner(self) -> Target | None:
         """The target of the packages here; None where nothing says so."""
         mark = self._mark()
-        return mark.target if mark is not None else None
+        return mark[0] if mark is not None else None
 
     def is_of(self, target: Target) -> bool:
         """Whether the packages here are of that target."""
         owner = self.owner()
-        return owner == target if owner is not None else self.place.name == folder_name(target)
+        return owner == target if owner is not None else self.path.name == folder_name(target)
 
     def pending(self) -> list[Path]:
         """The packages that wait here, oldest first.
@@ -71,6 +73,12 @@ class WorkingFolder:
         found = [path for stage in (EXTRACTED, NORMALIZED) for path in _entries(self.working_dir / stage)]
         return sorted(found, key=lambda path: path.name)
 
+    def packages(self) -> list[Path]:
+        """All packages here: pending ones, records of loaded ones, and halves that a kill left."""
+        return sorted(
+            path for stages in ("load", "normalize") for path in self.working_dir.glob(f"{stages}/*/*")
+        )
+
     def is_free(self) -> bool:
         """Whether another target may have it: no packages are here, and its owner does not come back."""
         try:
@@ -78,8 +86,8 @@ class WorkingFolder:
                 return False
         except OSError:
             return True  # what follows fails and says so
-        mark = self._mark()
-        return mark is None or mark.place != str(self.place.resolve()) or mark.target.is_gone()
+        target, written_at = self._mark() or (None, "")
+        return target is None or written_at != str(self.path.resolve()) or target.is_gone()
 
     def give_to(self, target: Target) -> None:
         """Write down durably whose packages are going to be here.
@@ -87,30 +95,18 @@ class WorkingFolder:
         Raises:
             OSError: the folder cannot be written.
         """
-        part = self.place / f"{OWNER}.part"
-        with part.open("w", encoding="utf-8") as file:
-            json.dump({"place": str(self.place.resolve())} | asdict(target), file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.place / OWNER)
-        sync(self.place)
-        _remember(self.place)
+        mark = {"place": str(self.path.resolve())} | asdict(target)
+        replace_file(self.path / OWNER, json.dumps(mark).encode(), mode=0o666)
+        _remember(self.path)
 
-    def _mark(self) -> "_Mark | None":
+    def _mark(self) -> tuple[Target, str] | None:
+        """Whose the folder is, and where it was when that was written down."""
         try:
-            said = json.loads((self.place / OWNER).read_text(encoding="utf-8"))
-            target = Target(**{name: str(said[name]) for name in Target.__dataclass_fields__})
-            return _Mark(target, str(said["place"]))
+            mark = json.loads((self.path / OWNER).read_text(encoding="utf-8"))
+            target = Target(**{name: str(mark[name]) for name in Target.__dataclass_fields__})
+            return target, str(mark["place"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-
-
-@dataclass(frozen=True)
-class _Mark:
-    """What a folder says of itself: whose it is, and where it was when that was written."""
-
-    target: Target
-    place: str
 
 
 def folder_for(target: Target, base: Path) -> WorkingFolder:
@@ -149,7 +145,7 @@ def other_folders(folder: WorkingFolder) -> tuple[list[WorkingFolder], list[Path
     seen: set[Path] = set()
     for base in {Path(get_dlt_pipelines_dir()), *_remembered(), *_bases(folder), *_bases_configured()}:
         _look_through(base, found, unreadable, seen)
-    found.pop(folder.place.resolve(), None)
+    found.pop(folder.path.resolve(), None)
     return [found[place] for place in sorted(found)], unreadable
 
 
@@ -165,7 +161,7 @@ def other_programs() -> list[Path]:
 
 def _bases(folder: WorkingFolder) -> Iterator[Path]:
     """The folder itself, and those it was made in."""
-    place = folder.place
+    place = folder.path
     yield place
     while _is_made_here(place):
         place = place.parent

@@ -2,19 +2,15 @@
 
 import gzip
 import json
-import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import dlt
@@ -25,9 +21,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dlt_cronofy.cli.main import cli
-from dlt_cronofy.erase.erasure import vacuum
 from dlt_cronofy.erase.person import Pair, Person, person_of_account, person_of_token, traces_of
 from dlt_cronofy.erase.relations import Relations
+from dlt_cronofy.erase.removal import vacuum
 from dlt_cronofy.erase.summary import stored_tokens
 from dlt_cronofy.load.steps import Loading
 from dlt_cronofy.views import PUBLIC_VIEWS
@@ -47,15 +43,6 @@ LATE, PAIR, WANDERER = "token-canary-late", ("pair-token-a", "pair-token-b"), "w
 FROM, TO = "acc_before_wandering", "acc_after_wandering"
 
 
-def person(
-    accounts: set[str],
-    tokens: set[str],
-    tokens_shared: set[str] | None = None,
-    shared: set[str] | None = None,
-) -> Person:
-    return Person(*map(frozenset, (accounts, tokens, tokens_shared or set(), shared or set())))
-
-
 CONTENT = ("userinfo", "account", "profiles", "calendars", "profile_changes", "polls")
 # what a view says of one account or token; the others say something of everybody together
 VIEWS_OF_ONE = {
@@ -67,26 +54,6 @@ VIEWS_OF_ONE = {
     "flapping_profiles": "account_id",
     "token_health": "token_key",
 }
-
-USERS_OWN = """
-CREATE SCHEMA crm;
-CREATE TYPE crm.mood AS ENUM ('calm', 'busy');
-CREATE SEQUENCE crm.numbers;
-CREATE TABLE crm.people (
-    id INTEGER PRIMARY KEY DEFAULT nextval('crm.numbers'), mood crm.mood,
-    doubled INTEGER GENERATED ALWAYS AS (id * 2), known VARCHAR DEFAULT 'since "then"'
-);
-CREATE TABLE crm.notes (person INTEGER REFERENCES crm.people (id), text VARCHAR UNIQUE, tags VARCHAR[]);
-INSERT INTO crm.people (mood) VALUES ('calm'), (NULL), ('busy');
-INSERT INTO crm.notes VALUES (1, 'first', ['a', 'b']), (3, 'third', NULL);
-CREATE INDEX notes_by_person ON crm.notes (person);
-CREATE MACRO crm.twice(x) AS x * 2;
-COMMENT ON TABLE crm.notes IS 'what we know';
-CREATE VIEW crm.overview AS
-    SELECT p.id, count(*) AS polls FROM crm.people p, warehouse.cronofy.polls GROUP BY ALL;
-CREATE TABLE main.plain AS SELECT 42 AS answer;
-CREATE VIEW main.tokens AS SELECT DISTINCT token_key FROM cronofy.token_health;
-"""
 
 
 def her_document(*, up: bool) -> Document:
@@ -311,28 +278,6 @@ def test_a_token_whose_account_has_another_one(place: Place) -> None:
     assert not [row for table in CONTENT for row in place.rows(table) if "pair" in row["token_key"]]
 
 
-def test_what_else_is_in_the_file_survives(place: Place) -> None:
-    execute(place.database, USERS_OWN)
-    queries = {
-        "people": "SELECT * FROM crm.people",
-        "notes": "SELECT * FROM crm.notes",
-        "plain": "SELECT * FROM main.plain",
-        "macro": "SELECT crm.twice(21)",
-        "comment": "SELECT comment FROM duckdb_tables() WHERE table_name = 'notes'",
-        "objects": "SELECT type, name, sql FROM sqlite_master ORDER BY ALL",
-    }
-    before = {name: place.query(sql) for name, sql in queries.items()}
-    erased(place, "--account", ACCOUNT)
-    assert {name: place.query(sql) for name, sql in queries.items()} == before
-    polls = place.counts()["polls"]
-    assert place.query("SELECT * FROM crm.overview ORDER BY id") == [(n, polls) for n in (1, 2, 3)]
-    assert not [key for (key,) in place.query("SELECT * FROM main.tokens") if "canary" in key]
-    execute(place.database, "INSERT INTO crm.people (mood) VALUES ('calm')")
-    assert place.query("SELECT id, doubled FROM crm.people ORDER BY id DESC LIMIT 1") == [(4, 8)]
-    with pytest.raises(duckdb.ConstraintException):
-        execute(place.database, "INSERT INTO crm.notes VALUES (9, 'nobody', NULL)")
-
-
 def test_tables_that_others_put_beside_ours(place: Place) -> None:
     """They are covered by the columns they have; what is found in the user's own schemas is said."""
     execute(
@@ -474,20 +419,22 @@ def test_keys_that_are_addresses_are_not_shown() -> None:
     assert stored_tokens([EMAIL]) == "1 token whose key is an e-mail address"
 
 
+def person(accounts: str, tokens: str, shared_accounts: str = "") -> Person:
+    """A letter is a key."""
+    return Person(frozenset(accounts), frozenset(tokens), frozenset(shared_accounts))
+
+
 # who is asked for, what rows say of tokens and accounts, and whose rows go
 SELECTIONS: dict[str, tuple[str, set[Pair], Person]] = {
-    "an account": ("account", {("k", "a"), ("k", None), ("j", "a")}, person({"a"}, {"k", "j"})),
-    "an account without a token": ("account", {(None, "a")}, person({"a"}, set())),
-    "an account nobody knows": ("account", set(), person({"a"}, set())),
-    "a token that changed hands": (
-        "account",
-        {("k", "a"), ("k", "b"), ("k", None)},
-        person({"a"}, set(), {"k"}),
-    ),
-    "a token": ("token", {("k", "a"), ("k", None)}, person({"a"}, {"k"})),
-    "a token of two accounts": ("token", {("k", "a"), ("k", "b")}, person({"a", "b"}, {"k"})),
-    "one of two tokens": ("token", {("k", "a"), ("j", "a")}, person(set(), {"k"}, set(), {"a"})),
-    "a token nobody could read": ("token", {("k", None), ("j", None)}, person(set(), {"k"})),
+    "an account": ("account", {("k", "a"), ("k", None), ("j", "a")}, person("a", "kj")),
+    "an account without a token": ("account", {(None, "a")}, person("a", "")),
+    "an account nobody knows": ("account", set(), person("a", "")),
+    "a token that changed hands": ("account", {("k", "a"), ("k", "b"), ("k", None)}, person("a", "")),
+    "one of two that changed hands": ("account", {("k", "a"), ("j", "a"), ("j", "b")}, person("a", "k")),
+    "a token": ("token", {("k", "a"), ("k", None)}, person("a", "k")),
+    "a token of two accounts": ("token", {("k", "a"), ("k", "b")}, person("ab", "k")),
+    "one of two tokens": ("token", {("k", "a"), ("j", "a")}, person("", "k", "a")),
+    "a token nobody could read": ("token", {("k", None), ("j", None)}, person("", "k")),
 }
 
 
@@ -570,67 +517,6 @@ def test_a_file_that_another_process_writes_to(place: Place, monkeypatch: pytest
     assert {path: data for path, data in after.items() if path.suffix != ".lock"} == {
         path: data for path, data in before.items() if path.suffix != ".lock"
     }
-
-
-REWRITE = (
-    "import sys; from pathlib import Path; from dlt_cronofy.erase.duckdb_rewrite import rewrite_without;"
-    "print('ready', flush=True); sys.stdin.readline();"
-    "rewrite_without(Path(sys.argv[1]), {('cronofy', 'polls'): ('account_id = ?', [sys.argv[2]])})"
-)
-
-
-def in_the_middle(database: Path, inode: int) -> bool:
-    return database.with_name(database.name + ".erasing").exists()
-
-
-def copying(database: Path, inode: int) -> bool:
-    fresh = database.with_name(database.name + ".erasing")
-    return fresh.exists() and fresh.stat().st_size > 1_000_000
-
-
-def replaced(database: Path, inode: int) -> bool:
-    return database.stat().st_ino != inode
-
-
-def test_a_kill_leaves_the_old_or_the_new_file(place: Place) -> None:
-    bulk = "CREATE TABLE main.bulk AS SELECT md5(i::VARCHAR) AS text FROM range(100000) r(i)"
-    execute(place.database, bulk)
-    everything = {table: len(place.rows(table)) for table in CONTENT}
-    hers = len([row for row in place.rows("polls") if row["account_id"] == ACCOUNT])
-    old = place.database.stat().st_ino
-    for instant in (in_the_middle, copying, replaced):
-        kill_rewriting(place.database, instant)
-        is_new = place.database.stat().st_ino != old
-        assert is_new or instant is not replaced
-        assert not place.database.with_name("warehouse.duckdb.wal").exists()
-        assert place.counts() == everything | {"polls": everything["polls"] - (hers if is_new else 0)}
-        assert place.query("SELECT COUNT(DISTINCT text) FROM main.bulk") == [(100000,)]
-    erased(place, "--account", ACCOUNT)
-    assert [path.name for path in place.directory.glob("warehouse*")] == ["warehouse.duckdb"]
-    assert traces(place.directory) == []
-
-
-def kill_rewriting(database: Path, instant: Callable[[Path, int], bool]) -> None:
-    inode = database.stat().st_ino
-    with subprocess.Popen(
-        [sys.executable, "-c", REWRITE, str(database), ACCOUNT],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        assert process.stdout.readline() == "ready\n"
-        process.stdin.write("\n")
-        process.stdin.flush()
-        deadline = time.monotonic() + 30
-        while not instant(database, inode):
-            assert time.monotonic() < deadline
-            time.sleep(0.0005)
-        time.sleep(Random(instant.__name__).uniform(0, 0.005))
-        process.kill()
-    assert process.returncode in (-signal.SIGKILL, 0)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from dlt_cronofy.erase.erasure import Erase, Erased, Findings
 from dlt_cronofy.erase.person import Person, Traces
+from dlt_cronofy.erase.removal import Removal
+from dlt_cronofy.erase.summary import Erased
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 from dlt_cronofy.warehouse.working_folders import LOCK, OWNER, WorkingFolder
 from tests.pipelines.loads import OTHERS, PERSON, PERSONS, Loads
@@ -27,7 +28,7 @@ HOLD = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, 2); print(
 def in_use(folder: WorkingFolder) -> Iterator[None]:
     """As by a load in another process."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder.place / LOCK)],
+        [sys.executable, "-c", HOLD, str(folder.path / LOCK)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as holder:
@@ -89,8 +90,8 @@ def test_what_waits_under_another_configuration_is_finished(
 
 def older_release(loads: Loads, folder: WorkingFolder) -> WorkingFolder:
     """The folder as 0.2 named it, after the folder one stood in; nothing in it says whose it is."""
-    (folder.place / OWNER).unlink()
-    return WorkingFolder(Path(shutil.move(folder.place, loads.root / "cronofy-0a1b2c3d")))
+    (folder.path / OWNER).unlink()
+    return WorkingFolder(Path(shutil.move(folder.path, loads.root / "cronofy-0a1b2c3d")))
 
 
 def test_what_an_older_release_left_is_finished_where_its_loads_went(
@@ -129,7 +130,7 @@ def test_what_cannot_be_finished_is_named(
     with monkeypatch.context() as patched:
         patched.setattr("dlt_cronofy.load.other_folders.sole_user", read_only)
         load(loads.file("prod"), "Read-only file system")
-    (left.place / LOCK).unlink()
+    (left.path / LOCK).unlink()
     load(loads.file("prod"), "another program made them")
     load(shutil.move(loads.file("prod"), loads.file("moved")), "and that file is not there")
     assert loads.polls(loads.file("moved")) == 4 + 4 * 2
@@ -148,7 +149,7 @@ def test_an_erased_person_stays_away_wherever_one_stood(
     left = loads.leave_pending(warehouse)
     monkeypatch.delenv("PIPELINES_DIR")
     shards = loads.root / "cronofy-0a1b2c3d" / "shards"
-    shutil.copytree(left.place, shards)
+    shutil.copytree(left.path, shards)
     other = loads.root / "cronofy-1a1b2c3d"
     shutil.copytree(left.working_dir / "load/normalized", other / "cronofy" / "quarantine")
     (other / LOCK).touch()
@@ -157,12 +158,12 @@ def test_an_erased_person_stays_away_wherever_one_stood(
     assert (answer["found"], answer["problems"]) == ([], [])
     assert answer["packages_deleted"] >= 2
     assert left.pending() == []
-    assert not (shards / "cronofy").exists()
+    assert WorkingFolder(shards).packages() == []
     assert (other / "cronofy-refreshing-12ab.jsonl").read_text() == ""
-    for folder in (warehouse, left.place, other):
+    for folder in (warehouse, left.path, other):
         assert PERSON not in str(contents(Path(folder)))
     # a later load from there, of a store that has no token of theirs
-    monkeypatch.setenv("PIPELINES_DIR", str(left.place))
+    monkeypatch.setenv("PIPELINES_DIR", str(left.path))
     loads.load(warehouse, tokens_of=[OTHERS])
     assert (loads.kinds(warehouse), loads.polls(warehouse)) == ([], 4)
 
@@ -182,22 +183,22 @@ def test_an_erasure_says_what_it_did_not_reach(loads: Loads, monkeypatch: pytest
     def erase(said: str) -> None:
         (problem,) = loads.erase(test, 1)["problems"]
         assert said in problem
-        assert str(left.place) in problem
+        assert str(left.path) in problem
         assert PERSON not in problem
 
     with in_use(left):
         erase("a load is running over ")
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "iterdir", unlisted(left.place))
+        patched.setattr(Path, "iterdir", unlisted(left.path))
         erase("cannot be read; packages may wait there")
-    (left.place / LOCK).unlink()
+    (left.path / LOCK).unlink()
     erase("another program made it: delete ")
-    (left.place / LOCK).touch()
+    (left.path / LOCK).touch()
     own = shutil.copytree(left.working_dir, loads.root / "a_program_of_ours")
     assert f"another program made it: delete {own}" in loads.erase(test, 1)["problems"][-1]
     shutil.rmtree(own)
     erase(f"they are for {prod}, dataset cronofy; run ")
-    named_otherwise = shutil.copytree(left.place, loads.place.directory / "copy")
+    named_otherwise = shutil.copytree(left.path, loads.place.directory / "copy")
     assert len(left.pending()) == 2
     # there too, and then it is done
     loads.erase(prod, 0)
@@ -219,9 +220,8 @@ def unlisted(folder: Path) -> Callable[[Path], Iterator[Path]]:
 
 
 def test_ducklake_keeps_what_was_deleted(loads: Loads) -> None:
-    findings = Findings(Person(*[frozenset[str]()] * 4), Traces(), {}, {})
     result = Erased(PERSON, None)
-    Erase(open_pipeline("ducklake"), PERSON)._clear_up(findings, result)
+    Removal(open_pipeline("ducklake"), Person(), Traces(), {}, result).overwrite_deleted()
     (problem,) = result.problems
     assert "ducklake_expire_snapshots" in problem
     assert not result.is_complete

@@ -106,13 +106,13 @@ def test_nobody_writes_to_the_new_file_before_the_old_log_is_gone(
 ) -> None:
     """What another process commits in between would go with that log."""
     tried: list[int] = []
-    real = duckdb_file.replace_file
+    real = duckdb_file.replace_database
 
     def replace(fresh: Path, path: Path) -> None:
         real(fresh, path)
         tried.append(subprocess.run([sys.executable, "-c", WRITE, str(path)], check=False).returncode)
 
-    monkeypatch.setattr(duckdb_file, "replace_file", replace)
+    monkeypatch.setattr(duckdb_file, "replace_database", replace)
     assert checkpoint(file)
     assert tried == [3]
     assert subprocess.run([sys.executable, "-c", WRITE, str(file)], check=False).returncode == 0

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from dlt.destinations.exceptions import DatabaseException
 
-from dlt_cronofy.erase.erasure import vacuum
 from dlt_cronofy.erase.relations import Relations
+from dlt_cronofy.erase.removal import vacuum
 from dlt_cronofy.load.maintenance import Upkeep
 from dlt_cronofy.load.steps import Loading
 from dlt_cronofy.rebuild import Difference

@@ -46,12 +46,12 @@ def gone(folder: Path) -> Target:
 
 def moved(folder: WorkingFolder) -> None:
     """What it says of itself was written in another place."""
-    mark = json.loads((folder.place / OWNER).read_text())
-    (folder.place / OWNER).write_text(json.dumps(mark | {"place": "/elsewhere"}))
+    mark = json.loads((folder.path / OWNER).read_text())
+    (folder.path / OWNER).write_text(json.dumps(mark | {"place": "/elsewhere"}))
 
 
 def damaged(folder: WorkingFolder) -> None:
-    (folder.place / OWNER).write_text('{"place": ')
+    (folder.path / OWNER).write_text('{"place": ')
 
 
 # whose the configured folder is, what it holds, what befell it, and whether the test's target gets it
@@ -80,15 +80,15 @@ def test_a_configured_folder_is_shared_by_no_two_targets(case: str, data: Path, 
     base = folder_at(tmp_path / "configured", owner, holds)
     if befell is not None:
         befell(base)
-    own = base.place / folder_name(TEST)
-    assert folder_for(TEST, base.place) == (base if is_got else WorkingFolder(own))
+    own = base.path / folder_name(TEST)
+    assert folder_for(TEST, base.path) == (base if is_got else WorkingFolder(own))
     assert not own.exists()  # looking writes nothing
 
 
 def test_a_folder_of_its_own_is_kept(data: Path, tmp_path: Path) -> None:
     """Where a target had to have one once, it stays there."""
     base = folder_at(tmp_path, PROD, NORMALIZED)
-    own = folder_at(folder_for(TEST, tmp_path).place, TEST)
+    own = folder_at(folder_for(TEST, tmp_path).path, TEST)
     for package in base.pending():
         package.rmdir()
     moved(base)
@@ -107,9 +107,9 @@ def test_whose_a_folder_is_survives(data: Path, tmp_path: Path) -> None:
 
 def test_a_folder_is_known_by_its_name(data: Path) -> None:
     folder = default_folder(PROD)
-    assert folder.place.parent == data
+    assert folder.path.parent == data
     assert (folder.owner(), folder.is_of(PROD), folder.is_of(TEST)) == (None, True, False)
-    assert default_folder(PROD, "application").place not in (folder.place, default_folder(PROD, "b").place)
+    assert default_folder(PROD, "application").path not in (folder.path, default_folder(PROD, "b").path)
 
 
 def test_the_other_folders(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_the_other_folders(data: Path, tmp_path: Path, monkeypatch: pytest.Monke
         configured,
         notes,
         *(
-            folder_at(base / name).place
+            folder_at(base / name).path
             for base in (data, configured)
             for name in (
                 "cronofy-a1b2c3d4",
@@ -139,13 +139,13 @@ def test_the_other_folders(data: Path, tmp_path: Path, monkeypatch: pytest.Monke
                 f"shards/{folder_name(TEST)}",
             )
         ),
-        folder_at(data).place,
+        folder_at(data).path,
     }
     for own in (configured, data / "cronofy-a1b2c3d4" / "shards"):
         found, unreadable = other_folders(WorkingFolder(own))
-        assert {folder.place for folder in found} == expected - {own}
+        assert {folder.path for folder in found} == expected - {own}
         assert unreadable == []
-        assert {folder.place for folder in found if folder.is_of_shards} == {
+        assert {folder.path for folder in found if folder.is_of_shards} == {
             place for place in expected - {own} if "shards" in place.parts
         }
     # earlier ones stay known, each by one line; dlt's own folder needs none
@@ -157,13 +157,13 @@ def test_the_other_folders(data: Path, tmp_path: Path, monkeypatch: pytest.Monke
     with (data / ELSEWHERE).open("a") as file:
         file.write('"/half a li')
     monkeypatch.delenv("PIPELINES_DIR")
-    assert {folder.place for folder in other_folders(WorkingFolder(data))[0]} == expected - {data}
+    assert {folder.path for folder in other_folders(WorkingFolder(data))[0]} == expected - {data}
 
 
 def test_a_folder_that_may_not_be_read_is_named(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = folder_at(data / "cronofy-a1b2c3d4").place
+    closed = folder_at(data / "cronofy-a1b2c3d4").path
     seen = folder_at(data / "cronofy-b1b2c3d4")
     listed = Path.iterdir
 
