@@ -2,7 +2,7 @@
 
 Links are those that work in the repository. Markdown files outside of `docs/` become pages below `project/`;
 what is no page is named and not linked. Anchors are GitHub's, so that one spelling works in both places.
-"""  # noqa: INP001 - mkdocs loads this file by its path
+"""
 
 import os.path
 import re

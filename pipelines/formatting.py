@@ -17,14 +17,14 @@ ADVICE = {
     "token_rejected": "authorize again",
     "grant_revoked": "authorize again",
     "forbidden": "authorize again, with more scope",
-    "plan_required": "the Cronofy plan lacks this",
-    "provider_locked": "provider credentials missing",
-    "rate_limited": "tried again next load",
-    "server_error": "tried again next load",
-    "timeout": "tried again next load",
-    "network_error": "tried again next load",
-    "bad_payload": "not the documented answer",
-    "skipped": "not tried",
+    "plan_required": "not in the Cronofy plan",
+    "provider_locked": "Cronofy lacks the provider's credentials",
+    "rate_limited": "will be retried by the next load",
+    "server_error": "will be retried by the next load",
+    "timeout": "will be retried by the next load",
+    "network_error": "will be retried by the next load",
+    "bad_payload": "unexpected response",
+    "skipped": "not polled",
 }
 
 
@@ -36,11 +36,11 @@ def count(number: int, noun: str) -> str:
 def row_lines(
     unusable: Sequence["UnusableRow"], unusable_rows: int, not_connected: int, shown: int = SHOWN_ROWS
 ) -> Iterator[str]:
-    """What the rows of a token store are that are not polled; the first that cannot be used, and how many."""
+    """The rows of a token store that are not polled: how many, and the first unusable ones."""
     if not_connected:
         yield f"  not connected  {count(not_connected, 'user')} without a token"
     if unusable_rows:
-        yield f"  unusable  {count(unusable_rows, 'row')} of the token store, left out"
+        yield f"  unusable  {count(unusable_rows, 'row')} of the token store cannot be used"
         for row in unusable[:shown]:
             yield f"    {row}"
         if unusable_rows > shown and unusable:
@@ -66,7 +66,7 @@ def duration(seconds: float | None) -> str:
     minutes = round(seconds / 60)
     days, hours = divmod(minutes // 60, 24)
     if days:
-        return f"{days} d {hours} h" if days < 10 else f"{days} d"
+        return f"{days} d {hours} h" if hours and days < 10 else f"{days} d"
     return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
 
 

@@ -94,7 +94,7 @@ known.
 
 OUTCOME_MEANINGS = {
     "ok": "an answer of the documented shape",
-    "token_rejected": "the access token was refused, and no refresh mended it",
+    "token_rejected": "the access token was refused, and a refresh did not help",
     "grant_revoked": "the refresh token was refused (`invalid_grant`)",
     "forbidden": "the token is good and lacks a scope",
     "plan_required": "the application's Cronofy plan lacks the endpoint",

@@ -60,15 +60,18 @@ def _advice(result: Erased) -> Iterator[str]:
             f" tokens; {program()} erase --account ID removes a whole account"
         )
     if result.in_token_store is None:
-        yield "The token store could not be read: a token of theirs in it brings them back with the next load"
+        yield (
+            "The token store could not be read: if it still holds a token of this person,"
+            " the next load will read them again"
+        )
     elif result.in_token_store:
         yield (
             f"The token store still holds {stored_tokens(result.in_token_store)}:"
-            " remove that, else the next load reads the person again"
+            " remove them, or the next load will read this person again"
         )
     else:
-        yield "The token store holds no token of theirs"
-    yield "Make reports and exports of notebooks anew; this command knows none of them, and no backup"
+        yield "The token store holds no token of this person"
+    yield "Recreate reports and notebook exports, and check your backups: this command does not reach them"
 
 
 def stored_tokens(keys: list[str]) -> str:

@@ -231,8 +231,8 @@ def preview_lines(preview: Preview) -> Iterator[str]:
     )
     yield from row_lines(preview.unusable, preview.unusable_rows, preview.not_connected)
     if preview.stand_ins:
-        why = "polled only where another token of their account is refused"
-        yield f"  stand-ins {_count(preview.stand_ins, 'token')} {why}"
+        why = "polled only if another token of the same account is refused"
+        yield f"  fallback  {_count(preview.stand_ins, 'token')}, {why}"
     if not preview.due:
         return
     yield (
@@ -280,7 +280,7 @@ def _cells(planned: PlannedToken, *, by_hazard: bool) -> Iterator[str]:
 def _time(seconds: float) -> str:
     if seconds < SHORT_SECONDS:
         return f"{math.ceil(seconds)} s"
-    return duration(seconds).removesuffix(" 0 min").removesuffix(" 0 h")
+    return duration(seconds).removesuffix(" 0 min")
 
 
 def _count(number: int, noun: str) -> str:
