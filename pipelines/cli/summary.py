@@ -37,14 +37,14 @@ WIDEST = 10_000
 
 QUERIES = {
     "who has been down longest, and where do they relink?": """\
-SELECT email, provider_name, round(days_down, 1) AS days, relink_url
+SELECT email, provider, round(days_down, 1) AS days, relink_url
 FROM needs_relink ORDER BY days DESC, email LIMIT 5""",
     "uptime by provider over the last seven days": """\
-SELECT provider_name, round(100 * sum(connected_seconds)
+SELECT provider, round(100 * sum(connected_seconds)
        / sum(connected_seconds + disconnected_seconds), 2) AS uptime_percent
 FROM connectivity_daily
 WHERE day > (SELECT max(day) - 7 FROM connectivity_daily)
-GROUP BY provider_name ORDER BY uptime_percent""",
+GROUP BY provider ORDER BY uptime_percent""",
     "what happened last, profile by profile": """\
 SELECT observed_at, kind, provider_name, profile_name
 FROM profile_changes WHERE kind NOT IN ('first_seen', 'attributes')
