@@ -30,13 +30,13 @@ $(VENV)-dbt/.installed: requirements-dbt.lock
 	$(VENV)-dbt/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-dbt.lock
 	@touch $@
 
-demo: setup ## weeks of simulated history into DuckDB, then the health summary
+demo: setup ## play a month of simulated history into DuckDB, then show the health summary
 	$(BIN)/dlt-cronofy demo $(DEMO_ARGS)
 
-notebook: setup ## the notebook as an app in the browser
+notebook: setup ## open the notebook as an app in the browser
 	$(BIN)/marimo run notebooks/connection_health.py
 
-notebook-ipynb: setup ## the notebook, executed, for Jupyter: connection_health.ipynb
+notebook-ipynb: setup ## run the notebook and write connection_health.ipynb for Jupyter
 	$(BIN)/python -m dlt_cronofy.report.jupyter notebooks/connection_health.py connection_health.ipynb
 
 lint: setup ## ruff (lint and format) and mypy --strict
@@ -44,33 +44,33 @@ lint: setup ## ruff (lint and format) and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: setup ## let ruff rewrite what it can
+format: setup ## let ruff fix and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## the documentation as a site in site/, which opens from disk
+docs: setup ## build the documentation as a site in site/, which opens from disk
 	$(BIN)/mkdocs build --quiet --strict --site-dir site
 
-browser: ## Chromium in .browser, for the tests of the report, where the machine has none
+browser: ## put Chromium into .browser for the tests of the report, if the machine has none
 	@.ci/browser
 
-test: setup $(VENV)-dbt/.installed ## the whole test suite
+test: setup $(VENV)-dbt/.installed ## run the whole test suite
 	@.ci/browser > /dev/null || true
 	$(BIN)/pytest
 
-test-long: setup $(VENV)-dbt/.installed ## the suite, with the tests that take long for what they add
+test-long: setup $(VENV)-dbt/.installed ## run the suite and the slow tests
 	$(BIN)/pytest -m "not airflow"
 
-test-lowest: setup $(VENV)-dbt/.installed ## the suite with the lowest versions pyproject.toml claims to work with
+test-lowest: setup $(VENV)-dbt/.installed ## run the suite with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable . --group dev
 	.venv-lowest/bin/python -m pytest
 
-campaign: setup ## kill loads at random instants, and in each write to the DuckDB file; check that nothing is lost
+campaign: setup ## kill loads at random instants and in each write to the DuckDB file; check that nothing is lost
 	$(BIN)/python -m tests.campaign --kills 200 --destination duckdb,postgres $(CAMPAIGN_ARGS)
 	$(BIN)/python -m tests.campaign.torn
 
-audit: setup ## known vulnerabilities of what the lock file pins (asks a vulnerability service)
+audit: setup ## check the lock file for known vulnerabilities (asks a vulnerability service)
 	$(PYTHON) -m venv --clear .venv-audit
 	.venv-audit/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-audit.lock
 	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
@@ -83,20 +83,20 @@ $(VENV)-airflow/.installed: requirements-airflow.lock pyproject.toml
 	$(VENV)-airflow/bin/python -m pip check
 	@touch $@
 
-airflow-test: $(VENV)-airflow/.installed ## the load on a real Airflow: 20,000 tokens, 8 shards, PostgreSQL, a killed worker
+airflow-test: $(VENV)-airflow/.installed ## run the load on a real Airflow: 20,000 tokens, 8 shards, PostgreSQL, a killed worker
 	$(VENV)-airflow/bin/python -m pytest -o addopts=-ra tests/airflow $(AIRFLOW_TEST_ARGS)
 
-airflow-campaign: $(VENV)-airflow/.installed ## kill Celery's workers on a real Airflow with Redis, and check that nothing is lost
+airflow-campaign: $(VENV)-airflow/.installed ## kill Celery workers on a real Airflow with Redis; check that nothing is lost
 	@.ci/redis > /dev/null
 	$(VENV)-airflow/bin/python -m tests.pipelines.airflow.campaign --rounds 6 $(AIRFLOW_CAMPAIGN_ARGS)
 
-leaks: setup ## look for secrets in all that loads say, write and leave behind
+leaks: setup ## search logs, tables and working files of loads for secrets
 	$(BIN)/python -m tests.campaign.leaks
 
-bench: setup ## ratios against a bare loop, peak memory
+bench: setup ## measure speed, memory and storage, mostly as ratios
 	$(BIN)/python -m benchmarks
 
-lock: setup ## resolve pyproject.toml anew into the lock files
+lock: setup ## update the lock files from pyproject.toml
 	$(COMPILE) pyproject.toml --group dev -o requirements.lock $(LOCK_ARGS)
 	$(COMPILE) pyproject.toml --extra postgres --extra sql --extra shared --constraint requirements.lock \
 		-o pipelines/scheduling/requirements.lock
@@ -111,5 +111,5 @@ lock: setup ## resolve pyproject.toml anew into the lock files
 	$(COMPILE) benchmarks/peers/airbyte.in -o benchmarks/peers/airbyte.lock
 	$(COMPILE) benchmarks/peers/singer.in -o benchmarks/peers/singer.lock
 
-clean: ## remove the environment and what runs left behind
+clean: ## remove the environments and all generated files
 	rm -rf $(VENV) .browser .redis site .venv-lowest .venv-audit .venv-peers .venv-dbt .venv-airflow demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

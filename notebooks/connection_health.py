@@ -49,13 +49,13 @@ def _(health, pipeline):
     mo.md(f"""
     # Connection health
 
-    {len(health.open_outages):,} calendar connections are down: of {sum(states.values()):,} profiles of
+    {len(health.open_outages):,} connections are down: of {sum(states.values()):,} profiles of
     {wording.count(health.accounts, "account")}, {states["connected"]:,} are connected,
     {states["disconnected"]:,} disconnected and {states["unknown"]:,} unknown.
 
     As of {wording.instant(health.as_of)} UTC, the newest poll; data since {wording.instant(health.since)}.
     Uptime {wording.percent(health.uptime)} of the observed time; {wording.percent(health.coverage)} of the
-    time was observed. *Unknown is not down: it is time in which nobody could look.*
+    time was observed. *Unknown is not down: it is time that was not observed.*
     From {location(pipeline)}, dataset {pipeline.dataset_name}.
     """)
     return
@@ -203,7 +203,7 @@ def _(curves, largest):
 @app.cell(hide_code=True)
 def _():
     mo.md("""
-    Half have relinked within, with the bounds of its 95 % confidence interval:
+    Median time to relink, with the bounds of its 95 % confidence interval:
     """)
     return
 
@@ -212,14 +212,14 @@ def _():
 def _(medians):
     times = ["seconds", "lower_seconds", "upper_seconds"]
     worded = medians.assign(**{name: medians[name].map(wording.duration) for name in times})
-    mo.plain(worded.set_axis(["provider", "relinked", "half within", "at least", "at most"], axis=1))
+    mo.plain(worded.set_axis(["provider", "relinked", "median", "at least", "at most"], axis=1))
     return
 
 
 @app.cell(hide_code=True)
 def _():
     mo.md("""
-    ## Up and down
+    ## Unstable connections
 
     Profiles with three or more outages first seen in the last 30 days.
     """)
@@ -236,9 +236,9 @@ def _(read, scope):
 @app.cell(hide_code=True)
 def _():
     mo.md("""
-    ## How fresh the evidence is
+    ## When each account was last checked
 
-    Tokens by the time since they were last read. Nothing later is known of their calendars.
+    Tokens by the time since their last successful poll.
     """)
     return
 

@@ -1,12 +1,8 @@
 """Figures in words, the same in the terminal and in the report."""
 
 import math
-import os
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,21 +13,20 @@ SHOWN_DIGEST_DIGITS = 8
 SHOWN_ROWS = 5
 SECONDS_PER_DAY = 86_400
 
-
-def advice(outcome: str) -> str:
-    """What the person who has to act does about an outcome; empty where it is none that we know."""
-    # not above: --help needs words, and no dlt
-    from dlt_cronofy.source.records import OUTCOMES, Outcome
-
-    return OUTCOMES[Outcome(outcome)].advice if outcome in set(Outcome) else ""
-
-
-def program() -> str:
-    """How this program was called, so that a command we print can be run."""
-    called = Path(sys.argv[0])
-    if called.name != PROGRAM or shutil.which(PROGRAM) == str(called):
-        return PROGRAM
-    return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
+# what an outcome means for the person who has to act
+ADVICE = {
+    "token_rejected": "authorize again",
+    "grant_revoked": "authorize again",
+    "forbidden": "authorize again, with more scope",
+    "plan_required": "not in the Cronofy plan",
+    "provider_locked": "Cronofy lacks the provider's credentials",
+    "rate_limited": "will be retried by the next load",
+    "server_error": "will be retried by the next load",
+    "timeout": "will be retried by the next load",
+    "network_error": "will be retried by the next load",
+    "bad_payload": "unexpected response",
+    "skipped": "not polled",
+}
 
 
 def count(number: int, noun: str) -> str:
@@ -42,11 +37,11 @@ def count(number: int, noun: str) -> str:
 def row_lines(
     unusable: Sequence["UnusableRow"], unusable_rows: int, not_connected: int, shown: int = SHOWN_ROWS
 ) -> Iterator[str]:
-    """What the rows of a token store are that are not polled; the first that cannot be used, and how many."""
+    """The rows of a token store that are not polled: how many, and the first unusable ones."""
     if not_connected:
         yield f"  not connected  {count(not_connected, 'user')} without a token"
     if unusable_rows:
-        yield f"  unusable  {count(unusable_rows, 'row')} of the token store, left out"
+        yield f"  unusable  {count(unusable_rows, 'row')} of the token store cannot be used"
         for row in unusable[:shown]:
             yield f"    {row}"
         if unusable_rows > shown and unusable:
@@ -72,7 +67,7 @@ def duration(seconds: float | None) -> str:
     minutes = round(seconds / 60)
     days, hours = divmod(minutes // 60, 24)
     if days:
-        return f"{days} d {hours} h" if days < 10 else f"{days} d"
+        return f"{days} d {hours} h" if hours and days < 10 else f"{days} d"
     return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
 
 

@@ -1,4 +1,4 @@
-"""The README: its commands run, and the output it shows is what they print."""
+"""The README: its commands run, and the summary it shows is what they print."""
 
 import os
 import re
@@ -6,10 +6,15 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from dlt_cronofy.cli.console import PIPED_WIDTH
+from dlt_cronofy.cli.summary import health_parts
+from dlt_cronofy.report.health import Health
 from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
 from tests.postgres import credentials, postgres_database
 
@@ -55,6 +60,30 @@ def test_every_block_of_commands_is_run_below() -> None:
         "export DESTINATION__POSTGRES__CREDENTIALS=postgresql://user:password@host:5432/database",
         "dlt init cronofy duckdb --location path/to/this/repository",
     ]
+
+
+def test_the_summary_it_shows_is_printed_for_these_figures() -> None:
+    health = Health(
+        as_of=datetime(2026, 2, 4, 18, 12, tzinfo=UTC),
+        since=datetime(2026, 1, 5, 6, 12, tzinfo=UTC),
+        tokens=250,
+        accounts=240,
+        states={"connected": 446, "disconnected": 17, "unknown": 9},
+        uptime=0.964,
+        coverage=0.938,
+        providers=[],
+        open_outages=[],
+        ended={"relinked": 98, "removed": 1, "open": 17},
+        median_seconds_to_relink=86_400.0,
+        failing_tokens=[],
+        never_read_tokens=3,
+        oldest_evidence_at=datetime(2026, 1, 8, 18, 20, tzinfo=UTC),
+        polls={},
+    )
+    console = Console(file=StringIO(), highlight=False, width=PIPED_WIDTH)
+    console.print(health_parts(health)[1])
+    assert isinstance(console.file, StringIO)
+    assert console.file.getvalue() in README
 
 
 def test_make_demo_plays_and_sums_up(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -69,7 +69,7 @@ class AlertsConfiguration(BaseConfiguration):
     """What section `sources.cronofy` says of alerts; apart from the source's own, which sends none."""
 
     alerts_to: SecretText | None = None
-    """who is told of newly opened outages: `slack`, or the URL of a webhook; nobody where it is not set"""
+    """where to send new outages: `slack`, or the URL of a webhook; off if not set"""
 
 
 @dataclass(frozen=True, slots=True)

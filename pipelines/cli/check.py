@@ -23,8 +23,8 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None: 
     """Validate configuration, token store and warehouse, with at most three calls per data center.
 
     Loads and refreshes nothing. Exit status: 0 all is well, 1 a row of the token store cannot be used, a data
-    center did not accept its tokens, refreshed tokens could not be written back, or the warehouse lets nobody
-    in, 2 bad configuration.
+    center did not accept its tokens, refreshed tokens could not be written back, or the warehouse cannot be
+    reached, 2 bad configuration.
     """
     from dlt_cronofy.alerts.outage_alerts import configured_alerts
     from dlt_cronofy.configuration import configured_store, read_settings

@@ -1,4 +1,4 @@
-"""Checking: are token store and data centers as they should be, do warehouse and handoff let us in?"""
+"""Checks of the token store, the data centers, the warehouse and the handoff."""
 
 import asyncio
 import secrets
@@ -10,6 +10,7 @@ from typing import Any
 import dlt
 
 from dlt_cronofy.formatting import count, row_lines
+from dlt_cronofy.sandbox.answers import Answer
 from dlt_cronofy.shards.exchange_directory import SETTING as HANDOFF_SETTING
 from dlt_cronofy.shards.exchange_directory import possible_exchange
 from dlt_cronofy.source.api.client import CronofyClient
@@ -17,13 +18,25 @@ from dlt_cronofy.source.api.limits.policy import RequestPolicy
 from dlt_cronofy.source.api.transport import open_transport
 from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.errors import ConfigurationError
-from dlt_cronofy.source.records import OUTCOMES, REFUSALS, Outcome, Response, skipped
+from dlt_cronofy.source.records import REFUSALS, Outcome, Response, skipped
 from dlt_cronofy.source.settings import USERINFO, PollingSettings
 from dlt_cronofy.source.tokens.base import TokenStore
 from dlt_cronofy.source.tokens.token import LISTED_ROWS, StoredTokens, Token
 from dlt_cronofy.warehouse.dataset import sql_client
 from dlt_cronofy.warehouse.pipeline import duckdb_file, location
+from tests.pipelines.conftest import answers
 
+# what to do about an outcome that a person can fix
+ADVICE = {
+    "token_rejected": "the token is not of this data center, expired or revoked; authorize again",
+    "forbidden": "the token lacks a scope; authorize again with more scope",
+    "plan_required": "the Cronofy plan lacks the identity API",
+    "bad_payload": "is base_url right?",
+    "network_error": "is the host right, and reachable?",
+    "timeout": "is the host right, and reachable?",
+    "server_error": "try again later",
+    "rate_limited": "try again later",
+}
 REFRESHED = "expired; a load refreshes it"
 FETCHED = "a load gets one with the refresh token"
 NOT_REFRESHED = (
@@ -90,7 +103,7 @@ def _to_try(settings: PollingSettings, tokens: Sequence[Token], now: datetime) -
 
 def store_lines(tokens: StoredTokens) -> Iterator[str]:
     """What the token store holds: tokens, users who have not connected, rows that cannot be used."""
-    yield f"{count(len(tokens), 'token')}, each with a key of its own"
+    yield f"{count(len(tokens), 'token')}, each with its own key"
     yield from row_lines(tokens.unusable, len(tokens.unusable), len(tokens.not_connected), SHOWN_ROWS)
 
 
@@ -152,11 +165,11 @@ def check_warehouse(pipeline: dlt.Pipeline) -> str:
     place, dataset = location(pipeline), pipeline.dataset_name
     file = duckdb_file(pipeline)
     if file is not None and not file.exists():
-        return f"{place} is not there yet; the first load makes it"
+        return f"{place} does not exist yet; the first load creates it"
     with sql_client(pipeline) as client:
         if not client.has_dataset():
-            return f"{place} answers; dataset {dataset} is not there yet, and the first load makes it"
-    return f"{place} answers; dataset {dataset} is there"
+            return f"{place} answers; dataset {dataset} does not exist yet, and the first load creates it"
+    return f"{place} answers; dataset {dataset} exists"
 
 
 def check_handoff() -> str | None:
@@ -235,18 +248,18 @@ def _judged(
 
     last = responses[-1][1]
     if last.outcome not in REFUSALS and last.message != NO_ACCESS_TOKEN:
-        return checked(last, OUTCOMES[last.outcome].setup_advice or None, is_well=last.outcome is Outcome.OK)
-    mendable = [response for token, response in responses if _is_mended_by_refresh(token, response)]
-    if not mendable:
-        first = responses[0][1]
-        return checked(first, OUTCOMES[first.outcome].setup_advice or None, is_well=False)
+        return checked(last, ADVICE.get(last.outcome.value), is_well=last.outcome is Outcome.OK)
+    fixable = [answer for token, answer in answers if _is_fixed_by_refresh(token, answer)]
+    if not fixable:
+        first = answers[0][1]
+        return checked(first, ADVICE.get(first.outcome.value), is_well=False)
     if settings.client is None:
-        return checked(mendable[0], NOT_REFRESHED, is_well=False)
+        return checked(fixable[0], NOT_REFRESHED, is_well=False)
     if unwritable is not None:
-        return checked(mendable[0], unwritable, is_well=False)
-    return checked(mendable[0], REFRESHED if mendable[0].attempts else FETCHED, is_well=True)
+        return checked(fixable[0], unwritable, is_well=False)
+    return checked(fixable[0], REFRESHED if fixable[0].attempts else FETCHED, is_well=True)
 
 
-def _is_mended_by_refresh(token: Token, response: Response) -> bool:
-    rejected = response.outcome is Outcome.TOKEN_REJECTED or not token.has_access_token
+def _is_fixed_by_refresh(token: Token, answer: Answer) -> bool:
+    rejected = answer.outcome is Outcome.TOKEN_REJECTED or not token.has_access_token
     return rejected and token.refresh_token is not None

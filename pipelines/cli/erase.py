@@ -15,9 +15,9 @@ from .options import (
 logger = logging.getLogger("dlt_cronofy")
 
 
-@click.command(short_help="Remove one person, and prove it.")
-@click.option("--account", metavar="ID", help="The account_id of the person: with all its tokens.")
-@click.option("--token", metavar="KEY", help="One token_key, and its account if that has no other token.")
+@click.command(short_help="Remove one person, and search for what is left.")
+@click.option("--account", metavar="ID", help="The person's account_id; its tokens go too.")
+@click.option("--token", metavar="KEY", help="One token_key; its account goes too if it has no other token.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was removed as JSON.")
 @destination_options
@@ -30,7 +30,7 @@ def erase(
     destination: str | None,
     dataset: str | None,
 ) -> None:
-    """Remove one person from every table and from the local working files, and prove it by searching.
+    """Remove one person from every table and from the local working files, then search for what is left.
 
     Exit status: 0 removed and nothing found afterwards, 1 in no table, or something is left, 2 bad
     configuration or usage.
@@ -41,7 +41,7 @@ def erase(
     from dlt_cronofy.warehouse.pipeline import location, open_pipeline
 
     if not (account or token) or (account and token):
-        raise click.UsageError("say --account ID or --token KEY, one of them")
+        raise click.UsageError("give either --account ID or --token KEY")
     pipeline = open_pipeline(destination, dataset)
     command = Erase(pipeline, account or None, token or None)
     _confirm(f"Remove {command.subject} from {location(pipeline)} for good?", yes=yes)

@@ -24,18 +24,18 @@ logger = logging.getLogger("dlt_cronofy")
 
 @click.command(short_help="Poll the tokens that are due and load what is new.")
 @plan_options
-@click.option("--max-duration", type=DURATION, help="Send no request after that long.")
+@click.option("--max-duration", type=DURATION, help="Stop sending requests after this time.")
 @click.option(
     "--max-failure-ratio",
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Exit with 1 when a larger share of the tokens failed.",
+    help="Exit with 1 if a larger share of the tokens failed.",
 )
 @click.option(
     "--confirm-left",
     is_flag=True,
-    help="Accept that a fifth or more of the tokens have left the token store at once.",
+    help="Accept that a fifth or more of the tokens left the token store at once.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @destination_options

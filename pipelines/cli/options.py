@@ -69,23 +69,23 @@ def plan_options(command: Callable[P, T]) -> Callable[P, T]:
                 type=DURATION,
                 default="1h",
                 show_default=True,
-                help="Skip tokens polled successfully more recently than that.",
+                help="Skip tokens that were polled successfully within this time.",
             ),
             click.option(
                 "--endpoints",
                 default="userinfo,account",
                 show_default=True,
-                help="Endpoints to read: userinfo, account, profiles. account at most once a day per token.",
+                help="Endpoints to read: userinfo, account (at most once a day per token), profiles.",
             ),
             click.option(
                 "--order",
                 type=click.Choice(["oldest", "hazard"]),
                 default="oldest",
                 show_default=True,
-                help="First the oldest evidence, or the tokens whose profiles change often.",
+                help="Poll first the oldest evidence, or the accounts that most likely changed.",
             ),
             click.option(
-                "--max-requests", type=click.IntRange(min=1), help="Send at most that many requests."
+                "--max-requests", type=click.IntRange(min=1), help="Send at most this many requests."
             ),
         )
     ):
@@ -94,7 +94,7 @@ def plan_options(command: Callable[P, T]) -> Callable[P, T]:
 
 
 def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """One clear line for what a person can mend, and the exit status that goes with it."""
+    """One clear line for an error that a person can fix, and its exit status."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -15,13 +15,13 @@ logger = logging.getLogger("dlt_cronofy")
 
 
 # a query may begin with a comment, which begins like an option
-@click.command(context_settings={"ignore_unknown_options": True}, short_help="Run one SQL query; read only.")
+@click.command(context_settings={"ignore_unknown_options": True}, short_help="Run one read-only SQL query.")
 @click.argument("sql")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
 @destination_options
 @reports_errors
 def query(sql: str, as_json: bool, destination: str | None, dataset: str | None) -> None:  # noqa: FBT001
-    """Run one SQL query on the tables and views, wherever they are. It may read, nothing else."""
+    """Run one read-only SQL query on the tables and views, on any destination."""
     from dlt_cronofy.warehouse.dataset import check_query, loaded_dataset, query_rows
     from dlt_cronofy.warehouse.pipeline import open_pipeline
 

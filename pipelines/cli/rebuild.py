@@ -15,7 +15,7 @@ from .options import (
 logger = logging.getLogger("dlt_cronofy")
 
 
-@click.command(short_help="Work the evidence out from polls, or compare it.")
+@click.command(short_help="Recompute the evidence tables from polls, or compare them.")
 @click.option("--check", is_flag=True, help="Only compare; print each difference.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows written, or all differences, as JSON.")
 @destination_options
@@ -26,10 +26,10 @@ def rebuild(
     destination: str | None,
     dataset: str | None,
 ) -> None:
-    """Work out token_status, coverage and runs from polls and profile_changes.
+    """Recompute token_status, coverage and runs from polls and profile_changes.
 
-    What polls cannot tell stays as it is: labels, left_at, how runs ended. This is what applies a changed
-    `hold` to the past. Exit status: 0 written, or no difference, 1 a difference, or the warehouse cannot be
+    What is not in the polls stays as it is: labels, left_at, how runs ended. Use it to apply a changed `hold`
+    to the past. Exit status: 0 written, or no difference, 1 a difference, or the warehouse cannot be
     read or written, 2 bad configuration or usage.
     """
     from dlt_cronofy.configuration import read_settings

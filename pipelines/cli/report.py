@@ -22,12 +22,12 @@ logger = logging.getLogger("dlt_cronofy")
     type=click.Path(dir_okay=False, path_type=Path),
     default="health.html",
     show_default=True,
-    help="The file. An earlier report in it is replaced, and the new one tells what changed since then.",
+    help="The file. It replaces an earlier report, and shows what changed since that one.",
 )
 @click.option(
     "--since",
     type=SINCE,
-    help="Tell what changed since then: 7d before the newest poll, or 2026-01-31."
+    help="Show what changed since: 7d (before the newest poll), or 2026-01-31."
     "  [default: the last report, else 7d]",
 )
 @click.option("--anonymous", is_flag=True, help="Leave out names, e-mail addresses and relink links.")
@@ -42,9 +42,9 @@ def report(
 ) -> None:
     """Write the health report: one HTML file that opens offline.
 
-    Who must relink, what changed, how the providers do, and what is unknown. It holds what the tables hold of
-    people, with relink links; --anonymous leaves that out. Exit status: 0 written, 1 the warehouse cannot be
-    read, 2 bad configuration or usage.
+    It shows who must relink, what changed, each provider's health, and what is unknown. It holds names,
+    e-mail addresses and relink links, unless --anonymous is given. Exit status: 0 written, 1 the
+    warehouse cannot be read, 2 bad configuration or usage.
     """
     from dlt_cronofy.report.command import summary_line, write_report
     from dlt_cronofy.warehouse.pipeline import open_pipeline

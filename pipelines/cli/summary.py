@@ -36,14 +36,14 @@ WIDEST = 10_000
 
 QUERIES = {
     "who has been down longest, and where do they relink?": """\
-SELECT email, provider_name, round(days_down, 1) AS days, relink_url
+SELECT email, provider, round(days_down, 1) AS days, relink_url
 FROM needs_relink ORDER BY days DESC, email LIMIT 5""",
     "uptime by provider over the last seven days": """\
-SELECT provider_name, round(100 * sum(connected_seconds)
+SELECT provider, round(100 * sum(connected_seconds)
        / sum(connected_seconds + disconnected_seconds), 2) AS uptime_percent
 FROM connectivity_daily
 WHERE day > (SELECT max(day) - 7 FROM connectivity_daily)
-GROUP BY provider_name ORDER BY uptime_percent""",
+GROUP BY provider ORDER BY uptime_percent""",
     "what happened last, profile by profile": """\
 SELECT observed_at, kind, provider_name, profile_name
 FROM profile_changes WHERE kind NOT IN ('first_seen', 'attributes')
@@ -54,21 +54,24 @@ ORDER BY observed_at DESC, profile_id LIMIT 5""",
 STOPPED_BY = {
     "max_requests": "--max-requests",
     "max_duration": "--max-duration",
-    "retry_after": "Cronofy, which asks for more than a minute (Retry-After)",
-    "requests_shared_in": "requests_shared_in, which cannot be used any more",
+    "retry_after": "Cronofy, which asked for a pause of more than a minute (Retry-After)",
+    "requests_shared_in": "requests_shared_in, which became unavailable",
 }
 
 
 def print_load(console: Console, result: LoadResult) -> None:
     """A few lines: what was due, polled, changed and where it went."""
     if result.finished_packages:
-        console.print(f"Finished {len(result.finished_packages)} package(s) an earlier run had left behind.")
+        console.print(
+            f"Finished {count(len(result.finished_packages), 'package')} that an earlier run left behind."
+        )
     for path in result.quarantined_packages:
-        console.print(f"A package that can never be loaded is kept in {path}", markup=False)
+        console.print(f"A package that can never be loaded was moved to {path}", markup=False)
     if not result.due:
         console.print(f"Nothing is due: {_why_none_is_due(result)}")
     console.print(
-        f"Polled {result.polled_tokens} of {count(result.due, 'due token')} ({result.tokens} in the store)"
+        f"Polled {result.polled_tokens:,} of {count(result.due, 'due token')}"
+        f" ({result.tokens:,} in the store)"
         f" with {count(result.requests, 'request')} in {result.seconds:.1f} s"
     )
     if result.outcomes:
@@ -78,7 +81,7 @@ def print_load(console: Console, result: LoadResult) -> None:
     if result.stopped_by:
         left = result.due - result.polled_tokens - result.skipped_tokens
         reason = STOPPED_BY.get(result.stopped_by, result.stopped_by)
-        console.print(f"  stopped by {reason}; {count(left, 'token')} wait for the next run")
+        console.print(f"  stopped by {reason}; {count(left, 'token')} left for the next run")
     for line in _unpolled_lines(result):
         console.print(line, markup=False, soft_wrap=True)
     print_lost(console, result)
@@ -89,18 +92,18 @@ def print_load(console: Console, result: LoadResult) -> None:
 
 def _unpolled_lines(result: LoadResult) -> Iterator[str]:
     """What of the store was not polled, and why."""
-    if result.fallback_tokens:
-        fallback_tokens = count(result.fallback_tokens, "token")
-        yield f"  stand-ins {fallback_tokens} of accounts that were to be read with another one"
+    if result.stand_ins:
+        stand_ins = count(result.stand_ins, "token")
+        yield f"  not polled: {stand_ins}, because another token of the same account was"
     if result.skipped_tokens:
         yield f"  skipped   {count(result.skipped_tokens, 'token')}, first in the next run"
     if result.left_tokens:
-        yield f"  left      {count(result.left_tokens, 'token')} that the token store does not have any more"
+        yield f"  left      {count(result.left_tokens, 'token')} no longer in the token store"
     if result.held_back_tokens:
         missing = count(result.held_back_tokens, "token")
         yield (
-            f"  missing   {missing} in the token store: too many at once, or in rows that cannot be read, so"
-            " none has left; if they have, run load --confirm-left"
+            f"  missing   {missing} not in the token store, and not marked as left: too many at once, or"
+            " perhaps in rows that cannot be read; load --confirm-left marks them as left"
         )
     yield from row_lines(result.unusable, result.unusable_rows, result.not_connected)
 
@@ -108,11 +111,11 @@ def _unpolled_lines(result: LoadResult) -> Iterator[str]:
 def _why_none_is_due(result: LoadResult) -> str:
     if not result.tokens:
         return "the token store holds no token that can be polled"
-    return f"all {result.tokens} tokens were polled successfully a short while ago"
+    return f"all {count(result.tokens, 'token')} were polled successfully a short while ago"
 
 
 def print_lost(console: Console, result: LoadResult) -> None:
-    """Whose refresh tokens were used up and could not be written back, if any; also of a load that failed."""
+    """The users whose refresh token is lost, if any; also of a load that failed."""
     if result.lost_refresh_tokens:
         lost = ", ".join(result.lost_refresh_tokens)
         # as they are: a key is no markup, and not broken into two
@@ -127,13 +130,13 @@ def print_demo(console: Console, result: "DemoResult", report: Path) -> None:
     )
     for part in health_parts(result.health):
         console.print(part)
-    console.print(f"The same as a page: open {report} in a browser.\n", markup=False)
+    console.print(f"The same as a report: open {report} in a browser.\n", markup=False)
     console.print(f"The history is in {result.database}. To look around:\n", markup=False)
     console.print(f"export DESTINATION__DUCKDB__CREDENTIALS={result.database}", markup=False)
     console.print(f"{program()} status", markup=False)
     for question, sql in QUERIES.items():
         console.print(f'\n# {question}\n{program()} query "\n{sql}"', markup=False, soft_wrap=True)
-    console.print("\nIn a DuckDB client say USE cronofy.cronofy; first.")
+    console.print("\nIn a DuckDB client, run USE cronofy.cronofy; first.")
 
 
 def print_status(console: Console, health: Health) -> None:
@@ -169,10 +172,10 @@ def _headline(health: Health) -> RenderableType:
     outages = (
         f"{count(sum(ended.values()), 'outage')}: {ended.get('relinked', 0)} relinked,"
         f" {ended.get('removed', 0)} ended by removal, {ended.get('open', 0)} still open"
-        + (f"; half are relinked within {duration(median)}" if median is not None else "")
+        + (f"; median time to relink {duration(median)}" if median is not None else "")
     )
     evidence = (
-        f"The oldest reading of a token is of {instant(health.oldest_evidence_at)};"
+        f"Longest unread token: last read {instant(health.oldest_evidence_at)};"
         f" {count(health.never_read_tokens, 'token')} could never be read"
     )
     lines = [profiles, uptime, outages, evidence]
@@ -184,7 +187,7 @@ def _headline(health: Health) -> RenderableType:
 def _provider_table(health: Health) -> Table:
     table = _table("By provider")
     table.add_column("provider")
-    for name in ("profiles", "uptime", "outages", "open", "half relinked within"):
+    for name in ("profiles", "uptime", "outages", "open", "median time to relink"):
         table.add_column(name, justify="right")
     for row in health.providers:
         _add_row(
@@ -204,11 +207,11 @@ def _outage_table(health: Health) -> Table:
     table = _table(
         f"Needs relinking: {_of(len(shown), len(health.open_outages), 'open outage')}, longest first"
     )
-    table.add_column("ask", overflow="ellipsis", no_wrap=True)
+    table.add_column("contact", overflow="ellipsis", no_wrap=True)
     table.add_column("provider")
-    table.add_column("calendar account, if another", overflow="ellipsis", no_wrap=True)
+    table.add_column("profile, if named differently", overflow="ellipsis", no_wrap=True)
     table.add_column("down since")
-    table.add_column("for", justify="right")
+    table.add_column("down for", justify="right")
     for row in shown:
         _add_row(
             table,
@@ -296,4 +299,4 @@ def _of(shown: int, total: int, noun: str) -> str:
 
 
 def _listed(counts: dict[str, int]) -> str:
-    return " · ".join(f"{name} {count}" for name, count in counts.items())
+    return " · ".join(f"{name} {number:,}" for name, number in counts.items())

@@ -128,16 +128,18 @@ def _advice(result: Erased) -> Iterator[str]:
             f" tokens; {program()} erase --account ID removes a whole account"
         )
     if result.in_token_store is None:
-        yield "The token store could not be read: a token of theirs in it brings them back with the next load"
+        yield (
+            "The token store could not be read: if it still holds a token of this person,"
+            " the next load will read them again"
+        )
     elif result.in_token_store:
         yield (
-            f"The token store still holds {stored_tokens(result.in_token_store)};"
-            f" remove {'it' if len(result.in_token_store) == 1 else 'them'},"
-            " or the next load will read this person again"
+            f"The token store still holds {stored_tokens(result.in_token_store)}:"
+            " remove them, or the next load will read this person again"
         )
     else:
-        yield "The token store holds no token of theirs"
-    yield "Make reports and exports of notebooks again; this command knows none of them, and no backup"
+        yield "The token store holds no token of this person"
+    yield "Recreate reports and notebook exports, and check your backups: this command does not reach them"
 
 
 def stored_tokens(keys: list[str]) -> str:

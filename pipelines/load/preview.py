@@ -229,9 +229,9 @@ def preview_lines(preview: Preview) -> Iterator[str]:
         f" {preview.fresh:,} fresh ({why} less than {_time(age)} ago)"
     )
     yield from row_lines(preview.unusable, preview.unusable_rows, preview.not_connected)
-    if preview.fallback_tokens:
-        why = "polled only where another token of their account is refused"
-        yield f"  stand-ins {count(preview.fallback_tokens, 'token')} {why}"
+    if preview.stand_ins:
+        why = "polled only if another token of the same account is refused"
+        yield f"  fallback  {_count(preview.stand_ins, 'token')}, {why}"
     if not preview.due:
         return
     yield (
@@ -279,4 +279,8 @@ def _cells(planned: PlannedToken, *, by_hazard: bool) -> Iterator[str]:
 def _time(seconds: float) -> str:
     if seconds < SHORT_SECONDS:
         return f"{math.ceil(seconds)} s"
-    return duration(seconds).removesuffix(" 0 min").removesuffix(" 0 h")
+    return duration(seconds).removesuffix(" 0 min")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

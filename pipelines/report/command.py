@@ -77,5 +77,5 @@ def _last_report(output: Path) -> datetime | None:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise ConfigurationError(f"--output {output}: {reason}") from None
     if page and not is_report(page):
-        raise ConfigurationError(f"--output {output}: holds something else; name another file")
+        raise ConfigurationError(f"--output {output}: is not an earlier report; name another file")
     return last_as_of(page)

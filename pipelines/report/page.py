@@ -134,20 +134,20 @@ def _figures(report: Report) -> Iterator[Figure]:
     pooled = report.curves[report.curves["provider"] == ALL]
     if not pooled.empty:
         yield _figure(
-            "How long until somebody relinks",
+            "How long relinking takes",
             "Share of outages not yet relinked, by days since they were first seen (Kaplan-Meier), with its"
             " 95 % confidence band. Outages that were already down when first seen are left out.",
             charts.draw_survival(pooled, SLOTS),
         )
     yield _figure(
-        "How fresh the evidence is",
-        "Tokens by the time since they were last read. Nothing later is known of their calendars.",
+        "When each account was last checked",
+        "Tokens by the time since their last successful poll.",
         charts.draw_freshness(figures.freshness(report.tokens, report.health.as_of), SLOTS),
     )
     if not report.polls.empty:
         yield _figure(
             "How polling went",
-            "Polls by UTC day and outcome. A day without bars is a day on which nobody looked.",
+            "Polls by UTC day and outcome. A day without bars is a day without a load.",
             charts.draw_polls(report.polls, SLOTS),
         )
 
@@ -155,21 +155,21 @@ def _figures(report: Report) -> Iterator[Figure]:
 def _figures_of_days(report: Report) -> Iterator[Figure]:
     totals = figures.add_up(report.days, ["day"])
     yield _figure(
-        "Disconnected, of what was observed",
-        "Share of the observed profile time that was disconnected, by UTC day. Grey days were hardly"
-        " observed: the darker, the less. Grey is unknown, not down.",
+        "Share of connections down, by day",
+        "Share of the observed profile time that was disconnected, by UTC day. Grey is unknown, not down:"
+        " the darker the day, the less of it was observed.",
         charts.draw_disconnected(totals, SLOTS),
     )
     starts = figures.starts_by_day(report.outages, totals)
     yield _figure(
         "When connections broke",
         f"Outages first seen on each UTC day: {int(starts['outages'].sum())} in"
-        f" {wording.count(len(starts), 'day')}. A break is seen by the next poll, so a day may show those of"
-        " the night before.",
+        f" {wording.count(len(starts), 'day')}. The next poll finds a break, so a day may show those of the"
+        " night before.",
         charts.draw_calendar(starts, SLOTS),
     )
     yield _figure(
-        "Disconnected, by provider",
+        "Share of connections down, by provider",
         f"The same share on one scale, of the providers with most profiles; at most {charts.MOST_PROVIDERS}.",
         charts.draw_providers(figures.add_up(report.days, ["provider", "day"]), SLOTS),
     )

@@ -78,7 +78,7 @@ FILTERS = {
 def test_it_shows_every_part(scope: Scope, notebook: ModuleType, warehouse: str) -> None:
     shown = shown_by(notebook, scope=scope)
     assert warehouse in shown
-    for heading in ("Connectivity over time", "Open outages", "Up and down", "How polling went"):
+    for heading in ("Connectivity over time", "Open outages", "Unstable connections", "How polling went"):
         assert heading in shown
     assert shown.count("https://vega.github.io/schema/vega-lite") >= 5
 

@@ -308,14 +308,14 @@ def test_rows_that_cannot_be_used_are_named_and_the_others_polled(
     lines = [f"    {place}: {reason} (key {key!r})" for place, (key, reason) in reasons.items()]
     expected = [
         "  not connected  1 user without a token",
-        "  unusable  2 rows of the token store, left out",
+        "  unusable  2 rows of the token store cannot be used",
         *lines,
     ]
     rows = [{"place": place, "key": key, "reason": reason} for place, (key, reason) in reasons.items()]
 
     checked = invoke(place, "check")
     assert (checked.exit_code, checked.stderr) == (1, "")
-    assert checked.stdout.splitlines()[:5] == ["2 tokens, each with a key of its own", *expected]
+    assert checked.stdout.splitlines()[:5] == ["2 tokens, each with its own key", *expected]
     planned = invoke(place, "plan")
     assert planned.stdout.splitlines()[1:5] == expected
     loaded = invoke(place, "load")
@@ -338,7 +338,7 @@ def test_a_store_without_any_connected_user_is_fine(place: Place, server: Script
     assert "Nothing is due: the token store holds no token that can be polled" in loaded.stdout
     assert "  not connected  2 users without a token" in loaded.stdout
     checked = invoke(place, "check")
-    assert (checked.exit_code, checked.stdout.splitlines()[0]) == (0, "0 tokens, each with a key of its own")
+    assert (checked.exit_code, checked.stdout.splitlines()[0]) == (0, "0 tokens, each with its own key")
     assert server.log == []
 
 
@@ -376,12 +376,12 @@ def test_check_says_whether_the_warehouse_lets_us_in(place: Place, tokens: list[
     found = json.loads(invoke(place, "check", "--json").stdout)
     assert found["tokens"] == 4
     assert [center["outcome"] for center in found["data_centers"]] == ["ok"]
-    assert found["warehouse"].endswith("is not there yet; the first load makes it")
+    assert found["warehouse"].endswith("does not exist yet; the first load creates it")
     assert not place.database.exists()
     place.load()
-    assert invoke(place, "check").stdout.splitlines()[-1].endswith("answers; dataset cronofy is there")
+    assert invoke(place, "check").stdout.splitlines()[-1].endswith("answers; dataset cronofy exists")
     other = invoke(place, "check", "--dataset", "other").stdout.splitlines()[-1]
-    assert other.endswith("answers; dataset other is not there yet, and the first load makes it")
+    assert other.endswith("answers; dataset other does not exist yet, and the first load creates it")
 
 
 def test_check_tries_the_handoff_and_leaves_nothing(place: Place, tokens: list[str]) -> None:

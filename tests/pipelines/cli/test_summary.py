@@ -66,7 +66,7 @@ LINES: dict[str, tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = {
     ),
     "stopped": (
         {"due": 9, "stopped_by": "max_requests"},
-        ("stopped by --max-requests", "5 tokens wait for the next run"),
+        ("stopped by --max-requests", "5 tokens left for the next run"),
         (),
     ),
     "an earlier run had left something": (
@@ -139,7 +139,7 @@ def test_the_headline_counts() -> None:
     for part in (
         "6 profiles of 2 accounts, as of 2026-03-01 12:00: 3 connected, 1 disconnected, 2 unknown",
         "Uptime 75.0 % since 2026-03-01 12:00; – of that time",
-        "3 outages: 2 relinked, 0 ended by removal, 1 still open; half are relinked within 2 h 0 min",
+        "3 outages: 2 relinked, 0 ended by removal, 1 still open; median time to relink 2 h 0 min",
     ):
         assert part in shown
     assert "Needs relinking" not in shown

@@ -66,7 +66,7 @@ def test_the_next_one_tells_what_changed_since(report: Report, place: Place, ans
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("notes.txt", b"my notes", "holds something else; name another file"),
+        ("notes.txt", b"my notes", "is not an earlier report; name another file"),
         ("picture.png", b"\x89PNG\xff", "not text"),
         ("nowhere/health.html", None, "No such file or directory"),
     ],

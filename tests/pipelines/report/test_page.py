@@ -55,7 +55,7 @@ def test_it_says_what_the_health_says(page: str, demo_report: Report) -> None:
     health, text = demo_report.health, Page(page).text
     people = len({row["account_id"] for row in health.open_outages})
     assert f"{people} accounts must be asked to relink" in text
-    assert f"{len(health.open_outages)} calendar connections are down." in text
+    assert f"{len(health.open_outages)} connections are down." in text
     assert f"{health.never_read_tokens} of {health.tokens} tokens could never be read" in text
     for row in health.providers:
         assert f"{row['provider']} {row['profiles']} " in text
