@@ -1,8 +1,12 @@
 """Figures in words, the same in the terminal and in the report."""
 
 import math
+import os
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,20 +17,21 @@ SHOWN_DIGEST_DIGITS = 8
 SHOWN_ROWS = 5
 SECONDS_PER_DAY = 86_400
 
-# what an outcome means for the person who has to act
-ADVICE = {
-    "token_rejected": "authorize again",
-    "grant_revoked": "authorize again",
-    "forbidden": "authorize again, with more scope",
-    "plan_required": "not in the Cronofy plan",
-    "provider_locked": "Cronofy lacks the provider's credentials",
-    "rate_limited": "will be retried by the next load",
-    "server_error": "will be retried by the next load",
-    "timeout": "will be retried by the next load",
-    "network_error": "will be retried by the next load",
-    "bad_payload": "unexpected response",
-    "skipped": "not polled",
-}
+
+def advice(outcome: str) -> str:
+    """What the person who has to act does about an outcome; empty where it is none that we know."""
+    # not above: --help needs words, and no dlt
+    from dlt_cronofy.source.records import OUTCOMES, Outcome
+
+    return OUTCOMES[Outcome(outcome)].advice if outcome in set(Outcome) else ""
+
+
+def program() -> str:
+    """How this program was called, so that a command we print can be run."""
+    called = Path(sys.argv[0])
+    if called.name != PROGRAM or shutil.which(PROGRAM) == str(called):
+        return PROGRAM
+    return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
 
 
 def count(number: int, noun: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import dlt
 
 from dlt_cronofy.formatting import count, row_lines
-from dlt_cronofy.sandbox.answers import Answer
 from dlt_cronofy.shards.exchange_directory import SETTING as HANDOFF_SETTING
 from dlt_cronofy.shards.exchange_directory import possible_exchange
 from dlt_cronofy.source.api.client import CronofyClient
@@ -18,25 +17,13 @@ from dlt_cronofy.source.api.limits.policy import RequestPolicy
 from dlt_cronofy.source.api.transport import open_transport
 from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.errors import ConfigurationError
-from dlt_cronofy.source.records import REFUSALS, Outcome, Response, skipped
+from dlt_cronofy.source.records import OUTCOMES, REFUSALS, Outcome, Response, skipped
 from dlt_cronofy.source.settings import USERINFO, PollingSettings
 from dlt_cronofy.source.tokens.base import TokenStore
 from dlt_cronofy.source.tokens.token import LISTED_ROWS, StoredTokens, Token
 from dlt_cronofy.warehouse.dataset import sql_client
 from dlt_cronofy.warehouse.pipeline import duckdb_file, location
-from tests.pipelines.conftest import answers
 
-# what to do about an outcome that a person can fix
-ADVICE = {
-    "token_rejected": "the token is not of this data center, expired or revoked; authorize again",
-    "forbidden": "the token lacks a scope; authorize again with more scope",
-    "plan_required": "the Cronofy plan lacks the identity API",
-    "bad_payload": "is base_url right?",
-    "network_error": "is the host right, and reachable?",
-    "timeout": "is the host right, and reachable?",
-    "server_error": "try again later",
-    "rate_limited": "try again later",
-}
 REFRESHED = "expired; a load refreshes it"
 FETCHED = "a load gets one with the refresh token"
 NOT_REFRESHED = (
@@ -248,11 +235,11 @@ def _judged(
 
     last = responses[-1][1]
     if last.outcome not in REFUSALS and last.message != NO_ACCESS_TOKEN:
-        return checked(last, ADVICE.get(last.outcome.value), is_well=last.outcome is Outcome.OK)
-    fixable = [answer for token, answer in answers if _is_fixed_by_refresh(token, answer)]
+        return checked(last, OUTCOMES[last.outcome].setup_advice or None, is_well=last.outcome is Outcome.OK)
+    fixable = [response for token, response in responses if _is_fixed_by_refresh(token, response)]
     if not fixable:
-        first = answers[0][1]
-        return checked(first, ADVICE.get(first.outcome.value), is_well=False)
+        first = responses[0][1]
+        return checked(first, OUTCOMES[first.outcome].setup_advice or None, is_well=False)
     if settings.client is None:
         return checked(fixable[0], NOT_REFRESHED, is_well=False)
     if unwritable is not None:
@@ -260,6 +247,6 @@ def _judged(
     return checked(fixable[0], REFRESHED if fixable[0].attempts else FETCHED, is_well=True)
 
 
-def _is_fixed_by_refresh(token: Token, answer: Answer) -> bool:
-    rejected = answer.outcome is Outcome.TOKEN_REJECTED or not token.has_access_token
+def _is_fixed_by_refresh(token: Token, response: Response) -> bool:
+    rejected = response.outcome is Outcome.TOKEN_REJECTED or not token.has_access_token
     return rejected and token.refresh_token is not None

@@ -92,9 +92,9 @@ def print_load(console: Console, result: LoadResult) -> None:
 
 def _unpolled_lines(result: LoadResult) -> Iterator[str]:
     """What of the store was not polled, and why."""
-    if result.stand_ins:
-        stand_ins = count(result.stand_ins, "token")
-        yield f"  not polled: {stand_ins}, because another token of the same account was"
+    if result.fallback_tokens:
+        fallback_tokens = count(result.fallback_tokens, "token")
+        yield f"  not polled: {fallback_tokens}, because another token of the same account was"
     if result.skipped_tokens:
         yield f"  skipped   {count(result.skipped_tokens, 'token')}, first in the next run"
     if result.left_tokens:

@@ -6,7 +6,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dlt_cronofy.shards.exchange_directory import Handoff, possible_handoff
+from dlt_cronofy.shards.exchange_directory import ExchangeDirectory, possible_exchange
 
 from .person import Person
 from .summary import Erased
@@ -15,7 +15,7 @@ from .working_files import UnreadableError, read_parquet, without_person
 
 def erase_from_exchange(person: Person, result: Erased) -> None:
     """Remove a person's tasks and polls from all files that wait, where loads are in shards."""
-    handoff = possible_handoff()
+    handoff = possible_exchange()
     if handoff is None:
         return
     for run_id in handoff.runs():
@@ -30,7 +30,7 @@ def erase_from_exchange(person: Person, result: Erased) -> None:
         result.files_rewritten += [f"{handoff.root}/{run_id}/{name}" for name in changed]
 
 
-def _rewrite(handoff: Handoff, run_id: str, name: str, person: Person) -> bool:
+def _rewrite(handoff: ExchangeDirectory, run_id: str, name: str, person: Person) -> bool:
     """Whether a file held the person, and does no more."""
     with handoff.open(run_id, name) as file:
         kept = without_person(read_parquet(file), person)

@@ -229,9 +229,9 @@ def preview_lines(preview: Preview) -> Iterator[str]:
         f" {preview.fresh:,} fresh ({why} less than {_time(age)} ago)"
     )
     yield from row_lines(preview.unusable, preview.unusable_rows, preview.not_connected)
-    if preview.stand_ins:
+    if preview.fallback_tokens:
         why = "polled only if another token of the same account is refused"
-        yield f"  fallback  {_count(preview.stand_ins, 'token')}, {why}"
+        yield f"  fallback  {_count(preview.fallback_tokens, 'token')}, {why}"
     if not preview.due:
         return
     yield (

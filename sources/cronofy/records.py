@@ -84,20 +84,20 @@ OUTCOMES = {
     ),
     Outcome.PLAN_REQUIRED: OutcomeFacts(
         "the application's Cronofy plan lacks the endpoint",
-        "the Cronofy plan lacks this",
+        "not in the Cronofy plan",
         "the Cronofy plan lacks the identity API",
         Fault.APPLICATION,
         (402,),
     ),
     Outcome.PROVIDER_LOCKED: OutcomeFacts(
         "Cronofy has no working credentials for the provider",
-        "provider credentials missing",
+        "Cronofy lacks the provider's credentials",
         fault=Fault.ACCOUNT,
         statuses=(423,),
     ),
     Outcome.RATE_LIMITED: OutcomeFacts(
         "the application exceeded its limits",
-        "tried again next load",
+        "will be retried by the next load",
         "try again later",
         Fault.APPLICATION,
         (429,),
@@ -106,7 +106,7 @@ OUTCOMES = {
     # and every other status from 500 on
     Outcome.SERVER_ERROR: OutcomeFacts(
         "an error of Cronofy's, or of something between",
-        "tried again next load",
+        "will be retried by the next load",
         "try again later",
         Fault.SERVER,
         is_retried=True,
@@ -114,28 +114,28 @@ OUTCOMES = {
     # 408 is the server's own word for a timeout
     Outcome.TIMEOUT: OutcomeFacts(
         "no answer within `timeout`",
-        "tried again next load",
-        "is the host right, and within reach?",
+        "will be retried by the next load",
+        "is the host right, and reachable?",
         Fault.SERVER,
         (408,),
         is_retried=True,
     ),
     Outcome.NETWORK_ERROR: OutcomeFacts(
         "no connection, or one that broke",
-        "tried again next load",
-        "is the host right, and within reach?",
+        "will be retried by the next load",
+        "is the host right, and reachable?",
         Fault.SERVER,
         is_retried=True,
     ),
     # and every other status below 500: redirects, 204, 404 … are not documented here
     Outcome.BAD_PAYLOAD: OutcomeFacts(
         "an answer that is not of the documented shape; redirects and 404 too",
-        "not the documented answer",
+        "unexpected response",
         "is base_url right?",
         Fault.ACCOUNT,
     ),
     Outcome.SKIPPED: OutcomeFacts(
-        "nothing was sent: the data center was down, or the endpoint not in the plan", "not tried"
+        "nothing was sent: the data center was down, or the endpoint not in the plan", "not polled"
     ),
 }
 
