@@ -76,7 +76,7 @@ class Limited(Answering):
     def answer(self, token: bytes) -> bytes:
         """Nothing at once; what is due follows."""
         if token == ASKING:
-            body = json.dumps(self._seen.told()).encode()
+            body = json.dumps(self._seen.report()).encode()
             return HEAD % len(body) + body
         reply = super().answer(token) if self._seen.admits(time.monotonic()) else REFUSAL
         delay = self._seen.world.answer_seconds * self._seen.chance.uniform(0.5, 1.5)
@@ -108,7 +108,7 @@ class Seen:
         self._ours.append(now)
         return True
 
-    def told(self) -> dict[str, list[float]]:
+    def report(self) -> dict[str, list[float]]:
         """Times of arrival, in seconds of the machine's monotonic clock."""
         return {"ours": self._ours, "refused": self._refused, "foreign": self._foreign}
 

@@ -2,7 +2,7 @@
 
 Simulated, with the estimator and the planner of `load` themselves: what the polls show becomes rows as the
 warehouse would return them, hazards are learned from these, and the plan's first tokens are polled. A run
-every 12 hours polls a third or a seventh of the tokens; hazards are learned anew every second day. Both
+every 12 hours polls a third or a seventh of the tokens; hazards are learned again every second day. Both
 orders see the same changes; those between day 50 and day 140 count. A change that was reverted before anybody
 looked counts with the delay until the token's next poll. p95 is the delay that one change in twenty exceeds.
 A sweep is as many polls as there are tokens; no token may wait longer than `OLDEST_EVERY` of them.

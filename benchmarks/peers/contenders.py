@@ -13,7 +13,7 @@ Command = list[str]
 
 THREADS = 8
 # target-duckdb 0.8.0 lets DuckDB guess whether its CSV files have a header, and where all columns are text it
-# guesses wrong: https://github.com/jwills/target-duckdb/pull/58 mends it and is in no release yet
+# guesses wrong: https://github.com/jwills/target-duckdb/pull/58 fixes it and is in no release yet
 TAKEN_FOR_A_HEADER = {"account": 1}
 
 

@@ -101,7 +101,7 @@ def cronofy_dag(
 
 
 def _run(stage: Any, *arguments: Any) -> Any:
-    """A stage's work; what running it again cannot mend is not run again."""
+    """A stage's work; an error that a retry cannot fix is not retried."""
     try:
         return stage(*arguments)
     except FinalTaskError as error:

@@ -1,6 +1,6 @@
 """What the tasks of the DAG do, on the worker that runs them.
 
-A task is told the name of a run and the number of a shard. Tokens and credentials are read where it runs:
+A task gets the name of a run and the number of a shard. Tokens and credentials are read where it runs:
 from dlt's configuration in `project_dir`, from the environment, and from the token store.
 """
 
@@ -74,7 +74,7 @@ class Job:
         with self._stages() as stages:
             result = stages.load(load_run)
             summary = result.as_dict()
-            # how many is enough for whoever looks at a run; the log says which
+            # the count is enough here; the log has the names
             summary["lost_refresh_tokens"] = len(result.lost_refresh_tokens)
             # `plan` has named these
             del summary["unusable"]
@@ -105,7 +105,7 @@ class Job:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """One clear line for what a person can mend; Airflow shows the frames of anything else."""
+    """One clear line for what a person can fix; Airflow shows the frames of anything else."""
     from dlt_cronofy.cli.errors import explain, explained_errors
     from dlt_cronofy.source.errors import ConfigurationError, UnreachableError
     from dlt_cronofy.warehouse.locks import WarehouseBusy

@@ -103,7 +103,7 @@ class OpenedOutage:
 
 
 class Receiver(Protocol):
-    """Who is told."""
+    """Where alerts go."""
 
     @property
     def name(self) -> str:
@@ -162,7 +162,7 @@ class Slack:
 
 @dataclass(frozen=True, slots=True)
 class Alerts:
-    """Tells a receiver of the outages that opened; everything that waits is injected."""
+    """Sends the outages that opened to a receiver; everything that waits is injected."""
 
     receiver: Receiver
     sleep: Callable[[float], None] = time.sleep
@@ -172,7 +172,7 @@ class Alerts:
         """Send one message about what opened in this run and in those whose packages it finished.
 
         Returns:
-            How many outages the receiver was told of; 0 as well where it could not be reached.
+            How many outages the receiver got; 0 also where it could not be reached.
         """
         with sql_client(pipeline) as client:
             opened = opened_outages(client, sorted({run_id} | _finished_runs(client, finished_packages)))
@@ -182,11 +182,11 @@ class Alerts:
         problem = self._deliver(opened_message(run_id, opened, keys))
         if problem is not None:
             logger.warning(
-                "%s was not told of %d opened outage(s), after %d tries: %s; needs_relink lists them",
+                "%s got no alert of %d opened outage(s), after %d tries: %s; needs_relink lists them",
                 *(self.receiver.name, len(opened), ATTEMPTS, problem),
             )
             return 0
-        logger.info("%s was told of %d opened outage(s)", self.receiver.name, len(opened))
+        logger.info("%s got an alert of %d opened outage(s)", self.receiver.name, len(opened))
         return len(opened)
 
     def _deliver(self, message: Message) -> str | None:
@@ -223,7 +223,7 @@ class Alerts:
 
 
 def configured_alerts() -> Alerts | None:
-    """Who is to be told, checked; None where alerts are off.
+    """Where alerts go, checked; None where alerts are off.
 
     Raises:
         ConfigurationError: it is neither Slack nor a URL, or Slack's URL is missing. Never quotes either.
@@ -302,7 +302,7 @@ def opened_outages(client: Client, run_ids: Sequence[str]) -> list[OpenedOutage]
 
 
 def _finished_runs(client: Client, packages: Sequence[str]) -> set[str]:
-    """The runs that packages belong to: a run whose last package was pending has told nobody of any."""
+    """The runs that packages belong to: a run whose last package was pending has sent no alert."""
     if not packages:
         return set()
     tables = (POLLS.name, PROFILE_CHANGES.name)

@@ -43,7 +43,7 @@ class Checked:
     """What a data center says of the tokens it was tried with.
 
     Attributes:
-        answer: the good one, else the one that tells most.
+        answer: the good one, else the most informative one.
         calls: how many were made.
         advice: what a person can do, or what a load will.
         is_well: whether nobody has to do anything.
@@ -205,7 +205,7 @@ async def _check(
 async def _answers(
     client: CronofyClient, tokens: Sequence[Token], clock: Clock
 ) -> list[tuple[Token, Response]]:
-    """The answers for one token after the other, until one tells of the data center and not of a token."""
+    """The answers for one token after the other, until one is about the data center and not about a token."""
     responses: list[tuple[Token, Response]] = []
     for token in tokens:
         if not token.has_access_token:
@@ -227,7 +227,7 @@ def _judged(
     responses: Sequence[tuple[Token, Response]],
     unwritable: str | None,
 ) -> Checked:
-    """What the answers come to: the last one where it tells of the data center, else what a load would do."""
+    """What the answers come to: the last one where it is about the data center, else what a load would do."""
     calls = sum(response.attempts for _, response in responses)
 
     def checked(response: Response, advice: str | None, *, is_well: bool) -> Checked:

@@ -56,7 +56,7 @@ class Pace:
     started: float = 0.0
 
     def seconds_left(self) -> float | None:
-        """At the pace so far, but not sooner than the rate limit allows; None while that cannot be told."""
+        """At the pace so far, but not sooner than the rate limit allows; None while that is not known."""
         left = self.total - self.done
         elapsed = time.monotonic() - self.started
         estimates = [left * elapsed / self.done] if self.done else []

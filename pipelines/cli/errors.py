@@ -83,7 +83,7 @@ def _explain_missing(cause: "MissingDependencyException", root: BaseException) -
 
 
 def _where_to_set(cause: Exception) -> str:
-    """The place of a missing field by name, as far as dlt says where it looked."""
+    """The place of a missing field by name, where dlt says where it looked."""
     from dlt.common.configuration.exceptions import (
         ConfigFieldMissingException,
         LookupTrace,

@@ -22,7 +22,7 @@ def run_interruptibly(work: Callable[[], T], stop: Callable[[str], None]) -> T:
 
     Args:
         work: what to do; its result or its error is passed on.
-        stop: told the name of the signal; must return soon.
+        stop: called with the name of the signal; must return soon.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()

@@ -54,7 +54,7 @@ class Person:
         """The SQL condition of this person's rows and its parameters; None for a table that has none.
 
         Args:
-            columns: the quoted names of `account_id` and `token_key`, as far as the table has them.
+            columns: the quoted names of `account_id` and `token_key`, those that the table has.
             placeholder: what stands for a parameter.
         """
         parts, parameters = [], []
@@ -66,7 +66,7 @@ class Person:
 
 
 def person_of_account(account: str, pairs: Collection[Pair]) -> Person:
-    """The account, and its tokens as far as they never belonged to another one.
+    """The account, and those of its tokens that never belonged to another one.
 
     A token's rows without an account are polls that failed before it was known whose it was: they are this
     person's if the token never was anybody else's.
@@ -80,7 +80,7 @@ def person_of_account(account: str, pairs: Collection[Pair]) -> Person:
 
 
 def person_of_token(token: str, pairs: Collection[Pair]) -> Person:
-    """The token, and its accounts as far as they have no other one.
+    """The token, and those of its accounts that have no other token.
 
     Args:
         token: the token_key.

@@ -1,4 +1,4 @@
-"""The tables of a warehouse as `erase` sees them: all of the dataset, whoever made them."""
+"""The tables of a warehouse as `erase` sees them: all of the dataset, those of other programs too."""
 
 # ruff: noqa: S608 - names are quoted and come from the warehouse's own catalog, values are parameters
 

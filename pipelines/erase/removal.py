@@ -1,4 +1,4 @@
-"""Removing rows so that their text does not stay either, as far as a warehouse lets us."""
+"""Removing rows so that their text does not stay either, where the warehouse allows that."""
 
 import logging
 import re

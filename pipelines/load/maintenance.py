@@ -48,7 +48,7 @@ CHUNK_ROWS = 2_500
 MANY_ROWS = 1_000
 # so many old polls one load removes
 OLD_POLLS_PER_LOAD = 500_000
-# a DuckDB file of which so much holds nothing is written anew
+# a DuckDB file of which so much holds nothing is rewritten
 WASTED_SHARE = 0.5
 
 
@@ -195,7 +195,7 @@ class Upkeep:
             rebuild.analyze(client, list(TABLES))
 
     def give_back_room(self) -> None:
-        """Write a DuckDB file anew once half of it holds nothing, after old polls were removed.
+        """Rewrite a DuckDB file once half of it holds nothing, after old polls were removed.
 
         Before that, new polls take the room of the old ones.
         """
@@ -208,9 +208,7 @@ class Upkeep:
         except (CannotCopyError, DatabaseTransientException) as error:
             logger.info("%s keeps the room of removed polls for now: %s", location(self.pipeline), error)
         else:
-            logger.info(
-                "wrote %s anew: %d MB instead of %d", location(self.pipeline), *_megabytes(file, before)
-            )
+            logger.info("rewrote %s: %d MB instead of %d", location(self.pipeline), *_megabytes(file, before))
 
     def _ask(self, do: Callable[[Client], T]) -> T:
         with sql_client(self.pipeline) as client:

@@ -169,7 +169,7 @@ def preview_load(
 def _read(
     pipeline: dlt.Pipeline, options: LoadOptions, now: datetime
 ) -> tuple[Mapping[str, LastPoll], Hazards | None]:
-    """What the warehouse knows, as far as the order asks for it."""
+    """What the warehouse knows, where the order needs it."""
     state = SqlWarehouseState(pipeline, SOURCE_NAME)
     with reader(pipeline), state.connected():
         if state.lacks_evidence():

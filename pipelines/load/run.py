@@ -56,7 +56,7 @@ class Load:
     store: TokenStore | None = None
     """where refreshed tokens are written back; without it nothing is refreshed"""
     alerts: "Alerts | None" = None
-    """who is told of newly opened outages, which the views tell"""
+    """where alerts of newly opened outages go"""
     quota: RunQuota = field(init=False)
     result: LoadResult | None = field(init=False, default=None)
     """what is known of the load so far, also if it fails"""
@@ -132,7 +132,7 @@ class Load:
             upkeep.open_run(run, store)
             upkeep.close_run(run, written_rows)
             if self.options.refresh_views:
-                refresh_views(self.pipeline, self.settings.hold.total_seconds(), anew=False)
+                refresh_views(self.pipeline, self.settings.hold.total_seconds(), even_if_current=False)
         upkeep.give_back_room()
 
     def _poll_and_load(

@@ -26,7 +26,7 @@ class LoadResult:
         held_back_tokens: tokens that it has no more either, which are so many that they have not left.
         unusable_rows: rows of the token store that cannot be used.
         unusable: the first `LISTED_ROWS` of them; none after a load in shards, whose plan has named them.
-        alerted: newly opened outages somebody was told of; None where alerts are off.
+        alerted: newly opened outages that were sent; None where alerts are off.
     """
 
     run_id: str
@@ -130,7 +130,7 @@ class RunStatistics:
             self.add_outcome(row["token_key"], row["endpoint"], Outcome(row["outcome"]))
 
     def add_outcome(self, token_key: str, endpoint: str, outcome: Outcome) -> None:
-        """Count what one poll came to; beside another endpoint `/v1/account` tells nothing of a token."""
+        """Count what one poll came to; `/v1/account` beside another endpoint counts for no token."""
         self.outcomes[outcome.value] += 1
         if outcome is not Outcome.SKIPPED:
             self._skipped.discard(token_key)

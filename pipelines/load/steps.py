@@ -1,6 +1,6 @@
 """The steps of a load: plan → poll → load, and between them nothing but data.
 
-One process takes them in one go (`load.py`); an orchestrator gives each to whoever is free (`shards/`).
+One process takes them in one go (`load.py`); an orchestrator gives each to any free worker (`shards/`).
 """
 
 import logging

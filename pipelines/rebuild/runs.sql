@@ -1,6 +1,6 @@
 -- runs: one row per run that polled, changed something, or has a row already.
 -- Each poll counts once, late ones too; its times are those of polls that are not late. A run that nothing but its
--- changes tells of was killed before its polls arrived.
+-- changes names was killed before its polls arrived.
 --
 -- A run that began before the horizon keeps its counts: some or all of its polls are deleted. So does one that had
 -- nothing to poll. Other columns than these stay as they are.

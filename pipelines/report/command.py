@@ -1,4 +1,4 @@
-"""What `report` does around the page: which changes it tells, and the file it writes."""
+"""What `report` does around the page: which changes it shows, and the file it writes."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ def write_report(pipeline: dlt.Pipeline, output: Path, since: Since | None, *, a
 
     Args:
         pipeline: whose dataset it is about.
-        output: the file. If it is an earlier report, the new one tells what changed since that.
+        output: the file. If it is an earlier report, the new one shows what changed since that.
         since: tell what changed after that instead.
         anonymous: leave out e-mails, names and relink links.
 

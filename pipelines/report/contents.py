@@ -34,7 +34,7 @@ class Report:
         location: where the data is.
         dataset: the schema it is in.
         health: the figures of `status`, personal columns left out of an anonymous report.
-        since: changes after that are told.
+        since: changes after that are shown.
         since_last_report: whether that is when the last report was made.
         is_anonymous: whether it leaves out e-mails, names and relink links.
         went_down: outages first seen after `since`, those in the first sample of a profile included.

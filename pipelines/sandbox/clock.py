@@ -1,4 +1,4 @@
-"""The clock that the sandbox tells the time by, and that demos and tests move."""
+"""The clock of the sandbox, and that demos and tests move."""
 
 import threading
 import time

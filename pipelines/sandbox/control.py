@@ -20,7 +20,7 @@ class Control:
 
     Args:
         app: the sandbox under control.
-        clock: its clock; None if it tells the time by one that cannot be moved.
+        clock: its clock; None if it cannot be moved.
     """
 
     def __init__(self, app: SandboxApp, clock: MovableClock | None) -> None:

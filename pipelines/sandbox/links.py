@@ -1,4 +1,4 @@
-"""How the link of one profile breaks, is mended, flaps and vanishes; times are seconds from the start."""
+"""How the link of one profile breaks, is repaired, flaps and vanishes; times are seconds from the start."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ def simulate_link(rng: Random, provider: Provider, fate: Fate) -> list[tuple[flo
 
 
 def draw_outage(rng: Random) -> float:
-    """Returns the seconds until a broken link is mended: heavy-tailed, a quarter of an hour to two months."""
+    """Returns the seconds until a broken link is repaired: heavy-tailed, a quarter of an hour to two months."""
     seconds = rng.lognormvariate(math.log(MEDIAN_OUTAGE_SECONDS), OUTAGE_SIGMA)
     return min(max(seconds, 15 * MINUTE), LONGEST_OUTAGE_SECONDS)
 
@@ -113,7 +113,7 @@ class _Simulation:
         return math.inf
 
     def flap(self, at: float) -> float:
-        """Breaks and mends several times within days, as a policy that expires sessions makes it do."""
+        """Breaks and recovers several times within days, as a policy that expires sessions makes it do."""
         for _ in range(self.rng.randint(5, 9)):
             self.changes.append((at, "disconnected"))
             at = self.link(at + self.rng.uniform(4, 15) * HOUR) + self.rng.uniform(5, 16) * HOUR

@@ -33,7 +33,7 @@ class Calendar:
 
 @dataclass(frozen=True)
 class ProfileState:
-    """What a body says about one profile at one time; `link` tells `absent` from the three listed states."""
+    """What a body says about one profile at one time; `link` distinguishes `absent` from the three listed states."""
 
     link: Link
     profile_name: str
@@ -75,7 +75,7 @@ class ServiceAccount:
 class Account:
     """One account (`acc_`), service account (`ser_`) or application calendar (`apc_`).
 
-    `omits_name` tells a missing `name` from one that is null. `application_calendar_id` and
+    `omits_name` distinguishes a missing `name` from one that is null. `application_calendar_id` and
     `service_account` are None for the other types.
     """
 

@@ -148,9 +148,9 @@ def serve(
     Raises:
         OSError: the port is taken (on entering the block).
     """
-    told = MovableClock(world.start) if clock is None else clock
-    movable = told if isinstance(told, MovableClock) else None
-    return SandboxServer(_build_app(world, told, limits, oauth, fault_seed), movable, port)
+    shown_time = MovableClock(world.start) if clock is None else clock
+    movable = shown_time if isinstance(shown_time, MovableClock) else None
+    return SandboxServer(_build_app(world, shown_time, limits, oauth, fault_seed), movable, port)
 
 
 def run_forever(
@@ -179,8 +179,8 @@ def run_forever(
     Raises:
         OSError: the port is taken.
     """
-    told = MovableClock(world.start, running=True) if clock is None else clock
-    app = _build_app(world, told, limits, oauth, fault_seed)
+    shown_time = MovableClock(world.start, running=True) if clock is None else clock
+    app = _build_app(world, shown_time, limits, oauth, fault_seed)
     if faults is not None:
         app.faults = faults
     bound = _bind(port)

@@ -1,7 +1,7 @@
 """The handoff: the folder through which planner, pollers and loader pass files, wherever they run.
 
-Any path that fsspec reaches. A file is written under a name nobody reads and then renamed, so that whoever
-finds it finds all of it. Each attempt has a name of its own; only erasing writes a file anew.
+Any path that fsspec reaches. A file is written under a name nobody reads and then renamed, so that a reader
+finds all of it or nothing. Each attempt has a name of its own; only erasing rewrites a file.
 """
 
 import os

@@ -52,7 +52,7 @@ def merged_polls(sets: Iterable[ShardOutput], loaded: Outcomes) -> Iterator[Poll
 def missing_tasks(
     plan: SavedPlan, delivered: Collection[int], loaded: Outcomes
 ) -> dict[int, list[SavedTask]]:
-    """The tasks of shards of which nothing came, as far as nothing of them is loaded, by shard."""
+    """The tasks of shards of which nothing came and nothing is loaded, by shard."""
     known = {token_key for token_key, _ in loaded}
     missing = {
         shard: [task for task in plan.tasks[shard] if not any(each.token_key in known for each in task)]

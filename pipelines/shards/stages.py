@@ -229,7 +229,7 @@ class Stages:
         with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline), suppress(ConfigurationError):
             with loaded_dataset(pipeline):
                 pass
-            refresh_views(pipeline, self.settings.hold.total_seconds(), anew=False)
+            refresh_views(pipeline, self.settings.hold.total_seconds(), even_if_current=False)
         if self.alerts is None:
             return None
         return sum(self.alerts.send_opened(pipeline, run_id, ()) for run_id in run_ids)
@@ -306,7 +306,7 @@ class _Loader:
     ) -> ShardedResult:
         """Load what was handed in of one run, and what has changed in the token store.
 
-        What is older than polls of a later run that are loaded is logged, and tells nothing.
+        What is older than polls of a later run that are loaded is logged, and changes nothing else.
 
         Raises:
             ConfigurationError: a set cannot be read; of a late run it is left where it is.

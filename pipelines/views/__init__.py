@@ -81,7 +81,7 @@ def are_current(
     schema: str,
     hold_seconds: float,
 ) -> bool:
-    """Whether all views are there and were made from these definitions; False where that cannot be told.
+    """Whether all views are there and were made from these definitions; False where that is not known.
 
     Args:
         fetch: Rows of a query; its errors mean that something is missing.

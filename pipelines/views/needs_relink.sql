@@ -1,5 +1,5 @@
 -- needs_relink: one row per open outage: who has to relink what.
--- An outage stays open until a sample says otherwise, however old the evidence is: evidence_age_seconds tells.
+-- An outage stays open until a sample says otherwise, however old the evidence is; see evidence_age_seconds.
 --
 -- account_id
 -- email, name: newest known of the account, from userinfo and account

@@ -147,15 +147,17 @@ def check_query(client: Client, sql: str) -> None:
         raise ConfigurationError("query only reads; this statement does something else")
 
 
-def refresh_views(pipeline: dlt.Pipeline, hold_seconds: float, *, anew: bool = True) -> Sequence[str]:
+def refresh_views(
+    pipeline: dlt.Pipeline, hold_seconds: float, *, even_if_current: bool = True
+) -> Sequence[str]:
     """Create or replace the SQL views beside the tables; returns their names.
 
     Args:
         pipeline: Whose dataset it is.
         hold_seconds: How long one sample is trusted.
-        anew: Also where they are as they should be already.
+        even_if_current: Also where they are current.
     """
-    if anew or not _has_current_views(pipeline, hold_seconds):
+    if even_if_current or not _has_current_views(pipeline, hold_seconds):
         with writer(pipeline), sql_client(pipeline) as client:
             dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
             execute: Callable[[str], Any] = client.execute_sql

@@ -1,6 +1,6 @@
 """What this project does because of dlt 1.31, each with the report upstream that it waits for.
 
-With another release of dlt, read this file: what was mended there can go from here. Number means an issue of
+With another release of dlt, read this file: what it fixes can go from here. Number means an issue of
 dlt-hub/dlt; where there is none, none was found.
 
 | what | why | upstream |
@@ -57,7 +57,7 @@ from .failures import root_cause
 from .target import digest
 from .working_folders import EXTRACTED, LOADED, NORMALIZED
 
-# A merge deletes rows and inserts them anew. dlt 1.31 does not know that these warehouses have transactions,
+# A merge deletes rows and inserts them again. dlt 1.31 does not know that these warehouses have transactions,
 # and without one a kill between the two takes the rows along.
 MERGES_AT_ONCE = {"supports_transactions": True}
 
@@ -67,7 +67,7 @@ FAILED_JOB = re.compile(r"Traceback \(most recent|was not fully loaded|ransient 
 # dlt's own words for destinations that are refused in one line
 UNFIT_DESTINATION = re.compile(r"Custom destination callable not provided|initializing destination factory")
 
-# loaded packages whose records stay for whoever wants to look: without rows, but with a schema of 60 KB each
+# loaded packages whose records stay, to look at: without rows, but with a schema of 60 KB each
 KEPT_RECORDS = 20
 # dlt writes a file under such a name and then renames it
 UNFINISHED_FILE = re.compile(r"[0-9a-f]{16}")
@@ -194,7 +194,7 @@ class catalog_duckdb(duckdb):  # noqa: N801 - destinations are named like functi
     ) -> DestinationCapabilitiesContext:
         """What the destination can do, which no setting changes.
 
-        dlt asks some thirty times a load, and each time would resolve its whole configuration anew: a fifth
+        dlt asks some thirty times a load, and each time would resolve its whole configuration: a fifth
         of a small load.
         """
         return super().capabilities(config or self.spec(), naming)

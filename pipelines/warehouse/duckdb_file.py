@@ -374,7 +374,7 @@ def copy_of(file: Path) -> Path:
 
 
 def remove_database(file: Path) -> None:
-    """Remove a DuckDB file and its log, as far as they are there."""
+    """Remove a DuckDB file and its log, where they exist."""
     for path in (file, log_of(file)):
         path.unlink(missing_ok=True)
 

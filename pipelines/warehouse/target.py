@@ -35,7 +35,7 @@ class Target:
         destination: dlt's type of the destination, like `duckdb`.
         location: where the warehouse is, for people: a file, a host with its database. Never a secret.
         dataset: the schema, as the warehouse names it.
-        account: a digest of what tells two accounts of one location apart.
+        account: a digest of what distinguishes two accounts of one location.
     """
 
     destination: str
@@ -117,7 +117,7 @@ def _duckdb(config: Any) -> tuple[str, str]:
 
 
 def _motherduck(config: Any) -> tuple[str, str]:
-    # its name is unique within an account, and the token is all that tells of the account
+    # its name is unique within an account, and the token is all that identifies the account
     return f"md:{config.credentials.database}".lower(), digest(str(config.fingerprint()))
 
 

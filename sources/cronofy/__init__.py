@@ -91,7 +91,7 @@ def cronofy_source(
         personal_data: what becomes of e-mail, names and relink URLs: keep, hash or drop.
         personal_data_key: the key that hash needs.
         endpoints: overrides what `with_resources` would call: `userinfo`, `account`, `profiles`.
-        on_refresh: told of every refreshed token, to write it back to a store of your own.
+        on_refresh: called with every refreshed token, to write it back to a store of your own.
 
     Raises:
         ConfigurationError: the token store, most of its rows, or settings cannot be used; says which and
@@ -218,7 +218,7 @@ def _table_resource(polled: DltResource, tables: Sequence[Table]) -> DltResource
 
 
 def _hints(table: Table) -> dict[str, Any]:
-    """How dlt merges a table, and what it tells of it."""
+    """How dlt merges a table, and its descriptions."""
     columns: dict[str, Any] = {
         column.name: {"description": column.meaning} | ({"nullable": False} if column.required else {})
         for column in table.columns

@@ -17,7 +17,7 @@ def replace_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     """Write a file durably, as a whole. Behind a symbolic link, the file that it names.
 
     Args:
-        path: the file. Mode, owner and group of an earlier one stay, as far as allowed.
+        path: the file. Mode, owner and group of an earlier one stay, where allowed.
         content: all of it.
         mode: of a file that is not there yet, less the umask.
 
@@ -33,7 +33,7 @@ def replace_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
 def written_beside(path: Path, content: bytes, mode: int = PRIVATE) -> Iterator[Path]:
     """A new version of a file: complete, on the disk and in the same folder, but under another name.
 
-    It has the mode, owner and group of the file, as far as allowed. At the end it is removed, unless
+    It has the mode, owner and group of the file, where allowed. At the end it is removed, unless
     `put_in_place` gave it the name of the file.
 
     Args:
@@ -74,7 +74,7 @@ def put_in_place(fresh: Path, path: Path) -> None:
 
 
 def take_over(fresh: Path | int, status: os.stat_result) -> None:
-    """Give a file, by path or descriptor, the mode, owner and group of another one, as far as allowed."""
+    """Give a file, by path or descriptor, the mode, owner and group of another one, where allowed."""
     mode = stat.S_IMODE(status.st_mode)
     try:
         os.chown(fresh, -1, status.st_gid)

@@ -84,7 +84,7 @@ _SCOPE = Column("scope", TEXT, "what the token may do")
 _OBSERVED_AT = Column(
     "observed_at",
     TIME,
-    "when the present content was first observed; `token_status` tells when it was last confirmed",
+    "when the present content was first observed; `token_status` has when it was last confirmed",
 )
 _CONTENT_HASH = Column("content_hash", TEXT, "hash of the content, to tell change from repetition")
 _RUN_ID = Column("run_id", TEXT, "the load it was polled in")
@@ -279,7 +279,7 @@ POLLS = Table(
         Column(
             "is_late",
             BOOL,
-            "true: it reached the warehouse after a newer poll of its token or account, and tells "
+            "true: it reached the warehouse after a newer poll of its token or account, and changes "
             "nothing else",
         ),
         Column("message", TEXT, "what went wrong, in words of our own; never text of the server"),
@@ -331,7 +331,7 @@ TOKEN_STATUS = Table(
         Column(
             "userinfo_digest",
             TEXT,
-            "tells an unchanged answer of /v1/userinfo: a keyed digest, and how many profiles and "
+            "recognizes an unchanged answer of /v1/userinfo: a keyed digest, and how many profiles and "
             "calendars it listed",
         ),
         Column("account_digest", TEXT, "the same of /v1/account"),

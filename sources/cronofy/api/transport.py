@@ -46,7 +46,7 @@ async def open_transport() -> AsyncIterator[Transport]:
     """
     context = verifying_context()
     session = aiohttp.ClientSession(
-        # how many are open at once is decided by whoever sends them
+        # how many are open at once is decided by the caller
         connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, ssl=context),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,

@@ -1,4 +1,4 @@
-"""Digests: what tells an answer that says the same as the last one, without parsing it. Pure.
+"""Digests: what recognizes an answer that says the same as the last one, without parsing it. Pure.
 
 A digest is keyed: nobody who reads the warehouse can test a guess about what an answer said. The key comes
 from a secret that the warehouse does not hold, and from all that shapes rows: another release, another

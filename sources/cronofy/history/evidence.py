@@ -88,7 +88,7 @@ class Evidence:
         """
         status = self.status(token_key)
         if outcome is Outcome.SKIPPED:
-            # no attempt; it tells which endpoint would be read
+            # no attempt; it shows which endpoint would be read
             if status["last_polled_at"] is None and _is_preferred(endpoint, status["endpoint"]):
                 self._change(status, endpoint=endpoint)
             return
@@ -146,7 +146,7 @@ class Evidence:
             self._change(self.status(row["token_key"]), **row)
 
     def know_answer(self, token_key: str, endpoint: str, known: str | None) -> None:
-        """Keep what tells that the endpoint answers the same again; None where it is not to be relied on."""
+        """Keep what recognizes the same answer of the endpoint; None where it is not to be relied on."""
         self._change(self.status(token_key), **{f"{endpoint}_digest": known})
 
     def forget_answers(self, token_keys: Collection[str], keep: tuple[str, str] | None = None) -> None:

@@ -138,7 +138,7 @@ def _userinfo_record(document: Fields, data: Fields) -> Record:
         for path in paths:
             value = _at(document, path)
             if isinstance(value, str):
-                if value:  # "" says what null says, and not every warehouse tells them apart
+                if value:  # "" says what null says, and not every warehouse distinguishes them
                     columns.setdefault(column, clean_text(value))
             elif value is not None:
                 extras.setdefault(column, value)
@@ -206,7 +206,7 @@ def _record(entry: Fields, texts: Iterable[str], booleans: Iterable[str], ignore
         rest.pop(name, None)
     for name in texts:
         if isinstance(value := rest.get(name), str):
-            if value:  # "" says what null says, and not every warehouse tells them apart
+            if value:  # "" says what null says, and not every warehouse distinguishes them
                 columns[name] = clean_text(value)
             del rest[name]
     for name in booleans:

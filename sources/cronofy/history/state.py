@@ -1,4 +1,4 @@
-"""WarehouseState: what the warehouse knows, read as far as one batch of polls needs it.
+"""WarehouseState: what the warehouse knows, read where one batch of polls needs it.
 
 The warehouse is the checkpoint. There is no state file and nothing in dlt's state: each table is
 compared with its own rows only, so a table that missed a load catches up by itself.

@@ -1,4 +1,4 @@
-"""The hazard: how often the profiles of an account change, as far as the past tells. Pure.
+"""The hazard: how often the profiles of an account change, estimated from the past. Pure.
 
 A change is a profile that connects, disconnects, is removed or reappears. Each profile is in one of three
 states, and each state has a hazard of its own: a disconnected profile waits for a person to relink it within
@@ -18,7 +18,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-# Hazards move: what is older than that tells nothing any more. The present state of a profile does not age.
+# Hazards move: what is older than that counts no more. The present state of a profile does not age.
 WINDOW = timedelta(days=60)
 STATES = ("connected", "disconnected", "removed")
 

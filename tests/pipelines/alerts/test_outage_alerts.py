@@ -366,7 +366,7 @@ def test_a_receiver_that_fails_is_one_warning(
         return
     assert alerted == 0
     (line,) = [record.getMessage() for record in warnings]
-    assert "was not told of 1 opened outage(s), after 3 tries: " in line
+    assert "got no alert of 1 opened outage(s), after 3 tries: " in line
     assert problem in line
     assert "needs_relink" in line
     assert waits == [1, 2]
@@ -466,7 +466,7 @@ def test_the_command_tells_how_many(opened: Place, hook: Hook) -> None:
     on = invoke(opened, "load", "--json", SOURCES__CRONOFY__ALERTS_TO=hook.url)
     assert (on.exit_code, json.loads(on.stdout)["alerted"]) == (0, 1)
     assert len(hook.messages) == 1
-    assert "was told of 1 opened outage(s)" in on.stderr
+    assert "got an alert of 1 opened outage(s)" in on.stderr
     off = invoke(opened, "load", "--json", "--every", "0")
     assert (off.exit_code, json.loads(off.stdout)["alerted"]) == (0, None)
 

@@ -195,7 +195,7 @@ def test_a_load_makes_views_that_are_not_as_they_should_be(
         return create_views(*arguments)
 
     monkeypatch.setattr(warehouse, "create_views", create)
-    refresh_views(pipeline, hold_seconds, anew=False)
+    refresh_views(pipeline, hold_seconds, even_if_current=False)
     assert len(made) == anew
     assert loaded.query("SELECT COUNT(*) >= 0 FROM outages") == [(True,)]
 
