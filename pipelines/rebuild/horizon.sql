@@ -1,6 +1,6 @@
 -- horizon: one row with the time from which on all polls are kept, or none where no poll was ever deleted.
--- A run whose row counts polls from before the oldest one that is left, and more than are left of it, is proof of deleted
--- polls. Runs that did not end are no witnesses: their rows may have arrived without their polls.
+-- A run whose row counts polls before the oldest one that is left, and more than are left of it, proves that polls were
+-- deleted. Runs that did not end prove nothing: their rows may have arrived without their polls.
 --
 -- polled_at: the oldest poll that is left; where none is, the newest that is gone
 -- is_left: 1 if there is one left

@@ -45,7 +45,7 @@ def simulate_link(rng: Random, provider: Provider, fate: Fate) -> list[tuple[flo
 
 
 def draw_outage(rng: Random) -> float:
-    """Returns the seconds until a broken link is repaired: heavy-tailed, a quarter of an hour to two months."""
+    """Returns the seconds until a broken link is repaired: heavy-tailed, 15 minutes to two months."""
     seconds = rng.lognormvariate(math.log(MEDIAN_OUTAGE_SECONDS), OUTAGE_SIGMA)
     return min(max(seconds, 15 * MINUTE), LONGEST_OUTAGE_SECONDS)
 

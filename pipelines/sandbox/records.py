@@ -33,7 +33,7 @@ class Calendar:
 
 @dataclass(frozen=True)
 class ProfileState:
-    """What a body says about one profile at one time; `link` distinguishes `absent` from the three listed states."""
+    """What a body says of one profile at one time. `link` is `absent` or one of the three listed states."""
 
     link: Link
     profile_name: str
