@@ -164,7 +164,13 @@ def test_the_log_that_was_merged_is_ignored_beside_the_new_file_and_replayed_bes
 
 
 def test_what_a_kill_left_is_removed(file: Path) -> None:
-    for name in (".some.duckdb.checkpoint", ".some.duckdb.checkpoint.wal", ".some.duckdb.new"):
+    hidden = (
+        ".some.duckdb.checkpoint",
+        ".some.duckdb.checkpoint.wal",
+        ".some.duckdb.copy",
+        ".some.duckdb.new",
+    )
+    for name in (*hidden, "some.duckdb.erasing"):  # the last one by 0.2
         file.with_name(name).write_bytes(b"half")
     tidy(file)
     assert (beside(file), rows(file)) == ({"some.duckdb.wal"}, 110)

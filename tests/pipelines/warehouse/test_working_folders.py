@@ -105,6 +105,19 @@ def test_whose_a_folder_is_survives(data: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob(".*")) == [OWNER]
 
 
+def test_the_packages_are_all_but_what_dlt_needs_to_go_on(data: Path, tmp_path: Path) -> None:
+    """Without its state dlt would wipe the whole folder, with what was set aside and a DuckDB file in it."""
+    folder = folder_at(tmp_path, PROD, EXTRACTED)
+    packages = [*folder.pending()]
+    for name in ("load/new", "load/normalized", "load/loaded", "normalize/a1b2c3"):
+        packages.append(folder.working_dir / name / "1700000000.6")
+        packages[-1].mkdir(parents=True)
+    for name in ("state.json", "cronofy.duckdb", "load/.version", "normalize/.version"):
+        (folder.working_dir / name).touch()
+    (folder.working_dir / QUARANTINE / "1700000000.7").mkdir(parents=True)
+    assert folder.packages() == sorted(packages)
+
+
 def test_a_folder_is_known_by_its_name(data: Path) -> None:
     folder = default_folder(PROD)
     assert folder.path.parent == data
