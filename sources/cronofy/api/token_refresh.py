@@ -6,29 +6,23 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
-import orjson
 
 from ..clock import Clock
 from ..records import TROUBLES, Outcome, Response, skipped
 from ..secret import Hidden, Secret
 from ..settings import ClientCredentials, PollingSettings
 from ..tokens.base import Renewal, StoreError, TokenStore, store_name
-from ..tokens.rows import HEADER_SAFE
 from ..tokens.token import Token
 from ..tokens.write_back import WriteBack
 from .limits.concurrency import ConcurrencyLimiter, ConcurrencySlot
 from .limits.tuning import MAX_FAILURES_IN_A_ROW, MAX_REFRESHES_IN_FLIGHT, MAX_UNREADABLE
 from .refresh_journal import RefreshJournal
 from .retries import Retrier
-from .transport import HEADERS
+from .token_endpoint import CLIENT_REFUSED, error_code, read_document, read_renewal, refresh_request
 
-# RFC 6749, section 5.2: the application is refused, not the token
-CLIENT_REFUSED = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
 NOT_WRITTEN_BACK = "refreshed, but not written back"
 WRITTEN_LATE = "%s was written back in the end"
 CHANGED_MEANWHILE = "%s was changed in the store while it was refreshed: the store's value is kept"
@@ -201,7 +195,8 @@ class Refresher:
 
         def build() -> httpx.Request:
             slot.sent()
-            return self._request(token, used)
+            url = f"{self._settings.host(token.data_center)}/oauth/token"
+            return refresh_request(url, self._client, used)
 
         def is_valid() -> bool:
             return not self._is_over()
@@ -214,7 +209,7 @@ class Refresher:
                 self._journal.mark_done(used)
             return self._unsent()
         # the body holds new tokens in plain
-        answer, response = _document(response.body), replace(response, body=b"")
+        answer, response = read_document(response.body), replace(response, body=b"")
         refreshed = await self._judge(
             token, used, response, answer, interrupted=was_interrupted or response.attempts > 1
         )
@@ -232,8 +227,8 @@ class Refresher:
             return Refreshed(response=_as(response, response.outcome, response.message or ""))
         if response.outcome is not Outcome.OK:
             self._failures_in_a_row = 0
-            return await self._refused(token, used, response, _error_code(answer), interrupted=interrupted)
-        renewal = _read_renewal(token, response, answer)
+            return await self._refused(token, used, response, error_code(answer), interrupted=interrupted)
+        renewal = read_renewal(token, response, answer)
         if renewal is None:
             return self._unreadable(token, response)
         self._failures_in_a_row = 0
@@ -282,21 +277,6 @@ class Refresher:
             return trial() if trial is not None else None
         except Exception as error:  # noqa: BLE001 - and its words may quote a token
             return f"{store_name(self._store)} cannot be tried: {type(error).__name__}"
-
-    def _request(self, token: Token, used: Secret) -> httpx.Request:
-        # docs api/authorization/refresh-token: JSON is the preferred form
-        body = {
-            "client_id": self._client.client_id,
-            "client_secret": self._client.client_secret.reveal(),
-            "grant_type": "refresh_token",
-            "refresh_token": used.reveal(),
-        }
-        return httpx.Request(
-            "POST",
-            f"{self._settings.host(token.data_center)}/oauth/token",
-            headers=[*HEADERS, (b"Content-Type", b"application/json")],
-            content=orjson.dumps(body),
-        )
 
     async def _adopt(self, token: Token, used: Secret) -> bool:
         """Take over what somebody else, the application itself or another run, has put into the store."""
@@ -417,41 +397,3 @@ def _renewed(token: Token, renewal: Renewal) -> Token:
         refresh_token=renewal.refresh_token,
         expires_at=renewal.expires_at,
     )
-
-
-def _read_renewal(token: Token, response: Response, answer: Hidden) -> Renewal | None:
-    """The new pair of a good response; None where it is not of the documented shape."""
-    access_token, refresh_token = answer.value.get("access_token"), answer.value.get("refresh_token")
-    assert token.refresh_token is not None
-    if not isinstance(access_token, str) or not HEADER_SAFE.fullmatch(access_token):
-        return None
-    rotated = isinstance(refresh_token, str) and refresh_token != ""
-    if rotated and not HEADER_SAFE.fullmatch(str(refresh_token)):
-        return None  # a store that held it could not be read any more
-    return Renewal(
-        token,
-        Secret(access_token),
-        Secret(str(refresh_token)) if rotated else token.refresh_token,
-        _expiry(response, answer.value.get("expires_in")),
-    )
-
-
-def _expiry(response: Response, expires_in: Any) -> datetime | None:
-    """When the new access token expires, counted from the request: the response was under way for a while."""
-    known = isinstance(expires_in, (int, float)) and not isinstance(expires_in, bool)
-    return response.requested_at + timedelta(seconds=expires_in) if known and 0 < expires_in < 1e9 else None
-
-
-def _error_code(answer: Hidden) -> str | None:
-    """The error of a refusal, if it is one that RFC 6749 knows."""
-    code = answer.value.get("error")
-    return code if isinstance(code, str) and code in {"invalid_grant", *CLIENT_REFUSED} else None
-
-
-def _document(body: bytes) -> Hidden:
-    """The body of the token endpoint as an object; empty where it is none."""
-    try:
-        document = orjson.loads(body)
-    except ValueError:
-        document = None
-    return Hidden(document if isinstance(document, dict) else {})

@@ -347,7 +347,7 @@ def test_an_odd_answer_among_good_ones_is_its_tokens_own_trouble(tmp_path: Path)
     assert later.lost == ["k40"]
 
 
-def test_a_run_that_is_told_to_stop_loses_nothing(tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_loses_nothing(tmp_path: Path) -> None:
     store, endpoint = MemoryStore(keys(), never), TokenEndpoint(keys(), seconds=0.01)
 
     def stop(policy: RequestPolicy) -> None:
@@ -362,7 +362,7 @@ def test_a_run_that_is_told_to_stop_loses_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_note_of_an_earlier_run_stays_while_nothing_could_be_sent(tmp_path: Path) -> None:
+def test_an_entry_of_an_earlier_run_stays_while_nothing_could_be_sent(tmp_path: Path) -> None:
     store, endpoint = MemoryStore(keys(3), from_write(1)), TokenEndpoint(keys(3))
     first, _ = asyncio.run(refresh_all(store, endpoint, tmp_path))
     [key] = first.lost
