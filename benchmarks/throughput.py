@@ -20,13 +20,13 @@ import httpx
 from dlt_cronofy.load.gc_tuning import rare_collection
 from dlt_cronofy.load.run import Load, LoadOptions
 from dlt_cronofy.source.api.client import CronofyClient
-from dlt_cronofy.source.api.limits.concurrency import MAX_IN_FLIGHT
-from dlt_cronofy.source.api.limits.policy import Conduct
-from dlt_cronofy.source.api.poller import Poller, PollTask
-from dlt_cronofy.source.api.retries import Exchange
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.limits.tuning import MAX_IN_FLIGHT
+from dlt_cronofy.source.api.poller import Poller
 from dlt_cronofy.source.api.transport import open_transport
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.history.digests import body_digests
+from dlt_cronofy.source.records import PollTask
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import USERINFO, PollingSettings
 from dlt_cronofy.source.tokens.token import Token
@@ -124,10 +124,10 @@ async def _transport_loop(url: str) -> None:
 async def _polling(url: str) -> None:
     clock = SystemClock()
     polling = settings(url)
-    conduct = Conduct.of(polling, clock, [token(0)])
+    policy = RequestPolicy(polling, clock, [token(0)])
     async with open_transport() as transport:
-        client = CronofyClient(Exchange(transport, polling, conduct, clock), polling, clock)
-        poller = Poller(client, conduct, clock, body_digests(polling), 1000, lambda _: None)
+        client = CronofyClient(transport, polling, policy, clock)
+        poller = Poller(client, policy, clock, body_digests(polling), 1000, lambda _: None)
         async for _ in poller.poll(PollTask(token(number), (USERINFO,)) for number in range(CALLS)):
             pass
 

@@ -12,13 +12,12 @@ from random import Random
 
 import pyarrow as pa
 
-from dlt_cronofy.source.api.poller import Poll
 from dlt_cronofy.source.history.arrow import to_arrow, with_load_id
 from dlt_cronofy.source.history.capture import Capture, Known
 from dlt_cronofy.source.history.evidence import Evidence
-from dlt_cronofy.source.history.parse import CALENDAR, CONFERENCING, Payload, Profile, Record
+from dlt_cronofy.source.history.parse import CALENDAR, CONFERENCING
 from dlt_cronofy.source.history.runs import RunCounts
-from dlt_cronofy.source.records import Answer, Outcome
+from dlt_cronofy.source.records import Outcome, Payload, Poll, Profile, Record, Response
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import USERINFO
 from dlt_cronofy.source.tables import POLLS, PROFILE_CHANGES, TABLES
@@ -106,9 +105,9 @@ class Year:
             samples = {CALENDAR: account.profiles, CONFERENCING: []}
             payload = Payload(account.account_id, None, samples)
         milliseconds = took // timedelta(milliseconds=1)
-        answer = Answer(outcome, requested_at, requested_at + took, milliseconds, STATUSES[outcome])
+        response = Response(outcome, requested_at, requested_at + took, milliseconds, STATUSES[outcome])
         return Poll(
-            account.token.key, account.token.data_center, USERINFO, answer, account.account_id, payload
+            account.token.key, account.token.data_center, USERINFO, response, account.account_id, payload
         )
 
     def _hex(self, digits: int) -> str:

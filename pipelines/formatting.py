@@ -12,20 +12,13 @@ SHOWN_DIGEST_DIGITS = 8
 SHOWN_ROWS = 5
 SECONDS_PER_DAY = 86_400
 
-# what an outcome means for the person who has to act
-ADVICE = {
-    "token_rejected": "authorize again",
-    "grant_revoked": "authorize again",
-    "forbidden": "authorize again, with more scope",
-    "plan_required": "not in the Cronofy plan",
-    "provider_locked": "Cronofy lacks the provider's credentials",
-    "rate_limited": "will be retried by the next load",
-    "server_error": "will be retried by the next load",
-    "timeout": "will be retried by the next load",
-    "network_error": "will be retried by the next load",
-    "bad_payload": "unexpected response",
-    "skipped": "not polled",
-}
+
+def advice(outcome: str) -> str:
+    """What the person who has to act does about an outcome; empty where it is none that we know."""
+    # not above: --help needs words, and no dlt
+    from dlt_cronofy.source.records import OUTCOMES, Outcome
+
+    return OUTCOMES[Outcome(outcome)].advice if outcome in set(Outcome) else ""
 
 
 def count(number: int, noun: str) -> str:

@@ -21,9 +21,8 @@ import dlt_cronofy
 from dlt_cronofy.alerts.outage_alerts import AlertsConfiguration
 from dlt_cronofy.cli.console import BAD_CONFIGURATION, LOAD_FAILED, LOADED, PROGRAM
 from dlt_cronofy.cli.main import cli
-from dlt_cronofy.formatting import ADVICE
 from dlt_cronofy.shards.exchange_directory import HandoffConfiguration
-from dlt_cronofy.source.records import RETRIED, STATUS_OUTCOMES, Outcome
+from dlt_cronofy.source.records import OUTCOMES, Outcome
 from dlt_cronofy.source.settings import CONFIG_SECTIONS, CronofyConfiguration, SecretText
 
 PACKAGE = Path(dlt_cronofy.__file__).parent
@@ -95,20 +94,6 @@ OUTCOMES_INTRODUCTION = """\
 The values of `polls.outcome`. Only `ok` changes what is known of profiles.
 """
 
-OUTCOME_MEANINGS = {
-    "ok": "an answer of the documented shape",
-    "token_rejected": "the access token was refused, and a refresh did not help",
-    "grant_revoked": "the refresh token was refused (`invalid_grant`)",
-    "forbidden": "the token is good and lacks a scope",
-    "plan_required": "the application's Cronofy plan lacks the endpoint",
-    "provider_locked": "Cronofy has no working credentials for the provider",
-    "rate_limited": "the application exceeded its limits",
-    "server_error": "an error of Cronofy's, or of something between",
-    "timeout": "no answer within `timeout`",
-    "network_error": "no connection, or one that broke",
-    "bad_payload": "an answer that is not of the documented shape; redirects and 404 too",
-    "skipped": "nothing was sent: the data center was down, or the endpoint not in the plan",
-}
 SERVER_ERRORS = "500 to 599"
 
 
@@ -283,21 +268,16 @@ def _exit_table() -> str:
 
 
 def _outcomes_table() -> str:
-    if stray := sorted(OUTCOME_MEANINGS.keys() ^ {outcome.value for outcome in Outcome}):
-        raise ValueError(f"outcomes without a meaning, or meanings of nothing: {', '.join(stray)}")
-    statuses: dict[Outcome, list[str]] = {}
-    for status, outcome in STATUS_OUTCOMES.items():
-        statuses.setdefault(outcome, []).append(str(status))
-    statuses[Outcome.SERVER_ERROR] = [SERVER_ERRORS]
+    statuses = {Outcome.SERVER_ERROR: SERVER_ERRORS}
     rows = [
         (
             f"`{outcome.value}`",
-            ", ".join(statuses.get(outcome, ())),
-            OUTCOME_MEANINGS[outcome.value],
-            "yes" if outcome in RETRIED else "no",
-            "" if outcome is Outcome.OK else ADVICE[outcome.value],
+            ", ".join(map(str, facts.statuses)) or statuses.get(outcome, ""),
+            facts.meaning,
+            "yes" if facts.is_retried else "no",
+            facts.advice,
         )
-        for outcome in Outcome
+        for outcome, facts in OUTCOMES.items()
     ]
     return _table(("outcome", "HTTP status", "meaning", "tried again in the run", "what `status` says"), rows)
 

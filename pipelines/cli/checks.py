@@ -13,29 +13,16 @@ from dlt_cronofy.formatting import count, row_lines
 from dlt_cronofy.shards.exchange_directory import SETTING as HANDOFF_SETTING
 from dlt_cronofy.shards.exchange_directory import possible_handoff
 from dlt_cronofy.source.api.client import CronofyClient
-from dlt_cronofy.source.api.limits.policy import Conduct
-from dlt_cronofy.source.api.poller import REFUSALS
-from dlt_cronofy.source.api.retries import Exchange
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
 from dlt_cronofy.source.api.transport import open_transport
 from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.errors import ConfigurationError
-from dlt_cronofy.source.records import Answer, Outcome, skipped
+from dlt_cronofy.source.records import OUTCOMES, REFUSALS, Outcome, Response, skipped
 from dlt_cronofy.source.settings import USERINFO, PollingSettings
 from dlt_cronofy.source.tokens.store import TokenStore
 from dlt_cronofy.source.tokens.token import LISTED_ROWS, StoredTokens, Token
 from dlt_cronofy.warehouse.pipeline import duckdb_file, location, sql_client
 
-# what to do about an outcome that a person can fix
-ADVICE = {
-    "token_rejected": "the token is not of this data center, expired or revoked; authorize again",
-    "forbidden": "the token lacks a scope; authorize again with more scope",
-    "plan_required": "the Cronofy plan lacks the identity API",
-    "bad_payload": "is base_url right?",
-    "network_error": "is the host right, and reachable?",
-    "timeout": "is the host right, and reachable?",
-    "server_error": "try again later",
-    "rate_limited": "try again later",
-}
 REFRESHED = "expired; a load refreshes it"
 FETCHED = "a load gets one with the refresh token"
 NOT_REFRESHED = (
@@ -63,7 +50,7 @@ class Checked:
 
     data_center: str
     host: str
-    answer: Answer
+    response: Response
     calls: int
     advice: str | None
     is_well: bool
@@ -119,13 +106,13 @@ def rows_as_dict(tokens: StoredTokens) -> dict[str, Any]:
 def check_lines(checked: Sequence[Checked]) -> Iterator[str]:
     """What the checks found, a line a data center, with what to do about it."""
     for each in checked:
-        answer, advice = each.answer, f": {each.advice}" if each.advice else ""
-        why = f" ({answer.message})" if answer.message else ""
-        if answer.outcome is Outcome.SKIPPED:
+        response, advice = each.response, f": {each.advice}" if each.advice else ""
+        why = f" ({response.message})" if response.message else ""
+        if response.outcome is Outcome.SKIPPED:
             yield f"{each.data_center}: {each.host} was not called{why}{advice}"
             continue
-        said = f"answered {answer.outcome.value}" if answer.http_status else "did not answer"
-        yield f"{each.data_center}: {each.host} {said} in {answer.latency_ms} ms{why}{advice}"
+        said = f"answered {response.outcome.value}" if response.http_status else "did not answer"
+        yield f"{each.data_center}: {each.host} {said} in {response.latency_ms} ms{why}{advice}"
 
 
 def checks_as_dict(checked: Sequence[Checked]) -> list[dict[str, Any]]:
@@ -134,10 +121,10 @@ def checks_as_dict(checked: Sequence[Checked]) -> list[dict[str, Any]]:
         {
             "data_center": each.data_center,
             "host": each.host,
-            "outcome": each.answer.outcome.value,
-            "http_status": each.answer.http_status,
-            "latency_ms": each.answer.latency_ms,
-            "message": each.answer.message,
+            "outcome": each.response.outcome.value,
+            "http_status": each.response.http_status,
+            "latency_ms": each.response.latency_ms,
+            "message": each.response.message,
             "calls": each.calls,
             "advice": each.advice,
             "is_well": each.is_well,
@@ -202,56 +189,56 @@ async def _check(
     clock = SystemClock()
     # one attempt each: a check says how it is now
     settings = replace(settings, max_attempts=1)
-    conduct = Conduct.of(settings, clock, (token for tokens in to_try.values() for token in tokens))
+    policy = RequestPolicy(settings, clock, (token for tokens in to_try.values() for token in tokens))
     try:
         async with open_transport() as transport:
-            client = CronofyClient(Exchange(transport, settings, conduct, clock), settings, clock)
+            client = CronofyClient(transport, settings, policy, clock)
             return [
                 _judged(data_center, settings, await _answers(client, tokens, clock), unwritable)
                 for data_center, tokens in to_try.items()
             ]
     finally:
-        conduct.close()
+        policy.close()
 
 
 async def _answers(
     client: CronofyClient, tokens: Sequence[Token], clock: Clock
-) -> list[tuple[Token, Answer]]:
+) -> list[tuple[Token, Response]]:
     """The answers for one token after the other, until one tells of the data center and not of a token."""
-    answers: list[tuple[Token, Answer]] = []
+    responses: list[tuple[Token, Response]] = []
     for token in tokens:
         if not token.has_access_token:
-            answers.append((token, skipped(clock.now(), NO_ACCESS_TOKEN)))
+            responses.append((token, skipped(clock.now(), NO_ACCESS_TOKEN)))
             continue
         # without a deadline only a shared budget that fails meanwhile leaves a read without an answer
-        answer = await client.read(USERINFO, token) or skipped(
+        response = await client.read(USERINFO, token) or skipped(
             clock.now(), "requests_shared_in cannot be used"
         )
-        answers.append((token, answer))
-        if answer.outcome not in REFUSALS:
+        responses.append((token, response))
+        if response.outcome not in REFUSALS:
             break
-    return answers
+    return responses
 
 
 def _judged(
     data_center: str,
     settings: PollingSettings,
-    answers: Sequence[tuple[Token, Answer]],
+    responses: Sequence[tuple[Token, Response]],
     unwritable: str | None,
 ) -> Checked:
     """What the answers come to: the last one where it tells of the data center, else what a load would do."""
-    calls = sum(answer.attempts for _, answer in answers)
+    calls = sum(response.attempts for _, response in responses)
 
-    def checked(answer: Answer, advice: str | None, *, is_well: bool) -> Checked:
-        return Checked(data_center, settings.host(data_center), answer, calls, advice, is_well)
+    def checked(response: Response, advice: str | None, *, is_well: bool) -> Checked:
+        return Checked(data_center, settings.host(data_center), response, calls, advice, is_well)
 
-    last = answers[-1][1]
+    last = responses[-1][1]
     if last.outcome not in REFUSALS and last.message != NO_ACCESS_TOKEN:
-        return checked(last, ADVICE.get(last.outcome.value), is_well=last.outcome is Outcome.OK)
-    fixable = [answer for token, answer in answers if _is_fixed_by_refresh(token, answer)]
+        return checked(last, OUTCOMES[last.outcome].setup_advice or None, is_well=last.outcome is Outcome.OK)
+    fixable = [response for token, response in responses if _is_fixed_by_refresh(token, response)]
     if not fixable:
-        first = answers[0][1]
-        return checked(first, ADVICE.get(first.outcome.value), is_well=False)
+        first = responses[0][1]
+        return checked(first, OUTCOMES[first.outcome].setup_advice or None, is_well=False)
     if settings.client is None:
         return checked(fixable[0], NOT_REFRESHED, is_well=False)
     if unwritable is not None:
@@ -259,6 +246,6 @@ def _judged(
     return checked(fixable[0], REFRESHED if fixable[0].attempts else FETCHED, is_well=True)
 
 
-def _is_fixed_by_refresh(token: Token, answer: Answer) -> bool:
-    rejected = answer.outcome is Outcome.TOKEN_REJECTED or not token.has_access_token
+def _is_fixed_by_refresh(token: Token, response: Response) -> bool:
+    rejected = response.outcome is Outcome.TOKEN_REJECTED or not token.has_access_token
     return rejected and token.refresh_token is not None

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dlt_cronofy.formatting import (
-    ADVICE,
     SECONDS_PER_DAY,
+    advice,
     count,
     digest_shortened,
     duration,
@@ -93,9 +93,9 @@ def print_load(console: Console, result: LoadResult) -> None:
 
 def _unpolled_lines(result: LoadResult) -> Iterator[str]:
     """What of the store was not polled, and why."""
-    if result.stand_ins:
-        stand_ins = count(result.stand_ins, "token")
-        yield f"  not polled: {stand_ins}, because another token of the same account was"
+    if result.fallback_tokens:
+        fallback_tokens = count(result.fallback_tokens, "token")
+        yield f"  not polled: {fallback_tokens}, because another token of the same account was"
     if result.skipped_tokens:
         yield f"  skipped   {count(result.skipped_tokens, 'token')}, first in the next run"
     if result.left_tokens:
@@ -242,7 +242,7 @@ def _token_table(health: Health) -> Table:
             row["last_outcome"],
             instant(row["failing_since"]),
             instant(row["last_ok_at"]),
-            ADVICE.get(row["last_outcome"], ""),
+            advice(row["last_outcome"]),
         )
     return table
 

@@ -103,7 +103,7 @@ class Preview(Reach):
         not_connected: users of the store without any token, who have not connected yet.
         unusable_rows: rows of the store that cannot be used.
         unusable: the first `LISTED_ROWS` of them.
-        stand_ins: tokens that are polled only where another one of their account is refused.
+        fallback_tokens: tokens that are polled only where another one of their account is refused.
         fresh: tokens that are not due: their account was read less than `every_seconds` ago, or, where
             `/v1/account` alone is read, less than a day ago.
     """
@@ -115,7 +115,7 @@ class Preview(Reach):
     tokens: int
     due: int
     fresh: int
-    stand_ins: int
+    fallback_tokens: int
     never_polled: int
     failing: int
     requests_per_second: float
@@ -152,10 +152,10 @@ def preview_load(
         endpoints=tuple(options.endpoints),
         tokens=len(tokens),
         due=len(due),
-        stand_ins=(stand_ins := sum(len(each.task.fallback_tokens) for each in due)),
-        fresh=len(tokens) - len(due) - stand_ins,
+        fallback_tokens=(fallback_tokens := sum(len(each.task.fallback_tokens) for each in due)),
+        fresh=len(tokens) - len(due) - fallback_tokens,
         never_polled=sum(each.waits_since is None for each in due),
-        failing=sum(not each.task.was_well for each in due),
+        failing=sum(not each.task.last_poll_ok for each in due),
         requests_per_second=settings.requests_per_second,
         requests_per_minute=settings.requests_per_minute,
         max_requests=options.max_requests,
@@ -230,9 +230,9 @@ def preview_lines(preview: Preview) -> Iterator[str]:
         f" {preview.fresh:,} fresh ({why} less than {_time(age)} ago)"
     )
     yield from row_lines(preview.unusable, preview.unusable_rows, preview.not_connected)
-    if preview.stand_ins:
+    if preview.fallback_tokens:
         why = "polled only if another token of the same account is refused"
-        yield f"  fallback  {_count(preview.stand_ins, 'token')}, {why}"
+        yield f"  fallback  {_count(preview.fallback_tokens, 'token')}, {why}"
     if not preview.due:
         return
     yield (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import dlt
 from dlt.destinations.exceptions import DestinationConnectionError
 
-from dlt_cronofy.source.api.limits.rate_limiter import Allowance
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.history.state import Row
 from dlt_cronofy.source.settings import PollingSettings
@@ -55,16 +55,16 @@ class Load:
     """where refreshed tokens are written back; without it nothing is refreshed"""
     alerts: "Alerts | None" = None
     """who is told of newly opened outages, which the views tell"""
-    allowance: Allowance = field(init=False)
+    quota: RunQuota = field(init=False)
     result: LoadResult | None = field(init=False, default=None)
     """what is known of the load so far, also if it fails"""
 
     def __post_init__(self) -> None:
-        self.allowance = Allowance(self.options.max_requests)
+        self.quota = RunQuota(self.options.max_requests)
 
     def stop(self, reason: str) -> None:
         """Send no further request and load what was polled; may be called from another thread."""
-        self.allowance.stop(reason, abandon_at=self.clock.monotonic() + STOP_GRACE_SECONDS)
+        self.quota.stop(reason, abandon_at=self.clock.monotonic() + STOP_GRACE_SECONDS)
 
     def run(self) -> LoadResult:
         """Plan, poll, load and refresh the views.
@@ -100,7 +100,7 @@ class Load:
         run_id = new_run_id(self.clock)
         run = run_row(run_id, self.clock.now()) | {"tokens": plan.tokens, "due": plan.due}
         tally = Tally(run_id, self.on_progress)
-        self.result = result = LoadResult.of(run_id, plan.tokens, plan.due, plan.stand_ins)
+        self.result = result = LoadResult.of(run_id, plan.tokens, plan.due, plan.fallback_tokens)
         result.note_rows(plan.unusable, plan.not_connected)
         result.left_tokens, result.held_back_tokens = store.left, store.held_back
         self._poll_and_load(plan, run, partial(upkeep.open_run, run, store), tally, result)
@@ -140,12 +140,12 @@ class Load:
         if not plan.tasks:
             return
         if self.options.max_duration is not None:
-            self.allowance.deadline = self.clock.monotonic() + self.options.max_duration.total_seconds()
+            self.quota.deadline = self.clock.monotonic() + self.options.max_duration.total_seconds()
         polling = Polling(
             self.settings,
             plan.tasks,
             self.clock,
-            self.allowance,
+            self.quota,
             plan.recent_requests,
             self._refresher(),
             tally.add_poll,
@@ -163,8 +163,8 @@ class Load:
             stop_polling=partial(self.stop, "warehouse"),
         )
         try:
-            with polling.feed() as feed:
-                loading.load_all(feed)
+            with polling.stream() as stream:
+                loading.load_all(stream)
         finally:
             result.requests = polling.requests
             result.stopped_by = polling.stopped_by

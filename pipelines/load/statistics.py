@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dlt_cronofy.source.api.poller import Poll
 from dlt_cronofy.source.history.runs import RunCounts
-from dlt_cronofy.source.records import Outcome
+from dlt_cronofy.source.records import Outcome, Poll
 from dlt_cronofy.source.settings import ACCOUNT
 from dlt_cronofy.source.sweep import Rows
 from dlt_cronofy.source.tables import POLLS
@@ -20,7 +19,7 @@ class LoadResult:
 
     Attributes:
         due: tokens to be polled.
-        stand_ins: tokens that were polled only where another one of their account was refused.
+        fallback_tokens: tokens that were polled only where another one of their account was refused.
         fresh: tokens whose account was read less than `every` ago.
         not_connected: users of the token store without any token, who have not connected yet.
         left_tokens: tokens that the store has no more, since this load.
@@ -34,7 +33,7 @@ class LoadResult:
     tokens: int
     due: int
     fresh: int
-    stand_ins: int = 0
+    fallback_tokens: int = 0
     destination: str = ""
     dataset: str = ""
     polled_tokens: int = 0
@@ -58,9 +57,9 @@ class LoadResult:
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, run_id: str, tokens: int, due: int, stand_ins: int) -> "LoadResult":
+    def of(cls, run_id: str, tokens: int, due: int, fallback_tokens: int) -> "LoadResult":
         """That of a load which has been planned."""
-        return cls(run_id, tokens, due, fresh=tokens - due - stand_ins, stand_ins=stand_ins)
+        return cls(run_id, tokens, due, fresh=tokens - due - fallback_tokens, fallback_tokens=fallback_tokens)
 
     def note_rows(self, unusable: Sequence[UnusableRow], not_connected: int) -> None:
         """Take over what the rows of the store are that no token can be polled of."""
@@ -93,7 +92,7 @@ class LoadResult:
     @property
     def wanted_tokens(self) -> int:
         """Tokens polled, skipped because of an outage, fresh, or not needed beside one of their account."""
-        return self.polled_tokens + self.skipped_tokens + self.fresh + self.stand_ins
+        return self.polled_tokens + self.skipped_tokens + self.fresh + self.fallback_tokens
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""

@@ -14,9 +14,8 @@ import dlt
 from dlt.common.schema import Schema
 
 from dlt_cronofy.source import SOURCE_NAME, Frames, prepared_source, schema_framer
-from dlt_cronofy.source.api.limits.policy import Conduct
-from dlt_cronofy.source.api.limits.rate_limiter import Allowance
-from dlt_cronofy.source.api.poller import Poll, PollTask
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.clock import Clock
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.history.arrow import Framer
@@ -24,6 +23,7 @@ from dlt_cronofy.source.history.capture import Known
 from dlt_cronofy.source.history.state import Row, WarehouseKnowledge
 from dlt_cronofy.source.planning.change_rates import WINDOW, Hazards
 from dlt_cronofy.source.planning.plan import HAZARD, OLDEST, ORDERS, order_by, plan_polls
+from dlt_cronofy.source.records import Poll, PollTask
 from dlt_cronofy.source.settings import DEFAULT_ENDPOINTS, PollingSettings
 from dlt_cronofy.source.sweep import BATCH_POLLS, Recording
 from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, tables_with
@@ -36,7 +36,7 @@ from .gc_tuning import rare_collection
 from .statistics import Tally
 
 if TYPE_CHECKING:
-    from dlt_cronofy.source.api.poll_stream import Feed
+    from dlt_cronofy.source.api.poll_stream import PollStream
     from dlt_cronofy.source.api.token_refresh import Refresher
 
 logger = logging.getLogger("dlt_cronofy")
@@ -86,14 +86,14 @@ class Plan:
         return len(self.tasks)
 
     @property
-    def stand_ins(self) -> int:
+    def fallback_tokens(self) -> int:
         """Tokens that are polled only where another one of their account is refused."""
         return sum(len(task.fallback_tokens) for task in self.tasks)
 
     @property
     def fresh(self) -> int:
         """Tokens whose account was read recently enough."""
-        return self.tokens - len(self.tasks) - self.stand_ins
+        return self.tokens - len(self.tasks) - self.fallback_tokens
 
 
 def make_plan(pipeline: dlt.Pipeline, tokens: Sequence[Token], options: LoadOptions, now: datetime) -> Plan:
@@ -136,7 +136,7 @@ class Polling:
     settings: PollingSettings
     tasks: Sequence[PollTask]
     clock: Clock
-    allowance: Allowance = field(default_factory=Allowance)
+    quota: RunQuota = field(default_factory=RunQuota)
     recent_requests: Sequence[datetime] = ()
     refresher: "Refresher | None" = None
     on_poll: Callable[[Poll], None] = lambda _: None
@@ -145,31 +145,34 @@ class Polling:
     lost_refresh_tokens: Sequence[str] = ()
 
     @contextmanager
-    def feed(self) -> Iterator["Feed"]:
+    def stream(self) -> Iterator["PollStream"]:
         """The polls, batch by batch, from now on."""
-        from dlt_cronofy.source.api.poll_stream import Feed
+        from dlt_cronofy.source.api.poll_stream import PollStream
 
         tokens = (task.token for task in self.tasks)
-        conduct = Conduct.of(self.settings, self.clock, tokens, self.allowance, self.refresher)
+        policy = RequestPolicy(self.settings, self.clock, tokens, self.quota)
         now = self.clock.now()
-        conduct.budget.remember(sorted((now - at).total_seconds() for at in self.recent_requests))
+        policy.rate_limiter.remember(sorted((now - at).total_seconds() for at in self.recent_requests))
         batch_polls = min(package_polls(self.settings.requests_per_minute), BATCH_POLLS)
-        feed = Feed(self.settings, conduct, self.clock, self.tasks, batch_polls, self.on_poll)
+        stream = PollStream(
+            self.settings, policy, self.clock, self.tasks, batch_polls, self.on_poll, self.refresher
+        )
         try:
-            with rare_collection(), feed:
-                yield feed
+            with rare_collection(), stream:
+                yield stream
         finally:
-            self.requests = conduct.budget.requests
-            self.stopped_by = self.allowance.exhausted_by(self.clock.monotonic())
-            try:
-                conduct.close()
-            finally:
-                if conduct.refresher is not None:
-                    self.lost_refresh_tokens = conduct.refresher.lost
+            self.requests = policy.rate_limiter.requests
+            self.stopped_by = self.quota.exhausted_by(self.clock.monotonic())
+            policy.close()
+            if self.refresher is not None:
+                try:
+                    self.refresher.finish()
+                finally:
+                    self.lost_refresh_tokens = self.refresher.lost
 
 
 class PolledBatches(Protocol):
-    """Polls batch by batch, in the order of `polled_at`: a feed under way, or what was kept of one."""
+    """Polls batch by batch, in the order of `polled_at`: a stream under way, or what was kept of one."""
 
     def take(self) -> list[Poll] | None:
         """The next batch; None when there is none."""

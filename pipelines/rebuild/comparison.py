@@ -9,7 +9,8 @@ from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
-from dlt_cronofy.source.tables import COVERAGE, FAILURES, RUNS, TABLES, TOKEN_STATUS
+from dlt_cronofy.source.records import FAILURES
+from dlt_cronofy.source.tables import COVERAGE, RUNS, TABLES, TOKEN_STATUS
 
 from .horizon import find_horizon
 from .parts import parts

@@ -6,7 +6,7 @@ from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
-from dlt_cronofy.source.tables import FAILURES
+from dlt_cronofy.source.records import FAILURES
 from dlt_cronofy.warehouse.pipeline import Row, query_rows
 
 Client = SqlClientBase[Any]

@@ -90,7 +90,7 @@ def _templates() -> jinja2.Environment:
         "duration": wording.duration,
         "rate": lambda rate: "–" if rate is None else f"{rate:.1f}",
         "shortened": wording.digest_shortened,
-        "advice": lambda outcome: wording.ADVICE.get(outcome, ""),
+        "advice": wording.advice,
         "link": lambda url: url if url and SAFE_LINK.match(url) else None,
         "days_as_seconds": lambda days: float(days) * wording.SECONDS_PER_DAY,
     }

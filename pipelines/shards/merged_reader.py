@@ -4,8 +4,8 @@ import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
-from dlt_cronofy.source.api.poller import MAX_BATCH_BYTES, Poll
-from dlt_cronofy.source.records import Outcome, skipped
+from dlt_cronofy.source.api.poller import MAX_BATCH_BYTES
+from dlt_cronofy.source.records import Outcome, Poll, skipped
 from dlt_cronofy.source.sweep import BATCH_POLLS
 
 from .saved_plan import FrozenPlan, FrozenTask
@@ -18,7 +18,7 @@ Outcomes = Mapping[tuple[str, str], str]
 
 
 class Delivery:
-    """Polls, batch by batch; what change capture takes instead of a feed under way.
+    """Polls, batch by batch; what change capture takes instead of a stream under way.
 
     Attributes:
         taken: token_key and endpoint of the polls that were taken so far.
@@ -43,7 +43,7 @@ class Delivery:
 
 def delivered_polls(sets: Iterable[SealedSet], loaded: Outcomes) -> Iterator[Poll]:
     """The polls of these sets in the order of their answers, but for those that are loaded already."""
-    merged = heapq.merge(*(each.polls() for each in sets), key=lambda poll: poll.answer.polled_at)
+    merged = heapq.merge(*(each.polls() for each in sets), key=lambda poll: poll.response.polled_at)
     for poll in merged:
         if loaded.get((poll.token_key, poll.endpoint), Outcome.SKIPPED) == Outcome.SKIPPED:
             yield poll

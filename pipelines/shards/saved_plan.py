@@ -6,7 +6,7 @@ It names tokens by their keys. The tokens themselves stay in the token store, wh
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime
 from typing import IO, Any
 
@@ -15,8 +15,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from dlt_cronofy.load.steps import Plan
-from dlt_cronofy.source.api.poller import PollTask
 from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.records import PollTask
 from dlt_cronofy.source.tokens.token import Token
 
 from . import MAX_SHARDS
@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
         ("data_center", pa.string()),
         ("endpoints", pa.list_(pa.string())),
         ("account_id", pa.string()),
-        ("was_well", pa.bool_()),
+        ("last_poll_ok", pa.bool_()),
     ]
 )
 
@@ -47,7 +47,7 @@ class FrozenToken:
     data_center: str | None
     endpoints: tuple[str, ...]
     account_id: str | None
-    was_well: bool
+    last_poll_ok: bool
 
 
 # the token to be polled, and after it those that may stand in for it
@@ -62,7 +62,7 @@ class FrozenPlan:
         run_id: the name of the run.
         tokens: how many the store held.
         due: how many of them were due.
-        stand_ins: how many may stand in for these.
+        fallback_tokens: how many may stand in for these.
         tasks: by shard, in the order in which they are polled.
         deadline: no request after that, UTC; None where there is none.
         recent_requests: when requests of earlier runs were answered that the server may still count.
@@ -74,7 +74,7 @@ class FrozenPlan:
     run_id: str
     tokens: int = 0
     due: int = 0
-    stand_ins: int = 0
+    fallback_tokens: int = 0
     tasks: Mapping[int, Sequence[FrozenTask]] = field(default_factory=dict)
     deadline: datetime | None = None
     recent_requests: Sequence[datetime] = field(default=())
@@ -90,7 +90,7 @@ class FrozenPlan:
     @property
     def fresh(self) -> int:
         """How many were read recently enough."""
-        return self.tokens - self.due - self.stand_ins
+        return self.tokens - self.due - self.fallback_tokens
 
     @property
     def is_cut_short(self) -> bool:
@@ -151,16 +151,16 @@ def freeze_plan(
     for task in _affordable(plan.tasks, max_requests):
         chain = [
             FrozenToken(
-                each.token.key, each.token.data_center, each.endpoints, each.account_id, each.was_well
+                each.token.key, each.token.data_center, each.endpoints, each.account_id, each.last_poll_ok
             )
-            for each in task
+            for each in (task, *task.fallbacks)
         ]
         tasks[shard_of(task.token.key, shards)].append(chain)
     return FrozenPlan(
         run_id,
         plan.tokens,
         len(plan.tasks),
-        plan.stand_ins,
+        plan.fallback_tokens,
         dict(tasks),
         deadline,
         plan.recent_requests,
@@ -188,14 +188,15 @@ def thaw_tasks(
     tasks: list[PollTask] = []
     gone: list[FrozenTask] = []
     for chain in frozen:
-        task: PollTask | None = None
-        for each in reversed(chain):
-            if (token := by_key.get(each.token_key)) is not None:
-                task = PollTask(token, each.endpoints, each.account_id, each.was_well, task)
-        if task is None:
-            gone.append(chain)
+        found = [
+            PollTask(token, each.endpoints, each.account_id, each.last_poll_ok)
+            for each in chain
+            if (token := by_key.get(each.token_key)) is not None
+        ]
+        if found:
+            tasks.append(replace(found[0], fallbacks=tuple(found[1:])))
         else:
-            tasks.append(task)
+            gone.append(chain)
     return tasks, gone
 
 
@@ -212,7 +213,7 @@ def write_plan(handoff: Handoff, plan: FrozenPlan) -> None:
         "version": VERSION,
         "tokens": plan.tokens,
         "due": plan.due,
-        "stand_ins": plan.stand_ins,
+        "fallback_tokens": plan.fallback_tokens,
         "deadline": plan.deadline,
         "recent_requests": plan.recent_requests,
         "is_bounded": plan.is_bounded,
@@ -255,13 +256,13 @@ def read_plan(handoff: Handoff, run_id: str, shard: int | None = None) -> Frozen
             shard_tasks.append([])
             last = number, task
         chain: Any = shard_tasks[-1]
-        data_center, endpoints, account_id, was_well = known
-        chain.append(FrozenToken(token_key, data_center, tuple(endpoints), account_id, was_well))
+        data_center, endpoints, account_id, last_poll_ok = known
+        chain.append(FrozenToken(token_key, data_center, tuple(endpoints), account_id, last_poll_ok))
     return FrozenPlan(
         run_id,
         about["tokens"],
         about["due"],
-        about["stand_ins"],
+        about["fallback_tokens"],
         tasks,
         about["deadline"] and datetime.fromisoformat(about["deadline"]),
         [datetime.fromisoformat(each) for each in about["recent_requests"]],

@@ -21,10 +21,8 @@ import orjson
 import pyarrow as pa
 from pyarrow import parquet
 
-from dlt_cronofy.source.api.poller import Poll
 from dlt_cronofy.source.errors import ConfigurationError
-from dlt_cronofy.source.history.parse import Calendar, Payload, Profile, Record
-from dlt_cronofy.source.records import Answer, Outcome
+from dlt_cronofy.source.records import Calendar, Outcome, Payload, Poll, Profile, Record, Response
 from dlt_cronofy.source.tables import TIME
 
 from .exchange_directory import Handoff
@@ -174,7 +172,7 @@ def at_hand(sets: Sequence[SealedSet]) -> Iterator[Sequence[SealedSet]]:
 
 
 def _poll_row(poll: Poll) -> dict[str, Any]:
-    answer = poll.answer
+    response = poll.response
     return {
         "token_key": poll.token_key,
         "data_center": poll.data_center,
@@ -182,21 +180,21 @@ def _poll_row(poll: Poll) -> dict[str, Any]:
         "account_id": poll.account_id,
         "fallback_tokens": list(poll.fallback_tokens),
         "digest": poll.digest,
-        "outcome": answer.outcome.value,
-        "requested_at": answer.requested_at,
-        "polled_at": answer.polled_at,
-        "latency_ms": answer.latency_ms,
-        "http_status": answer.http_status,
-        "attempts": answer.attempts,
-        "refreshes": answer.refreshes,
-        "message": answer.message,
+        "outcome": response.outcome.value,
+        "requested_at": response.requested_at,
+        "polled_at": response.polled_at,
+        "latency_ms": response.latency_ms,
+        "http_status": response.http_status,
+        "attempts": response.attempts,
+        "refreshes": response.refreshes,
+        "message": response.message,
         "body_bytes": poll.body_bytes,
         "payload": None if poll.payload is None else orjson.dumps(poll.payload),
     }
 
 
 def _poll(row: dict[str, Any]) -> Poll:
-    answer = Answer(
+    response = Response(
         Outcome(row["outcome"]),
         row["requested_at"],
         row["polled_at"],
@@ -210,7 +208,7 @@ def _poll(row: dict[str, Any]) -> Poll:
         row["token_key"],
         row["data_center"],
         row["endpoint"],
-        answer,
+        response,
         row["account_id"],
         None if row["payload"] is None else _payload(orjson.loads(row["payload"])),
         row["digest"],

@@ -27,14 +27,14 @@ from dlt_cronofy.load.pending import settle_pending
 from dlt_cronofy.load.statistics import LoadResult, Tally
 from dlt_cronofy.load.steps import MAX_PACKAGE_POLLS, Loading, LoadOptions, Polling, make_plan
 from dlt_cronofy.source import SOURCE_NAME
-from dlt_cronofy.source.api.limits.rate_limiter import Allowance
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.api.limits.shared_rate_limiter import SETTING as SHARED_SETTING
 from dlt_cronofy.source.api.limits.shared_rate_limiter import STOPPED_BY as SHARED_FAILED
-from dlt_cronofy.source.api.poller import Poll, read_answer
 from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.errors import ConfigurationError, UnreachableError
+from dlt_cronofy.source.history.parse import read_poll
 from dlt_cronofy.source.history.state import Row, WarehouseKnowledge
-from dlt_cronofy.source.records import Outcome
+from dlt_cronofy.source.records import Outcome, Poll
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import MOST_AHEAD, new_run_id, run_row
 from dlt_cronofy.source.tables import TABLES
@@ -164,7 +164,7 @@ class Stages:
             settings,
             tasks,
             self.clock,
-            Allowance(plan.affordable(shard), self._deadline(plan)),
+            RunQuota(plan.affordable(shard), self._deadline(plan)),
             recent_requests,
             self._refresher(tokens),
         )
@@ -173,10 +173,10 @@ class Stages:
         def seal(file: IO[bytes]) -> None:
             nonlocal summary
             with SetWriter(file) as writer:
-                with polling.feed() as feed:
-                    while (polls := feed.take()) is not None:
+                with polling.stream() as stream:
+                    while (polls := stream.take()) is not None:
                         # what is personal is protected before it is in any file
-                        writer.add([read_answer(poll, settings.personal_data) for poll in polls])
+                        writer.add([read_poll(poll, settings.personal_data) for poll in polls])
                 if polling.stopped_by == SHARED_FAILED:
                     # the rest is not polled, and nothing else would say so
                     raise UnreachableError(f"{SHARED_SETTING} failed while the shard was polled")
@@ -332,7 +332,7 @@ class _Loader:
         tally = Tally(plan.run_id)
         run = self._run_row(plan, tally, is_late=is_late)
         result = ShardedResult(
-            plan.run_id, plan.tokens, plan.due, plan.fresh, plan.stand_ins, shards=len(plan.shards)
+            plan.run_id, plan.tokens, plan.due, plan.fresh, plan.fallback_tokens, shards=len(plan.shards)
         )
         result.not_connected, result.unusable_rows = plan.not_connected, plan.unusable_rows
         if chosen or plan.tasks:

@@ -12,7 +12,6 @@ from dlt.common.configuration import configspec
 from dlt.common.configuration.specs import BaseConfiguration, CredentialsConfiguration
 from dlt.common.typing import SecretSentinel, TSecretStrValue
 
-from .api.limits.concurrency import MAX_OPEN
 from .durations import parse_duration
 from .errors import ConfigurationError
 from .history.texts import clean_text
@@ -46,6 +45,8 @@ LABEL = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 DEFAULT_APPLICATION = "default"
 # loads look at the polls of the last minute, and people at those of the last day
 LEAST_KEEP_POLLS = timedelta(days=1)
+# polls under way at once, slow ones included
+MAX_OPEN = 512
 
 
 # A list, so that `dlt init` writes no placeholder for it; secret, so that no trace keeps it.

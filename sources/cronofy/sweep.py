@@ -9,15 +9,15 @@ from pathlib import Path
 
 import dlt
 
-from .api.limits.policy import Conduct
-from .api.poller import Poll, read_answer
+from .api.limits.policy import RequestPolicy
 from .clock import Clock, SystemClock
 from .history.capture import Capture, Known, is_unchanged, read_changed
 from .history.evidence import Evidence
+from .history.parse import read_poll
 from .history.runs import RunCounts
 from .history.state import Knowledge, LastPolls, Row, protected_content, protected_history
 from .planning.plan import plan_polls
-from .records import Outcome
+from .records import Outcome, Poll
 from .settings import PollingSettings
 from .tables import COVERAGE, POLLS, PROFILE_CHANGES, RUNS, TOKEN_STATUS
 from .tokens.labels import DEFAULT_LABELS
@@ -107,7 +107,7 @@ class Recording:
 
     def _read(self, poll: Poll) -> Poll:
         """The poll with its payload, and what is known of its token and account at hand."""
-        poll = read_answer(poll, self.settings.personal_data)
+        poll = read_poll(poll, self.settings.personal_data)
         self._recall([poll])
         return poll
 
@@ -144,7 +144,7 @@ class Recording:
         self.evidence.know(self.knowledge.statuses(unknown))
 
     def _recall_spans(self, polls: Sequence[Poll]) -> None:
-        sampled = (poll for poll in polls if poll.answer.outcome is Outcome.OK)
+        sampled = (poll for poll in polls if poll.response.outcome is Outcome.OK)
         accounts = {account for poll in sampled if (account := self._account_of(poll)) is not None}
         unknown = accounts - self._spans_of
         self.evidence.spans |= self.knowledge.newest_spans(sorted(unknown))
@@ -181,7 +181,7 @@ class Sweep:
         self, knowledge: Knowledge, endpoints: Sequence[str], tables: set[str]
     ) -> AsyncIterator[Rows]:
         """Poll and capture; yields the new rows by table, for the wanted tables."""
-        from .api.poll_stream import Feed
+        from .api.poll_stream import PollStream
         from .api.token_refresh import open_refresher
 
         # a source may be run again, and is another run then
@@ -192,16 +192,21 @@ class Sweep:
         last_polls = await asyncio.to_thread(self._look_up, knowledge, recording, tables)
         tasks = plan_polls(self.tokens, last_polls, now, endpoints, self.every)
         recording.run |= {"tokens": len(self.tokens), "due": len(tasks)}
-        conduct = Conduct.of(self.settings, self.clock, (task.token for task in tasks))
+        policy = RequestPolicy(self.settings, self.clock, (task.token for task in tasks))
+        refresher = None
         if self.store is not None:
             folder = Path(dlt.current.pipeline().pipelines_dir)
-            conduct.refresher = open_refresher(self.settings, self.store, self.tokens, folder, self.clock)
+            refresher = open_refresher(self.settings, self.store, self.tokens, folder, self.clock)
         try:
-            with Feed(self.settings, conduct, self.clock, tasks, BATCH_POLLS) as feed:
-                while (polls := await asyncio.to_thread(feed.take)) is not None:
+            with PollStream(
+                self.settings, policy, self.clock, tasks, BATCH_POLLS, refresher=refresher
+            ) as stream:
+                while (polls := await asyncio.to_thread(stream.take)) is not None:
                     yield await asyncio.to_thread(recording.capture, polls)
         finally:
-            conduct.close()
+            policy.close()
+            if refresher is not None:
+                refresher.finish()
         if POLLS.name in tables:
             recording.run["finished_at"] = self.clock.now()
             yield recording.evidence_rows()

@@ -10,6 +10,8 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from .records import FAILURES, Outcome
+
 TEXT = pa.string()
 BOOL = pa.bool_()
 INT = pa.int64()
@@ -67,20 +69,6 @@ class Table:
 def _required(column: Column) -> Column:
     return replace(column, required=True)
 
-
-# failed polls by outcome, in the order of the columns of `runs`
-FAILURES = (
-    "token_rejected",
-    "grant_revoked",
-    "forbidden",
-    "plan_required",
-    "provider_locked",
-    "rate_limited",
-    "server_error",
-    "timeout",
-    "network_error",
-    "bad_payload",
-)
 
 _TOKEN_KEY = Column(
     "token_key", TEXT, "stable name of the token: its key in the token store, else a hash of the token"
@@ -265,8 +253,7 @@ POLLS = Table(
         Column(
             "outcome",
             TEXT,
-            "ok, token_rejected, grant_revoked, forbidden, plan_required, provider_locked, "
-            "rate_limited, server_error, timeout, network_error, bad_payload or skipped",
+            f"{', '.join(list(Outcome)[:-1])} or {list(Outcome)[-1]}",
         ),
         Column("http_status", INT, "status of the last answer; null if there was none"),
         Column("attempts", INT, "requests that were sent, retries included"),

@@ -151,7 +151,7 @@ def test_the_tokens_of_an_account_are_polled_once_a_sweep(serve: Serve, place_fo
         place.clock.offset = timedelta(days=day)
         result = place.load(endpoints=("userinfo",))
         turns.update(asked(server))
-        assert (result.due, result.stand_ins, result.requests, result.fresh) == (3, 6, 3, 0)
+        assert (result.due, result.fallback_tokens, result.requests, result.fresh) == (3, 6, 3, 0)
         assert result.rows == {"polls": 3}
         assert result.stopped_by is None
     assert turns == Counter(family.tokens)

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
-from dlt_cronofy.source.api.limits.circuit_breaker import TRIPS_AFTER
+from dlt_cronofy.source.api.limits.tuning import TRIPS_AFTER
 from dlt_cronofy.source.settings import ENDPOINTS
 from tests.cronofy.server import Behavior, Server, answer, drip, endless, hang, raw, reset_after, serving
 

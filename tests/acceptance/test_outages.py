@@ -16,9 +16,7 @@ from click.testing import CliRunner
 
 from dlt_cronofy.cli.main import cli
 from dlt_cronofy.source.api.limits import circuit_breaker as breaker
-from dlt_cronofy.source.api.limits.circuit_breaker import TRIPS_AFTER
-from dlt_cronofy.source.api.limits.concurrency import MAX_IN_FLIGHT
-from dlt_cronofy.source.api.limits.retry_budget import RETRY_SHARE
+from dlt_cronofy.source.api.limits.tuning import MAX_IN_FLIGHT, PLAN_REFUSALS, RETRY_SHARE, TRIPS_AFTER
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.settings import DATA_CENTERS
 
@@ -216,7 +214,7 @@ def test_an_endpoint_the_plan_lacks_is_given_up_soon_and_the_other_one_is_loaded
     place.write_tokens(keys(400))
     load(place, endpoints=BOTH)
     assert server.calls[present] == len(place.rows(present)) == 400
-    assert server.calls[missing] <= MAX_IN_FLIGHT + breaker.PLAN_REFUSALS
+    assert server.calls[missing] <= MAX_IN_FLIGHT + PLAN_REFUSALS
     found = Counter((row["endpoint"], row["outcome"], row["http_status"]) for row in place.rows("polls"))
     assert found == {
         (present, "ok", 200): 400,

@@ -30,7 +30,7 @@ from dlt_cronofy.load.steps import Loading
 from dlt_cronofy.sandbox import MovableClock, OAuth, SandboxServer, World, build_world, serve
 from dlt_cronofy.sandbox.token_files import write_token_file
 from dlt_cronofy.source import cronofy_source
-from dlt_cronofy.source.api.limits.refresh_concurrency import MOST_UNDER_WAY
+from dlt_cronofy.source.api.limits.tuning import MAX_REFRESHES_IN_FLIGHT
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.errors import UnreachableError
 from dlt_cronofy.source.secret import Secret
@@ -427,7 +427,7 @@ def refusing(key: str) -> str:
     )
 
 
-@pytest.mark.parametrize(("fails_at", "most"), [(1, 1), (12, MOST_UNDER_WAY)])
+@pytest.mark.parametrize(("fails_at", "most"), [(1, 1), (12, MAX_REFRESHES_IN_FLIGHT)])
 def test_a_function_that_fails_ends_refreshing(
     place: Place, sandbox: SandboxServer, fails_at: int, most: int
 ) -> None:
@@ -499,7 +499,7 @@ def test_a_folder_that_goes_away_and_a_signal_lose_nothing_in_silence(
     assert process.returncode == 0, logged
     shutil.copy(gone / "tokens.csv", place.tokens_file)
     lost = used_up(sandbox, {key: row["refresh_token"] for key, row in stored(place).items()})
-    assert len(lost) <= MOST_UNDER_WAY
+    assert len(lost) <= MAX_REFRESHES_IN_FLIGHT
     assert set(json.loads(printed)["lost_refresh_tokens"]) == set(said_to_be_lost(logged)) == lost
     assert refreshed(sandbox) < len(stored(place))
 
@@ -552,7 +552,7 @@ def test_the_source_by_itself_says_what_is_lost(
         with pytest.raises(PipelineStepFailed):
             pipeline.run(source)
     lost = used_up(sandbox, vault.held)
-    assert 1 <= len(lost) <= MOST_UNDER_WAY
+    assert 1 <= len(lost) <= MAX_REFRESHES_IN_FLIGHT
     assert set(said_to_be_lost(caplog.text)) == lost
 
 

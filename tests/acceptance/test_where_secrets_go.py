@@ -61,11 +61,11 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
-def answer(base_url: str | None) -> tuple[str, str | None]:
+def response(base_url: str | None) -> tuple[str, str | None]:
     """How a call ends, and its message."""
     settings = PollingSettings(base_url=base_url, timeout_seconds=10)
     [found] = check_calls(settings, [TOKEN])
-    return found.answer.outcome.value, found.answer.message
+    return found.response.outcome.value, found.response.message
 
 
 def lie(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
@@ -91,7 +91,7 @@ def test_a_certificate_nobody_vouches_for(
     for name, value in SWITCHES[switch].items():
         monkeypatch.setenv(name, value.format(certificate=certificate))
     lie(monkeypatch, impostor.port)
-    outcome, message = answer(impostor.base_url if host == "localhost" else None)
+    outcome, message = response(impostor.base_url if host == "localhost" else None)
     assert outcome == "network_error"
     assert re.fullmatch("ClientConnectorCertificateError: self.signed certificate", str(message))
     assert impostor.connections == 1
@@ -119,10 +119,10 @@ def test_who_is_vouched_for_is_believed_for_its_own_name_only(
     """What a company's proxy needs: `SSL_CERT_FILE` says whom to trust, not whether to look."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     lie(monkeypatch, impostor.port)
-    assert answer(impostor.base_url) == ("ok", None)
+    assert response(impostor.base_url) == ("ok", None)
     assert [asked.token for asked in impostor.log] == [TOKEN.access_token.reveal()]
     impostor.received = b""
-    outcome, message = answer(None)
+    outcome, message = response(None)
     assert outcome == "network_error"
     assert "is not valid for 'api.cronofy.com'" in str(message)
     assert (len(impostor.log), impostor.received) == (1, b"")
@@ -140,7 +140,7 @@ def test_session_keys_are_not_written_down(
     ours, anybodys = tmp_path / "ours.log", tmp_path / "anybodys.log"
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     monkeypatch.setenv("SSLKEYLOGFILE", str(ours))
-    assert answer(impostor.base_url) == ("ok", None)
+    assert response(impostor.base_url) == ("ok", None)
     assert keys_in(ours) == []
     # where they would be
     monkeypatch.setenv("SSLKEYLOGFILE", str(anybodys))

@@ -24,8 +24,8 @@ import rich.console
 import rich.traceback
 
 from dlt_cronofy.source import cronofy_source
-from dlt_cronofy.source.api.limits.policy import Conduct
-from dlt_cronofy.source.api.retries import Exchange
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.retries import Retrier
 from dlt_cronofy.source.api.transport import open_transport, reading
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.secret import Secret
@@ -48,12 +48,12 @@ QUOTED_PASSWORD = quote(PASSWORD, safe="")
 # replaced by what fails; some of it is expected to, and becomes the outcome of a poll
 FAULTS = (
     "dlt_cronofy.source.sweep.Capture.add",
-    "dlt_cronofy.source.api.poller.interpret",
+    "dlt_cronofy.source.history.parse.parse",
     "dlt_cronofy.source.api.poller.Poller._record",
     "dlt_cronofy.source.api.transport._read_body",
     "dlt_cronofy.source.api.transport.status_outcome",
     "dlt_cronofy.source.api.client.CronofyClient._ask",
-    "dlt_cronofy.source.api.retries.Exchange._attempt",
+    "dlt_cronofy.source.api.retries.Retrier._attempt",
     "dlt_cronofy.source.api.token_refresh.Refresher._request",
     "dlt_cronofy.source.api.token_refresh.Refresher._keep",
     "dlt_cronofy.source.api.token_refresh.Refresher._refused",
@@ -170,11 +170,11 @@ class Program:
         """A request that is given up while it is under way."""
 
         async def ask() -> None:
-            conduct = Conduct.of(self.settings, SystemClock(), [TOKEN])
+            policy = RequestPolicy(self.settings, SystemClock(), [TOKEN])
             async with open_transport() as transport:
-                exchange = Exchange(transport, self.settings, conduct, SystemClock())
+                retrier = Retrier(transport, self.settings, policy, SystemClock())
                 build = partial(reading, httpx.URL(f"{self.base_url}/v1/hang"), TOKEN.access_token)
-                await asyncio.wait_for(exchange.ask("us", build), 0.3)
+                await asyncio.wait_for(retrier.send("us", build), 0.3)
 
         asyncio.run(ask())
 

@@ -17,17 +17,18 @@ from typing import Any
 from urllib.parse import quote
 
 import dlt
+import httpx
 import orjson
 import psycopg2  # type: ignore[import-untyped]
 from rich.pretty import pretty_repr
 
 from dlt_cronofy.load.run import Load
 from dlt_cronofy.source.api.client import CronofyClient
-from dlt_cronofy.source.api.limits.policy import Conduct
-from dlt_cronofy.source.api.poller import PollTask
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
 from dlt_cronofy.source.api.token_refresh import open_refresher
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.privacy import Mode, PersonalData
+from dlt_cronofy.source.records import PollTask
 from dlt_cronofy.source.secret import Hidden, Secret
 from dlt_cronofy.source.settings import ClientCredentials, CronofyConfiguration, PollingSettings, SecretText
 from dlt_cronofy.source.sweep import Sweep
@@ -278,7 +279,7 @@ def objects(directory: Path) -> dict[str, Any]:
     for name in ("GivenStore", "FileStore"):
         assert stores[name].read() == [token], name
     refresher = open_refresher(settings, stores["FileStore"], [token], directory, SystemClock())
-    conduct = Conduct.of(settings, SystemClock(), [token], refresher=refresher)
+    policy = RequestPolicy(settings, SystemClock(), [token])
     pipeline = dlt.pipeline("shown", pipelines_dir=str(directory / "pipelines"), destination="duckdb")
     return stores | {
         "Secret": Secret(CLIENT_SECRET),
@@ -293,10 +294,12 @@ def objects(directory: Path) -> dict[str, Any]:
         "PollingSettings": settings,
         "Refresher": refresher,
         "WriteBack": WriteBack(stores["FileStore"]),
-        "Conduct": conduct,
+        "RequestPolicy": policy,
         "Sweep": Sweep(settings, [token], store=stores["FileStore"]),
         "Load": Load(pipeline, settings, [token], store=stores["FileStore"]),
-        "CronofyClient": CronofyClient(None, settings, SystemClock(), refresher),  # type: ignore[arg-type]
+        "CronofyClient": CronofyClient(
+            httpx.AsyncBaseTransport(), settings, policy, SystemClock(), refresher
+        ),
     }
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import orjson
 
-from dlt_cronofy.source.api.poller import Poll, read_answer
 from dlt_cronofy.source.history.digests import body_digests
+from dlt_cronofy.source.history.parse import read_poll
 from dlt_cronofy.source.privacy import KEEP, PersonalData
-from dlt_cronofy.source.records import Answer, Outcome
+from dlt_cronofy.source.records import Outcome, Poll, Response
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.token import Token
@@ -157,7 +157,7 @@ def minute(minutes: float) -> datetime:
 
 
 def answered(
-    answer: Answer,
+    response: Response,
     endpoint: str = "userinfo",
     key: str = "k1",
     account_id: str | None = None,
@@ -170,13 +170,13 @@ def answered(
         key,
         token(key).data_center,
         endpoint,
-        answer,
+        response,
         account_id,
-        digest=digests(token(key))(answer.body) if answer.outcome is Outcome.OK else None,
-        body_bytes=len(answer.body),
+        digest=digests(token(key))(response.body) if response.outcome is Outcome.OK else None,
+        body_bytes=len(response.body),
         fallback_tokens=fallback_tokens,
     )
-    return read_answer(poll, personal_data)
+    return read_poll(poll, personal_data)
 
 
 def poll(
@@ -190,13 +190,13 @@ def poll(
 ) -> Poll:
     """An HTTP 200 with this body, `at` minutes after the start."""
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
-    answer = Answer(Outcome.OK, minute(at) - timedelta(seconds=1), minute(at), 1000, 200, raw)
-    return answered(answer, endpoint, key, account_id, fallback_tokens=fallback_tokens)
+    response = Response(Outcome.OK, minute(at) - timedelta(seconds=1), minute(at), 1000, 200, raw)
+    return answered(response, endpoint, key, account_id, fallback_tokens=fallback_tokens)
 
 
 def failed_poll(
     outcome: Outcome, at: float, *, endpoint: str = "userinfo", key: str = "k1", account_id: str | None = None
 ) -> Poll:
     """A poll that failed, `at` minutes after the start."""
-    answer = Answer(outcome, minute(at), minute(at), 0, message="failed")
-    return answered(answer, endpoint, key, account_id)
+    response = Response(outcome, minute(at), minute(at), 0, message="failed")
+    return answered(response, endpoint, key, account_id)

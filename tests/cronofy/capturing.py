@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
-from dlt_cronofy.source.api.poller import Poll
 from dlt_cronofy.source.history.capture import Capture, Known
 from dlt_cronofy.source.history.evidence import Evidence
 from dlt_cronofy.source.history.runs import RunCounts
+from dlt_cronofy.source.records import Poll
 from dlt_cronofy.source.tables import TABLES
 from tests.cronofy.bodies import Json
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from dlt_cronofy.source.api import poller as polling
-from dlt_cronofy.source.history.parse import Payload, parse
+from dlt_cronofy.source.history import parse as parsing
+from dlt_cronofy.source.history.parse import parse
 from dlt_cronofy.source.privacy import PersonalData
+from dlt_cronofy.source.records import Payload
 from tests.cronofy.clocks import ManualClock
 from tests.cronofy.server import Server, serving
 
@@ -55,5 +56,5 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         endpoints.append(endpoint)
         return parse(endpoint, body, personal_data)
 
-    monkeypatch.setattr(polling, "parse", noted)
+    monkeypatch.setattr(parsing, "parse", noted)
     return endpoints

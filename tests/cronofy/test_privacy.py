@@ -12,15 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlt_cronofy.source.api.poller import Poll
 from dlt_cronofy.source.errors import BadPayload, ConfigurationError
 from dlt_cronofy.source.history.arrow import to_arrow
 from dlt_cronofy.source.history.capture import EXTRAS, Known
 from dlt_cronofy.source.history.diff import ProfileState, State
-from dlt_cronofy.source.history.parse import Payload, Record, parse
+from dlt_cronofy.source.history.parse import parse
 from dlt_cronofy.source.history.state import TokenContent, protected_content, protected_history
 from dlt_cronofy.source.privacy import KEEP, PREFIX, PROTECTED, Mode, PersonalData
-from dlt_cronofy.source.records import Answer, Outcome
+from dlt_cronofy.source.records import Outcome, Payload, Poll, Record, Response
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import CronofyConfiguration, PollingSettings, SecretText
 from dlt_cronofy.source.tables import TABLES
@@ -60,8 +59,10 @@ def record_of(body: Json, personal_data: PersonalData, endpoint: str = "userinfo
 
 
 def polled(body: Json, personal_data: PersonalData, at: float = 1) -> Poll:
-    answer = Answer(Outcome.OK, minute(at) - timedelta(seconds=1), minute(at), 1000, 200, orjson.dumps(body))
-    return answered(answer, personal_data=personal_data)
+    response = Response(
+        Outcome.OK, minute(at) - timedelta(seconds=1), minute(at), 1000, 200, orjson.dumps(body)
+    )
+    return answered(response, personal_data=personal_data)
 
 
 # settings
@@ -342,7 +343,7 @@ def test_how_deep_a_body_may_be_does_not_depend_on_the_mode(depth: int) -> None:
 def test_what_is_wrong_with_a_body_is_said_without_quoting_it(personal_data: PersonalData) -> None:
     body = userinfo(profile(profile_name=JANE, connected=JANE), email=JANE)
     poll = polled(body, personal_data)
-    assert poll.answer.outcome is Outcome.BAD_PAYLOAD
+    assert poll.response.outcome is Outcome.BAD_PAYLOAD
     assert "jane" not in repr(poll)
 
 
@@ -535,7 +536,7 @@ def test_no_canary_survives(body: Json, personal_data: PersonalData) -> None:
     assert not said(payload), "nothing that is hashed or written has one"
     known = Known()
     polls = [polled(body, personal_data, 1), polled(EMPTIED, personal_data, 2)]
-    assert all(each.answer.outcome is Outcome.OK for each in polls)
+    assert all(each.response.outcome is Outcome.OK for each in polls)
     assert not said(*framed(known, polls), known)
 
 

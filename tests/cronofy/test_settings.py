@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dlt_cronofy.source.api.limits.rate_limiter import RequestBudget
+from dlt_cronofy.source.api.limits.rate_limiter import RateLimiter
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import (
@@ -154,7 +154,7 @@ def test_infinity_is_no_limit_or_a_configuration_error(name: str) -> None:
         settings = configured(**{name: math.inf})
     except ConfigurationError:
         return
-    RequestBudget(ManualClock(), settings.requests_per_second, settings.requests_per_minute)
+    RateLimiter(ManualClock(), settings.requests_per_second, settings.requests_per_minute)
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 
 from dlt_cronofy.source import sweep as sweep_module
-from dlt_cronofy.source.api.limits.policy import Conduct
-from dlt_cronofy.source.api.limits.rate_limiter import Allowance
-from dlt_cronofy.source.api.poll_stream import Feed
-from dlt_cronofy.source.api.poller import Poll, PollTask
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
+from dlt_cronofy.source.api.poll_stream import PollStream
 from dlt_cronofy.source.history.diff import ProfileState, State
 from dlt_cronofy.source.history.evidence import new_status
 from dlt_cronofy.source.history.state import AccountHistory, LastPolls, Row, TokenContent
-from dlt_cronofy.source.records import Outcome
+from dlt_cronofy.source.records import Outcome, Poll, PollTask
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import Rows, Sweep, new_run_id
 from dlt_cronofy.source.tables import TABLES
@@ -178,7 +177,7 @@ def test_leaving_a_feed_early_ends_the_polling(
 ) -> None:
     tokens = [token(key) for key in serve_accounts(server, 500)]
     tasks = [PollTask(each, ("userinfo",)) for each in tokens]
-    with Feed(settings, Conduct.of(settings, clock, tokens), clock, tasks, batch_polls=5) as feed:
+    with PollStream(settings, RequestPolicy(settings, clock, tokens), clock, tasks, batch_polls=5) as feed:
         assert len(feed.take() or ()) == 5
     polled = len(server.arrivals)
     assert polled < 500
@@ -194,9 +193,9 @@ def test_a_fault_of_ours_reaches_whoever_takes(
 
     tokens = [token(key) for key in serve_accounts(server, 3)]
     tasks = [PollTask(each, ("userinfo",)) for each in tokens]
-    with Feed(settings, Conduct.of(settings, clock, tokens), clock, tasks, 5, fail) as feed:
+    with PollStream(settings, RequestPolicy(settings, clock, tokens), clock, tasks, 5, fail) as feed:
         with pytest.raises(ZeroDivisionError):
-            feed.has_more()
+            feed.take()
         assert feed.take() is None
 
 
@@ -316,12 +315,12 @@ def test_runs_are_named_by_their_start_and_by_chance(clock: ManualClock) -> None
 def test_a_feed_spends_no_more_than_its_allowance(
     server: Server, clock: ManualClock, settings: PollingSettings
 ) -> None:
-    allowance = Allowance(max_requests=4)
+    quota = RunQuota(max_requests=4)
     tokens = [token(key) for key in serve_accounts(server, 10)]
     tasks = [PollTask(each, ("userinfo",)) for each in tokens]
-    conduct = Conduct.of(settings, clock, tokens, allowance)
-    with Feed(settings, conduct, clock, tasks, batch_polls=5) as feed:
+    policy = RequestPolicy(settings, clock, tokens, quota)
+    with PollStream(settings, policy, clock, tasks, batch_polls=5) as feed:
         assert len(feed.take() or ()) == 4
         assert feed.take() is None
     assert len(server.arrivals) == 4
-    assert allowance.exhausted_by(0) == "max_requests"
+    assert quota.exhausted_by(0) == "max_requests"

@@ -1,19 +1,19 @@
 """The client: one read of one endpoint for one token, with a fresh access token where it takes one."""
 
+from dataclasses import replace
+
 import httpx
 
 from ..clock import Clock
-from ..records import Answer, Outcome, skipped
+from ..records import Outcome, Response, skipped
 from ..settings import PollingSettings
 from ..tokens.token import Token
 from .limits.circuit_breaker import Permit
-from .limits.rate_limiter import Allowance
-from .retries import Exchange
+from .limits.policy import RequestPolicy
+from .limits.tuning import MAX_REFRESHES
+from .retries import Retrier
 from .token_refresh import Refresher
-from .transport import reading
-
-# one for the access token, one more where the store held a newer one that had expired as well
-MAX_REFRESHES = 2
+from .transport import Transport, reading
 
 
 class CronofyClient:
@@ -21,91 +21,93 @@ class CronofyClient:
 
     def __init__(
         self,
-        exchange: Exchange,
+        transport: Transport,
         settings: PollingSettings,
+        policy: RequestPolicy,
         clock: Clock,
         refresher: Refresher | None = None,
     ) -> None:
-        self._exchange = exchange
+        self._retrier = Retrier(transport, settings, policy, clock)
         self._settings = settings
+        self._policy = policy
         self._clock = clock
         self._refresher = refresher
         self._urls: dict[tuple[str, str], httpx.URL] = {}
 
-    @property
-    def allowance(self) -> Allowance:
-        """What the run may spend."""
-        return self._exchange.allowance
+    async def read(self, endpoint: str, token: Token, *, last_poll_ok: bool = True) -> Response | None:
+        """Read one endpoint, unless that is known to be of no use now.
 
-    async def read(self, endpoint: str, token: Token, permit: Permit | None = None) -> Answer | None:
-        """Read one endpoint; the caller has taken the first request from the allowance.
+        The caller has reserved the request in the quota, and releases it where the response has no attempts
+        or there is none: nothing was sent then.
 
         Returns:
-            The answer to the last attempt, or None when time ran out, or the permit was withdrawn, before
-            anything was sent.
+            The response to the last attempt, or None when time ran out before anything was sent.
         """
-        if self._refresher is None or token.refresh_token is None:
-            return await self._ask(endpoint, token, permit)
-        return await self._read_refreshed(endpoint, token, self._refresher, permit)
+        while True:
+            async with self._policy.permit(
+                token.data_center, endpoint, counts_toward_breaker=last_poll_ok
+            ) as permit:
+                if permit.refusal is not None:
+                    return skipped(self._clock.now(), permit.refusal)
+                permit.response = await self._read(endpoint, token, permit)
+            if permit.response is not None or not permit.is_withdrawn or self._policy.quota.stopped:
+                return permit.response
+
+    async def _read(self, endpoint: str, token: Token, permit: Permit) -> Response | None:
+        refresher = self._refresher
+        if refresher is None or token.refresh_token is None:
+            return await self._get(endpoint, token, permit)
+        token = refresher.newest(token)
+        attempts = refreshes = 0
+        if refresher.is_due(token):
+            refreshed = await refresher.refresh(token, self._retrier)
+            refreshes = refreshed.requests
+            if refreshed.response is not None:
+                return replace(refreshed.response, refreshes=refreshes)
+            token = refreshed.token or token
+        response = await self._get(endpoint, token, permit)
+        for _ in range(MAX_REFRESHES):
+            is_rejected = response is not None and response.outcome is Outcome.TOKEN_REJECTED
+            if response is None or not is_rejected or not refresher.may_help(token):
+                break
+            refreshed = await refresher.refresh(token, self._retrier)
+            attempts += response.attempts
+            refreshes += refreshed.requests
+            if refreshed.token is None:
+                why = f"HTTP {response.http_status}; {refreshed.why}"
+                response = refreshed.response or replace(response, message=why, attempts=0)
+                break
+            token = refreshed.token
+            response = await self._get_again(endpoint, token, permit)
+        if response is None or not attempts + refreshes:
+            return response
+        return replace(response, attempts=attempts + response.attempts, refreshes=refreshes)
+
+    async def _get_again(self, endpoint: str, token: Token, permit: Permit) -> Response:
+        """The request once more with a fresh access token, where the quota has another one."""
+        if self._policy.quota.reserve(1):
+            response = await self._get(endpoint, token, permit)
+            if response is not None and response.attempts:
+                return response
+            self._policy.quota.release(1)
+        return skipped(self._clock.now(), "refreshed, and no request left to call with")
+
+    async def _get(self, endpoint: str, token: Token, permit: Permit) -> Response | None:
+        if not token.has_access_token:
+            return skipped(self._clock.now(), "not called: no access token, and no new one")
+        url = self._url(self._settings.host(token.data_center), endpoint)
+        response = await self._retrier.send(
+            token.data_center,
+            lambda: reading(url, token.access_token),
+            permit.is_valid,
+            permit.use,
+        )
+        if response is None or response.outcome is Outcome.OK:
+            return response
+        return replace(response, body=b"")
 
     def _url(self, host: str, endpoint: str) -> httpx.URL:
         """Where an endpoint is read; read from its text once, which takes longer than building a request."""
         if (host, endpoint) not in self._urls:
             self._urls[host, endpoint] = httpx.URL(f"{host}/v1/{endpoint}")
         return self._urls[host, endpoint]
-
-    async def _ask(self, endpoint: str, token: Token, permit: Permit | None) -> Answer | None:
-        if not token.has_access_token:
-            self.allowance.give_back(1)
-            return skipped(self._clock.now(), "not called: no access token, and no new one")
-        url = self._url(self._settings.host(token.data_center), endpoint)
-        answer = await self._exchange.ask(
-            token.data_center,
-            lambda: reading(url, token.access_token),
-            permit,
-        )
-        if answer is not None and answer.outcome is not Outcome.OK:
-            answer.body = b""
-        return answer
-
-    async def _read_refreshed(
-        self, endpoint: str, token: Token, refresher: Refresher, permit: Permit | None
-    ) -> Answer | None:
-        token = refresher.newest(token)
-        refreshes = 0
-        if refresher.is_due(token):
-            refreshed = await refresher.refresh(token, self._exchange)
-            refreshes = refreshed.requests
-            if refreshed.answer is not None:
-                self.allowance.give_back(1)
-                refreshed.answer.refreshes = refreshes
-                return refreshed.answer
-            token = refreshed.token or token
-        answer = await self._ask(endpoint, token, permit)
-        if answer is not None:
-            answer.refreshes = refreshes
-        for _ in range(MAX_REFRESHES):
-            rejected = answer is not None and answer.outcome is Outcome.TOKEN_REJECTED and not answer.is_last
-            if answer is None or not rejected or not refresher.may_help(token):
-                break
-            answer, token = await self._repeat(endpoint, token, answer, refresher, permit)
-        return answer
-
-    async def _repeat(
-        self, endpoint: str, token: Token, rejected: Answer, refresher: Refresher, permit: Permit | None
-    ) -> tuple[Answer, Token]:
-        """The call once more with a fresh access token; the rejection as it is where there is none."""
-        refreshed = await refresher.refresh(token, self._exchange)
-        answer = refreshed.answer
-        if refreshed.token is not None:
-            token = refreshed.token
-            answer = await self._ask(endpoint, token, permit) if self.allowance.take(1) else None
-            answer = answer or skipped(self._clock.now(), "refreshed, and no request left to call with")
-        elif answer is None:
-            rejected.message = f"HTTP {rejected.http_status}; {refreshed.why}"
-            rejected.refreshes += refreshed.requests
-            rejected.is_last = True
-            return rejected, token
-        answer.attempts += rejected.attempts
-        answer.refreshes = rejected.refreshes + refreshed.requests
-        return answer, token

@@ -1,4 +1,4 @@
-"""The feed: all polls of a run, made in a thread of their own while what was polled before is loaded."""
+"""The poll stream: all polls of a run, made in a thread of their own while earlier ones are loaded."""
 
 import asyncio
 import threading
@@ -9,11 +9,12 @@ from typing import Self
 
 from ..clock import Clock
 from ..history.digests import body_digests
+from ..records import Poll, PollTask
 from ..settings import PollingSettings
 from .client import CronofyClient
-from .limits.policy import Conduct
-from .poller import Poll, Poller, PollTask
-from .retries import Exchange
+from .limits.policy import RequestPolicy
+from .poller import Poller
+from .token_refresh import Refresher
 from .transport import open_transport
 
 # batches that may wait to be taken; beyond them polling waits
@@ -23,7 +24,7 @@ LOOK_AGAIN_SECONDS = 0.01
 Batch = list[Poll]
 
 
-class Feed:
+class PollStream:
     """Polls tasks from `__enter__` on; `take` gives the polls batch by batch, in the order of `polled_at`.
 
     One event loop for a whole run: the slowest answer of a batch holds up nobody, and requests under way
@@ -33,21 +34,22 @@ class Feed:
     def __init__(
         self,
         settings: PollingSettings,
-        conduct: Conduct,
+        policy: RequestPolicy,
         clock: Clock,
         tasks: Sequence[PollTask],
         batch_polls: int,
         on_poll: Callable[[Poll], None] = lambda _: None,
+        refresher: Refresher | None = None,
     ) -> None:
         self._settings = settings
-        self._conduct = conduct
+        self._policy = policy
         self._clock = clock
         self._tasks = tasks
         self._batch_polls = batch_polls
         self._on_poll = on_poll
-        # None ends the feed, an error breaks it off
+        self._refresher = refresher
+        # None ends the stream, an error breaks it off
         self._batches: Queue[Batch | BaseException | None] = Queue()
-        self._next: Batch | None = None
         self._ended = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="polling", daemon=True)
@@ -61,25 +63,19 @@ class Feed:
     ) -> None:
         self.close()
 
-    def has_more(self) -> bool:
-        """Wait until there is another batch or none will come.
+    def take(self) -> Batch | None:
+        """Wait for the next batch; None when no other will come.
 
         Raises:
             Exception: a fault of ours, which ended the polling.
         """
-        while self._next is None and not self._ended:
-            found = self._batches.get()
-            if isinstance(found, BaseException):
-                self._ended = True
-                raise found
-            self._next, self._ended = found, found is None
-        return self._next is not None
-
-    def take(self) -> Batch | None:
-        """The next batch; None when there is none."""
-        batch = self._next if self.has_more() else None
-        self._next = None
-        return batch
+        if self._ended:
+            return None
+        found = self._batches.get()
+        self._ended = not isinstance(found, list)
+        if isinstance(found, BaseException):
+            raise found
+        return found
 
     def close(self) -> None:
         """End the polling; requests under way are abandoned, refreshes under way are not."""
@@ -96,15 +92,10 @@ class Feed:
 
     async def _poll(self) -> None:
         async with open_transport() as transport:
-            client = CronofyClient(
-                Exchange(transport, self._settings, self._conduct, self._clock),
-                self._settings,
-                self._clock,
-                self._conduct.refresher,
-            )
+            client = CronofyClient(transport, self._settings, self._policy, self._clock, self._refresher)
             poller = Poller(
                 client,
-                self._conduct,
+                self._policy,
                 self._clock,
                 body_digests(self._settings),
                 self._batch_polls,
@@ -114,8 +105,8 @@ class Feed:
             try:
                 await self._pass_on(poller.poll(self._tasks))
             finally:
-                if self._conduct.refresher is not None:
-                    await self._conduct.refresher.settle()
+                if self._refresher is not None:
+                    await self._refresher.settle()
 
     async def _pass_on(self, batches: AsyncIterator[Batch]) -> None:
         passing = asyncio.ensure_future(self._put_all(batches))

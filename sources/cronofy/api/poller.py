@@ -3,18 +3,14 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..clock import Clock
-from ..errors import BadPayload
-from ..history.parse import Payload, parse
-from ..privacy import KEEP, PersonalData
-from ..records import MAX_BODY_BYTES, TROUBLES, Answer, Outcome, skipped
-from ..settings import ACCOUNT, PROFILES
+from ..records import MAX_BODY_BYTES, REFUSALS, TROUBLES, Outcome, Poll, PollTask, Response, skipped
+from ..settings import MAX_OPEN
 from ..tokens.token import Token
-from .limits.concurrency import MAX_OPEN
-from .limits.policy import Conduct
+from .limits.policy import RequestPolicy
 
 # what sends requests takes a while to import, and to tell that nothing is due does not need it
 if TYPE_CHECKING:
@@ -23,67 +19,10 @@ if TYPE_CHECKING:
 # a parsed body takes some ten times its bytes; a batch of large ones is cut short
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 LARGE_BODY_BYTES = 256 * 1024
-# said of the token; another one of the same account may be fine
-REFUSALS = frozenset({Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.FORBIDDEN})
+# the credential or the application was refused, not the endpoint: another call for the token is wasted
+ENDS_TOKEN = frozenset({Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED})
 # slow polling is loaded by and by
 LONGEST_WAIT_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class PollTask:
-    """What to read for one token in this run.
-
-    Attributes:
-        account_id: as far as the warehouse knows it.
-        was_well: whether its last poll was ok, or there was none: only then does a failure tell anything
-            of the server.
-        instead: another token of the same account, to be polled where this one is refused.
-    """
-
-    token: Token
-    endpoints: tuple[str, ...]
-    account_id: str | None = None
-    was_well: bool = True
-    instead: "PollTask | None" = None
-
-    def __iter__(self) -> "Iterator[PollTask]":
-        """This one, and those that may be polled instead, in that order."""
-        task: PollTask | None = self
-        while task is not None:
-            yield task
-            task = task.instead
-
-    @property
-    def fallback_tokens(self) -> tuple[str, ...]:
-        """Keys of the account's tokens that may be polled instead."""
-        return tuple(each.token.key for each in self.instead or ())
-
-
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """One poll: the answer, and whose account it was before anybody read it. Holds no token.
-
-    Attributes:
-        account_id: whose it is as known when the poll was planned.
-        payload: what an ok answer says, once it was read.
-        digest: of the body of an ok answer.
-        fallback_tokens: keys of the account's other tokens, which are not polled where this one answers.
-    """
-
-    token_key: str
-    data_center: str | None
-    endpoint: str
-    answer: Answer
-    account_id: str | None
-    payload: Payload | None = None
-    digest: str | None = None
-    body_bytes: int = 0
-    fallback_tokens: tuple[str, ...] = ()
-
-    @property
-    def is_unread(self) -> bool:
-        """Whether it is an ok answer that was not read yet."""
-        return self.answer.outcome is Outcome.OK and self.payload is None
 
 
 class Poller:
@@ -92,7 +31,7 @@ class Poller:
     def __init__(
         self,
         client: "CronofyClient",
-        conduct: Conduct,
+        policy: RequestPolicy,
         clock: Clock,
         digests: Callable[[Token], Callable[[bytes], str]],
         batch_size: int,
@@ -100,7 +39,7 @@ class Poller:
         max_open: int = MAX_OPEN,
     ) -> None:
         self._client = client
-        self._conduct = conduct
+        self._policy = policy
         self._clock = clock
         self._on_poll = on_poll
         self._batch_size = batch_size
@@ -135,15 +74,15 @@ class Poller:
             await asyncio.gather(abandoning, *workers, return_exceptions=True)
 
     async def _abandon_late(self, workers: Sequence[asyncio.Task[None]]) -> None:
-        """End the requests that are still under way when a run that was told to stop cannot wait longer."""
-        while self._clock.monotonic() < self._conduct.allowance.abandon_at:  # noqa: ASYNC110
+        """End the requests that are still under way when a run that is to end cannot wait longer."""
+        while self._clock.monotonic() < self._policy.quota.abandon_at:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         for worker in workers:
             worker.cancel()
 
     async def _work(self, remaining: Iterator[PollTask]) -> None:
         for first in remaining:
-            for task in first:
+            for task in (first, *first.fallbacks):
                 affordable = self._affordable(task.endpoints)
                 if not affordable:
                     return
@@ -172,81 +111,57 @@ class Poller:
         return batch
 
     def _affordable(self, endpoints: tuple[str, ...]) -> tuple[str, ...]:
-        """The first of the endpoints, as many as the allowance still pays for; they are paid for."""
+        """The first of the endpoints, as many as the quota still pays for; they are reserved."""
         for count in range(len(endpoints), 0, -1):
-            if self._conduct.allowance.take(count):
+            if self._policy.quota.reserve(count):
                 return endpoints[:count]
         return ()
 
     async def _poll_token(self, task: PollTask, endpoints: tuple[str, ...]) -> bool:
         """Poll what is affordable; returns whether the token was refused, which another one may not be."""
+        quota, retry_budget = self._policy.quota, self._policy.retry_budget(task.token.data_center)
         is_refused = False
         for position, endpoint in enumerate(endpoints):
-            unpolled = endpoints[position:]
-            answer = await self._read(task, endpoint)
-            if answer is None:  # out of time: nothing was sent, so there is no poll to record
-                self._conduct.allowance.give_back(len(unpolled) - 1)
+            rest = endpoints[position + 1 :]
+            response = await self._client.read(endpoint, task.token, last_poll_ok=task.last_poll_ok)
+            if response is None:  # out of time: nothing was sent, so there is no poll to record
+                quota.release(1 + len(rest))
                 return False
-            if len(answer.body) > LARGE_BODY_BYTES:
-                await self._wait_for_room(answer)
-            self._record(task, endpoint, answer)
-            is_refused = is_refused or answer.outcome in REFUSALS
-            if answer.outcome in (Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED):
-                # the credential or the application was refused, not the endpoint: another call is wasted
-                self._conduct.allowance.give_back(len(unpolled) - 1)
+            if not response.attempts:
+                quota.release(1)
+            if len(response.body) > LARGE_BODY_BYTES:
+                response = await self._with_room(response)
+            self._record(task, endpoint, response)
+            is_refused = is_refused or response.outcome in REFUSALS
+            if response.outcome in ENDS_TOKEN:
+                quota.release(len(rest))
                 break
-            retries = self._conduct.retries(task.token.data_center)
-            if answer.outcome in TROUBLES and len(unpolled) > 1 and not retries.take():
+            if response.outcome in TROUBLES and rest and not retry_budget.spend():
                 # so is one to a server that seems to be down
-                self._skip(task, unpolled[1:], "the call before it failed")
+                quota.release(len(rest))
+                for each in rest:
+                    self._record(task, each, skipped(self._clock.now(), "the call before it failed"))
                 break
         return is_refused
 
-    async def _read(self, task: PollTask, endpoint: str) -> Answer | None:
-        """One poll, unless the data center or the endpoint is known to be of no use now."""
-        breakers, allowance = self._conduct.breakers, self._conduct.allowance
-        data_center = task.token.data_center or ""
-        gate, circuit = breakers.gate(data_center, endpoint), breakers.circuit(data_center)
-        while True:
-            if gate.is_shut:
-                allowance.give_back(1)
-                return skipped(self._clock.now(), "not called: the plan lacks the endpoint")
-            permit = await circuit.admit(gate, telling=task.was_well, given_up=lambda: allowance.stopped)
-            if permit is None:
-                allowance.give_back(1)
-                return skipped(self._clock.now(), "not called: the data center does not answer")
-            answer = None
-            try:
-                answer = await self._client.read(endpoint, task.token, permit)
-            finally:
-                circuit.record(permit, answer)
-                gate.record(answer)
-            if answer is not None or not permit.is_withdrawn or not allowance.take(1):
-                return answer
-
-    async def _wait_for_room(self, answer: Answer) -> None:
+    async def _with_room(self, response: Response) -> Response:
         """Leave a large body unread until earlier ones were taken: reading it takes ten times its bytes."""
-        while self._answered_bytes + len(answer.body) > MAX_BATCH_BYTES and self._answered:
+        while self._answered_bytes + len(response.body) > MAX_BATCH_BYTES and self._answered:
             self._ready.set()
             await asyncio.sleep(0.01)
-        # the order of the answers is that of polled_at
-        answer.polled_at = self._clock.now()
+        # polls are in the order of polled_at
+        return replace(response, polled_at=self._clock.now())
 
-    def _skip(self, task: PollTask, endpoints: Iterable[str], message: str) -> None:
-        for endpoint in endpoints:
-            self._conduct.allowance.give_back(1)
-            self._record(task, endpoint, skipped(self._clock.now(), message))
-
-    def _record(self, task: PollTask, endpoint: str, answer: Answer) -> None:
+    def _record(self, task: PollTask, endpoint: str, response: Response) -> None:
         """Add one poll to the answered ones."""
-        token, body = task.token, answer.body
+        token, body = task.token, response.body
         poll = Poll(
             token.key,
             token.data_center,
             endpoint,
-            answer,
+            response,
             task.account_id,
-            digest=self._digests(token)(body) if answer.outcome is Outcome.OK else None,
+            digest=self._digests(token)(body) if response.outcome is Outcome.OK else None,
             body_bytes=len(body),
             fallback_tokens=task.fallback_tokens,
         )
@@ -268,26 +183,3 @@ def _raise_fault(ends: Iterable[BaseException | None]) -> None:
     for end in ends:
         if end is not None and not isinstance(end, asyncio.CancelledError):
             raise end
-
-
-def read_answer(poll: Poll, personal_data: PersonalData = KEEP) -> Poll:
-    """The poll with what an ok answer says; one of another shape than documented is bad_payload."""
-    if not poll.is_unread:
-        return poll
-    answer = replace(poll.answer, body=b"")
-    try:
-        return replace(poll, answer=answer, payload=parse(poll.endpoint, poll.answer.body, personal_data))
-    except BadPayload as error:
-        answer.outcome, answer.message = Outcome.BAD_PAYLOAD, str(error)
-        return replace(poll, answer=answer, digest=None)
-
-
-def calling_order(endpoints: tuple[str, ...], *, ask_account: bool) -> tuple[str, ...]:
-    """The calls for one token, in order.
-
-    `/v1/profiles` does not say whose profiles it lists. Where no answer has named the account yet and it
-    may be asked for, `/v1/account` (the smallest body that does) goes before it.
-    """
-    if endpoints == (PROFILES,) and ask_account:
-        return (ACCOUNT, PROFILES)
-    return endpoints

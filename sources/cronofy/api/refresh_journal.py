@@ -1,8 +1,8 @@
-"""Notes on refreshes under way: the trace a killed run leaves of a refresh token that may be used up.
+"""The refresh journal: the trace a killed run leaves of a refresh token that may be used up.
 
-A refresh may replace the refresh token. Between the server's answer and the write-back the only copy of
-the new one is in memory; no program can close that gap, but none needs to be silent about it. So a note
-is on disk before the request is sent, and struck out when the store holds the answer. A note names the
+A refresh may replace the refresh token. Between the server's response and the write-back the only copy of
+the new one is in memory; no program can close that gap, but none needs to be silent about it. So an entry is
+on disk before the request is sent, and marked as done when the store holds the new token. It names the
 token's key and a digest of its refresh token, never the token.
 """
 
@@ -29,7 +29,7 @@ logger = logging.getLogger("dlt_cronofy")
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class JournalEntry:
     """A refresh that began at some time, of the token with that key."""
 
     token_key: str
@@ -37,15 +37,15 @@ class Note:
 
 
 def digest(refresh_token: Secret) -> str:
-    """What a note says of a refresh token: enough to recognize it by, too little to use it."""
+    """What an entry holds of a refresh token: enough to recognize it by, too little to use it."""
     return hashlib.sha256(b"refreshing\0" + refresh_token.reveal().encode()).hexdigest()[:16]
 
 
-class RefreshNotes:
-    """The notes of one run, in a file of its own; reads those that ended runs left behind.
+class RefreshJournal:
+    """The entries of one run, in a file of its own; reads those that ended runs left behind.
 
     The file is appended to, so that a kill leaves every earlier line whole. It exists while there is
-    something to say, and its run holds a lock on it.
+    an entry, and its run holds a lock on it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,53 +53,53 @@ class RefreshNotes:
         self._path = folder / PATTERN.replace("*", secrets.token_hex(4))
         self._lock: Any = None
         self._descriptor = -1
-        self._open: dict[str, Note] = {}
+        self._open: dict[str, JournalEntry] = {}
         self._writing = threading.Lock()
         self._left_behind: list[Path] = []
         self.earlier = self._read_earlier()
 
     def begin(self, token_key: str, refresh_token: Secret, now: datetime) -> None:
-        """Note durably that this refresh token is about to be used.
+        """Record durably that this refresh token is about to be used.
 
         Raises:
             OSError: the folder cannot be written.
         """
         with self._writing:
-            self._begin(digest(refresh_token), Note(token_key, now.isoformat(timespec="seconds")))
+            self._begin(digest(refresh_token), JournalEntry(token_key, now.isoformat(timespec="seconds")))
 
-    def end(self, refresh_token: Secret) -> None:
-        """Strike a note out, an earlier one too: what became of the refresh token is settled."""
+    def mark_done(self, refresh_token: Secret) -> None:
+        """The refresh is settled; that of an earlier run too."""
         name = digest(refresh_token)
         with self._writing:
             self.earlier.pop(name, None)
             if self._open.pop(name, None) is None:
                 return
-            # what cannot be struck out is found settled by the next run: the store has another token then
+            # what cannot be marked is found settled by the next run: the store has another token then
             with contextlib.suppress(OSError):
                 self._append({"refresh_token": name})
                 if not self._open:
                     os.ftruncate(self._descriptor, 0)
 
     def is_unsettled(self, refresh_token: Secret) -> bool:
-        """Whether this refresh token was used and nobody knows what came of it."""
+        """Whether this refresh token was used and its refresh is not settled."""
         if not self.earlier and not self._open:
             return False
         name = digest(refresh_token)
         return name in self.earlier or name in self._open
 
     def keep_only(self, refresh_tokens: Iterable[Secret]) -> None:
-        """Forget earlier notes on refresh tokens the store does not hold any more: they were replaced."""
+        """Forget earlier entries of refresh tokens that the store no longer holds: they were replaced."""
         if self.earlier:
             held = {digest(refresh_token) for refresh_token in refresh_tokens}
-            self.earlier = {name: note for name, note in self.earlier.items() if name in held}
+            self.earlier = {name: entry for name, entry in self.earlier.items() if name in held}
 
     def close(self) -> None:
         """Leave behind what is unsettled, nothing else."""
         try:
-            for name, note in self.earlier.items():
-                self._begin(name, note)
+            for name, entry in self.earlier.items():
+                self._begin(name, entry)
         except OSError:
-            self._left_behind = []  # a disk is full: the earlier notes stay where they are
+            self._left_behind = []  # a disk is full: the earlier entries stay where they are
         for path in self._left_behind:
             path.unlink(missing_ok=True)
             _lock_file(path).unlink(missing_ok=True)
@@ -111,21 +111,21 @@ class RefreshNotes:
             self._lock = None
             _lock_file(self._path).unlink(missing_ok=True)
 
-    def _begin(self, name: str, note: Note) -> None:
+    def _begin(self, name: str, entry: JournalEntry) -> None:
         if self._lock is None:
             lock = fasteners.InterProcessLock(_lock_file(self._path))
             lock.acquire()
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             self._lock = lock
-        self._append({"refresh_token": name, "token_key": note.token_key, "began_at": note.began_at})
+        self._append({"refresh_token": name, "token_key": entry.token_key, "began_at": entry.began_at})
         os.fsync(self._descriptor)
-        self._open[name] = note
+        self._open[name] = entry
 
     def _append(self, line: dict[str, str]) -> None:
         os.write(self._descriptor, orjson.dumps(line) + b"\n")
 
-    def _read_earlier(self) -> dict[str, Note]:
-        found: dict[str, Note] = {}
+    def _read_earlier(self) -> dict[str, JournalEntry]:
+        found: dict[str, JournalEntry] = {}
         for path in sorted(self.folder.glob(PATTERN)):
             lock = fasteners.InterProcessLock(_lock_file(path))
             try:
@@ -140,20 +140,20 @@ class RefreshNotes:
                 continue
             self._left_behind.append(path)
             for line in lines:
-                _take_in(line, found)
+                _read_line(line, found)
         return found
 
 
-def _take_in(line: bytes, notes: dict[str, Note]) -> None:
+def _read_line(line: bytes, entries: dict[str, JournalEntry]) -> None:
     try:
-        said = orjson.loads(line)
-        name = said["refresh_token"]
+        written = orjson.loads(line)
+        name = written["refresh_token"]
     except (ValueError, KeyError, TypeError):
         return  # the last line of a killed run
-    if "token_key" in said:
-        notes[name] = Note(str(said["token_key"]), str(said.get("began_at")))
+    if "token_key" in written:
+        entries[name] = JournalEntry(str(written["token_key"]), str(written.get("began_at")))
     else:
-        notes.pop(name, None)
+        entries.pop(name, None)
 
 
 def _lock_file(path: Path) -> Path:

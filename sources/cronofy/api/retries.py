@@ -1,155 +1,116 @@
-"""The exchange: a request with bounded attempts, under the budget and within the allowance of its run."""
+"""Retries: a request with a bounded number of attempts, each under the policy of its run."""
 
+import random
 from collections.abc import Callable
-
-import tenacity
+from dataclasses import replace
 
 from ..clock import Clock
-from ..records import RETRIED, Answer, Outcome
+from ..records import RETRIED, Outcome, Response
 from ..settings import PollingSettings
-from .limits.circuit_breaker import Permit
-from .limits.concurrency import Places
-from .limits.policy import Conduct
-from .limits.retry_budget import RetryBudget
+from .limits.policy import RequestPolicy
+from .limits.tuning import BACKOFF_BASE_SECONDS, BACKOFF_MAX_SECONDS, MAX_ATTEMPTS_AFTER_TIMEOUT
 from .transport import BuildRequest, Transport, send
 
-# full jitter: each wait is drawn from [0, min(MAX, BASE * 2^attempt)]
-BACKOFF_BASE_SECONDS = 0.5
-BACKOFF_MAX_SECONDS = 20.0
-# what did not answer in all its time is asked once more, not again and again: it holds up a run
-TRIES_AFTER_TIMEOUT = 1
 
-
-class Exchange:
+class Retrier:
     """Sends requests; knows nothing of tokens or endpoints."""
 
     def __init__(
         self,
         transport: Transport,
         settings: PollingSettings,
-        conduct: Conduct,
+        policy: RequestPolicy,
         clock: Clock,
     ) -> None:
         self._transport = transport
         self._settings = settings
-        self._budget = conduct.budget
+        self._policy = policy
         self._clock = clock
-        self._conduct = conduct
-        self._places = Places()
-        self.allowance = conduct.allowance
 
-    async def ask(
+    async def send(
         self,
         data_center: str | None,
         build: BuildRequest,
-        permit: Permit | None = None,
-        is_off: Callable[[], bool] = lambda: False,
-    ) -> Answer | None:
-        """Send a request, again where that may help; the caller has taken the first from the allowance.
+        is_valid: Callable[[], bool] = lambda: True,
+        on_sent: Callable[[float], None] = lambda _: None,
+    ) -> Response | None:
+        """Send a request, again where that may help; the caller has reserved the first in the quota.
 
         Args:
             data_center: whose retry budget pays for further attempts.
-            build: makes the request anew for each attempt, so that no secret is kept meanwhile.
-            permit: must hold when an attempt could be sent.
-            is_off: asked right before an attempt is sent; where it is true, it is not.
+            build: makes the request for each attempt, so that no secret is kept meanwhile.
+            is_valid: asked right before an attempt is sent; where it is false, it is not.
+            on_sent: called with the monotonic time of each attempt.
 
         Returns:
-            The answer to the last attempt, or None when time ran out, the permit was withdrawn, or it was
-            off, before anything was sent.
+            The response to the last attempt, or None when time ran out, the run was stopped or it was not
+            valid any more before anything was sent.
         """
-        retries = self._conduct.retries(data_center)
+        response = await self._attempt(data_center, build, is_valid, on_sent)
+        while response is not None and response.outcome in RETRIED:
+            wait = self._wait_seconds(response)
+            if not self._may_retry(data_center, response, wait):
+                break
+            if wait > 0:
+                await self._clock.sleep(wait)
+            again = await self._attempt(data_center, build, is_valid, on_sent)
+            if again is None:
+                self._policy.quota.release(1)
+                break
+            response = replace(again, attempts=response.attempts + 1)
+        return response
 
-        def given_up() -> bool:
-            return self.allowance.stopped or is_off() or not (permit is None or permit.holds())
+    async def send_unreserved(
+        self, data_center: str | None, build: BuildRequest, is_valid: Callable[[], bool]
+    ) -> Response | None:
+        """The same for a request that is not reserved yet; None too where the quota has no other one."""
+        if not self._policy.quota.reserve(1):
+            return None
+        response = await self.send(data_center, build, is_valid)
+        if response is None:
+            self._policy.quota.release(1)
+        return response
 
-        answer = await self._attempt(build, retries, permit, given_up)
-        if answer is None or not answer.retriable:
-            return answer
-        attempts = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_result(lambda answer: answer.retriable),
-            stop=lambda state: self._is_enough(state, retries),
-            wait=_wait_seconds,
-            sleep=self._clock.sleep,
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    def is_over(self) -> bool:
+        """Whether nothing more may be sent in this run."""
+        quota = self._policy.quota
+        return quota.stopped or self._clock.monotonic() >= quota.deadline
+
+    def _wait_seconds(self, response: Response) -> float:
+        """How long to wait before the next attempt."""
+        if response.outcome is Outcome.RATE_LIMITED:
+            return 0.0  # the rate limiter holds everyone back, this request included
+        if response.retry_after is not None:
+            return response.retry_after.total_seconds()
+        longest = min(BACKOFF_MAX_SECONDS, BACKOFF_BASE_SECONDS * 2 ** (response.attempts - 1))
+        return random.uniform(0, longest)  # noqa: S311 - jitter
+
+    def _may_retry(self, data_center: str | None, response: Response, wait: float) -> bool:
+        """Whether another attempt after that wait may help and can be afforded; it is paid for then."""
+        most = self._settings.max_attempts
+        if response.outcome is Outcome.TIMEOUT and response.http_status is None:
+            most = min(most, MAX_ATTEMPTS_AFTER_TIMEOUT)
+        quota = self._policy.quota
+        return (
+            self._policy.is_soon(response)
+            and response.attempts < most
+            and self._clock.monotonic() + wait < quota.deadline
+            and self._policy.retry_budget(data_center).spend()
+            and quota.reserve(1)
         )
-        return await attempts(self._again, build, retries, permit, given_up, [answer])
-
-    def _is_enough(self, state: tenacity.RetryCallState, retries: RetryBudget) -> bool:
-        """Whether the last answer stays as it is; otherwise another attempt is paid for."""
-        assert state.outcome is not None
-        last: Answer = state.outcome.result()
-        if last.outcome is Outcome.TIMEOUT and last.http_status is None:
-            most = min(1 + TRIES_AFTER_TIMEOUT, self._settings.max_attempts)
-        else:
-            most = self._settings.max_attempts
-        too_late = self._clock.monotonic() + state.upcoming_sleep >= self.allowance.deadline
-        return state.attempt_number >= most or too_late or not retries.take()
-
-    async def _again(
-        self,
-        build: BuildRequest,
-        retries: RetryBudget,
-        permit: Permit | None,
-        given_up: Callable[[], bool],
-        answers: list[Answer],
-    ) -> Answer:
-        """One attempt for tenacity: the first one returns what is known already."""
-        last = answers[-1]
-        if len(answers) == 1:
-            answers.append(last)
-            return last
-        if not self.allowance.take(1):
-            return _final(last)
-        answer = await self._attempt(build, retries, permit, given_up)
-        if answer is None:
-            return _final(last)
-        answer.attempts = len(answers)
-        answers.append(answer)
-        return answer
 
     async def _attempt(
         self,
+        data_center: str | None,
         build: BuildRequest,
-        retries: RetryBudget,
-        permit: Permit | None,
-        given_up: Callable[[], bool],
-    ) -> Answer | None:
+        is_valid: Callable[[], bool],
+        on_sent: Callable[[float], None],
+    ) -> Response | None:
         try:
-            async with (
-                self._places.place() as place,
-                self._budget.slot(self.allowance.deadline, given_up) as sent_at,
-            ):
-                place.sent()
-                if permit is not None:
-                    permit.use(sent_at)
-                answer = await send(self._transport, build, self._clock, self._settings.timeout_seconds)
+            async with self._policy.slot(is_valid) as sent_at:
+                on_sent(sent_at)
+                response = await send(self._transport, build, self._clock, self._settings.timeout_seconds)
         except TimeoutError:  # only the slot raises it
-            self.allowance.give_back(1)
             return None
-        retries.record(good=answer.outcome not in RETRIED)
-        if answer.outcome is Outcome.RATE_LIMITED and not answer.retriable:
-            # longer than we wait: whoever is left is polled by the next run
-            self.allowance.stop("retry_after")
-        elif answer.outcome is Outcome.RATE_LIMITED:
-            self._budget.refused(sent_at, answer.retry_after)
-        elif answer.http_status is not None:
-            self._budget.accepted()
-        return answer
-
-
-def _final(answer: Answer) -> Answer:
-    """The same answer, not to be tried again."""
-    answer.is_last = True
-    return answer
-
-
-_full_jitter = tenacity.wait_random_exponential(multiplier=BACKOFF_BASE_SECONDS, max=BACKOFF_MAX_SECONDS)
-
-
-def _wait_seconds(state: tenacity.RetryCallState) -> float:
-    answer: Answer | None = state.outcome.result() if state.outcome else None
-    if answer is not None and answer.outcome is Outcome.RATE_LIMITED:
-        return 0.0  # the budget holds everyone back, this call included
-    if answer is not None and answer.retry_after is not None:
-        return answer.retry_after.total_seconds()
-    return _full_jitter(state)
+        self._policy.record(data_center, sent_at, response)
+        return response

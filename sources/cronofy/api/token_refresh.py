@@ -2,39 +2,36 @@
 
 import asyncio
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import orjson
 
 from ..clock import Clock
-from ..records import TROUBLES, Answer, Outcome, skipped
+from ..records import TROUBLES, Outcome, Response, skipped
 from ..secret import Hidden, Secret
 from ..settings import ClientCredentials, PollingSettings
 from ..tokens.store import Renewal, StoreError, TokenStore
 from ..tokens.token import HEADER_SAFE, Token
 from ..tokens.write_back import WriteBack, store_name
-from .limits.refresh_concurrency import RefreshLimit, RefreshPlace
-from .refresh_journal import RefreshNotes
+from .limits.concurrency import ConcurrencyLimiter, ConcurrencySlot
+from .limits.tuning import MAX_FAILURES_IN_A_ROW, MAX_REFRESHES_IN_FLIGHT, MAX_UNREADABLE
+from .refresh_journal import RefreshJournal
+from .retries import Retrier
 from .transport import HEADERS
-
-if TYPE_CHECKING:
-    from .retries import Exchange
 
 # RFC 6749, section 5.2: the application is refused, not the token
 CLIENT_REFUSED = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
-# a token endpoint that failed so often is left alone for the rest of the run
-MAX_FAILURES_IN_A_ROW = 20
-# and so often where it has answered nothing yet that could be kept
-MAX_UNREADABLE = 3
 NOT_WRITTEN_BACK = "refreshed, but not written back"
 WRITTEN_LATE = "%s was written back in the end"
 CHANGED_MEANWHILE = "%s was changed in the store while it was refreshed: the store's value is kept"
+INTERRUPTED = "a refresh of it was interrupted, and the answer with a new one never reached the store"
 STORE_FAILS = "not refreshed: the token store cannot be written"
 
 logger = logging.getLogger("dlt_cronofy")
@@ -46,13 +43,13 @@ class Refreshed:
 
     Attributes:
         token: to call with; None where there is no new one.
-        answer: what becomes of the poll then; None where it stays a rejected token.
+        response: what becomes of the poll then; None where it stays a rejected token.
         why: what a rejected token's message says of the refresh.
         requests: sent to the token endpoint.
     """
 
     token: Token | None = None
-    answer: Answer | None = None
+    response: Response | None = None
     why: str = ""
     requests: int = 0
 
@@ -60,7 +57,9 @@ class Refreshed:
 class Refresher:
     """Refreshes the tokens of one store during one run, each refresh token once while it is good.
 
-    What it remembers outlasts the event loops of the batches of a run.
+    One goes at a time until the store has taken its first new token, then several: a trial cannot show
+    everything, a function that is given every new token for instance, and where the store fails from the
+    start one refresh token is lost.
     """
 
     def __init__(
@@ -68,23 +67,24 @@ class Refresher:
         client: ClientCredentials,
         settings: PollingSettings,
         store: TokenStore,
-        notes: RefreshNotes,
+        journal: RefreshJournal,
         clock: Clock,
     ) -> None:
         self._client = client
         self._settings = settings
         self._store = store
-        self._notes = notes
+        self._journal = journal
         self._clock = clock
         self._write_back = WriteBack(store)
-        self._limit = RefreshLimit()
+        self._concurrency = ConcurrencyLimiter(1, MAX_REFRESHES_IN_FLIGHT)
+        self._store_has_taken_one = False
         self._tokens: Sequence[Token] = ()
         self._renewals: dict[Secret, Renewal] = {}
         self._issued: set[Secret] = set()
         self._unsaved: set[Secret] = set()
         self._running: dict[Secret, asyncio.Task[Refreshed]] = {}
         self._failures_in_a_row = 0
-        self._looking = threading.Lock()
+        self._trial = threading.Lock()
         self._store_is_fine = False
         self._given_up: str | None = None
         self._lost: dict[str, None] = {}
@@ -97,9 +97,9 @@ class Refresher:
     def begin(self, tokens: Sequence[Token]) -> None:
         """Look at what earlier runs left unsettled; called once, with all tokens of the store."""
         self._tokens = tokens
-        self._notes.keep_only(token.refresh_token for token in tokens if token.refresh_token)
-        if self._notes.earlier:
-            keys = ", ".join(sorted(note.token_key for note in self._notes.earlier.values()))
+        self._journal.keep_only(token.refresh_token for token in tokens if token.refresh_token)
+        if self._journal.earlier:
+            keys = ", ".join(sorted(entry.token_key for entry in self._journal.earlier.values()))
             logger.warning("an earlier run ended while it refreshed %s: refreshed before anything else", keys)
 
     def newest(self, token: Token) -> Token:
@@ -116,32 +116,32 @@ class Refresher:
         if token.refresh_token is None or self._given_up:
             return False
         expired = token.expires_at is not None and self._clock.now() >= token.expires_at
-        return expired or not token.has_access_token or self._notes.is_unsettled(token.refresh_token)
+        return expired or not token.has_access_token or self._journal.is_unsettled(token.refresh_token)
 
     def may_help(self, token: Token) -> bool:
-        """Whether a refresh could mend a 401: not without a refresh token, and not what was just issued."""
+        """Whether a refresh may help after a 401: with a refresh token, and not for what was just issued."""
         return token.refresh_token is not None and token.access_token not in self._issued
 
-    async def refresh(self, token: Token, exchange: "Exchange") -> Refreshed:
+    async def refresh(self, token: Token, retrier: Retrier) -> Refreshed:
         """A token that can be called with instead of this one. Tokens that share a grant wait for each other.
 
         Cancelling the caller does not cancel the refresh: its outcome must reach the store.
         """
+        used = token.refresh_token
+        assert used is not None
         newest = self.newest(token)
         if newest.access_token != token.access_token:
             return Refreshed(newest)
-        assert token.refresh_token is not None
-        if token.refresh_token in self._unsaved:
+        if used in self._unsaved:
             return Refreshed(why=NOT_WRITTEN_BACK)
-        running = self._running.get(token.refresh_token)
-        if running is None and self._given_up:
-            return Refreshed(why=self._given_up)
+        running = self._running.get(used)
         if running is not None:
             refreshed = replace(await asyncio.shield(running), requests=0)
+        elif self._given_up:
+            return Refreshed(why=self._given_up)
         else:
-            task = asyncio.create_task(self._refresh(token, token.refresh_token, exchange))
-            self._running[token.refresh_token] = task
-            refreshed = await asyncio.shield(task)
+            running = self._running[used] = asyncio.create_task(self._refresh(token, used, retrier))
+            refreshed = await asyncio.shield(running)
         return replace(refreshed, token=self.newest(token)) if refreshed.token else refreshed
 
     async def settle(self) -> None:
@@ -151,141 +151,136 @@ class Refresher:
         self._running.clear()
 
     def finish(self) -> None:
-        """End the run: a last try to write back, and the loud word on what was lost."""
+        """End the run: a last try to write back, and an error for each token that is lost."""
         try:
             for renewal, is_saved in self._write_back.try_again():
                 assert renewal.token.refresh_token is not None
-                self._notes.end(renewal.token.refresh_token)
+                self._journal.mark_done(renewal.token.refresh_token)
                 logger.warning(WRITTEN_LATE if is_saved else CHANGED_MEANWHILE, renewal.token.key)
         finally:
             self._name_unsaved()
-            self._notes.close()
+            self._journal.close()
 
     def _name_unsaved(self) -> None:
         for renewal in self._write_back.unsaved:
-            used = renewal.token.refresh_token
-            if renewal.refresh_token == used:
+            if renewal.refresh_token == renewal.token.refresh_token:
                 logger.warning(
                     "the new access token of %s could not be written back; its refresh token still works",
                     renewal.token.key,
                 )
-                continue
-            for key in self._sharing(renewal.token):
-                self._lose(key, "it could not be written back")
+            else:
+                self._lose(renewal.token, "it could not be written back")
 
-    def _lose(self, key: str, why: str) -> None:
-        """Say that a refresh token is lost, loudly and once."""
-        if key not in self._lost:
-            self._lost[key] = None
-            logger.error("the refresh token of %s is lost: %s. Authorize it again", key, why)
-
-    def _sharing(self, token: Token) -> list[str]:
-        """The keys of all tokens of the store that have the refresh token of this one; of this one first."""
+    def _lose(self, token: Token, why: str) -> None:
+        """Report the refresh token as lost, once for each token of the store that has it, this one first."""
         sharing = (
             each.key for each in self._tokens if self.newest(each).refresh_token == token.refresh_token
         )
-        return list(dict.fromkeys((token.key, *sharing)))
+        for key in dict.fromkeys((token.key, *sharing)):
+            if key not in self._lost:
+                self._lost[key] = None
+                logger.error("the refresh token of %s is lost: %s. Authorize it again", key, why)
 
-    async def _refresh(self, token: Token, used: Secret, exchange: "Exchange") -> Refreshed:
+    async def _refresh(self, token: Token, used: Secret, retrier: Retrier) -> Refreshed:
         try:
-            async with self._limit.place() as place:
-                return await self._refresh_once(token, used, exchange, place)
+            async with self._concurrency.slot() as slot:
+                if retrier.is_over() or self._is_over():
+                    return self._unsent()
+                if await self._adopt(token, used):
+                    return Refreshed(token)
+                return await self._refresh_once(token, used, retrier, slot)
         finally:
             self._running.pop(used, None)
 
     async def _refresh_once(
-        self, token: Token, used: Secret, exchange: "Exchange", place: RefreshPlace
+        self, token: Token, used: Secret, retrier: Retrier, slot: ConcurrencySlot
     ) -> Refreshed:
-        is_late = self._clock.monotonic() >= exchange.allowance.deadline
-        if is_late or exchange.allowance.stopped or self._is_over():
-            return self._unsent()
-        if await self._adopt(token, used):
-            return Refreshed(token)
-        was_interrupted = self._notes.is_unsettled(used)
-        obstacle = await asyncio.to_thread(self._obstacle, token, used)
-        if obstacle is not None:
-            self._forget(used, was_interrupted)
-            self._give_up(obstacle)
-            return Refreshed(why=obstacle)
-        if not exchange.allowance.take(1):
-            self._forget(used, was_interrupted)
-            return Refreshed(answer=self._unpaid())
+        was_interrupted = self._journal.is_unsettled(used)
+        await asyncio.to_thread(self._prepare, token, used)
 
         def build() -> httpx.Request:
-            place.sent()
+            slot.sent()
             return self._request(token, used)
 
-        answer = await exchange.ask(token.data_center, build, is_off=self._is_over)
-        place.answered()
-        if answer is None:
-            self._forget(used, was_interrupted)
+        def is_valid() -> bool:
+            return not self._is_over()
+
+        response = await retrier.send_unreserved(token.data_center, build, is_valid) if is_valid() else None
+        slot.answered()
+        if response is None:
+            # an entry of an earlier run is as true as before
+            if not was_interrupted:
+                self._journal.mark_done(used)
             return self._unsent()
-        requests, said = answer.attempts, _taken(answer)
-        if answer.outcome in TROUBLES:
-            return self._failed(answer, requests)
-        if answer.outcome is not Outcome.OK:
+        # the body holds new tokens in plain
+        answer, response = _document(response.body), replace(response, body=b"")
+        refreshed = await self._judge(
+            token, used, response, answer, interrupted=was_interrupted or response.attempts > 1
+        )
+        return replace(refreshed, requests=response.attempts)
+
+    async def _judge(
+        self, token: Token, used: Secret, response: Response, answer: Hidden, *, interrupted: bool
+    ) -> Refreshed:
+        """What the response of the token endpoint means.
+
+        Where the server may have used the refresh token up, the journal keeps its entry.
+        """
+        if response.outcome in TROUBLES:
+            self._count_failure()
+            return Refreshed(response=_as(response, response.outcome, response.message or ""))
+        if response.outcome is not Outcome.OK:
             self._failures_in_a_row = 0
-            interrupted = was_interrupted or requests > 1
-            refused = await self._refused(token, used, answer, _error_code(said), interrupted=interrupted)
-            return replace(refused, requests=requests)
-        renewal = _read_renewal(token, answer, said)
+            return await self._refused(token, used, response, _error_code(answer), interrupted=interrupted)
+        renewal = _read_renewal(token, response, answer)
         if renewal is None:
-            return self._unreadable(token, answer, requests)
+            return self._unreadable(token, response)
         self._failures_in_a_row = 0
-        return replace(await self._keep(renewal, used), requests=requests)
+        return await self._keep(renewal, used)
 
     def _is_over(self) -> bool:
-        """Whether nothing more may be used up; a write that failed counts before it was heard of."""
+        """Whether nothing more may be used up; a failed write counts as soon as it has failed."""
         return self._given_up is not None or self._write_back.has_failed
 
     def _unsent(self) -> Refreshed:
         """How a refresh ends whose request was not sent."""
         if self._is_over():
             return Refreshed(why=self._given_up or STORE_FAILS)
-        return Refreshed(answer=self._unpaid())
+        why = "expired, and no request left to refresh it with"
+        return Refreshed(response=skipped(self._clock.now(), why))
 
-    def _forget(self, used: Secret, was_interrupted: bool) -> None:  # noqa: FBT001
-        """Strike out the note of a request that was not sent; an earlier run's is as true as before."""
-        if not was_interrupted:
-            self._notes.end(used)
-
-    def _give_up(self, why: str) -> None:
-        """Refresh nothing more in this run."""
+    def _give_up(self, why: str, message: str = "", *arguments: object) -> None:
+        """Refresh nothing more in this run, and log once why."""
         if self._given_up is None:
             self._given_up = why
-        self._limit.end()
+            logger.error(message, *arguments)
+        self._concurrency.resize(math.inf)
 
-    def _give_up_writing(self) -> None:
-        if self._given_up is None:
-            logger.error("nothing more is refreshed in this run: the token store cannot be written")
-        self._give_up(STORE_FAILS)
-
-    def _obstacle(self, token: Token, used: Secret) -> str | None:
-        """Why this token cannot be refreshed, before anything is used up; None when it was noted down."""
-        with self._looking:
+    def _prepare(self, token: Token, used: Secret) -> None:
+        """Try the store once, and note durably that the refresh token is about to be used; or give up."""
+        with self._trial:
             if not self._store_is_fine and self._given_up is None:
-                self._note_obstacle(self._why_not_saved())
+                self._report_obstacle(self._why_not_saved())
                 self._store_is_fine = self._given_up is None
         if self._given_up is None:
             try:
-                self._notes.begin(token.key, used, self._clock.now())
+                self._journal.begin(token.key, used, self._clock.now())
             except OSError as error:
-                self._note_obstacle(f"{error.filename or self._notes.folder}: {error.strerror}")
-        return self._given_up
+                self._report_obstacle(f"{error.filename or self._journal.folder}: {error.strerror}")
+
+    def _report_obstacle(self, obstacle: str | None) -> None:
+        if obstacle is not None and self._given_up is None:
+            self._given_up = STORE_FAILS
+            logger.error("expired tokens are not refreshed: %s", obstacle)
 
     def _why_not_saved(self) -> str | None:
-        """What the store's own trial says."""
+        """What the store's own trial finds."""
         try:
             # a store of somebody else's making may have none
             trial = getattr(self._store, "why_not_saved", None)
             return trial() if trial is not None else None
         except Exception as error:  # noqa: BLE001 - and its words may quote a token
             return f"{store_name(self._store)} cannot be tried: {type(error).__name__}"
-
-    def _note_obstacle(self, obstacle: str | None) -> None:
-        if obstacle is not None and self._given_up is None:
-            self._given_up = STORE_FAILS
-            logger.error("expired tokens are not refreshed: %s", obstacle)
 
     def _request(self, token: Token, used: Secret) -> httpx.Request:
         # docs api/authorization/refresh-token: JSON is the preferred form
@@ -308,7 +303,7 @@ class Refresher:
         if found is None or found.refresh_token is None or found.access_token == token.access_token:
             return False
         self._renewals[used] = Renewal(token, found.access_token, found.refresh_token, found.expires_at)
-        self._notes.end(used)
+        self._journal.mark_done(used)
         return True
 
     def _current(self, token: Token) -> Token | None:
@@ -320,19 +315,22 @@ class Refresher:
     async def _keep(self, renewal: Renewal, used: Secret) -> Refreshed:
         """Write a new pair back; it may be used when the store holds it."""
         key = renewal.token.key
+        cannot_write = "nothing more is refreshed in this run: the token store cannot be written"
         try:
             saved = await self._write_back.save(renewal)
         except StoreError as error:
-            # the note stays: the store holds a refresh token that may be used up
-            self._give_up_writing()
+            # the entry stays: the store holds a refresh token that may be used up
+            self._give_up(STORE_FAILS, cannot_write)
             logger.error("%s was refreshed and cannot be written back: %s", key, error)
             self._unsaved.add(used)
             return Refreshed(why=NOT_WRITTEN_BACK)
         if self._write_back.has_failed:
-            self._give_up_writing()  # others, or at the first try
-        self._notes.end(used)
+            self._give_up(STORE_FAILS, cannot_write)  # others, or at the first try
+        self._journal.mark_done(used)
         if saved:
-            self._limit.prove()
+            if not self._store_has_taken_one:
+                self._store_has_taken_one = True
+                self._concurrency.resize(MAX_REFRESHES_IN_FLIGHT, MAX_REFRESHES_IN_FLIGHT)
             self._renewals[used] = renewal
             self._issued.add(renewal.access_token)
             return Refreshed(renewal.token)
@@ -342,66 +340,53 @@ class Refresher:
         return Refreshed(why="its row is gone from the store")
 
     async def _refused(
-        self, token: Token, used: Secret, answer: Answer, code: str | None, *, interrupted: bool
+        self, token: Token, used: Secret, response: Response, code: str | None, *, interrupted: bool
     ) -> Refreshed:
-        """The token endpoint understood and said no."""
+        """The token endpoint understood and refused."""
         if code == "invalid_grant" and await self._adopt(token, used):
             return Refreshed(token)
-        self._notes.end(used)
+        self._journal.mark_done(used)
         if code == "invalid_grant":
-            return Refreshed(answer=self._revoked(token, answer, lost=interrupted))
+            why = "invalid_grant"
+            if interrupted:
+                why = "invalid_grant; lost in an interrupted refresh"
+                self._lose(token, INTERRUPTED)
+            return Refreshed(response=_as(response, Outcome.GRANT_REVOKED, why))
         if code in CLIENT_REFUSED:
-            if self._given_up is None:
-                logger.error(
-                    "%s: client_id and client_secret in [sources.cronofy] are not accepted (%s);"
-                    " nothing is refreshed",
-                    token.data_center,
-                    code,
-                )
-            self._give_up("not refreshed: client_id and client_secret are not accepted")
-            return Refreshed(why=self._given_up or "")
-        if answer.outcome is Outcome.RATE_LIMITED:
-            return Refreshed(answer=_as(answer, Outcome.RATE_LIMITED, "HTTP 429"))
-        return Refreshed(why=f"refresh: HTTP {answer.http_status}")
-
-    def _revoked(self, token: Token, answer: Answer, *, lost: bool) -> Answer:
-        if not lost:
-            return _as(answer, Outcome.GRANT_REVOKED, "invalid_grant")
-        for key in self._sharing(token):
-            self._lose(
-                key, "a refresh of it was interrupted, and the answer with a new one never reached the store"
+            self._give_up(
+                "not refreshed: client_id and client_secret are not accepted",
+                "%s: client_id and client_secret in [sources.cronofy] are not accepted (%s);"
+                " nothing is refreshed",
+                token.data_center,
+                code,
             )
-        return _as(answer, Outcome.GRANT_REVOKED, "invalid_grant; lost in an interrupted refresh")
+            return Refreshed(why=self._given_up or "")
+        if response.outcome is Outcome.RATE_LIMITED:
+            return Refreshed(response=_as(response, Outcome.RATE_LIMITED, "HTTP 429"))
+        return Refreshed(why=f"refresh: HTTP {response.http_status}")
 
-    def _failed(self, answer: Answer, requests: int) -> Refreshed:
-        """No word from the token endpoint: the refresh token may be used up or not, so its note stays."""
-        self._count_failure()
-        return Refreshed(answer=_as(answer, answer.outcome, answer.message or ""), requests=requests)
-
-    def _unreadable(self, token: Token, answer: Answer, requests: int) -> Refreshed:
-        """A new token that cannot be kept: the used one may be void, so its note stays.
+    def _unreadable(self, token: Token, response: Response) -> Refreshed:
+        """A new token that cannot be kept: the used one may be void, so its entry in the journal stays.
 
         Where the first answers cannot be kept, the next one is no better, and no refresh token is risked.
         """
         logger.error("the token endpoint's answer for %s is not of the documented shape", token.key)
         self._count_failure()
-        nothing_kept = not self._limit.is_proven and self._failures_in_a_row >= MAX_UNREADABLE
-        if nothing_kept and self._given_up is None:
-            logger.error("nothing more is refreshed in this run: the token endpoint's answers cannot be read")
-            self._give_up("not refreshed: the token endpoint's answers cannot be read")
-        return Refreshed(answer=_as(answer, Outcome.BAD_PAYLOAD, "no access token"), requests=requests)
+        if not self._store_has_taken_one and self._failures_in_a_row >= MAX_UNREADABLE:
+            self._give_up(
+                "not refreshed: the token endpoint's answers cannot be read",
+                "nothing more is refreshed in this run: the token endpoint's answers cannot be read",
+            )
+        return Refreshed(response=_as(response, Outcome.BAD_PAYLOAD, "no access token"))
 
     def _count_failure(self) -> None:
         self._failures_in_a_row += 1
-        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW and self._given_up is None:
-            self._give_up("not refreshed: the token endpoint fails")
-            logger.error(
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            self._give_up(
+                "not refreshed: the token endpoint fails",
                 "the token endpoint failed %d times in a row: nothing more is refreshed in this run",
                 self._failures_in_a_row,
             )
-
-    def _unpaid(self) -> Answer:
-        return skipped(self._clock.now(), "expired, and no request left to refresh it with")
 
 
 def open_refresher(
@@ -409,19 +394,19 @@ def open_refresher(
 ) -> Refresher | None:
     """A refresher for one run over all the tokens of a store; None where there is nothing to refresh with.
 
-    `folder` takes the notes on refreshes under way, where the store has no place for them.
+    `folder` takes the journal of refreshes under way, where the store has no place for it.
     """
     if settings.client is None or not any(token.refresh_token for token in tokens):
         return None
     place = getattr(store, "folder", None) or folder
-    refresher = Refresher(settings.client, settings, store, RefreshNotes(place), clock)
+    refresher = Refresher(settings.client, settings, store, RefreshJournal(place), clock)
     refresher.begin(tokens)
     return refresher
 
 
-def _as(answer: Answer, outcome: Outcome, message: str) -> Answer:
-    """A refresh's answer as the poll's: no request of its own, no body."""
-    return replace(answer, outcome=outcome, message=f"refresh: {message}", body=b"", attempts=0)
+def _as(response: Response, outcome: Outcome, message: str) -> Response:
+    """A refresh's response as the poll's: without a request of its own."""
+    return replace(response, outcome=outcome, message=f"refresh: {message}", attempts=0)
 
 
 def _renewed(token: Token, renewal: Renewal) -> Token:
@@ -433,11 +418,10 @@ def _renewed(token: Token, renewal: Renewal) -> Token:
     )
 
 
-def _read_renewal(token: Token, answer: Answer, said: Hidden) -> Renewal | None:
-    """The new pair of a good answer; None where it is not of the documented shape."""
-    access_token, refresh_token = said.value.get("access_token"), said.value.get("refresh_token")
-    used = token.refresh_token
-    assert used is not None
+def _read_renewal(token: Token, response: Response, answer: Hidden) -> Renewal | None:
+    """The new pair of a good response; None where it is not of the documented shape."""
+    access_token, refresh_token = answer.value.get("access_token"), answer.value.get("refresh_token")
+    assert token.refresh_token is not None
     if not isinstance(access_token, str) or not HEADER_SAFE.fullmatch(access_token):
         return None
     rotated = isinstance(refresh_token, str) and refresh_token != ""
@@ -446,29 +430,27 @@ def _read_renewal(token: Token, answer: Answer, said: Hidden) -> Renewal | None:
     return Renewal(
         token,
         Secret(access_token),
-        Secret(str(refresh_token)) if rotated else used,
-        _expiry(answer, said.value.get("expires_in")),
+        Secret(str(refresh_token)) if rotated else token.refresh_token,
+        _expiry(response, answer.value.get("expires_in")),
     )
 
 
-def _expiry(answer: Answer, expires_in: Any) -> datetime | None:
-    """When the new access token expires, counted from the request: the answer was under way for a while."""
+def _expiry(response: Response, expires_in: Any) -> datetime | None:
+    """When the new access token expires, counted from the request: the response was under way for a while."""
     known = isinstance(expires_in, (int, float)) and not isinstance(expires_in, bool)
-    return answer.requested_at + timedelta(seconds=expires_in) if known and 0 < expires_in < 1e9 else None
+    return response.requested_at + timedelta(seconds=expires_in) if known and 0 < expires_in < 1e9 else None
 
 
-def _error_code(said: Hidden) -> str | None:
-    """The error of a refusal, as far as it is one that RFC 6749 knows."""
-    code = said.value.get("error")
-    known = code == "invalid_grant" or code in CLIENT_REFUSED if isinstance(code, str) else False
-    return code if known else None
+def _error_code(answer: Hidden) -> str | None:
+    """The error of a refusal, if it is one that RFC 6749 knows."""
+    code = answer.value.get("error")
+    return code if isinstance(code, str) and code in {"invalid_grant", *CLIENT_REFUSED} else None
 
 
-def _taken(answer: Answer) -> Hidden:
-    """The body as an object; the answer does not keep it, since it holds new tokens in plain."""
-    body, answer.body = answer.body, b""
+def _document(body: bytes) -> Hidden:
+    """The body of the token endpoint as an object; empty where it is none."""
     try:
         document = orjson.loads(body)
     except ValueError:
-        return Hidden({})
+        document = None
     return Hidden(document if isinstance(document, dict) else {})

@@ -1,21 +1,24 @@
-"""The transport: one HTTP exchange, bounded in time and memory, whatever the server does.
+"""The transport: one request and its response, bounded in time and memory, whatever the server does.
 
-Nothing here raises for what a server sends or fails to send; it becomes an `Answer`.
+Nothing here raises for what a server sends or fails to send; it becomes a `Response`.
 """
 
 import asyncio
+import email.utils
 import os
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from ..clock import Clock
-from ..records import MAX_BODY_BYTES, Answer, Outcome, parse_retry_after, status_outcome
+from ..records import MAX_BODY_BYTES, Outcome, Response, status_outcome
 from ..secret import Secret
 
 USER_AGENT = "dlt-cronofy"
@@ -38,7 +41,7 @@ async def open_transport() -> AsyncIterator[Transport]:
     Requests go to it directly: what an `httpx.AsyncClient` adds (cookies, redirects, authentication,
     proxies from the environment) is what must not happen here, and costs more than the request.
     No cookie is kept, since one user's cookie must not travel with another's token, and a request
-    is never sent twice behind the budget's back. Certificates are verified, and no setting or
+    is never sent twice without the rate limiter's knowledge. Certificates are verified, and no setting or
     environment variable of HTTP libraries changes that.
     """
     context = verifying_context()
@@ -57,7 +60,7 @@ async def open_transport() -> AsyncIterator[Transport]:
 def verifying_context() -> ssl.SSLContext:
     """TLS with the system's certificates (or those of `SSL_CERT_FILE`), host names checked.
 
-    The keys of its sessions go nowhere: `SSLKEYLOGFILE` would let whoever reads that file read tokens.
+    The keys of its sessions go nowhere: `SSLKEYLOGFILE` would let anybody who reads that file read tokens.
     """
     context = ssl.create_default_context()
     context.check_hostname = True
@@ -73,8 +76,8 @@ def reading(url: httpx.URL, token: Secret) -> httpx.Request:
     )
 
 
-async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_seconds: float) -> Answer:
-    """Send one request and read its answer, body included; redirects are not followed.
+async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_seconds: float) -> Response:
+    """Send one request and read its response, body included; redirects are not followed.
 
     The frames below this one hold headers and bodies in plain, so no exception leaves with them.
     """
@@ -83,33 +86,47 @@ async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_
 
     def ended(
         outcome: Outcome, message: str | None = None, status: int | None = None, body: bytes = b""
-    ) -> Answer:
+    ) -> Response:
         latency_ms = round((clock.monotonic() - started) * 1000)
-        return Answer(outcome, requested_at, clock.now(), latency_ms, status, body, message)
+        return Response(outcome, requested_at, clock.now(), latency_ms, status, body, message)
 
     try:
         # httpx times each read; only a deadline over the whole exchange ends a slow drip
         async with asyncio.timeout(timeout_seconds):
             # a transport follows no redirect: a token goes to the configured host only
-            response = await transport.handle_async_request(build())
+            reply = await transport.handle_async_request(build())
             try:
-                body = await _read_body(response)
+                body = await _read_body(reply)
             finally:
-                await response.aclose()
+                await reply.aclose()
     except asyncio.CancelledError as error:
         raise error.with_traceback(None) from None
     except TimeoutError:
         return ended(Outcome.TIMEOUT, f"no answer within {timeout_seconds:g} s")
     except _BodyTooLargeError:
-        return ended(Outcome.BAD_PAYLOAD, f"body exceeds {MAX_BODY_BYTES} bytes", response.status_code)
+        return ended(Outcome.BAD_PAYLOAD, f"body exceeds {MAX_BODY_BYTES} bytes", reply.status_code)
     except Exception as error:  # noqa: BLE001 - whatever the transport raises is this token's outcome
         return ended(_transport_outcome(error), _transport_message(error))
-    status = response.status_code
+    status = reply.status_code
     outcome = status_outcome(status)
-    answer = ended(outcome, None if outcome is Outcome.OK else f"HTTP {status}", status, body)
-    if outcome is not Outcome.OK:
-        answer.retry_after = parse_retry_after(response.headers.get("retry-after"), answer.polled_at)
-    return answer
+    if outcome is Outcome.OK:
+        return ended(outcome, None, status, body)
+    response = ended(outcome, f"HTTP {status}", status, body)
+    retry_after = parse_retry_after(reply.headers.get("retry-after"), response.polled_at)
+    return replace(response, retry_after=retry_after)
+
+
+def parse_retry_after(value: str | None, now: datetime) -> timedelta | None:
+    """Retry-After as a wait from now: seconds or an HTTP date (RFC 9110, section 10.2.3)."""
+    if value is None:
+        return None
+    try:
+        if value.strip().isdecimal() and value.isascii():
+            return timedelta(seconds=min(float(value), 86_400.0))
+        at = email.utils.parsedate_to_datetime(value)
+        return max(timedelta(0), (at if at.tzinfo else at.replace(tzinfo=UTC)) - now)
+    except (ValueError, OverflowError, TypeError):
+        return None
 
 
 class _BodyTooLargeError(Exception):

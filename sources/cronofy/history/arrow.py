@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from ..records import Fields
 from ..tables import ACCOUNT, CALENDARS, LOAD_ID, NUMBER, PROFILES, TEXT, USERINFO, Table
 from .capture import EXTRAS
 from .parse import (
@@ -22,7 +23,6 @@ from .parse import (
     PROFILE_BOOLEANS,
     PROFILE_TEXTS,
     USERINFO_TEXTS,
-    Fields,
 )
 from .state import Row
 from .texts import clean_text

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ..api.poller import Poll, read_answer
 from ..privacy import PersonalData
-from ..records import Outcome
+from ..records import Calendar, Outcome, Payload, Poll, Profile, Record
 from ..tables import ACCOUNT, CALENDARS, POLLS, PROFILE_CHANGES, PROFILES, USERINFO
 from .diff import Change, ProfileState, State, apply_changes, detect_changes, is_outweighed
 from .digests import SPEAKS_FOR, Held, KnownAnswer, Listed, is_same, listed_of
 from .evidence import Evidence, newest_ok
-from .parse import CALENDAR, CONFERENCING, Calendar, Payload, Profile, Record
+from .parse import CALENDAR, CONFERENCING, read_poll
 from .runs import RunCounts
 from .state import AccountHistory, Row, TokenContent
 
@@ -47,7 +46,7 @@ def read_changed(
 ) -> list[Poll]:
     """The same polls; an ok answer is parsed unless it has the digest of the last one."""
     return [
-        read_answer(poll, personal) if poll.is_unread and not is_unchanged(poll, known, evidence) else poll
+        read_poll(poll, personal) if poll.is_unread and not is_unchanged(poll, known, evidence) else poll
         for poll in polls
     ]
 
@@ -86,13 +85,13 @@ class Capture:
     def add(self, poll: Poll) -> None:
         """Add what one poll shows. Polls come in the order of `polled_at`, as `read_changed` returns them."""
         status = self._evidence.status(poll.token_key)
-        unchanged = poll.answer.outcome is Outcome.OK and is_unchanged(poll, self._known, self._evidence)
+        unchanged = poll.response.outcome is Outcome.OK and is_unchanged(poll, self._known, self._evidence)
         if poll.is_unread and not unchanged:
             # another token of the account has shown something else within the batch
             poll = self._recall(poll)
         account_id = _account_of(poll) or status["account_id"] or poll.account_id
         listed = listed_of(status[f"{poll.endpoint}_digest"]) if unchanged else listed_in(poll.payload)
-        at, outcome = poll.answer.polled_at, poll.answer.outcome
+        at, outcome = poll.response.polled_at, poll.response.outcome
         streams = [(account_id, each) for each in listed.types] if account_id is not None else []
         is_late = self._evidence.is_late(poll.token_key, poll.endpoint, at, streams)
         self._add_row(poll, account_id, listed, is_late=is_late)
@@ -216,7 +215,7 @@ class Capture:
                 is_written = True
         for key, known in content.profiles.items():
             if key[0] == profile_type and key not in listed and known["state"] != State.REMOVED:
-                content.profiles[key] = row = _carried(known, observed_at=poll.answer.polled_at)
+                content.profiles[key] = row = _carried(known, observed_at=poll.response.polled_at)
                 row |= {"state": State.REMOVED.value, "profile_connected": None, "profile_relink_url": None}
                 self._write(PROFILES.name, row)
                 is_written = True
@@ -282,8 +281,8 @@ class Capture:
                 and known["removed_at"] is None
                 and known["profile_id"] not in silent
             ):
-                content.calendars[calendar_id] = row = _carried(known, observed_at=poll.answer.polled_at)
-                row["removed_at"] = poll.answer.polled_at
+                content.calendars[calendar_id] = row = _carried(known, observed_at=poll.response.polled_at)
+                row["removed_at"] = poll.response.polled_at
                 self._write(CALENDARS.name, row)
                 is_written = True
         return is_written
@@ -291,7 +290,7 @@ class Capture:
 
 def poll_row(poll: Poll, run_id: str, account_id: str | None, listed: Listed) -> Row:
     """The row of `polls`: what was asked, what came back, how many profiles it listed."""
-    answer = poll.answer
+    response = poll.response
     return {
         "poll_id": row_key(run_id, poll.token_key, poll.endpoint),
         "run_id": run_id,
@@ -299,14 +298,14 @@ def poll_row(poll: Poll, run_id: str, account_id: str | None, listed: Listed) ->
         "account_id": account_id,
         "endpoint": poll.endpoint,
         "data_center": poll.data_center,
-        "requested_at": answer.requested_at,
-        "polled_at": answer.polled_at,
-        "outcome": answer.outcome.value,
-        "http_status": answer.http_status,
-        "attempts": answer.attempts,
-        "refreshes": answer.refreshes,
-        "latency_ms": answer.latency_ms,
-        "message": answer.message,
+        "requested_at": response.requested_at,
+        "polled_at": response.polled_at,
+        "outcome": response.outcome.value,
+        "http_status": response.http_status,
+        "attempts": response.attempts,
+        "refreshes": response.refreshes,
+        "latency_ms": response.latency_ms,
+        "message": response.message,
         "profiles": listed.profiles,
         "disconnected": listed.disconnected,
         "conferencing_profiles": listed.conferencing_profiles,
@@ -339,7 +338,7 @@ def change_row(
     previous_poll_at: datetime | None,
 ) -> Row:
     """The row of `profile_changes`. The change lies after `previous_poll_at`, at or before `observed_at`."""
-    observed_at = poll.answer.polled_at
+    observed_at = poll.response.polled_at
     return {
         "change_id": row_key(account_id, profile_type, change.profile_id, instant_text(observed_at)),
         "token_key": poll.token_key,
@@ -379,7 +378,7 @@ def _content_row(poll: Poll, record: Record, **columns: Any) -> Row:
         **record.columns,
         **columns,
         "account_id": poll.account_id,
-        "observed_at": poll.answer.polled_at,
+        "observed_at": poll.response.polled_at,
         "content_hash": record.content_hash,
         EXTRAS: record.extras,
     }

@@ -8,21 +8,18 @@ warehouse in a column of its own.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
 import orjson
 
 from ..errors import BadPayload
 from ..privacy import KEEP, PersonalData, Protection
+from ..records import Calendar, Fields, Json, Outcome, Payload, Poll, Profile, Record
 from ..settings import ACCOUNT, PROFILES, USERINFO
 from .texts import clean_text
 
 CALENDAR, CONFERENCING = "calendar", "conferencing"
 PROFILE_TYPES = (CALENDAR, CONFERENCING)
-
-Json = Any
-Fields = dict[str, Json]
 
 # Column → where the field stands. All of it: docs api/identity/userinfo, /account, /profile and the
 # fixtures of the official SDKs.
@@ -59,56 +56,6 @@ CALENDAR_BOOLEANS = (
 )
 
 
-@dataclass(slots=True)
-class Record:
-    """One row's worth of content.
-
-    Attributes:
-        columns: the documented fields, by column; absent ones are missing.
-        extras: fields of no known column or of an unexpected type, by path joined with `__`.
-        content_hash: a digest of all of it, the same for the same content.
-    """
-
-    columns: Fields
-    extras: Fields
-    content_hash: str = ""
-
-
-@dataclass(slots=True)
-class Profile:
-    """One listed profile, calendar or conferencing, and its calendars (None where none are listed)."""
-
-    profile_type: str
-    profile_id: str
-    connected: bool
-    record: Record
-    calendars: "list[Calendar] | None" = None
-
-
-@dataclass(slots=True)
-class Calendar:
-    """One entry of `profile_calendars`."""
-
-    calendar_id: str
-    profile_id: str
-    record: Record
-
-
-@dataclass(slots=True)
-class Payload:
-    """What one ok answer says.
-
-    Attributes:
-        account_id: `sub`; None for `/v1/profiles`, whose body names no account.
-        record: content for the table of the endpoint; None for `/v1/profiles`.
-        samples: the listed profiles by profile type. A type that is missing was not sampled.
-    """
-
-    account_id: str | None
-    record: Record | None
-    samples: dict[str, list[Profile]] = field(default_factory=dict)
-
-
 def parse(endpoint: str, body: bytes, personal_data: PersonalData = KEEP) -> Payload:
     """Read the body of an HTTP 200 of that endpoint. What is not to be kept is in no record and no hash.
 
@@ -123,6 +70,20 @@ def parse(endpoint: str, body: bytes, personal_data: PersonalData = KEEP) -> Pay
         return _payload(endpoint, _object(document, "body"), personal_data)
     except (orjson.JSONEncodeError, RecursionError):
         raise BadPayload("body is nested too deeply") from None
+
+
+def read_poll(poll: Poll, personal_data: PersonalData = KEEP) -> Poll:
+    """The poll with what an ok response says; one of another shape than documented is bad_payload."""
+    if not poll.is_unread:
+        return poll
+    response = replace(poll.response, body=b"")
+    try:
+        return replace(
+            poll, response=response, payload=parse(poll.endpoint, poll.response.body, personal_data)
+        )
+    except BadPayload as error:
+        response = replace(response, outcome=Outcome.BAD_PAYLOAD, message=str(error))
+        return replace(poll, response=response, digest=None)
 
 
 def _payload(endpoint: str, document: Fields, personal_data: PersonalData) -> Payload:

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..records import Outcome
-from ..tables import FAILURES
+from ..records import FAILURES, Outcome
 
 Row = dict[str, Any]
 

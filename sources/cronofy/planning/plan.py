@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from ..api.poller import PollTask, calling_order
 from ..history.state import LastPolls
-from ..settings import ACCOUNT
+from ..records import PollTask
+from ..settings import ACCOUNT, PROFILES
 from ..tokens.token import Token
 from .change_rates import Hazards
 
@@ -116,8 +116,8 @@ def due_tokens(
     fresh = set()
     for token in tokens:
         seen = last_polls.get(token.key) or LastPolls()
-        was_well = seen.last_attempt_at == seen.last_ok_at
-        shared = was_well and seen.account_id is not None and not alone
+        last_poll_ok = seen.last_attempt_at == seen.last_ok_at
+        shared = last_poll_ok and seen.account_id is not None and not alone
         account = (token.data_center, seen.account_id) if shared else token.key
         account_due = _account_due(seen, now)
         task_endpoints = with_account if account_due else without
@@ -125,7 +125,7 @@ def due_tokens(
             fresh.add(account)
         elif task_endpoints:
             order = calling_order(task_endpoints, ask_account=account_due and seen.account_id is None)
-            task = PollTask(token, order, seen.account_id, was_well)
+            task = PollTask(token, order, seen.account_id, last_poll_ok)
             found = DueToken(task, _seniority(seen, alone=alone))
             if due.setdefault(account, found) is not found:
                 waiting.setdefault(account, [due[account]]).append(found)
@@ -135,11 +135,20 @@ def due_tokens(
 
 def _one_of(due: list[DueToken]) -> DueToken:
     """One account's token that is due, the others in line behind it; as old as the account's evidence."""
-    task: PollTask | None = None
-    for each in reversed(_by_seniority(due)):
-        task = replace(each.task, instead=task)
-    assert task is not None
+    first, *others = _by_seniority(due)
+    task = replace(first.task, fallbacks=tuple(each.task for each in others))
     return DueToken(task, max(each.seniority for each in due))
+
+
+def calling_order(endpoints: tuple[str, ...], *, ask_account: bool) -> tuple[str, ...]:
+    """The calls for one token, in order.
+
+    `/v1/profiles` does not say whose profiles it lists. Where no answer has named the account yet and it
+    may be asked for, `/v1/account` (the smallest body that does) goes before it.
+    """
+    if endpoints == (PROFILES,) and ask_account:
+        return (ACCOUNT, PROFILES)
+    return endpoints
 
 
 def oldest_first(due: Sequence[DueToken], now: datetime) -> Iterator[Place]:  # noqa: ARG001 - an Order

@@ -1,4 +1,4 @@
-"""The HTTP client over real loopback connections: whatever a server does becomes an `Answer`."""
+"""The HTTP client over real loopback connections: whatever a server does becomes a `Response`."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,13 +8,13 @@ from email.utils import format_datetime
 
 import pytest
 
-from dlt_cronofy.source.api import retries as exchange_module
 from dlt_cronofy.source.api.client import CronofyClient
-from dlt_cronofy.source.api.limits.policy import Conduct
-from dlt_cronofy.source.api.limits.rate_limiter import Allowance, RequestBudget
-from dlt_cronofy.source.api.retries import Exchange
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.limits.rate_limiter import RateLimiter
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
+from dlt_cronofy.source.api.limits.tuning import BACKOFF_BASE_SECONDS, BACKOFF_MAX_SECONDS
 from dlt_cronofy.source.api.transport import open_transport
-from dlt_cronofy.source.records import MAX_BODY_BYTES, Answer, Outcome
+from dlt_cronofy.source.records import MAX_BODY_BYTES, Outcome, Response
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.token import Token
@@ -56,23 +56,22 @@ class Client:
             requests_per_second=1000,
             requests_per_minute=1000,
         )
-        self.budget = RequestBudget(clock, 1000, 1000)
-        self.allowance = Allowance()
+        self.limiter = RateLimiter(clock, 1000, 1000)
+        self.quota = RunQuota()
 
-    def read(self, *tokens: Token, endpoint: str = "userinfo") -> list[Answer | None]:
+    def read(self, *tokens: Token, endpoint: str = "userinfo") -> list[Response | None]:
         """One read per token, one after the other, over one HTTP client."""
 
-        async def reads() -> list[Answer | None]:
-            conduct = Conduct.of(self.settings, self.clock, tokens or (TOKEN,), self.allowance)
-            conduct.budget = self.budget
+        async def reads() -> list[Response | None]:
+            policy = RequestPolicy(self.settings, self.clock, tokens or (TOKEN,), self.quota)
+            policy.rate_limiter = self.limiter
             async with open_transport() as transport:
-                exchange = Exchange(transport, self.settings, conduct, self.clock)
-                client = CronofyClient(exchange, self.settings, self.clock)
+                client = CronofyClient(transport, self.settings, policy, self.clock)
                 return [await client.read(endpoint, each) for each in tokens or (TOKEN,)]
 
         return asyncio.run(reads())
 
-    def read_one(self) -> Answer:
+    def read_one(self) -> Response:
         """One read that was sent."""
         [found] = self.read()
         assert found is not None
@@ -177,7 +176,7 @@ def test_nobody_listening_is_a_network_error(client: Client, clock: ManualClock)
     assert len(clock.sleeps) == ATTEMPTS - 1
 
 
-def assert_own_words(found: Answer) -> None:
+def assert_own_words(found: Response) -> None:
     """Neither what the server said nor the token."""
     for secret in (WORDS.decode(), "own words", ACCESS):
         assert secret not in repr(found.message)
@@ -233,7 +232,7 @@ def test_a_kept_connection_that_went_away_is_tried_again_in_the_open(client: Cli
     _, second = client.read(TOKEN, TOKEN)
     assert second is not None
     assert (second.outcome, second.attempts) == (Outcome.OK, 2)
-    assert len(server.arrivals) == client.budget.requests == 3
+    assert len(server.arrivals) == client.limiter.requests == 3
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2, 5])
@@ -263,17 +262,16 @@ def test_an_answer_is_stamped_by_its_last_attempt(client: Client, server: Server
     found = client.read_one()
     assert START + timedelta(seconds=30) <= found.requested_at < found.polled_at
     assert found.polled_at < START + timedelta(seconds=31)
-    assert found.latency_ms == 0  # of the exchange, not of the wait before it
+    assert found.latency_ms == 0  # of the attempt, not of the wait before it
 
 
 def test_waits_grow_within_their_bounds(client: Client, server: Server, clock: ManualClock) -> None:
     client.settings = replace(client.settings, max_attempts=12)
     server.on("userinfo", ACCESS, answer(502))
     client.read_one()
-    base, longest = exchange_module.BACKOFF_BASE_SECONDS, exchange_module.BACKOFF_MAX_SECONDS
     assert len(clock.sleeps) == 11
     for attempt, wait in enumerate(clock.sleeps):
-        assert 0 <= wait <= min(longest, base * 2 ** (attempt + 1))
+        assert 0 <= wait <= min(BACKOFF_MAX_SECONDS, BACKOFF_BASE_SECONDS * 2**attempt)
     assert len(set(clock.sleeps)) > 1  # jitter
 
 
@@ -352,7 +350,7 @@ def test_a_429_beyond_the_limit_ends_the_run(client: Client, server: Server) -> 
     assert refused is not None
     assert (refused.outcome, refused.attempts) == (Outcome.RATE_LIMITED, 1)
     assert unsent is None
-    assert client.allowance.exhausted_by(0) == "retry_after"
+    assert client.quota.exhausted_by(0) == "retry_after"
 
 
 def test_a_503_holds_no_one_else_back(client: Client, server: Server, clock: ManualClock) -> None:
@@ -378,33 +376,31 @@ def test_retries_come_out_of_the_allowance(
     client: Client, server: Server, allowed: int, attempts: int
 ) -> None:
     # the first request is taken by the caller
-    client.allowance = Allowance(max_requests=allowed)
+    client.quota = RunQuota(max_requests=allowed)
     server.on("userinfo", ACCESS, answer(500))
     assert client.read_one().attempts == attempts
     assert len(server.arrivals) == attempts
 
 
 def test_without_allowance_nothing_is_waited_for(client: Client, server: Server, clock: ManualClock) -> None:
-    client.allowance = Allowance(max_requests=0)
+    client.quota = RunQuota(max_requests=0)
     server.on("userinfo", ACCESS, answer(429, b"", ("Retry-After", "50")))
     assert client.read_one().attempts == 1
     assert clock.elapsed == 0
 
 
 def test_after_the_deadline_nothing_is_sent(client: Client, server: Server, clock: ManualClock) -> None:
-    client.allowance = Allowance(max_requests=5, deadline=10.0)
-    assert client.allowance.take(1)
+    client.quota = RunQuota(deadline=10.0)
     clock.elapsed = 10.0
     assert client.read() == [None]
     assert server.arrivals == []
-    assert client.allowance.take(5)  # what was not sent is not spent
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_no_retry_is_sent_after_the_deadline(
     client: Client, server: Server, clock: ManualClock, status: int
 ) -> None:
-    client.allowance = Allowance(deadline=10.0)
+    client.quota = RunQuota(deadline=10.0)
     server.on("userinfo", ACCESS, answer(status, b"", ("Retry-After", "30")), answer(200, BODY))
     found = client.read_one()
     assert (found.http_status, found.attempts) == (status, 1)
@@ -413,19 +409,16 @@ def test_no_retry_is_sent_after_the_deadline(
 
 
 def test_nothing_is_sent_without_an_access_token(client: Client, server: Server) -> None:
-    client.allowance = Allowance(max_requests=1)
-    assert client.allowance.take(1)
     [found] = client.read(Token("k", Secret(""), Secret("rt"), "us"))
     assert found is not None
     assert (found.outcome, found.attempts) == (Outcome.SKIPPED, 0)
     assert server.arrivals == []
-    assert client.allowance.take(1)
 
 
-def test_every_request_is_counted_in_the_budget(client: Client, server: Server) -> None:
+def test_the_rate_limiter_counts_every_request(client: Client, server: Server) -> None:
     server.on("userinfo", ACCESS, reset_after(), answer(503), answer(200, BODY))
     assert client.read_one().attempts == 3
-    assert client.budget.requests == len(server.arrivals) == 3
+    assert client.limiter.requests == len(server.arrivals) == 3
 
 
 def test_a_token_of_another_data_center_goes_to_its_own_host() -> None:

@@ -10,13 +10,13 @@ import orjson
 import pytest
 
 from dlt_cronofy.source.api.client import CronofyClient
-from dlt_cronofy.source.api.limits.circuit_breaker import Permit
-from dlt_cronofy.source.api.limits.policy import Conduct
-from dlt_cronofy.source.api.limits.rate_limiter import Allowance
-from dlt_cronofy.source.api.poller import Poll, Poller, PollTask, calling_order, read_answer
-from dlt_cronofy.source.history.parse import parse
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
+from dlt_cronofy.source.api.poller import Poller
+from dlt_cronofy.source.history.parse import parse, read_poll
+from dlt_cronofy.source.planning.plan import calling_order
 from dlt_cronofy.source.privacy import PersonalData
-from dlt_cronofy.source.records import Answer, Outcome
+from dlt_cronofy.source.records import Outcome, Poll, PollTask, Response
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.token import Token
 from tests.cronofy.bodies import account, profile, profiles, token, userinfo
@@ -31,16 +31,15 @@ Respond = Callable[[str, Token], Outcome]
 class StubClient:
     """Answers each read after a while of its own, in simulated time."""
 
-    def __init__(self, respond: Respond | None = None, allowance: Allowance | None = None) -> None:
-        self.allowance = allowance or Allowance()
+    def __init__(self, respond: Respond | None = None, quota: RunQuota | None = None) -> None:
+        self.quota = quota or RunQuota()
         self.calls: list[tuple[str, str]] = []
         self.in_flight = self.most_in_flight = 0
         self._respond = respond or (lambda *_: Outcome.OK)
         self._clock = LoopClock()
 
-    async def read(self, endpoint: str, token: Token, permit: Permit | None = None) -> Answer | None:
-        if self._clock.monotonic() >= self.allowance.deadline:
-            self.allowance.give_back(1)
+    async def read(self, endpoint: str, token: Token, *, last_poll_ok: bool = True) -> Response | None:
+        if self._clock.monotonic() >= self.quota.deadline:
             return None
         self.calls.append((token.key, endpoint))
         requested_at = self._clock.now()
@@ -50,7 +49,8 @@ class StubClient:
         self.in_flight -= 1
         outcome = self._respond(endpoint, token)
         body = orjson.dumps(BODIES[endpoint]) if outcome is Outcome.OK else b""
-        return Answer(outcome, requested_at, self._clock.now(), 1, 200, body)
+        attempts = int(outcome is not Outcome.SKIPPED)
+        return Response(outcome, requested_at, self._clock.now(), 1, 200, body, attempts=attempts)
 
 
 def digests(token: Token) -> Callable[[bytes], str]:
@@ -64,8 +64,8 @@ def poller(
     on_poll: Callable[[Poll], None] = lambda _: None,
 ) -> Poller:
     clock = LoopClock()
-    conduct = Conduct.of(PollingSettings(), clock, [token()] * WELL_STOCKED, client.allowance)
-    return Poller(cast("CronofyClient", client), conduct, clock, digests, batch_size, on_poll, max_in_flight)
+    policy = RequestPolicy(PollingSettings(), clock, [token()] * WELL_STOCKED, client.quota)
+    return Poller(cast("CronofyClient", client), policy, clock, digests, batch_size, on_poll, max_in_flight)
 
 
 def tasks(count: int, *endpoints: str) -> list[PollTask]:
@@ -91,7 +91,7 @@ def test_every_task_is_polled_once_in_full_batches_and_a_rest(count: int) -> Non
 
 def test_polls_come_in_the_order_of_their_answers() -> None:
     polls = [poll for batch in poll_all(StubClient(), tasks(150, "userinfo", "account")) for poll in batch]
-    stamps = [poll.answer.polled_at for poll in polls]
+    stamps = [poll.response.polled_at for poll in polls]
     assert stamps == sorted(set(stamps))
     assert [poll.token_key for poll in polls] != sorted(poll.token_key for poll in polls)
 
@@ -153,19 +153,20 @@ REFUSALS = (Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED)
     [(each, 1 if each in REFUSALS else 3) for each in Outcome],
 )
 def test_a_rejected_token_is_not_tried_elsewhere_and_other_failures_are(outcome: Outcome, calls: int) -> None:
-    allowance = Allowance(max_requests=3)
-    client = StubClient(lambda *_: outcome, allowance)
+    quota = RunQuota(max_requests=3)
+    client = StubClient(lambda *_: outcome, quota)
     poll_all(client, tasks(1, "userinfo", "account", "profiles"))
     assert len(client.calls) == calls
-    assert allowance.take(3 - calls)
-    assert not allowance.take(1)
+    # what was not sent is given back
+    assert quota.reserve(3 if outcome is Outcome.SKIPPED else 3 - calls)
+    assert not quota.reserve(1)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.FORBIDDEN])
 def test_a_poll_knows_what_was_known_when_it_was_planned(outcome: Outcome) -> None:
     client = StubClient(lambda *_: outcome)
-    instead = PollTask(token("k2"), ("userinfo",), "acc_known")
-    [polls] = poll_all(client, [PollTask(token(), ("userinfo",), "acc_known", instead=instead)])
+    other = PollTask(token("k2"), ("userinfo",), "acc_known")
+    [polls] = poll_all(client, [PollTask(token(), ("userinfo",), "acc_known", fallbacks=(other,))])
     known = [(poll.token_key, poll.account_id, poll.fallback_tokens) for poll in polls]
     # a refused token is followed by the one that may be polled instead
     assert known == [("k1", "acc_known", ("k2",)), ("k2", "acc_known", ())][: 1 + (outcome is not Outcome.OK)]
@@ -190,12 +191,12 @@ def test_an_answer_that_names_the_account_precedes_profiles(
 def test_an_answer_is_left_unread_with_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most answers say what the last one said, and nobody has to read them."""
     read: list[bytes] = []
-    monkeypatch.setattr("dlt_cronofy.source.api.poller.parse", lambda *_: read.append(b""))
+    monkeypatch.setattr("dlt_cronofy.source.history.parse.parse", lambda *_: read.append(b""))
     [polls] = poll_all(StubClient(), tasks(3))
     assert read == []
     for poll in polls:
         body = orjson.dumps(BODIES["userinfo"])
-        assert (poll.is_unread, poll.payload, poll.answer.body) == (True, None, body)
+        assert (poll.is_unread, poll.payload, poll.response.body) == (True, None, body)
         assert (poll.digest, poll.body_bytes) == (f"{len(body)} bytes of {poll.token_key}", len(body))
 
 
@@ -203,44 +204,44 @@ def test_an_answer_is_left_unread_with_its_digest(monkeypatch: pytest.MonkeyPatc
 def test_what_failed_has_no_digest(outcome: Outcome) -> None:
     [[poll]] = poll_all(StubClient(lambda *_: outcome), tasks(1))
     assert (poll.is_unread, poll.digest) == (False, None)
-    assert read_answer(poll) is poll
+    assert read_poll(poll) is poll
 
 
 def test_a_body_is_not_kept_once_it_is_read() -> None:
     [[unread]] = poll_all(StubClient(), tasks(1))
-    poll = read_answer(unread)
-    assert (poll.is_unread, poll.answer.body, poll.digest) == (False, b"", unread.digest)
-    assert poll.payload == parse("userinfo", unread.answer.body)
+    poll = read_poll(unread)
+    assert (poll.is_unread, poll.response.body, poll.digest) == (False, b"", unread.digest)
+    assert poll.payload == parse("userinfo", unread.response.body)
     # reading it leaves the other one as it was
     assert unread.is_unread
-    assert unread.answer.body != b""
+    assert unread.response.body != b""
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"sub":7}', b'{"sub":"acc_1"'])
 def test_a_body_of_another_shape_is_a_bad_payload_without_a_digest(body: bytes) -> None:
     [[unread]] = poll_all(StubClient(), tasks(1))
-    unread = replace(unread, answer=replace(unread.answer, body=body))
-    poll = read_answer(unread, PersonalData())
-    assert (poll.answer.outcome, poll.payload, poll.digest) == (Outcome.BAD_PAYLOAD, None, None)
-    assert (poll.answer.body, poll.answer.http_status) == (b"", 200)
-    assert poll.answer.message
-    assert unread.answer.outcome is Outcome.OK
+    unread = replace(unread, response=replace(unread.response, body=body))
+    poll = read_poll(unread, PersonalData())
+    assert (poll.response.outcome, poll.payload, poll.digest) == (Outcome.BAD_PAYLOAD, None, None)
+    assert (poll.response.body, poll.response.http_status) == (b"", 200)
+    assert poll.response.message
+    assert unread.response.outcome is Outcome.OK
 
 
 @pytest.mark.parametrize("max_requests", [0, 1, 2, 7, 8])
 def test_the_allowance_is_spent_to_the_last_call(max_requests: int) -> None:
-    client = StubClient(allowance=Allowance(max_requests))
+    client = StubClient(quota=RunQuota(max_requests))
     poll_all(client, tasks(20, "userinfo", "account"))
     assert len(client.calls) == max_requests
 
 
 def test_at_the_deadline_what_was_not_sent_is_no_poll() -> None:
-    allowance = Allowance(max_requests=1000, deadline=2.0)
-    client = StubClient(allowance=allowance)
+    quota = RunQuota(max_requests=1000, deadline=2.0)
+    client = StubClient(quota=quota)
     batches = poll_all(client, tasks(100, "userinfo", "account"))
     assert 0 < sum(map(len, batches)) == len(client.calls) < 200
-    assert allowance.take(1000 - len(client.calls))  # everything not sent is given back
-    assert not allowance.take(1)
+    assert quota.reserve(1000 - len(client.calls))  # what was not sent is given back
+    assert not quota.reserve(1)
 
 
 def test_every_poll_is_told_as_it_is_answered() -> None:

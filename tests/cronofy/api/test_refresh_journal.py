@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dlt_cronofy.source.api.refresh_journal import RefreshNotes, digest
+from dlt_cronofy.source.api.refresh_journal import RefreshJournal, digest
 from dlt_cronofy.source.secret import Secret
 
 NOW = datetime(2026, 1, 5, 6, tzinfo=UTC)
@@ -16,10 +16,10 @@ FIRST, SECOND, THIRD = (Secret(f"refresh-{name}") for name in ("first", "second"
 
 
 def kill_in_the_middle(folder: Path) -> None:
-    notes = RefreshNotes(folder)
+    notes = RefreshJournal(folder)
     notes.begin("one", FIRST, NOW)
     notes.begin("two", SECOND, NOW)
-    notes.end(FIRST)
+    notes.mark_done(FIRST)
     os._exit(9)
 
 
@@ -34,17 +34,17 @@ def killed(tmp_path: Path) -> Path:
 
 
 def test_a_run_that_ends_well_leaves_nothing(tmp_path: Path) -> None:
-    notes = RefreshNotes(tmp_path)
+    notes = RefreshJournal(tmp_path)
     assert list(tmp_path.iterdir()) == []
     notes.begin("one", FIRST, NOW)
     assert notes.is_unsettled(FIRST)
-    notes.end(FIRST)
+    notes.mark_done(FIRST)
     notes.close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_next_run_knows_what_was_under_way(killed: Path) -> None:
-    notes = RefreshNotes(killed)
+    notes = RefreshJournal(killed)
     assert notes.is_unsettled(SECOND)
     assert not notes.is_unsettled(FIRST)
     [note] = notes.earlier.values()
@@ -52,23 +52,23 @@ def test_the_next_run_knows_what_was_under_way(killed: Path) -> None:
 
 
 def test_what_is_settled_is_forgotten(killed: Path) -> None:
-    notes = RefreshNotes(killed)
-    notes.end(SECOND)
+    notes = RefreshJournal(killed)
+    notes.mark_done(SECOND)
     notes.close()
     assert list(killed.iterdir()) == []
 
 
 def test_what_is_not_settled_is_handed_on(killed: Path) -> None:
-    RefreshNotes(killed).close()
+    RefreshJournal(killed).close()
     assert len(list(killed.glob("*.jsonl"))) == 1
-    assert RefreshNotes(killed).is_unsettled(SECOND)
+    assert RefreshJournal(killed).is_unsettled(SECOND)
 
 
 @pytest.mark.parametrize(("held", "unsettled"), [((SECOND,), True), ((FIRST, THIRD), False), ((), False)])
 def test_a_refresh_token_the_store_replaced_is_settled(
     killed: Path, held: tuple[Secret, ...], unsettled: bool
 ) -> None:
-    notes = RefreshNotes(killed)
+    notes = RefreshJournal(killed)
     notes.keep_only(held)
     assert notes.is_unsettled(SECOND) is unsettled
 
@@ -80,7 +80,7 @@ def test_a_run_under_way_is_left_alone(tmp_path: Path) -> None:
     process = context.Process(target=hold_a_note, args=(tmp_path, begun, finish))
     process.start()
     assert begun.wait(30)
-    other = RefreshNotes(tmp_path)
+    other = RefreshJournal(tmp_path)
     assert not other.is_unsettled(FIRST)
     other.close()
     assert len(list(tmp_path.glob("*.jsonl"))) == 1
@@ -90,11 +90,11 @@ def test_a_run_under_way_is_left_alone(tmp_path: Path) -> None:
 
 
 def hold_a_note(folder: Path, begun: Event, finish: Event) -> None:
-    notes = RefreshNotes(folder)
+    notes = RefreshJournal(folder)
     notes.begin("one", FIRST, NOW)
     begun.set()
     finish.wait(30)
-    notes.end(FIRST)
+    notes.mark_done(FIRST)
     notes.close()
 
 
@@ -102,7 +102,7 @@ def hold_a_note(folder: Path, begun: Event, finish: Event) -> None:
 def test_a_line_that_breaks_off_spoils_no_other(killed: Path, rest: bytes) -> None:
     [path] = killed.glob("*.jsonl")
     path.write_bytes(path.read_bytes() + rest)
-    assert RefreshNotes(killed).is_unsettled(SECOND)
+    assert RefreshJournal(killed).is_unsettled(SECOND)
 
 
 def test_a_note_holds_no_token(killed: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_note_holds_no_token(killed: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_an_error_before_anything_is_used_up(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
-        RefreshNotes(tmp_path / "file").begin("one", FIRST, NOW)
+        RefreshJournal(tmp_path / "file").begin("one", FIRST, NOW)
 
 
 def test_notes_that_cannot_be_read_are_left_alone(killed: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -124,7 +124,7 @@ def test_notes_that_cannot_be_read_are_left_alone(killed: Path, caplog: pytest.L
     lock = path.with_suffix(".lock")
     lock.unlink()
     lock.mkdir()
-    notes = RefreshNotes(killed)
+    notes = RefreshJournal(killed)
     assert not notes.is_unsettled(SECOND)
     notes.close()
     assert path.exists()

@@ -11,9 +11,9 @@ import httpx
 import orjson
 import pytest
 
-from dlt_cronofy.source.api.limits.policy import Conduct
-from dlt_cronofy.source.api.limits.refresh_concurrency import MOST_UNDER_WAY
-from dlt_cronofy.source.api.retries import Exchange
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.limits.tuning import MAX_REFRESHES_IN_FLIGHT
+from dlt_cronofy.source.api.retries import Retrier
 from dlt_cronofy.source.api.token_refresh import Refreshed, Refresher, open_refresher
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.records import Outcome
@@ -39,7 +39,7 @@ class TokenEndpoint(httpx.AsyncBaseTransport):
         self.used: list[str] = []
         self.rotates = rotates
         self.seconds = seconds
-        self.garble: Callable[[dict[str, Any]], Any] = lambda answer: answer
+        self.garble: Callable[[dict[str, Any]], Any] = lambda response: response
         self.status = 200
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -51,12 +51,12 @@ class TokenEndpoint(httpx.AsyncBaseTransport):
         if key is None:
             return httpx.Response(400, json={"error": "invalid_grant"})
         self.used.append(key)
-        answer = {"access_token": f"access-{key}-{len(self.used)}", "expires_in": 3600}
+        response = {"access_token": f"access-{key}-{len(self.used)}", "expires_in": 3600}
         if self.rotates:
             del self.grants[presented]
-            answer["refresh_token"] = f"refresh-{key}-{len(self.used)}"
-            self.grants[str(answer["refresh_token"])] = key
-        return httpx.Response(200, content=orjson.dumps(self.garble(answer)))
+            response["refresh_token"] = f"refresh-{key}-{len(self.used)}"
+            self.grants[str(response["refresh_token"])] = key
+        return httpx.Response(200, content=orjson.dumps(self.garble(response)))
 
 
 class MemoryStore:
@@ -133,18 +133,18 @@ async def refresh_all(
     endpoint: TokenEndpoint,
     folder: Path,
     chosen: PollingSettings | None = None,
-    meanwhile: Callable[[Conduct], None] = lambda _: None,
+    meanwhile: Callable[[RequestPolicy], None] = lambda _: None,
 ) -> tuple[Refresher, list[Refreshed]]:
     """Refresh every token of a store at once, as a run with all access tokens expired does."""
     chosen = chosen or settings()
     tokens, clock = store.read(), SystemClock()
-    conduct = Conduct.of(chosen, clock, tokens)
+    policy = RequestPolicy(chosen, clock, tokens)
     refresher = open_refresher(chosen, store, tokens, folder, clock)
     assert refresher is not None
-    exchange = Exchange(endpoint, chosen, conduct, clock)
-    work = asyncio.gather(*(refresher.refresh(token, exchange) for token in tokens))
+    retrier = Retrier(endpoint, chosen, policy, clock)
+    work = asyncio.gather(*(refresher.refresh(token, retrier) for token in tokens))
     while not work.done():
-        meanwhile(conduct)
+        meanwhile(policy)
         await asyncio.sleep(0.001)
     await refresher.settle()
     refresher.finish()
@@ -182,8 +182,8 @@ def of_key(key: str) -> Callable[[int, Renewal], bool]:
     [
         (never, 0, False),
         (from_write(1), 1, True),
-        (from_write(2), MOST_UNDER_WAY, True),
-        (from_write(15), MOST_UNDER_WAY, True),
+        (from_write(2), MAX_REFRESHES_IN_FLIGHT, True),
+        (from_write(15), MAX_REFRESHES_IN_FLIGHT, True),
         # passing trouble: what was refreshed meanwhile is written in the end
         (only_once(1), 0, True),
         (only_once(15), 0, True),
@@ -310,9 +310,9 @@ def test_a_refresh_token_that_stays_the_same_is_not_lost(
 @pytest.mark.parametrize(
     "garble",
     [
-        lambda answer: answer | {"access_token": "with a blank"},
-        lambda answer: answer | {"refresh_token": "with a blank"},
-        lambda answer: {"token": answer["access_token"]},
+        lambda response: response | {"access_token": "with a blank"},
+        lambda response: response | {"refresh_token": "with a blank"},
+        lambda response: {"token": response["access_token"]},
         lambda _: ["no object"],
     ],
 )
@@ -324,7 +324,7 @@ def test_answers_that_cannot_be_kept_end_refreshing(
     endpoint.garble = garble
     _, ended = asyncio.run(refresh_all(store, endpoint, tmp_path))
     assert endpoint.used == ["k0", "k1", "k2"]
-    assert [each.answer.outcome for each in ended if each.answer] == 3 * [Outcome.BAD_PAYLOAD]
+    assert [each.response.outcome for each in ended if each.response] == 3 * [Outcome.BAD_PAYLOAD]
     assert "the token endpoint's answer for k0 is not of the documented shape" in caplog.text
     later = open_refresher(settings(), store, store.read(), tmp_path, SystemClock())
     assert later is not None
@@ -334,13 +334,13 @@ def test_answers_that_cannot_be_kept_end_refreshing(
 
 def test_an_odd_answer_among_good_ones_is_its_tokens_own_trouble(tmp_path: Path) -> None:
     store, endpoint = MemoryStore(keys(), never), TokenEndpoint(keys())
-    endpoint.garble = lambda answer: {} if "-k40-" in answer["access_token"] else answer
+    endpoint.garble = lambda response: {} if "-k40-" in response["access_token"] else response
     _, ended = asyncio.run(refresh_all(store, endpoint, tmp_path))
     assert len(endpoint.used) == TOKENS
-    assert [each.answer.outcome for each in ended if each.answer] == [Outcome.BAD_PAYLOAD]
+    assert [each.response.outcome for each in ended if each.response] == [Outcome.BAD_PAYLOAD]
     assert lost(store, endpoint) == {"k40"}
     # whether it is lost is known when the next run has asked
-    endpoint.garble = lambda answer: answer
+    endpoint.garble = lambda response: response
     store.rows = {"k40": store.rows["k40"]}
     later, _ = asyncio.run(refresh_all(store, endpoint, tmp_path))
     assert later.lost == ["k40"]
@@ -349,15 +349,15 @@ def test_an_odd_answer_among_good_ones_is_its_tokens_own_trouble(tmp_path: Path)
 def test_a_run_that_is_told_to_stop_loses_nothing(tmp_path: Path) -> None:
     store, endpoint = MemoryStore(keys(), never), TokenEndpoint(keys(), seconds=0.01)
 
-    def stop(conduct: Conduct) -> None:
+    def stop(policy: RequestPolicy) -> None:
         if len(endpoint.used) >= 20:
-            conduct.allowance.stop("SIGTERM")
+            policy.quota.stop("SIGTERM")
 
     refresher, ended = asyncio.run(refresh_all(store, endpoint, tmp_path, meanwhile=stop))
-    assert 20 <= len(endpoint.used) <= 20 + 2 * MOST_UNDER_WAY
+    assert 20 <= len(endpoint.used) <= 20 + 2 * MAX_REFRESHES_IN_FLIGHT
     assert lost(store, endpoint) == set()
     assert refresher.lost == []
-    assert sum(each.answer is not None for each in ended) == TOKENS - len(endpoint.used)
+    assert sum(each.response is not None for each in ended) == TOKENS - len(endpoint.used)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -367,12 +367,12 @@ def test_a_note_of_an_earlier_run_stays_while_nothing_could_be_sent(tmp_path: Pa
     [key] = first.lost
 
     async def stopped() -> Refresher:
-        conduct = Conduct.of(settings(), SystemClock(), store.read())
-        conduct.allowance.stop("SIGTERM")
+        policy = RequestPolicy(settings(), SystemClock(), store.read())
+        policy.quota.stop("SIGTERM")
         refresher = open_refresher(settings(), store, store.read(), tmp_path, SystemClock())
         assert refresher is not None
-        exchange = Exchange(endpoint, settings(), conduct, SystemClock())
-        await refresher.refresh(store.rows[key], exchange)
+        retrier = Retrier(endpoint, settings(), policy, SystemClock())
+        await refresher.refresh(store.rows[key], retrier)
         refresher.finish()
         return refresher
 
@@ -406,12 +406,12 @@ def test_an_error_of_ours_in_one_refresh_abandons_no_other(
 
     async def run() -> None:
         tokens = store.read()
-        conduct = Conduct.of(settings(), SystemClock(), tokens)
+        policy = RequestPolicy(settings(), SystemClock(), tokens)
         refresher = open_refresher(settings(), store, tokens, tmp_path, SystemClock())
         assert refresher is not None
-        exchange = Exchange(endpoint, settings(), conduct, SystemClock())
-        refresher._limit.prove()
-        work = [asyncio.create_task(refresher.refresh(token, exchange)) for token in tokens]
+        retrier = Retrier(endpoint, settings(), policy, SystemClock())
+        refresher._concurrency.resize(3)
+        work = [asyncio.create_task(refresher.refresh(token, retrier)) for token in tokens]
         await asyncio.sleep(0.02)
         refresher._running[Secret("broken")] = asyncio.create_task(fail())
         for task in work:

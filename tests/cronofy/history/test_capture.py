@@ -450,7 +450,7 @@ def test_a_late_poll_leaves_its_row_and_nothing_else(world: World) -> None:
     for late in (poll(userinfo(DOWN), 4), poll(userinfo(UP), 3), failed_poll(Outcome.FORBIDDEN, 2)):
         rows = world.add(late)
         assert counts(rows) == {"polls": 1}
-        assert of(rows, "polls", "polled_at", "is_late") == [(late.answer.polled_at, True)]
+        assert of(rows, "polls", "polled_at", "is_late") == [(late.response.polled_at, True)]
         assert world.evidence_rows() == {}
         row = world.counts.row()
         assert (row["polled"], row["first_polled_at"], row["oldest_evidence_at"]) == (1, None, None)
@@ -497,7 +497,7 @@ def test_an_answer_whose_rows_are_gone_is_compared_again(world: World, missing: 
     world.known.unsupported = {missing}
     # a fallback token's row of userinfo is filled when it is polled itself
     own = {"userinfo": 1} if missing == "k1" else {}
-    rows = world.add(replace(again, answer=poll(userinfo(UP), 4).answer))
+    rows = world.add(replace(again, response=poll(userinfo(UP), 4).response))
     assert counts(rows) == {"polls": 1, "profiles": 1, "calendars": 2} | own
     assert {row["token_key"] for row in rows["profiles"]} == {missing}
 
@@ -697,10 +697,10 @@ def test_each_change_lies_after_the_newest_sample_before_it(
         moment = at + ahead if is_late else at
         shown = [profile(name, connected=connected) for name, connected in (listed or {}).items()]
         body = userinfo(*shown) if endpoint == "userinfo" else profiles(*shown)
-        answer = poll(body, moment, endpoint=endpoint, key=key)
+        response = poll(body, moment, endpoint=endpoint, key=key)
         if listed is None:
-            answer = failed_poll(Outcome.TIMEOUT, moment, endpoint=endpoint, key=key)
-        rows = world.add(answer)
+            response = failed_poll(Outcome.TIMEOUT, moment, endpoint=endpoint, key=key)
+        rows = world.add(response)
         if listed is None or rows["polls"][0]["is_late"]:
             assert counts(rows) == {"polls": 1}
             continue

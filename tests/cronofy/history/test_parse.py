@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from dlt_cronofy.source.errors import BadPayload
 from dlt_cronofy.source.history.arrow import to_arrow
 from dlt_cronofy.source.history.capture import Capture
-from dlt_cronofy.source.history.parse import Payload, Profile, parse
+from dlt_cronofy.source.history.parse import parse
 from dlt_cronofy.source.history.texts import clean_text
 from dlt_cronofy.source.privacy import PersonalData
-from dlt_cronofy.source.records import Answer, Outcome
+from dlt_cronofy.source.records import Outcome, Payload, Profile, Response
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.tables import TABLES
 from tests.cronofy.bodies import (
@@ -641,8 +641,8 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 @st.composite
 def spoiled(draw: st.DrawFn) -> tuple[str, bytes]:
     """A real answer with something removed, replaced, added or repeated, here and there."""
-    endpoint, answer = draw(st.sampled_from(ANSWERS))
-    holder = {"document": copy.deepcopy(answer)}
+    endpoint, response = draw(st.sampled_from(ANSWERS))
+    holder = {"document": copy.deepcopy(response)}
     for _ in range(draw(st.integers(1, 3))):
         where, key = draw(st.sampled_from(list(places(holder))))
         action = draw(st.sampled_from(["replace", "remove", "add", "repeat", "raw"]))
@@ -665,9 +665,9 @@ def test_a_real_answer_spoiled_anywhere_is_refused_or_stored_as_it_is(
 ) -> None:
     endpoint, body = given_answer
     assert_read_or_bad(endpoint, body)
-    answer = Answer(Outcome.OK, START, START, 0, 200, body)
-    poll = answered(answer, endpoint, personal_data=personal_data)
-    assert poll.answer.outcome is (Outcome.BAD_PAYLOAD if poll.payload is None else Outcome.OK)
+    response = Response(Outcome.OK, START, START, 0, 200, body)
+    poll = answered(response, endpoint, personal_data=personal_data)
+    assert poll.response.outcome is (Outcome.BAD_PAYLOAD if poll.payload is None else Outcome.OK)
     capture = captured([poll])
     for name, rows in capture.rows.items():
         found = to_arrow(TABLES[name], rows, {}, Schema("cronofy").naming.normalize_path)

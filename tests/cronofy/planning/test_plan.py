@@ -172,7 +172,7 @@ def test_the_tokens_of_one_account_are_polled_once(
         for key, (ok, tried) in ages.items()
     }
     plan = plan_polls([token(key) for key in ages], last_polls, START, ("userinfo",), every * HOUR)
-    assert sorted([each.token.key for each in task] for task in plan) == sorted(polled)
+    assert sorted([task.token.key, *task.fallback_tokens] for task in plan) == sorted(polled)
 
 
 def test_an_account_is_as_old_as_its_newest_evidence() -> None:

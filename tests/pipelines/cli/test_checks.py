@@ -94,7 +94,7 @@ def test_what_is_tried_and_what_it_comes_to(case: str, answers: Answers, server:
     found = checked(server, tokens, client=CLIENT if has_client else None)
     assert [request.token for request, _ in server.log] == called
     assert {request.endpoint for request, _ in server.log} <= {"userinfo"}
-    assert found.answer.outcome == outcome
+    assert found.response.outcome == outcome
     [line] = check_lines([found])
     assert line.startswith(f"us: {server.base_url} ")
     assert words in line

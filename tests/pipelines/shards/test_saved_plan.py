@@ -1,6 +1,7 @@
 """The frozen plan: the same work for whoever runs a shard, and no token in it."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from dlt_cronofy.load.steps import Plan
 from dlt_cronofy.shards import MAX_SHARDS
 from dlt_cronofy.shards.exchange_directory import Handoff
 from dlt_cronofy.shards.saved_plan import FrozenPlan, freeze_plan, read_plan, shard_of, thaw_tasks, write_plan
-from dlt_cronofy.source.api.poller import PollTask
 from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.records import PollTask
 from dlt_cronofy.source.tokens.token import UnusableRow
 from tests.cronofy.bodies import minute, token
 
@@ -22,11 +23,8 @@ ENDPOINTS = ("userinfo", "account")
 
 
 def _task(*keys: str) -> PollTask:
-    task = None
-    for key in reversed(keys):
-        task = PollTask(token(key), ENDPOINTS, f"acc_{key}", was_well=key != "k2", instead=task)
-    assert task is not None
-    return task
+    first, *others = (PollTask(token(key), ENDPOINTS, f"acc_{key}", last_poll_ok=key != "k2") for key in keys)
+    return replace(first, fallbacks=tuple(others))
 
 
 TASKS = [_task("k1"), _task("k2", "k3", "k4"), _task("k5")]
@@ -47,7 +45,7 @@ def test_a_plan_comes_back_as_it_was_frozen(handoff: Handoff) -> None:
     plan = _frozen(deadline=minute(60))
     write_plan(handoff, plan)
     assert read_plan(handoff, RUN) == plan
-    assert (plan.due, plan.stand_ins, plan.fresh) == (3, 2, 0)
+    assert (plan.due, plan.fallback_tokens, plan.fresh) == (3, 2, 0)
 
 
 def test_one_shard_reads_its_own_tasks_and_how_many_others_there_are(handoff: Handoff) -> None:

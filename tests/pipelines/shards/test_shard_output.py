@@ -15,9 +15,8 @@ from dlt_cronofy.shards.exchange_directory import Handoff
 from dlt_cronofy.shards.manifest import Receipts
 from dlt_cronofy.shards.merged_reader import Delivery, delivered_polls
 from dlt_cronofy.shards.shard_output import SealedSet, SetWriter, ShardSummary, at_hand, new_name, sets_of
-from dlt_cronofy.source.api.poller import Poll
 from dlt_cronofy.source.errors import ConfigurationError
-from dlt_cronofy.source.records import Outcome, skipped
+from dlt_cronofy.source.records import Outcome, Poll, skipped
 from tests.cronofy import bodies
 from tests.cronofy.bodies import minute
 from tests.cronofy.clocks import START

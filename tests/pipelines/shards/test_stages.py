@@ -39,7 +39,7 @@ def test_the_warehouse_is_that_of_one_process(world: World) -> None:
         one, other = single.load(), sharded.load_in_shards()
         assert other.rows == one.rows
         assert other.outcomes == one.outcomes
-        assert (other.due, other.stand_ins, other.fresh) == (one.due, one.stand_ins, one.fresh)
+        assert (other.due, other.fallback_tokens, other.fresh) == (one.due, one.fallback_tokens, one.fresh)
         assert other.requests == one.requests
     assert sharded.tables() == single.tables()
     assert sharded.views() == single.views()
@@ -380,7 +380,7 @@ def test_a_shard_whose_shared_budget_fails_is_not_sealed(
     yard = world.yard("sharded")
     run_id, shards = yard.plan()
     monkeypatch.setattr(
-        "dlt_cronofy.source.api.limits.rate_limiter.Allowance.exhausted_by", lambda *_: "requests_shared_in"
+        "dlt_cronofy.source.api.limits.run_quota.RunQuota.exhausted_by", lambda *_: "requests_shared_in"
     )
     with pytest.raises(UnreachableError, match=r"requests_shared_in .* failed while the shard was polled"):
         yard.poll(run_id, shards[0])
@@ -437,7 +437,7 @@ def test_without_a_shared_budget_each_shard_keeps_its_part_of_the_limits(
         limits.append((self.settings.requests_per_second, self.settings.requests_per_minute))
         raise OSError("the machine went away")
 
-    monkeypatch.setattr("dlt_cronofy.load.steps.Polling.feed", note)
+    monkeypatch.setattr("dlt_cronofy.load.steps.Polling.stream", note)
     for shard in shards:
         with pytest.raises(OSError, match="went away"):
             yard.poll(run_id, shard)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from dlt_cronofy.source.tables import FAILURES
+from dlt_cronofy.source.records import FAILURES
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]

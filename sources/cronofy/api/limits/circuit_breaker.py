@@ -4,18 +4,11 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 from ...clock import Clock
-from ...records import TROUBLES, Answer, Outcome
-
-# that many troubled answers in a row, and none that was good between them
-TRIPS_AFTER = 30
-# after a trip one poll at a time finds out whether it is over: 1, 2, 4 and 8 s later
-PROBES = 4
-# how often whoever waits looks again
-LOOK_AGAIN_SECONDS = 0.25
-# a single token's 402 says nothing of the application
-PLAN_REFUSALS = 3
+from ...records import TROUBLES, Outcome, Response
+from .tuning import LOOK_AGAIN_SECONDS, PLAN_REFUSALS, PROBES, TRIPS_AFTER
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -23,7 +16,7 @@ logger = logging.getLogger("dlt_cronofy")
 class CircuitBreaker:
     """One data center: closed while it answers, probed when it does not, then open for the rest of the run.
 
-    A poll is *telling* when its token was well last time or was never polled: that a token fails which
+    A poll counts toward it when its token's last poll was ok or there was none: that a token fails which
     always fails says nothing of the server. Neither does a poll that was sent before the last good answer
     came: where tokens that hang are the last to end, they end in a row.
     """
@@ -39,37 +32,35 @@ class CircuitBreaker:
         self._probe_at = 0.0
         self.is_open = False
 
-    async def admit(
-        self, gate: "PlanGate", *, telling: bool, given_up: Callable[[], bool]
-    ) -> "Permit | None":
-        """Wait until a request may be sent; None when none will be in this run."""
-        while self._tripped and telling and not self.is_open and not given_up():
+    async def admit(self, permit: "Permit") -> bool:
+        """Wait until the poll may be sent, perhaps as a probe; False when none will be in this run."""
+        while self._tripped and permit.counts_toward_breaker and not self.is_open and not permit.given_up():
             now = self._clock.monotonic()
             if now >= self._probe_at and not self._probing:
-                self._probing = True
-                return Permit(self, gate, probe=True)
+                self._probing = permit.is_probe = True
+                return True
             wait = LOOK_AGAIN_SECONDS if self._probing else self._probe_at - now
             await self._clock.sleep(min(wait, LOOK_AGAIN_SECONDS))
-        return None if self.is_open else Permit(self, gate, telling)
+        return not self.is_open
 
     def turns_away(self, permit: "Permit") -> bool:
         """Whether what was let in before it tripped is to wait as well."""
-        return not permit.probe and (self.is_open or (self._tripped and permit.telling))
+        return not permit.is_probe and (self.is_open or (self._tripped and permit.counts_toward_breaker))
 
-    def record(self, permit: "Permit", answer: Answer | None) -> None:
+    def record(self, permit: "Permit", response: Response | None) -> None:
         """How it ended; None where nothing was sent."""
-        if permit.probe:
+        if permit.is_probe:
             self._probing = False
-        if answer is None or answer.outcome in (Outcome.RATE_LIMITED, Outcome.SKIPPED):
+        if response is None or response.outcome in (Outcome.RATE_LIMITED, Outcome.SKIPPED):
             return
-        if answer.outcome not in TROUBLES:
+        if response.outcome not in TROUBLES:
             self._recover()
-        elif permit.probe:
-            self._fail_probe(answer)
-        elif permit.telling and permit.sent_at >= self._good_at and not self._tripped:
+        elif permit.is_probe:
+            self._fail_probe(response.outcome)
+        elif permit.counts_toward_breaker and permit.sent_at >= self._good_at and not self._tripped:
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= TRIPS_AFTER:
-                self._trip(answer)
+                self._trip(response.outcome)
 
     def _recover(self) -> None:
         if self._tripped and not self.is_open:
@@ -78,17 +69,17 @@ class CircuitBreaker:
         self._failed_in_a_row = self._probes = 0
         self._tripped = self.is_open = False
 
-    def _trip(self, answer: Answer) -> None:
+    def _trip(self, outcome: Outcome) -> None:
         self._tripped = True
         self._probe_at = self._clock.monotonic() + 1.0
         logger.warning(
             "%s: %d answers in a row failed (%s); waiting for it to recover",
             self._data_center,
             self._failed_in_a_row,
-            answer.outcome.value,
+            outcome.value,
         )
 
-    def _fail_probe(self, answer: Answer) -> None:
+    def _fail_probe(self, outcome: Outcome) -> None:
         self._probes += 1
         self._probe_at = self._clock.monotonic() + 2.0**self._probes
         if self._probes >= PROBES:
@@ -96,7 +87,7 @@ class CircuitBreaker:
             logger.error(
                 "%s does not recover (%s): the rest of its tokens is skipped, and first in the next run",
                 self._data_center,
-                answer.outcome.value,
+                outcome.value,
             )
 
 
@@ -113,13 +104,13 @@ class PlanGate:
         """Whether the application's plan lacks the endpoint."""
         return self._refusals >= PLAN_REFUSALS
 
-    def record(self, answer: Answer | None) -> None:
+    def record(self, response: Response | None) -> None:
         """How one poll of it ended."""
-        if answer is None or self.is_shut:
+        if response is None or self.is_shut:
             return
-        if answer.outcome is Outcome.PLAN_REQUIRED:
+        if response.outcome is Outcome.PLAN_REQUIRED:
             self._refusals += 1
-        elif answer.outcome is Outcome.OK:
+        elif response.outcome is Outcome.OK:
             self._refusals = 0
         if self._refusals == PLAN_REFUSALS:
             logger.error(
@@ -134,22 +125,40 @@ class PlanGate:
 class Permit:
     """Leave to send the requests of one poll; looked at again whenever one of them could be sent.
 
-    Polls wait for their turn after they were let in, and what is known of the server may change meanwhile.
+    Entered with `async with`, it waits until the poll may be made, and leaving it records the response: polls
+    wait for their turn after they were let in, and what is known of the server may change meanwhile.
 
     Attributes:
-        probe: everybody waits for how it ends.
+        given_up: asked while it waits; whether the run is to end.
+        refusal: why the poll is not to be made; None where it is.
+        response: how the poll ended; None where nothing was sent.
+        is_probe: others wait for how it ends.
         sent_at: when the first request was sent, in monotonic seconds.
         is_withdrawn: a request was not sent because of what became known.
     """
 
     circuit: CircuitBreaker
     gate: PlanGate
-    telling: bool = True
-    probe: bool = False
+    counts_toward_breaker: bool = True
+    given_up: Callable[[], bool] = lambda: False
+    refusal: str | None = None
+    response: Response | None = None
+    is_probe: bool = False
     sent_at: float = math.inf
     is_withdrawn: bool = False
 
-    def holds(self) -> bool:
+    async def __aenter__(self) -> Self:
+        if self.gate.is_shut:
+            self.refusal = "not called: the plan lacks the endpoint"
+        elif not await self.circuit.admit(self):
+            self.refusal = "not called: the data center does not answer"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.circuit.record(self, self.response)
+        self.gate.record(self.response)
+
+    def is_valid(self) -> bool:
         """Whether a request may be sent now; once it may not, another permit is needed."""
         if self.gate.is_shut or self.circuit.turns_away(self):
             self.is_withdrawn = True
@@ -158,25 +167,3 @@ class Permit:
     def use(self, sent_at: float) -> None:
         """A request is sent."""
         self.sent_at = min(self.sent_at, sent_at)
-
-
-class Breakers:
-    """The breakers of one run, by data center and endpoint."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._circuits: dict[str, CircuitBreaker] = {}
-        self._gates: dict[tuple[str, str], PlanGate] = {}
-
-    def circuit(self, data_center: str) -> CircuitBreaker:
-        """The breaker of a data center."""
-        if data_center not in self._circuits:
-            self._circuits[data_center] = CircuitBreaker(self._clock, data_center)
-        return self._circuits[data_center]
-
-    def gate(self, data_center: str, endpoint: str) -> PlanGate:
-        """The gate of an endpoint."""
-        key = (data_center, endpoint)
-        if key not in self._gates:
-            self._gates[key] = PlanGate(data_center, endpoint)
-        return self._gates[key]

@@ -1,77 +1,137 @@
-"""Conduct: how one run behaves towards the API: what it may send, and when it leaves off."""
+"""The request policy: every limit that a request has to pass, entered before it is sent and left after it.
+
+A poll passes the breaker of its data center and the gate of its endpoint (`permit`). Each of its requests
+waits for room among those under way and for the rate limits, its own and the shared ones (`slot`). Further
+attempts are paid for from the retry budget (`retry_budget`), and all requests from the run's quota (`quota`).
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 from ...clock import Clock
+from ...records import RETRIED, Outcome, Response
 from ...settings import PollingSettings
 from ...tokens.token import Token
-from .circuit_breaker import Breakers
-from .rate_limiter import Allowance, RequestBudget, whole_calls
+from .circuit_breaker import CircuitBreaker, Permit, PlanGate
+from .concurrency import ConcurrencyLimiter, ConcurrencySlot
+from .rate_limiter import RateLimiter, whole_calls
 from .retry_budget import RetryBudget
-from .shared_rate_limiter import SharedSlots, open_shared
+from .run_quota import RunQuota
+from .shared_rate_limiter import open_shared
+from .tuning import MAX_IN_FLIGHT, MAX_RETRY_AFTER_SECONDS
 
-if TYPE_CHECKING:
-    from ..token_refresh import Refresher
 
+class RequestPolicy:
+    """What all requests of one run share.
 
-@dataclass
-class Conduct:
-    """What all the sweeps of one run share.
+    Args:
+        settings: with the limits.
+        clock: of the run.
+        tokens: those of the run; they pay for further attempts.
+        quota: what the run may spend; by default anything.
 
-    Attributes:
-        refresher: None where access tokens are not refreshed.
-        shared: None where this process has the limits to itself.
+    Raises:
+        ConfigurationError: the place where the processes of the application meet cannot be used.
     """
 
-    budget: RequestBudget
-    retry_budgets: Mapping[str | None, RetryBudget]
-    breakers: Breakers
-    allowance: Allowance = field(default_factory=Allowance)
-    refresher: "Refresher | None" = None
-    shared: SharedSlots | None = None
-
-    def close(self) -> None:
-        """The run is over: bring refreshes to their end, leave the place where processes meet."""
-        try:
-            if self.refresher is not None:
-                self.refresher.finish()
-        finally:
-            if self.shared is not None:
-                self.shared.close()
-
-    def retries(self, data_center: str | None) -> RetryBudget:
-        """The retry budget of a data center."""
-        return self.retry_budgets[data_center]
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         settings: PollingSettings,
         clock: Clock,
         tokens: Iterable[Token],
-        allowance: Allowance | None = None,
-        refresher: "Refresher | None" = None,
-    ) -> "Conduct":
-        """For a run over these tokens.
-
-        Raises:
-            ConfigurationError: the place where the processes of the application meet cannot be used.
-        """
-        counts = Counter(token.data_center for token in tokens)
-        allowance = allowance or Allowance()
+        quota: RunQuota | None = None,
+    ) -> None:
+        self._clock = clock
+        self.quota = quota or RunQuota()
         per_second, per_minute = settings.requests_per_second, settings.requests_per_minute
-        shared = None
+        self._shared = None
         if settings.requests_shared_in is not None:
             limits = (whole_calls(per_second, 1.0), whole_calls(per_minute, 60.0))
-            shared = open_shared(settings.requests_shared_in, limits, clock, allowance.stop)
-        return cls(
-            RequestBudget(clock, per_second, per_minute, shared),
-            {name: RetryBudget(count, settings.max_attempts) for name, count in counts.items()},
-            Breakers(clock),
-            allowance,
-            refresher,
-            shared,
-        )
+            self._shared = open_shared(settings.requests_shared_in, limits, clock, self.quota.stop)
+        self.rate_limiter = RateLimiter(clock, per_second, per_minute, self._shared)
+        self._concurrency = ConcurrencyLimiter(MAX_IN_FLIGHT)
+        counts = Counter(token.data_center for token in tokens)
+        self._retry_budgets = {
+            name: RetryBudget(count, settings.max_attempts) for name, count in counts.items()
+        }
+        self._circuits: dict[str | None, CircuitBreaker] = {}
+        self._gates: dict[tuple[str | None, str], PlanGate] = {}
+
+    def permit(self, data_center: str | None, endpoint: str, *, counts_toward_breaker: bool = True) -> Permit:
+        """For one poll, to be entered with `async with`."""
+        circuit, gate = self._circuits.get(data_center), self._gates.get((data_center, endpoint))
+        if circuit is None:
+            circuit = self._circuits[data_center] = CircuitBreaker(self._clock, data_center or "")
+        if gate is None:
+            gate = self._gates[data_center, endpoint] = PlanGate(data_center or "", endpoint)
+        return Permit(circuit, gate, counts_toward_breaker, lambda: self.quota.stopped)
+
+    def slot(self, is_valid: Callable[[], bool]) -> "RequestSlot":
+        """For one request, to be entered with `async with`.
+
+        Args:
+            is_valid: asked while it waits; where it is false, the request is not to be sent any more.
+        """
+        return RequestSlot(self, self._concurrency, is_valid)
+
+    def record(self, data_center: str | None, sent_at: float, response: Response) -> None:
+        """How one request ended: a 429 holds everyone back, or ends the run if the wait is too long."""
+        self.retry_budget(data_center).record(good=response.outcome not in RETRIED)
+        if response.outcome is Outcome.RATE_LIMITED:
+            if self.is_soon(response):
+                self.rate_limiter.refused(sent_at, response.retry_after)
+            else:
+                # the rest is polled by the next run
+                self.quota.stop("retry_after")
+        elif response.http_status is not None:
+            self.rate_limiter.accepted()
+
+    def is_soon(self, response: Response) -> bool:
+        """Whether a Retry-After, where there is one, is short enough to wait for."""
+        wait = response.retry_after
+        return wait is None or wait.total_seconds() <= MAX_RETRY_AFTER_SECONDS
+
+    def retry_budget(self, data_center: str | None) -> RetryBudget:
+        """What pays for further attempts in a data center."""
+        return self._retry_budgets[data_center]
+
+    def close(self) -> None:
+        """Leave the place where processes meet."""
+        if self._shared is not None:
+            self._shared.close()
+
+
+class RequestSlot(ConcurrencySlot):
+    """One request: entering waits until it may be sent and gives the monotonic time of that.
+
+    Raises:
+        TimeoutError: it may not be sent: the time is up, the run is to end, or it is not valid any more.
+    """
+
+    __slots__ = ("_is_valid", "_policy", "_sent_at")
+
+    def __init__(
+        self, policy: RequestPolicy, concurrency: ConcurrencyLimiter, is_valid: Callable[[], bool]
+    ) -> None:
+        super().__init__(concurrency)
+        self._policy = policy
+        self._is_valid = is_valid
+        self._sent_at = 0.0
+
+    def _is_given_up(self) -> bool:
+        return self._policy.quota.stopped or not self._is_valid()
+
+    async def __aenter__(self) -> float:
+        await self.limiter.enter()
+        try:
+            deadline = self._policy.quota.deadline
+            self._sent_at = await self._policy.rate_limiter.enter(deadline, self._is_given_up)
+        except BaseException:
+            self.limiter.leave()
+            raise
+        self.sent()
+        return self._sent_at
+
+    async def __aexit__(self, *error: object) -> None:
+        self._policy.rate_limiter.leave(self._sent_at)
+        await super().__aexit__(*error)

@@ -1,4 +1,4 @@
-"""The call budget: what an application may spend, and what one run may spend of it.
+"""The rate limiter: what an application may send in a second and in a minute.
 
 Why not a rate-limiting library: the ones at hand count a call when it is *permitted*. The server counts
 it when it *arrives*, and between the two lie connection set-up and queueing. A burst that was permitted
@@ -20,26 +20,18 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from types import TracebackType
 
 from ...clock import Clock
-from .shared_rate_limiter import SharedSlots
-
-# how often a caller looks again when only answers still under way can free a slot
-IN_FLIGHT_CHECK_SECONDS = 0.005
-# first pause after a 429 without Retry-After: by then a window of one second is empty
-FIRST_PAUSE_SECONDS = 1.0
-# longest one. A window of a minute empties call by call, so there is room again at any time; one call in
-# eight seconds finds it soon, and is next to nothing even where refused calls count
-MAX_PAUSE_SECONDS = 8.0
-# after a pause calls go one at a time, then two, three …; beyond that many nothing holds them back
-CAREFUL_UP_TO = 16
-# and one that takes longer to answer holds up nobody
-CAREFUL_SECONDS = 1.0
-# how long a waiting caller may take to notice that its run was told to stop
-LONGEST_SLEEP_SECONDS = 1.0
-# shorter waits are the rhythm of the work, longer ones want a word
-ANNOUNCED_WAIT_SECONDS = 5.0
+from .shared_rate_limiter import SharedRateLimiter
+from .tuning import (
+    ANNOUNCED_WAIT_SECONDS,
+    CAREFUL_SECONDS,
+    CAREFUL_UP_TO,
+    FIRST_PAUSE_SECONDS,
+    IN_FLIGHT_CHECK_SECONDS,
+    LONGEST_SLEEP_SECONDS,
+    MAX_PAUSE_SECONDS,
+)
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -90,36 +82,10 @@ class Window:
         self._frees_at.append(now + self.period_seconds)
 
 
-class Slot:
-    """One call: entering waits for permission, leaving starts the period in which it still counts.
-
-    A class and not a generator, because it is entered thousands of times a second.
-    """
-
-    __slots__ = ("_budget", "_deadline", "_given_up", "_started")
-
-    def __init__(self, budget: "RequestBudget", deadline: float, given_up: Callable[[], bool]) -> None:
-        self._budget = budget
-        self._deadline = deadline
-        self._given_up = given_up
-
-    async def __aenter__(self) -> float:
-        started = self._budget.permit_now(self._deadline, self._given_up)
-        if started is None:
-            started = await self._budget.permit(self._deadline, self._given_up)
-        self._started = started
-        return started
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._budget.leave(self._started)
-
-
-class RequestBudget:
+class RateLimiter:
     """The two rate limits of one Cronofy application, shared by all calls of this process.
 
-    Holds no asyncio primitive, so that one budget can serve the event loops of several dlt runs.
+    Holds no asyncio primitive, so that one limiter can serve the event loops of several dlt runs.
 
     Args:
         clock: of the run.
@@ -130,7 +96,7 @@ class RequestBudget:
     """
 
     def __init__(
-        self, clock: Clock, per_second: float, per_minute: float, shared: SharedSlots | None = None
+        self, clock: Clock, per_second: float, per_minute: float, shared: SharedRateLimiter | None = None
     ) -> None:
         self._clock = clock
         windows = (Window(per_second, 1.0), Window(per_minute, 60.0))
@@ -154,24 +120,28 @@ class RequestBudget:
             for window in self._windows:
                 window.remember(now - age)
 
-    def slot(self, deadline: float = math.inf, given_up: Callable[[], bool] = lambda: False) -> Slot:
-        """Wait for permission to send one request; yields the monotonic time it was given at.
+    async def enter(self, deadline: float = math.inf, given_up: Callable[[], bool] = lambda: False) -> float:
+        """Wait for permission to send one request; returns the monotonic time it was given at.
 
         Raises:
-            TimeoutError: `deadline` (monotonic seconds) passed or the caller gave up before a slot was free.
+            TimeoutError: `deadline` (monotonic seconds) passed or the caller gave up before that.
         """
-        return Slot(self, deadline, given_up)
+        started = self._permit_now(deadline, given_up)
+        if started is None:
+            self._waiting += 1
+            try:
+                while (started := self._permit_now(deadline, given_up)) is None:
+                    await self._wait(deadline)
+            finally:
+                self._waiting -= 1
+        return started
 
-    def permit_now(self, deadline: float, given_up: Callable[[], bool]) -> float | None:
-        """The present, where a call is permitted at once.
-
-        Raises:
-            TimeoutError: as `slot` does.
-        """
+    def _permit_now(self, deadline: float, given_up: Callable[[], bool]) -> float | None:
+        """The present, where a call is permitted at once."""
         now = self._clock.monotonic()
         if now >= deadline or given_up():
             raise TimeoutError
-        if self._wait_seconds(now) > 0 or not (self._shared is None or self._shared.take(now)):
+        if self._wait_seconds(now) > 0 or not (self._shared is None or self._shared.use(now)):
             return None
         for window in self._windows:
             window.enter()
@@ -180,22 +150,8 @@ class RequestBudget:
         self.requests += 1
         return now
 
-    async def permit(self, deadline: float, given_up: Callable[[], bool]) -> float:
-        """Wait until a call is permitted.
-
-        Raises:
-            TimeoutError: as `slot` does.
-        """
-        self._waiting += 1
-        try:
-            while (started := self.permit_now(deadline, given_up)) is None:
-                await self._wait(deadline)
-        finally:
-            self._waiting -= 1
-        return started
-
     def leave(self, started: float) -> None:
-        """The call permitted then was answered or given up."""
+        """The call permitted then was answered or given up: it still counts for one period."""
         now = self._clock.monotonic()
         self._under_way -= 1
         for window in self._windows:
@@ -221,7 +177,7 @@ class RequestBudget:
                 raise TimeoutError
             wait = self._shared.wait_seconds(now)
             if wait <= 0:
-                await self._shared.ask(self._wanted)
+                await self._shared.draw(self._wanted)
                 return
         self._announce(wait, now)
         await self._clock.sleep(max(0.0, min(wait, deadline - now, LONGEST_SLEEP_SECONDS)))
@@ -268,44 +224,3 @@ class RequestBudget:
         self._careful += 1 / self._careful
         if self._careful > CAREFUL_UP_TO:
             self._careful, self._next_pause = math.inf, FIRST_PAUSE_SECONDS
-
-
-class Allowance:
-    """What one run may spend: a number of requests and a time to stop at."""
-
-    def __init__(self, max_requests: int | None = None, deadline: float = math.inf) -> None:
-        self._left: float = math.inf if max_requests is None else max_requests
-        self._refused = False
-        self._stopped_by: str | None = None
-        self.deadline = deadline
-        self.abandon_at = math.inf
-
-    def take(self, requests: int) -> bool:
-        """Set that many requests aside, all or none."""
-        if self.stopped or requests > self._left:
-            self._refused = True
-            return False
-        self._left -= requests
-        return True
-
-    def stop(self, reason: str, abandon_at: float = math.inf) -> None:
-        """No further request in this run, for that reason; those under way have until `abandon_at`."""
-        self._stopped_by = self._stopped_by or reason
-        self.abandon_at = min(self.abandon_at, abandon_at)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the run was told to stop."""
-        return self._stopped_by is not None
-
-    def exhausted_by(self, now: float) -> str | None:
-        """What ended the run early: `max_requests`, `max_duration` or a reason given to `stop`; else None."""
-        if self._stopped_by:
-            return self._stopped_by
-        if now >= self.deadline:
-            return "max_duration"
-        return "max_requests" if self._refused or self._left <= 0 else None
-
-    def give_back(self, requests: int) -> None:
-        """Return requests that were set aside and not sent."""
-        self._left += requests

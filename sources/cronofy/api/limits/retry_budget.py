@@ -1,11 +1,6 @@
 """The retry budget: trying again helps with a fault, and does harm in an outage."""
 
-# while no more answers than these in a row were bad, the server is well and each token has all its tries
-DOUBT_AFTER = 10
-# in doubt, that share of the tokens of a run
-RETRY_SHARE = 0.1
-# so few tokens are no load on anybody
-FEW_TOKENS = 10
+from .tuning import DOUBT_AFTER, FEW_TOKENS, RETRY_SHARE
 
 
 class RetryBudget:
@@ -23,7 +18,7 @@ class RetryBudget:
         """An answer came, or none did; good is whatever a server that is well may say."""
         self._bad_in_a_row = 0 if good else self._bad_in_a_row + 1
 
-    def take(self) -> bool:
+    def spend(self) -> bool:
         """Whether another call for the same token may be made; in doubt it is paid for."""
         if self._bad_in_a_row < DOUBT_AFTER:
             return True

@@ -1,4 +1,4 @@
-"""The shared budget: several processes of one application keep one set of limits together.
+"""The shared rate limiter: several processes of one application keep one set of limits together.
 
 They meet in a log of permissions: a SQLite file on the machine they share, Redis or PostgreSQL. The log is
 pyrate-limiter's; what its buckets do, and what is added to it here:
@@ -13,7 +13,7 @@ pyrate-limiter's; what its buckets do, and what is added to it here:
   their machine's.
 - Look and write must be one step. The SQLite bucket does it under a file lock, the PostgreSQL one under a
   table lock that it does not wait for. The Redis one counts up to the caller's own stamp and so overlooks
-  what was written between its stamp and its script; a lock in Redis around both mends that.
+  what was written between its stamp and its script; hence a lock in Redis around both.
 - Nothing is deleted unless asked for, every ten seconds here.
 
 The file must be on a local disk, since SQLite's write-ahead log is no use over a network. A place belongs to
@@ -33,32 +33,29 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from ...clock import Clock
 from ...errors import ConfigurationError, UnreachableError
 from ...secret import Hidden, Secret
+from .tuning import (
+    CLEAN_EVERY_SECONDS,
+    MARGIN_SECONDS,
+    MOST_AT_ONCE,
+    PATIENCE_SECONDS,
+    TRIES,
+    TRY_AGAIN_SECONDS,
+    USED_WITHIN_SECONDS,
+)
 
 SETTING = "requests_shared_in in [sources.cronofy]"
-# what `Allowance.stop` is told when the log fails in the middle of a run
+# the reason given to `RunQuota.stop` when the log fails in the middle of a run
 STOPPED_BY = "requests_shared_in"
-
+# of the table or key in the log; kept, since the processes of two releases may meet
 NAME = "cronofy_requests"
-# from permission to arrival
-MARGIN_SECONDS = 1.0
-# a permission not used by then is dropped: the margin is for the way to the server
-USED_WITHIN_SECONDS = 0.4
-# so few are drawn at once that a busy process uses them in time
-MOST_AT_ONCE = 16
-# slots are drawn for that long at once: a minute's limit comes back call by call, and each trip costs time
-TRIP_SECONDS = 0.05
-CLEAN_EVERY_SECONDS = 10.0
-# what does not answer in that time is taken for gone; a log that was fine is tried once more
-PATIENCE_SECONDS = 5.0
-TRIES, TRY_AGAIN_SECONDS = 2, 0.5
 
-# what each place needs beside pyrate-limiter, by module
+# what each kind of place needs beside pyrate-limiter, by module
 NEEDED = {
     "SQLite": ("pyrate_limiter", "filelock"),
     "Redis": ("pyrate_limiter", "redis"),
@@ -75,10 +72,10 @@ class LogError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What the log said.
+    """What the log permits.
 
     Attributes:
-        calls: that many were permitted; 0 when there was no room.
+        calls: that many; 0 when there was no room.
         at: monotonic seconds, no later than the log's stamp.
         wait_seconds: until there may be room.
     """
@@ -86,22 +83,6 @@ class Drawn:
     calls: int
     at: float
     wait_seconds: float = 0.0
-
-
-class Log(Protocol):
-    """Where the processes meet. Methods block; they run in threads."""
-
-    def draw(self, sizes: Sequence[int]) -> Drawn:
-        """Permission for as many calls as the first of the sizes that there is room for.
-
-        Raises:
-            LogError: it cannot be used.
-        """
-        ...
-
-    def close(self) -> None:
-        """Leave it."""
-        ...
 
 
 def shared_rates(limits: Sequence[tuple[float, float]]) -> list[tuple[int, float]]:
@@ -127,19 +108,19 @@ def shared_rates(limits: Sequence[tuple[float, float]]) -> list[tuple[int, float
     return rates
 
 
-class SharedSlots:
-    """Slots drawn from the log of all processes, a few at a time, for the calls of this one.
+class SharedRateLimiter:
+    """Permissions drawn from the log of all processes, a few at a time, for the calls of this one.
 
     Args:
         log: where the processes meet.
         rates: calls and seconds, as the log counts them; not empty.
         clock: of the run.
-        on_failure: told why, once, when the log fails: no call is permitted any more.
+        on_failure: called once with the reason when the log fails: no call is permitted any more.
     """
 
     def __init__(
         self,
-        log: Log,
+        log: "BucketLog",
         rates: Sequence[tuple[int, float]],
         clock: Clock,
         on_failure: Callable[[str], object],
@@ -148,34 +129,29 @@ class SharedSlots:
         self._clock = clock
         self._on_failure = on_failure
         self._most = min(MOST_AT_ONCE, *(calls for calls, _ in rates))
-        slowest = min(calls / seconds for calls, seconds in rates)
-        self._few = max(1, min(self._most, math.ceil(slowest * TRIP_SECONDS)))
         self._left = 0
-        self._good_until = -math.inf
-        self._ask_at = -math.inf
+        self._good_until = self._draw_at = -math.inf
         self._owed = 0
-        self._asking: asyncio.Future[None] | None = None
+        self._drawing: asyncio.Future[None] | None = None
         self.has_failed = False
 
-    def take(self, now: float) -> bool:
-        """Use one of the slots drawn, if there is one left that is still good."""
-        if now > self._good_until:
-            self._left = 0
-        if not self._left:
+    def use(self, now: float) -> bool:
+        """Use one of the permissions drawn, if there is one left that is still good."""
+        if not self._left or now > self._good_until:
             return False
         self._left -= 1
         return True
 
     def wait_seconds(self, now: float) -> float:
-        """Seconds until asking makes sense."""
-        return self._ask_at - now
+        """Seconds until drawing makes sense."""
+        return self._draw_at - now
 
-    async def ask(self, wanted: Callable[[], int]) -> None:
-        """Draw slots for as many calls as are wanted by then, or wait for whoever is drawing already."""
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.ensure_future(self._draw(wanted))
+    async def draw(self, wanted: Callable[[], int]) -> None:
+        """Draw for as many calls as are wanted by then, or wait until another caller has drawn."""
+        if self._drawing is None or self._drawing.done():
+            self._drawing = asyncio.ensure_future(self._draw(wanted))
         # one caller that is cancelled does not break off what the others wait for
-        await asyncio.shield(self._asking)
+        await asyncio.shield(self._drawing)
 
     def answered(self, seconds: float) -> None:
         """A call was answered that long after its permission: it counts again if it may have been late."""
@@ -188,10 +164,8 @@ class SharedSlots:
 
     async def _draw(self, wanted: Callable[[], int]) -> None:
         owed = min(self._owed, self._most - 1)
-        most = min(wanted() + owed, self._most)
-        few = min(most, self._few + owed)
         try:
-            drawn = await asyncio.to_thread(self._log.draw, (most, few) if few < most else (most,))
+            drawn = await asyncio.to_thread(self._log.draw, min(wanted() + owed, self._most), 1 + owed)
         except LogError as error:
             self.has_failed = True
             logger.error("%s: %s; no further request is sent", SETTING, error)
@@ -202,11 +176,11 @@ class SharedSlots:
             self._left = drawn.calls - owed
             self._good_until = drawn.at + USED_WITHIN_SECONDS
         else:
-            self._ask_at = self._clock.monotonic() + drawn.wait_seconds
+            self._draw_at = self._clock.monotonic() + drawn.wait_seconds
 
 
 class BucketLog:
-    """A log that is a bucket of pyrate-limiter.
+    """Where the processes meet: a bucket of pyrate-limiter. Its methods block; they run in threads.
 
     Args:
         bucket: the bucket, which may hold a password.
@@ -234,20 +208,20 @@ class BucketLog:
         self._longest_ms = max(rate.interval for rate in bucket.rates)
         self._ahead_since = math.inf
 
-    def draw(self, sizes: Sequence[int]) -> Drawn:
-        """Permission for as many calls as the first of the sizes that there is room for.
+    def draw(self, calls: int, least: int) -> Drawn:
+        """Permission for so many calls, or for the least number, as there is room.
 
         Raises:
             LogError: it failed twice.
         """
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(TRY_AGAIN_SECONDS)
             try:
-                with self._lock:
-                    return self._draw(sizes)
+                with self._lock, self._guard():
+                    return self._draw(calls, least)
             except Exception as error:  # noqa: BLE001 - each kind of place has errors of its own
                 kind = type(error).__name__
-            if attempt < TRIES:
-                time.sleep(TRY_AGAIN_SECONDS)
         raise LogError(f"{self._label} failed ({kind})")
 
     def close(self) -> None:
@@ -256,28 +230,24 @@ class BucketLog:
             self._bucket.value.close()
             self._close()
 
-    def _draw(self, sizes: Sequence[int]) -> Drawn:
+    def _draw(self, calls: int, least: int) -> Drawn:
         from pyrate_limiter import RateItem
 
         bucket = self._bucket.value
-        with self._guard():
-            at = time.monotonic()
-            now_ms = self._now_ms()
-            self._clean(at, now_ms)
-            for size in sizes:
-                decision = bucket.put_decision(RateItem(NAME, now_ms, size))
-                if decision.allowed:
-                    self._ahead_since = math.inf
-                    return Drawn(size, at)
-            if decision.retry_after_ms is None:
-                # another process holds the table; whoever asks at the same instant again is refused again
-                return Drawn(0, at, random.uniform(0.002, 0.02))  # noqa: S311
-            return Drawn(0, at, self._bounded_wait_ms(at, decision.retry_after_ms) / 1000)
-
-    def _clean(self, at: float, now_ms: int) -> None:
+        at = time.monotonic()
+        now_ms = self._now_ms()
         if at - self._cleaned_at >= CLEAN_EVERY_SECONDS:
             self._cleaned_at = at
-            self._bucket.value.leak(now_ms)
+            bucket.leak(now_ms)
+        for number in (calls, least) if least < calls else (calls,):
+            decision = bucket.put_decision(RateItem(NAME, now_ms, number))
+            if decision.allowed:
+                self._ahead_since = math.inf
+                return Drawn(number, at)
+        if decision.retry_after_ms is None:
+            # another process holds the table; two that ask again at the same instant are refused again
+            return Drawn(0, at, random.uniform(0.002, 0.02))  # noqa: S311
+        return Drawn(0, at, self._bounded_wait_ms(at, decision.retry_after_ms) / 1000)
 
     def _bounded_wait_ms(self, at: float, wait_ms: int) -> int:
         """How long to wait, but no longer than the longest period: then the clock was set back.
@@ -301,22 +271,20 @@ def open_shared(
     limits: Sequence[tuple[float, float]],
     clock: Clock,
     on_failure: Callable[[str], object],
-) -> SharedSlots | None:
-    """The slots of all processes that meet at that place; None where nothing is limited.
+) -> SharedRateLimiter | None:
+    """The limiter of all processes that meet at that place; None where nothing is limited.
 
     Args:
         place: a file, or the URL of Redis or PostgreSQL, which may hold a password.
         limits: whole calls (or infinity) and the seconds they are for.
         clock: of the run.
-        on_failure: told why, once, when the place fails later.
+        on_failure: called once with the reason when the place fails later.
 
     Raises:
         ConfigurationError: the place is none, cannot be reached, or what it needs is not installed.
     """
     rates = shared_rates(limits)
-    if not rates:
-        return None
-    return SharedSlots(open_log(place, rates), rates, clock, on_failure)
+    return SharedRateLimiter(open_log(place, rates), rates, clock, on_failure) if rates else None
 
 
 def open_log(place: Secret, rates: Sequence[tuple[int, float]]) -> BucketLog:
@@ -331,11 +299,7 @@ def open_log(place: Secret, rates: Sequence[tuple[int, float]]) -> BucketLog:
         raise ConfigurationError(
             f"{SETTING}: {kind} needs {' and '.join(missing)}: install the extra shared of dlt-cronofy"
         )
-    openers: dict[str, Callable[[Secret, Any, str], BucketLog]] = {
-        "SQLite": _open_sqlite,
-        "Redis": _open_redis,
-        "PostgreSQL": _open_postgres,
-    }
+    openers = {"SQLite": _open_sqlite, "Redis": _open_redis, "PostgreSQL": _open_postgres}
     try:
         from pyrate_limiter import Rate
 
@@ -410,14 +374,13 @@ def _open_redis(place: Secret, rates: Any, label: str) -> BucketLog:
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def guard() -> AbstractContextManager[object]:
-        # released by itself should its holder die; whoever finds it lost on leaving raises
+        # released by itself if its holder dies; a holder that finds it lost on leaving raises
         lock: AbstractContextManager[object] = client.lock(
             f"{NAME}:lock", timeout=PATIENCE_SECONDS, blocking_timeout=PATIENCE_SECONDS, sleep=0.002
         )
         return lock
 
-    bucket = RedisBucket.init(rates, client, NAME)
-    return BucketLog(bucket, label, now_ms, guard, client.close)
+    return BucketLog(RedisBucket.init(rates, client, NAME), label, now_ms, guard, client.close)
 
 
 def _open_postgres(place: Secret, rates: Any, label: str) -> BucketLog:
@@ -447,10 +410,8 @@ def _open_postgres(place: Secret, rates: Any, label: str) -> BucketLog:
     def now_ms() -> int:
         # the bucket's own clock falls back to this machine's where the database does not answer
         with pool.connection() as connection:
-            (found,) = connection.execute(
-                "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-            ).fetchone()
-        return int(found)
+            query = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+            return int(connection.execute(query).fetchone()[0])
 
     try:
         return BucketLog(PostgresBucket(pool, NAME, rates), label, now_ms)

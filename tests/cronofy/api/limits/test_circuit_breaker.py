@@ -8,20 +8,19 @@ from typing import Any
 import pytest
 
 from dlt_cronofy.source.api.limits.circuit_breaker import (
-    PLAN_REFUSALS,
-    PROBES,
-    TRIPS_AFTER,
-    Breakers,
     CircuitBreaker,
     Permit,
     PlanGate,
 )
-from dlt_cronofy.source.records import TROUBLES, Answer, Outcome
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.limits.tuning import PLAN_REFUSALS, PROBES, TRIPS_AFTER
+from dlt_cronofy.source.records import TROUBLES, Outcome, Response
+from dlt_cronofy.source.settings import PollingSettings
 from tests.cronofy.clocks import START, LoopClock, ManualClock, simulate
 
 
-def answered(outcome: Outcome) -> Answer:
-    return Answer(outcome, START, START, 0)
+def answered(outcome: Outcome) -> Response:
+    return Response(outcome, START, START, 0)
 
 
 class Center:
@@ -32,8 +31,8 @@ class Center:
         self.circuit = CircuitBreaker(clock, "de")
         self.gate = PlanGate("de", "userinfo")
 
-    def permit(self, *, telling: bool = True) -> Permit:
-        return Permit(self.circuit, self.gate, telling)
+    def permit(self, *, counts_toward_breaker: bool = True) -> Permit:
+        return Permit(self.circuit, self.gate, counts_toward_breaker)
 
     def send(self, outcome: Outcome | None, permit: Permit | None = None) -> None:
         """One poll that was sent now and is answered now."""
@@ -45,8 +44,9 @@ class Center:
         for _ in range(times):
             self.send(Outcome.SERVER_ERROR)
 
-    async def admit(self, *, telling: bool = True, given_up: bool = False) -> Permit | None:
-        return await self.circuit.admit(self.gate, telling=telling, given_up=lambda: given_up)
+    async def admit(self, *, counts_toward_breaker: bool = True, given_up: bool = False) -> Permit | None:
+        permit = Permit(self.circuit, self.gate, counts_toward_breaker, lambda: given_up)
+        return permit if (await permit.__aenter__()).refusal is None else None
 
     @property
     def is_tripped(self) -> bool:
@@ -84,7 +84,7 @@ def test_what_was_not_sent_says_nothing(center: Center) -> None:
 
 def test_tokens_that_always_fail_say_nothing(center: Center) -> None:
     for _ in range(3 * TRIPS_AFTER):
-        center.send(Outcome.TIMEOUT, center.permit(telling=False))
+        center.send(Outcome.TIMEOUT, center.permit(counts_toward_breaker=False))
     assert not center.is_tripped
 
 
@@ -121,7 +121,7 @@ def test_while_tripped_one_probe_at_a_time_is_let_in_at_1_3_7_and_15_seconds(
         if permit is None:
             turned_away.append(at)
             return
-        let_in.append((at, permit.probe))
+        let_in.append((at, permit.is_probe))
         await asyncio.sleep(0.01)
         center.send(Outcome.TIMEOUT, permit)
 
@@ -173,11 +173,11 @@ def test_a_probe_that_says_nothing_is_followed_by_another(center: Center, outcom
         center.fail()
         first = await center.admit()
         assert first is not None
-        assert first.probe
+        assert first.is_probe
         center.send(outcome, first)
         second = await center.admit()
         assert second is not None
-        assert second.probe
+        assert second.is_probe
 
     asyncio.run(scenario())
     assert not center.circuit.is_open
@@ -186,10 +186,10 @@ def test_a_probe_that_says_nothing_is_followed_by_another(center: Center, outcom
 def test_tokens_that_say_nothing_wait_for_nobody_until_it_is_open(center: Center, clock: ManualClock) -> None:
     async def scenario() -> None:
         center.fail()
-        assert await center.admit(telling=False)
+        assert await center.admit(counts_toward_breaker=False)
         assert clock.elapsed == 0
         center.circuit.is_open = True
-        assert await center.admit(telling=False) is None
+        assert await center.admit(counts_toward_breaker=False) is None
 
     asyncio.run(scenario())
 
@@ -205,16 +205,16 @@ def test_whoever_waits_is_let_go_when_the_run_is_stopped(center: Center, clock: 
 
 def test_a_permit_of_before_the_trip_no_longer_holds(center: Center) -> None:
     """Polls wait for their turn: those that were let in before are turned away when it comes."""
-    permit, untelling = center.permit(), center.permit(telling=False)
-    assert permit.holds()
+    permit, untelling = center.permit(), center.permit(counts_toward_breaker=False)
+    assert permit.is_valid()
     center.fail()
-    assert not permit.holds()
-    assert untelling.holds()
+    assert not permit.is_valid()
+    assert untelling.is_valid()
     center.send(Outcome.OK)
     assert permit.is_withdrawn  # another one is needed
-    assert not permit.holds()
+    assert not permit.is_valid()
     center.circuit.is_open = True
-    assert not untelling.holds()
+    assert not untelling.is_valid()
 
 
 @pytest.mark.parametrize(
@@ -237,13 +237,25 @@ def test_a_plan_lacks_an_endpoint_that_answers_402_and_never_well(
     for outcome in answers:
         center.gate.record(answered(outcome) if outcome else None)
     assert center.gate.is_shut is is_shut
-    assert permit.holds() is not is_shut
+    assert permit.is_valid() is not is_shut
     assert len(caplog.messages) == is_shut  # one line, however many tokens
 
 
 def test_data_centers_and_endpoints_are_judged_apart(clock: ManualClock) -> None:
-    breakers = Breakers(clock)
-    assert breakers.circuit("de") is breakers.circuit("de") is not breakers.circuit("us")
-    gates = [breakers.gate(*key) for key in (("de", "account"), ("de", "userinfo"), ("us", "account"))]
-    assert len({id(gate) for gate in gates}) == 3
-    assert breakers.gate("de", "account") is gates[0]
+    policy = RequestPolicy(PollingSettings(), clock, [])
+    one, same = (policy.permit("de", "account") for _ in range(2))
+    assert (one.circuit, one.gate) == (same.circuit, same.gate)
+    other, elsewhere = policy.permit("de", "userinfo"), policy.permit("us", "account")
+    assert one.circuit is other.circuit is not elsewhere.circuit
+    assert len({id(each.gate) for each in (one, other, elsewhere)}) == 3
+
+
+def test_leaving_a_permit_records_how_the_poll_ended(center: Center) -> None:
+    async def poll(outcome: Outcome) -> str | None:
+        async with center.permit() as permit:
+            permit.response = answered(outcome)
+        return permit.refusal
+
+    for _ in range(PLAN_REFUSALS):
+        assert asyncio.run(poll(Outcome.PLAN_REQUIRED)) is None
+    assert asyncio.run(poll(Outcome.OK)) == "not called: the plan lacks the endpoint"

@@ -1,4 +1,4 @@
-"""The call budget, in simulated time: what the server counts never exceeds a limit."""
+"""The rate limiter, in simulated time: what the server counts never exceeds a limit."""
 
 import asyncio
 import random
@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlt_cronofy.source.api.limits import rate_limiter as budget_module
-from dlt_cronofy.source.api.limits.rate_limiter import MAX_PAUSE_SECONDS, Allowance, RequestBudget
+from dlt_cronofy.source.api.limits.rate_limiter import RateLimiter
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
+from dlt_cronofy.source.api.limits.tuning import MAX_PAUSE_SECONDS
+from tests.cronofy.api.limits.conftest import slot
 from tests.cronofy.clocks import LoopClock, simulate
 
 TOLERANCE = 1e-6  # of sums of floats
@@ -28,7 +31,7 @@ def busiest_window(arrivals: Sequence[float], period_seconds: float) -> int:
 
 
 async def spend(
-    budget: RequestBudget, clock: LoopClock, calls: Sequence[tuple[float, float, float]], workers: int
+    limiter: RateLimiter, clock: LoopClock, calls: Sequence[tuple[float, float, float]], workers: int
 ) -> list[float]:
     """Make calls of (pause before it, latency, share of the latency before it arrives); returns arrivals."""
     arrivals: list[float] = []
@@ -37,7 +40,7 @@ async def spend(
     async def work() -> None:
         for pause, latency, share in remaining:
             await asyncio.sleep(pause)
-            async with budget.slot():
+            async with slot(limiter):
                 await asyncio.sleep(latency * share)
                 arrivals.append(clock.monotonic())
                 await asyncio.sleep(latency * (1 - share))
@@ -66,7 +69,7 @@ def test_no_window_of_the_server_exceeds_a_limit_whatever_the_latencies(
 ) -> None:
     async def scenario() -> list[float]:
         clock = LoopClock()
-        return await spend(RequestBudget(clock, per_second, per_minute), clock, calls, workers)
+        return await spend(RateLimiter(clock, per_second, per_minute), clock, calls, workers)
 
     with mock.patch.object(budget_module, "IN_FLIGHT_CHECK_SECONDS", 0.1):  # fewer steps to simulate
         arrivals = simulate(scenario())
@@ -93,9 +96,9 @@ def test_a_budget_is_spent_as_fast_as_its_limits_allow(
 ) -> None:
     async def scenario() -> float:
         clock = LoopClock()
-        budget = RequestBudget(clock, per_second, per_minute)
-        arrivals = await spend(budget, clock, [(0, 0, 0)] * calls, workers=20)
-        assert budget.requests == calls
+        limiter = RateLimiter(clock, per_second, per_minute)
+        arrivals = await spend(limiter, clock, [(0, 0, 0)] * calls, workers=20)
+        assert limiter.requests == calls
         return arrivals[-1] - arrivals[0]
 
     assert simulate(scenario()) == pytest.approx(seconds, rel=0.02, abs=0.1)
@@ -104,12 +107,12 @@ def test_a_budget_is_spent_as_fast_as_its_limits_allow(
 def test_a_call_counts_until_a_period_after_its_answer_even_if_it_raised() -> None:
     async def scenario() -> float:
         clock = LoopClock()
-        budget = RequestBudget(clock, 1, 1000)
+        limiter = RateLimiter(clock, 1, 1000)
         with suppress(ConnectionResetError):
-            async with budget.slot():
+            async with slot(limiter):
                 await asyncio.sleep(5)
                 raise ConnectionResetError
-        async with budget.slot() as sent_at:
+        async with slot(limiter) as sent_at:
             return sent_at
 
     assert simulate(scenario()) == pytest.approx(6.0)
@@ -118,17 +121,17 @@ def test_a_call_counts_until_a_period_after_its_answer_even_if_it_raised() -> No
 def test_a_cancelled_call_gives_its_slot_back_after_a_period() -> None:
     async def scenario() -> float:
         clock = LoopClock()
-        budget = RequestBudget(clock, 1, 1000)
+        limiter = RateLimiter(clock, 1, 1000)
 
         async def call() -> None:
-            async with budget.slot():
+            async with slot(limiter):
                 await asyncio.sleep(1000)
 
         task = asyncio.create_task(call())
         await asyncio.sleep(2)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        async with budget.slot() as sent_at:
+        async with slot(limiter) as sent_at:
             return sent_at
 
     assert simulate(scenario()) == pytest.approx(3.0)
@@ -136,10 +139,10 @@ def test_a_cancelled_call_gives_its_slot_back_after_a_period() -> None:
 
 def test_one_budget_serves_several_event_loops() -> None:
     clock = LoopClock()
-    budget = RequestBudget(clock, 2, 1000)
+    limiter = RateLimiter(clock, 2, 1000)
     for _ in range(3):
-        simulate(spend(budget, clock, [(0, 0, 0)], workers=1))
-    assert budget.requests == 3
+        simulate(spend(limiter, clock, [(0, 0, 0)], workers=1))
+    assert limiter.requests == 3
 
 
 @pytest.mark.parametrize(
@@ -149,12 +152,12 @@ def test_one_budget_serves_several_event_loops() -> None:
 def test_no_slot_is_given_at_or_after_the_deadline(deadline: float, sent: int, ended_at: float) -> None:
     async def scenario() -> tuple[int, float]:
         clock = LoopClock()
-        budget = RequestBudget(clock, 1, 1000)
+        limiter = RateLimiter(clock, 1, 1000)
         with suppress(TimeoutError):
             while True:
-                async with budget.slot(deadline):
+                async with slot(limiter, deadline):
                     pass
-        return budget.requests, clock.monotonic()
+        return limiter.requests, clock.monotonic()
 
     requests, ended = simulate(scenario())
     assert requests == sent
@@ -164,18 +167,18 @@ def test_no_slot_is_given_at_or_after_the_deadline(deadline: float, sent: int, e
 def test_a_pause_does_not_outlast_the_deadline() -> None:
     async def scenario() -> float:
         clock = LoopClock()
-        budget = RequestBudget(clock, 100, 1000)
-        budget.refused(clock.monotonic(), timedelta(seconds=50))
+        limiter = RateLimiter(clock, 100, 1000)
+        limiter.refused(clock.monotonic(), timedelta(seconds=50))
         with pytest.raises(TimeoutError):
-            async with budget.slot(deadline=7):
+            async with slot(limiter, 7):
                 pass
         return clock.monotonic()
 
     assert simulate(scenario()) == pytest.approx(7.0)
 
 
-async def next_slot(budget: RequestBudget) -> float:
-    async with budget.slot() as sent_at:
+async def next_slot(limiter: RateLimiter) -> float:
+    async with slot(limiter) as sent_at:
         return sent_at
 
 
@@ -183,9 +186,9 @@ async def next_slot(budget: RequestBudget) -> float:
 def test_retry_after_pauses_everyone_exactly_as_long(seconds: float) -> None:
     async def scenario() -> list[float]:
         clock = LoopClock()
-        budget = RequestBudget(clock, 100, 1000)
-        budget.refused(clock.monotonic(), timedelta(seconds=seconds))
-        return await asyncio.gather(*(next_slot(budget) for _ in range(5)))
+        limiter = RateLimiter(clock, 100, 1000)
+        limiter.refused(clock.monotonic(), timedelta(seconds=seconds))
+        return await asyncio.gather(*(next_slot(limiter) for _ in range(5)))
 
     assert simulate(scenario()) == [pytest.approx(seconds)] * 5
 
@@ -193,12 +196,12 @@ def test_retry_after_pauses_everyone_exactly_as_long(seconds: float) -> None:
 def test_a_shorter_retry_after_does_not_end_a_longer_pause() -> None:
     async def scenario() -> float:
         clock = LoopClock()
-        budget = RequestBudget(clock, 100, 1000)
-        sent_at = await next_slot(budget)
-        budget.refused(sent_at, timedelta(seconds=30))
-        budget.refused(sent_at, timedelta(seconds=1))
-        budget.refused(sent_at, None)
-        return await next_slot(budget)
+        limiter = RateLimiter(clock, 100, 1000)
+        sent_at = await next_slot(limiter)
+        limiter.refused(sent_at, timedelta(seconds=30))
+        limiter.refused(sent_at, timedelta(seconds=1))
+        limiter.refused(sent_at, None)
+        return await next_slot(limiter)
 
     assert simulate(scenario()) == pytest.approx(30)
 
@@ -206,12 +209,12 @@ def test_a_shorter_retry_after_does_not_end_a_longer_pause() -> None:
 def test_refusals_of_one_wave_make_one_pause() -> None:
     async def scenario() -> float:
         clock = LoopClock()
-        budget = RequestBudget(clock, 100, 1000)
-        wave = [await next_slot(budget) for _ in range(50)]
+        limiter = RateLimiter(clock, 100, 1000)
+        wave = [await next_slot(limiter) for _ in range(50)]
         await asyncio.sleep(0.1)
         for sent_at in wave:
-            budget.refused(sent_at, None)
-        return await next_slot(budget)
+            limiter.refused(sent_at, None)
+        return await next_slot(limiter)
 
     # the first of them began the pause; the others were under way already
     assert 0.1 + 1.0 <= simulate(scenario()) <= 0.1 + 1.25
@@ -220,13 +223,13 @@ def test_refusals_of_one_wave_make_one_pause() -> None:
 def test_a_late_refusal_of_what_was_sent_before_the_pause_does_not_lengthen_it() -> None:
     async def scenario() -> float:
         clock = LoopClock()
-        budget = RequestBudget(clock, 100, 1000)
-        early, late = [await next_slot(budget) for _ in range(2)]
+        limiter = RateLimiter(clock, 100, 1000)
+        early, late = [await next_slot(limiter) for _ in range(2)]
         await asyncio.sleep(0.1)
-        budget.refused(early, None)
+        limiter.refused(early, None)
         await asyncio.sleep(5)
-        budget.refused(late, None)
-        return await next_slot(budget)
+        limiter.refused(late, None)
+        return await next_slot(limiter)
 
     assert simulate(scenario()) == pytest.approx(5.1)
 
@@ -234,15 +237,15 @@ def test_a_late_refusal_of_what_was_sent_before_the_pause_does_not_lengthen_it()
 def test_wave_after_wave_the_pause_doubles_up_to_eight_seconds() -> None:
     async def scenario() -> list[float]:
         clock = LoopClock()
-        budget = RequestBudget(clock, 100, 1000)
+        limiter = RateLimiter(clock, 100, 1000)
         pauses = []
         for _ in range(7):
             refused_at = 0.0
-            for sent_at in await asyncio.gather(*(next_slot(budget) for _ in range(10))):
+            for sent_at in await asyncio.gather(*(next_slot(limiter) for _ in range(10))):
                 await asyncio.sleep(0.01)
-                budget.refused(sent_at, None)
+                limiter.refused(sent_at, None)
                 refused_at = refused_at or clock.monotonic()
-            pauses.append(await next_slot(budget) - refused_at)
+            pauses.append(await next_slot(limiter) - refused_at)
             await asyncio.sleep(1)
         return pauses
 
@@ -265,16 +268,16 @@ def test_after_a_pause_calls_go_one_by_one(
 ) -> None:
     async def scenario() -> tuple[int, float]:
         clock = LoopClock()
-        budget = RequestBudget(clock, 1000, 10_000)
-        budget.refused(clock.monotonic(), None)
+        limiter = RateLimiter(clock, 1000, 10_000)
+        limiter.refused(clock.monotonic(), None)
         times: list[float] = []
 
         async def call() -> None:
-            async with budget.slot() as sent_at:
+            async with slot(limiter) as sent_at:
                 times.append(sent_at)
                 await asyncio.sleep(latency)
             if answers == "accepted":
-                budget.accepted()
+                limiter.accepted()
 
         await asyncio.gather(*(call() for _ in range(calls)))
         return busiest_window(times, latency), times[-1] - times[0]
@@ -287,16 +290,16 @@ def test_after_a_pause_calls_go_one_by_one(
 def test_nothing_is_held_back_any_more_after_some_hundred_accepted_calls() -> None:
     async def scenario() -> tuple[float, float]:
         clock = LoopClock()
-        budget = RequestBudget(clock, 1000, 10_000)
+        limiter = RateLimiter(clock, 1000, 10_000)
         for _ in range(6):
-            budget.refused(await next_slot(budget), None)
+            limiter.refused(await next_slot(limiter), None)
         for _ in range(150):
-            await next_slot(budget)
-            budget.accepted()
+            await next_slot(limiter)
+            limiter.accepted()
         now = clock.monotonic()
-        last = max(await asyncio.gather(*(next_slot(budget) for _ in range(100))))
-        budget.refused(last, None)
-        return last - now, await next_slot(budget) - last
+        last = max(await asyncio.gather(*(next_slot(limiter) for _ in range(100))))
+        limiter.refused(last, None)
+        return last - now, await next_slot(limiter) - last
 
     waited, pause = simulate(scenario())
     assert waited == 0
@@ -307,13 +310,13 @@ def test_nothing_is_held_back_any_more_after_some_hundred_accepted_calls() -> No
 def test_what_is_accepted_during_a_pause_was_sent_before_it_and_tells_nothing() -> None:
     async def scenario() -> float:
         clock = LoopClock()
-        budget = RequestBudget(clock, 100, 1000)
+        limiter = RateLimiter(clock, 100, 1000)
         for _ in range(3):
-            budget.refused(await next_slot(budget), None)
+            limiter.refused(await next_slot(limiter), None)
             for _ in range(200):
-                budget.accepted()
+                limiter.accepted()
         began = clock.monotonic()
-        return await next_slot(budget) - began
+        return await next_slot(limiter) - began
 
     assert 4.0 <= simulate(scenario()) <= 5.0
 
@@ -321,9 +324,9 @@ def test_what_is_accepted_during_a_pause_was_sent_before_it_and_tells_nothing() 
 def test_several_processes_do_not_come_back_at_one_instant() -> None:
     async def scenario() -> float:
         clock = LoopClock()
-        budget = RequestBudget(clock, 100, 1000)
-        budget.refused(clock.monotonic(), None)
-        return await next_slot(budget)
+        limiter = RateLimiter(clock, 100, 1000)
+        limiter.refused(clock.monotonic(), None)
+        return await next_slot(limiter)
 
     random.seed(1)
     assert len({simulate(scenario()) for _ in range(5)}) > 1
@@ -332,7 +335,7 @@ def test_several_processes_do_not_come_back_at_one_instant() -> None:
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32))
 def test_a_server_that_counts_strictly_never_refuses(seed: int) -> None:
-    """The limits of the server itself as budget, over jittery latencies and bursts."""
+    """The limits of the server itself as limiter, over jittery latencies and bursts."""
     chance = random.Random(seed)
     calls = [
         (chance.choice([0, 0, 0, chance.uniform(0, 2)]), chance.expovariate(5), chance.random())
@@ -341,7 +344,7 @@ def test_a_server_that_counts_strictly_never_refuses(seed: int) -> None:
 
     async def scenario() -> list[float]:
         clock = LoopClock()
-        return await spend(RequestBudget(clock, 50, 150), clock, calls, workers=40)
+        return await spend(RateLimiter(clock, 50, 150), clock, calls, workers=40)
 
     arrivals = simulate(scenario())
     assert busiest_window(arrivals, 1.0) <= 50
@@ -349,22 +352,22 @@ def test_a_server_that_counts_strictly_never_refuses(seed: int) -> None:
 
 
 def test_an_allowance_is_taken_whole_or_not_at_all() -> None:
-    allowance = Allowance(max_requests=5)
-    assert [allowance.take(2), allowance.take(2), allowance.take(2), allowance.take(1)] == [
+    quota = RunQuota(max_requests=5)
+    assert [quota.reserve(2), quota.reserve(2), quota.reserve(2), quota.reserve(1)] == [
         True,
         True,
         False,
         True,
     ]
-    allowance.give_back(2)
-    assert allowance.take(2)
-    assert not allowance.take(1)
+    quota.release(2)
+    assert quota.reserve(2)
+    assert not quota.reserve(1)
 
 
 def test_without_a_limit_anything_goes() -> None:
-    allowance = Allowance()
-    assert all(allowance.take(10**9) for _ in range(5))
-    assert allowance.exhausted_by(1e12) is None
+    quota = RunQuota()
+    assert all(quota.reserve(10**9) for _ in range(5))
+    assert quota.exhausted_by(1e12) is None
 
 
 @pytest.mark.parametrize(
@@ -382,7 +385,7 @@ def test_without_a_limit_anything_goes() -> None:
 def test_it_says_what_ran_out(
     max_requests: int | None, taken: tuple[int, ...], now: float, reason: str | None
 ) -> None:
-    allowance = Allowance(max_requests, deadline=100)
+    quota = RunQuota(max_requests, deadline=100)
     for requests in taken:
-        allowance.take(requests)
-    assert allowance.exhausted_by(now) == reason
+        quota.reserve(requests)
+    assert quota.exhausted_by(now) == reason

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlt_cronofy.source.api.limits.retry_budget import DOUBT_AFTER, RetryBudget
+from dlt_cronofy.source.api.limits.retry_budget import RetryBudget
+from dlt_cronofy.source.api.limits.tuning import DOUBT_AFTER
 
 MAX_ATTEMPTS = 4
 
@@ -12,7 +13,7 @@ MAX_ATTEMPTS = 4
 def taken(budget: RetryBudget, most: int = 10_000) -> int:
     """Second calls that all fail, as many as may be made."""
     for number in range(most):
-        if not budget.take():
+        if not budget.spend():
             return number
         budget.record(good=False)
     return most
@@ -36,7 +37,7 @@ def test_what_is_free_is_not_paid_for() -> None:
     budget = RetryBudget(100, MAX_ATTEMPTS)
     for _ in range(1000):
         budget.record(good=True)
-        assert budget.take()
+        assert budget.spend()
     assert taken(budget) == DOUBT_AFTER + 10
 
 
@@ -53,7 +54,7 @@ def test_a_server_that_fails_everything_sees_at_most_a_tenth_more(tokens: int, p
     calls = 0
     for _ in range(tokens):
         for attempt in range(per_token):
-            if attempt and not budget.take():
+            if attempt and not budget.spend():
                 break
             calls += 1
             budget.record(good=False)
@@ -67,4 +68,4 @@ def test_a_try_is_refused_in_doubt_only(answers: list[bool]) -> None:
     for good in answers:
         budget.record(good=good)
         bad_in_a_row = 0 if good else bad_in_a_row + 1
-        assert budget.take() or bad_in_a_row >= DOUBT_AFTER
+        assert budget.spend() or bad_in_a_row >= DOUBT_AFTER

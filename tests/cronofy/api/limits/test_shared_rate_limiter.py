@@ -1,4 +1,4 @@
-"""The shared budget: real processes that meet in a SQLite file, PostgreSQL or Redis, and places that fail."""
+"""Shared limits: real processes that meet in a SQLite file, PostgreSQL or Redis, and places that fail."""
 
 import asyncio
 import itertools
@@ -15,15 +15,15 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlt_cronofy.source.api.limits import shared_rate_limiter as shared_budget
-from dlt_cronofy.source.api.limits.policy import Conduct
-from dlt_cronofy.source.api.limits.rate_limiter import RequestBudget, whole_calls
+from dlt_cronofy.source.api.limits import shared_rate_limiter as shared_module
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.limits.rate_limiter import RateLimiter, whole_calls
 from dlt_cronofy.source.api.limits.shared_rate_limiter import (
     NAME,
     NEEDED,
@@ -31,20 +31,22 @@ from dlt_cronofy.source.api.limits.shared_rate_limiter import (
     BucketLog,
     Drawn,
     LogError,
-    SharedSlots,
+    SharedRateLimiter,
     described,
     open_log,
     open_shared,
     shared_rates,
 )
+from dlt_cronofy.source.api.limits.tuning import CLEAN_EVERY_SECONDS, USED_WITHIN_SECONDS
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import CronofyConfiguration, PollingSettings, SecretText
+from tests.cronofy.api.limits.conftest import slot
 from tests.cronofy.clocks import LoopClock, simulate
 from tests.pipelines.views.server import postgres_server
 
-PASSWORD = "hunter2-of-the-budget"
+PASSWORD = "hunter2-of-the-limiter"
 
 
 def redis_binary() -> str | None:
@@ -94,10 +96,10 @@ def nobody(_: str) -> None:
 def send_for(place: str, per_second: float, seconds: float, workers: int) -> list[float]:
     """What one process sends in that time: when, on the clock that all processes of a machine share."""
 
-    async def work(budget: RequestBudget, until: float, sent: list[float]) -> None:
+    async def work(limiter: RateLimiter, until: float, sent: list[float]) -> None:
         while True:
             try:
-                async with budget.slot(deadline=until):
+                async with slot(limiter, until):
                     sent.append(time.monotonic())
                     await asyncio.sleep(0.01)
             except TimeoutError:
@@ -108,11 +110,11 @@ def send_for(place: str, per_second: float, seconds: float, workers: int) -> lis
         limits = [whole_calls(per_second, 1.0), whole_calls(1e9, 60.0)]
         shared = open_shared(Secret(place), limits, clock, nobody)
         assert shared is not None
-        budget, sent = RequestBudget(clock, per_second, 1e9, shared), list[float]()
+        limiter, sent = RateLimiter(clock, per_second, 1e9, shared), list[float]()
         until = clock.monotonic() + seconds
-        await asyncio.gather(*(work(budget, until, sent) for _ in range(workers)))
+        await asyncio.gather(*(work(limiter, until, sent) for _ in range(workers)))
         shared.close()
-        assert budget.requests == len(sent)
+        assert limiter.requests == len(sent)
         return sent
 
     return asyncio.run(run())
@@ -135,12 +137,12 @@ def test_processes_that_meet_keep_one_limit_and_use_it(kind: str, request: pytes
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(3, mp_context=context) as pool:
-        running = [pool.submit(send_for, place, 30, 5.0, 20) for _ in range(3)]
+        running = [pool.submit(send_for, place, 30, 4.2, 20) for _ in range(3)]
         sent = [each.result() for each in running]
     together = sorted(itertools.chain(*sent))
     assert busiest(together, 1.0) <= 30
     # the longer period of the log, less what a permission may wait for its use
-    assert busiest(together, 2.0 - shared_budget.USED_WITHIN_SECONDS - 0.01) <= 30
+    assert busiest(together, 2.0 - USED_WITHIN_SECONDS - 0.01) <= 30
     # 30 in every 2.0 s
     whole_periods = int((together[-1] - together[0]) / 2.0)
     assert len(together) >= 30 * whole_periods * 0.9
@@ -148,20 +150,30 @@ def test_processes_that_meet_keep_one_limit_and_use_it(kind: str, request: pytes
 
 
 def test_a_thousand_calls_a_second_are_no_trouble(sqlite_place: str) -> None:
-    sent = send_for(sqlite_place, 1_000, 2.6, 64)
-    assert busiest(sent, 1.0) <= 1_000
-    # 1,000 in every 2.0 s; a busy machine may be slower, but not by a multiple
-    assert len(sent) >= 1_000
+    sent = send_for(sqlite_place, 1_000, 0.8, 64)
+    # a busy machine may be slower, but not by a multiple
+    assert 300 <= len(sent) <= 1_000
 
 
-def test_the_file_keeps_what_an_earlier_process_sent_and_nothing_for_ever(sqlite_place: str) -> None:
-    first = send_for(sqlite_place, 5, 0.3, 5)
-    second = send_for(sqlite_place, 5, 2.3, 5)
-    assert len(first) == 5
-    assert second[0] - first[0] >= 2.0
-    time.sleep(2.1)
-    log = open_log(Secret(sqlite_place), [(5, 2.0)])
-    log.draw([1])
+def test_the_file_keeps_what_an_earlier_process_sent_and_nothing_for_ever(
+    sqlite_place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def opened() -> BucketLog:
+        log = open_log(Secret(sqlite_place), [(5, 2.0)])
+        monkeypatch.setattr(log, "_now_ms", lambda: int(now * 1000))
+        return log
+
+    assert opened().draw(5, 1).calls == 5
+    log = opened()
+    now += 1.9
+    assert log.draw(1, 1).wait_seconds == pytest.approx(0.1, abs=0.01)
+    now += 0.2
+    assert log.draw(1, 1).calls == 1
+    now += CLEAN_EVERY_SECONDS
+    log.draw(1, 1)
     assert log._bucket.value.count() == 1
 
 
@@ -173,14 +185,14 @@ class Scripted:
         self.asked: list[tuple[int, ...]] = []
         self.time: Callable[[], float] = lambda: 0.0
 
-    def draw(self, sizes: Sequence[int]) -> Drawn:
-        self.asked.append(tuple(sizes))
-        said = self.answers.pop(0) if self.answers else sizes[0]
+    def draw(self, calls: int, least: int) -> Drawn:
+        self.asked.append((calls, least))
+        said = self.answers.pop(0) if self.answers else calls
         if isinstance(said, Exception):
             raise said
         if isinstance(said, float):
             return Drawn(0, self.time(), said)
-        return Drawn(min(said, sizes[0]), self.time())
+        return Drawn(min(said, calls), self.time())
 
     def close(self) -> None:
         self.asked.append(())
@@ -188,10 +200,10 @@ class Scripted:
 
 def scripted(
     log: Scripted, clock: LoopClock, on_failure: Callable[[str], object] = nobody
-) -> tuple[RequestBudget, SharedSlots]:
+) -> tuple[RateLimiter, SharedRateLimiter]:
     log.time = clock.monotonic
-    slots = SharedSlots(log, [(50, 2.0), (500, 61.0)], clock, on_failure)
-    return RequestBudget(clock, 50, 500, slots), slots
+    slots = SharedRateLimiter(cast("BucketLog", log), [(50, 2.0), (500, 61.0)], clock, on_failure)
+    return RateLimiter(clock, 50, 500, slots), slots
 
 
 @pytest.fixture
@@ -209,7 +221,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("callers", "answers", "asked", "sent_at"),
     [
-        (1, [], [(1,)], [0.0]),
+        (1, [], [(1, 1)], [0.0]),
         (10, [], [(10, 1)], [0.0] * 10),
         (
             60,
@@ -217,9 +229,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             [(16, 1)] * 3 + [(2, 1), (10, 1)],
             [0.0] * 50 + [1.0] * 10,
         ),  # this process's own limit is asked first
-        (2, [1], [(2, 1), (1,)], [0.0, 0.0]),
-        (1, [7.5], [(1,), (1,)], [7.5]),
-        (2, [0.3, 1, 0.4], [(2, 1), (2, 1), (1,), (1,)], [0.3, 0.7]),
+        (2, [1], [(2, 1), (1, 1)], [0.0, 0.0]),
+        (1, [7.5], [(1, 1), (1, 1)], [7.5]),
+        (2, [0.3, 1, 0.4], [(2, 1), (2, 1), (1, 1), (1, 1)], [0.3, 0.7]),
     ],
 )
 def test_slots_are_drawn_for_all_who_wait(
@@ -228,10 +240,10 @@ def test_slots_are_drawn_for_all_who_wait(
     log = Scripted(*answers)
 
     async def scenario() -> list[float]:
-        budget, _ = scripted(log, LoopClock())
+        limiter, _ = scripted(log, LoopClock())
 
         async def call() -> float:
-            async with budget.slot() as at:
+            async with slot(limiter) as at:
                 return at
 
         return await asyncio.gather(*(call() for _ in range(callers)))
@@ -246,29 +258,29 @@ def test_a_slot_that_nobody_took_in_time_is_dropped() -> None:
 
     async def scenario() -> None:
         clock = LoopClock()
-        budget, slots = scripted(log, clock)
-        await slots.ask(lambda: 2)
-        async with budget.slot():
-            await asyncio.sleep(shared_budget.USED_WITHIN_SECONDS + 0.01)
-        async with budget.slot():
+        limiter, slots = scripted(log, clock)
+        await slots.draw(lambda: 2)
+        async with slot(limiter):
+            await asyncio.sleep(USED_WITHIN_SECONDS + 0.01)
+        async with slot(limiter):
             pass
 
     simulate(scenario())
-    assert log.asked == [(2, 1), (1,)]
+    assert log.asked == [(2, 1), (1, 1)]
 
 
 @pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize(("answer_seconds", "asked"), [(0.9, [(1,), (1,)]), (1.1, [(1,), (2,)])])
+@pytest.mark.parametrize(("answer_seconds", "asked"), [(0.9, [(1, 1), (1, 1)]), (1.1, [(1, 1), (2, 2)])])
 def test_a_call_answered_after_the_margin_counts_again(
     answer_seconds: float, asked: list[tuple[int, ...]]
 ) -> None:
     log = Scripted()
 
     async def scenario() -> None:
-        budget, _ = scripted(log, LoopClock())
-        async with budget.slot():
+        limiter, _ = scripted(log, LoopClock())
+        async with slot(limiter):
             await asyncio.sleep(answer_seconds)
-        async with budget.slot():
+        async with slot(limiter):
             pass
 
     simulate(scenario())
@@ -281,14 +293,14 @@ def test_a_place_that_fails_ends_the_run_and_sends_nothing_more(caplog: pytest.L
     log = Scripted(1, LogError("Redis at db:6379 failed (ConnectionError)"))
 
     async def scenario() -> int:
-        budget, _ = scripted(log, LoopClock(), reasons.append)
-        async with budget.slot():
+        limiter, _ = scripted(log, LoopClock(), reasons.append)
+        async with slot(limiter):
             pass
         for _ in range(3):
             with pytest.raises(TimeoutError):
-                async with budget.slot():
+                async with slot(limiter):
                     pass
-        return budget.requests
+        return limiter.requests
 
     assert simulate(scenario()) == 1
     assert reasons == [STOPPED_BY]
@@ -302,10 +314,10 @@ def test_a_place_that_fails_ends_the_run_and_sends_nothing_more(caplog: pytest.L
 @pytest.mark.usefixtures("at_once")
 def test_a_caller_that_is_cancelled_does_not_take_the_slot_of_the_others() -> None:
     async def scenario() -> int:
-        budget, _ = scripted(Scripted(), LoopClock())
+        limiter, _ = scripted(Scripted(), LoopClock())
 
         async def call() -> None:
-            async with budget.slot():
+            async with slot(limiter):
                 await asyncio.sleep(5)
 
         tasks = [asyncio.create_task(call()) for _ in range(3)]
@@ -379,7 +391,7 @@ def opening(place: str) -> ConfigurationError:
     settings = PollingSettings.of(configuration)
     assert PASSWORD not in f"{settings!r} {configuration!r} {configuration.requests_shared_in!r}"
     with pytest.raises(ConfigurationError) as error:
-        Conduct.of(settings, SystemClock(), [])
+        RequestPolicy(settings, SystemClock(), [])
     return error.value
 
 
@@ -434,7 +446,7 @@ def test_a_place_that_cannot_be_used_is_named_in_one_line_without_its_password(
 def test_what_is_missing_is_said_with_how_to_install_it(
     place: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_budget, "find_spec", lambda _: None)
+    monkeypatch.setattr(shared_module, "find_spec", lambda _: None)
     message = str(opening(place))
     assert all(module in message for module in NEEDED[kind])
     assert message.endswith("install the extra shared of dlt-cronofy")
@@ -468,55 +480,55 @@ def test_a_clock_that_was_set_back_costs_one_period_and_not_the_time_it_was_set_
     monkeypatch.setattr(time, "monotonic", lambda: now)
     bucket = Ahead()
     log = BucketLog(bucket, "a file", lambda: 1)
-    assert log.draw([1]).wait_seconds == pytest.approx(61.0)
+    assert log.draw(1, 1).wait_seconds == pytest.approx(61.0)
     now += 30
-    assert log.draw([1]).wait_seconds == pytest.approx(31.0, abs=0.01)
+    assert log.draw(1, 1).wait_seconds == pytest.approx(31.0, abs=0.01)
     assert not bucket.flushed
     now += 32
-    log.draw([1])
-    assert (log.draw([1]).calls, bucket.flushed) == (1, 1)
+    log.draw(1, 1)
+    assert (log.draw(1, 1).calls, bucket.flushed) == (1, 1)
 
 
 def test_a_redis_that_goes_away_fails_and_names_no_password(
     redis_place: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(shared_budget, "TRY_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(shared_module, "TRY_AGAIN_SECONDS", 0.0)
     log = open_log(Secret(redis_place), [(5, 2.0)])
-    assert log.draw([3]).calls == 3
+    assert log.draw(3, 1).calls == 3
     log._bucket.value.redis.connection_pool.disconnect()
-    assert log.draw([2]).calls == 2
-    assert 0 < log.draw([1]).wait_seconds <= 2.01
+    assert log.draw(2, 1).calls == 2
+    assert 0 < log.draw(1, 1).wait_seconds <= 2.01
     log._bucket.value.redis.config_set("requirepass", "another")
     log._bucket.value.redis.connection_pool.disconnect()
     with pytest.raises(LogError, match=r"^Redis at 127\.0\.0\.1:\d+ failed \(\w+\)$") as error:
-        log.draw([1])
+        log.draw(1, 1)
     assert PASSWORD not in str(error.value)
 
 
 def test_a_connection_that_the_database_ended_is_opened_anew(postgres_place: str) -> None:
     log = open_log(Secret(postgres_place), [(5, 2.0)])
-    assert log.draw([3]).calls == 3
+    assert log.draw(3, 1).calls == 3
     connection = import_module("psycopg2").connect(postgres_place)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     connection.close()
-    assert log.draw([2]).calls == 2
+    assert log.draw(2, 1).calls == 2
     log.close()
 
 
 def test_a_file_that_somebody_does_not_let_go_of_fails_after_a_while(
     sqlite_place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_budget, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(shared_budget, "TRY_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(shared_module, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(shared_module, "TRY_AGAIN_SECONDS", 0.0)
     log = open_log(Secret(sqlite_place), [(5, 2.0)])
     somebody = import_module("filelock").FileLock(f"{sqlite_place}.lock", thread_local=False)
     with ThreadPoolExecutor(1) as thread:
         thread.submit(somebody.acquire).result()
         with pytest.raises(LogError, match=r"requests\.sqlite failed \(Timeout\)$"):
-            log.draw([1])
+            log.draw(1, 1)
         thread.submit(somebody.release).result()
-    assert log.draw([5]).calls == 5
+    assert log.draw(5, 1).calls == 5
     log.close()
 
 
