@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.acceptance.place import query, run
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "pipelines" / "scheduling"
 PAGE = ROOT / "docs" / "scheduling.md"
 # the environment these tests run in stands for the one that a recipe installs
