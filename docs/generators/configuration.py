@@ -94,20 +94,6 @@ OUTCOMES_INTRODUCTION = """\
 The values of `polls.outcome`. Only `ok` changes what is known of profiles.
 """
 
-OUTCOME_MEANINGS = {
-    "ok": "an answer of the documented shape",
-    "token_rejected": "the access token was refused, and a refresh did not help",
-    "grant_revoked": "the refresh token was refused (`invalid_grant`)",
-    "forbidden": "the token is good and lacks a scope",
-    "plan_required": "the application's Cronofy plan lacks the endpoint",
-    "provider_locked": "Cronofy has no working credentials for the provider",
-    "rate_limited": "the application exceeded its limits",
-    "server_error": "an error of Cronofy's, or of something between",
-    "timeout": "no answer within `timeout`",
-    "network_error": "no connection, or one that broke",
-    "bad_payload": "an answer that is not of the documented shape; redirects and 404 too",
-    "skipped": "nothing was sent: the data center was down, or the endpoint not in the plan",
-}
 SERVER_ERRORS = "500 to 599"
 
 

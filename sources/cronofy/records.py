@@ -64,7 +64,7 @@ class OutcomeFacts:
 
 
 OUTCOMES = {
-    Outcome.OK: OutcomeFacts("an answer of the documented shape", statuses=(200,)),
+    Outcome.OK: OutcomeFacts("a response of the documented shape", statuses=(200,)),
     Outcome.TOKEN_REJECTED: OutcomeFacts(
         "the access token was refused, and a refresh did not help",
         "authorize again",
@@ -105,7 +105,7 @@ OUTCOMES = {
     ),
     # and every other status from 500 on
     Outcome.SERVER_ERROR: OutcomeFacts(
-        "an error of Cronofy's, or of something between",
+        "an error of Cronofy, or of a proxy in between",
         "will be retried by the next load",
         "try again later",
         Fault.SERVER,
@@ -129,7 +129,7 @@ OUTCOMES = {
     ),
     # and every other status below 500: redirects, 204, 404 … are not documented here
     Outcome.BAD_PAYLOAD: OutcomeFacts(
-        "an answer that is not of the documented shape; redirects and 404 too",
+        "a response that is not of the documented shape; redirects and 404 too",
         "unexpected response",
         "is base_url right?",
         Fault.ACCOUNT,

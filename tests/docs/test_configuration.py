@@ -26,7 +26,6 @@ from docs.generators.configuration import (
     SECTION_PARTS,
     commands,
     configuration_reference,
-    environment_variable,
     section_keys,
 )
 from tests.docs.questions import DOCS
@@ -124,11 +123,16 @@ def test_a_key_without_a_meaning_is_an_error() -> None:
         section_keys(Added)
 
 
-def test_keys_of_dlt_are_those_that_the_code_reads() -> None:
-    code = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
-    assert {*re.findall(r'dlt\.(?:config|secrets)\.get\("([\w.]+)"', code)} <= reference.OTHER_KEYS.keys()
-    for key in reference.OTHER_KEYS:
-        assert f'"{key}"' in code or f'"{environment_variable(key)}"' in code
+def test_a_key_read_elsewhere_without_a_meaning_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(reference.OTHER_KEYS, "destination_type")
+    with pytest.raises(ValueError, match="read and without a meaning: destination_type"):
+        configuration_reference()
+
+
+def test_a_meaning_of_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(reference.OTHER_KEYS, "no_such_thing", ("nothing", ""))
+    with pytest.raises(ValueError, match="meanings of nothing: no_such_thing"):
+        configuration_reference()
 
 
 def test_an_option_without_help_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
