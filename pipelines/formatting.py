@@ -1,8 +1,12 @@
 """Figures in words, the same in the terminal and in the report."""
 
 import math
+import os
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +24,14 @@ def advice(outcome: str) -> str:
     from dlt_cronofy.source.records import OUTCOMES, Outcome
 
     return OUTCOMES[Outcome(outcome)].advice if outcome in set(Outcome) else ""
+
+
+def program() -> str:
+    """How this program was called, so that a command we print can be run."""
+    called = Path(sys.argv[0])
+    if called.name != PROGRAM or shutil.which(PROGRAM) == str(called):
+        return PROGRAM
+    return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
 
 
 def count(number: int, noun: str) -> str:
