@@ -42,12 +42,11 @@ def configured_store(configuration: CronofyConfiguration) -> TokenStore:
     Raises:
         ConfigurationError: there is none, or more than one.
     """
+    names = ("tokens", "tokens_file", "tokens_query", "tokens_update")
     # an empty environment variable sets nothing
+    given = {name: getattr(configuration, name) or None for name in names}
     return open_store(
-        configuration.tokens or None,
-        configuration.tokens_file or None,
-        configuration.tokens_query or None,
-        revealed(configuration.tokens_database),
-        configuration.tokens_update or None,
+        **given,
+        tokens_database=revealed(configuration.tokens_database),
         token_labels=configuration.token_labels,
     )

@@ -33,7 +33,6 @@ from dlt_cronofy.source.secret import Hidden, Secret
 from dlt_cronofy.source.settings import ClientCredentials, CronofyConfiguration, PollingSettings, SecretText
 from dlt_cronofy.source.sweep import Sweep
 from dlt_cronofy.source.tokens.base import Renewal
-from dlt_cronofy.source.tokens.rows import as_token
 from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.source.tokens.write_back import WriteBack
 from tests.acceptance.server import Reply
@@ -262,7 +261,7 @@ def failing(search: Search, directory: Path, *cases: str) -> set[str]:
 def objects(directory: Path) -> dict[str, Any]:
     """All that holds secrets."""
     row = token_rows([0])[0]
-    token = as_token(row, "here")
+    [token] = open_store(tokens=[row]).read()
     secret = SecretText()
     secret.parse_native_representation(CLIENT_SECRET)
     configuration = CronofyConfiguration()

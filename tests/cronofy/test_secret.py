@@ -1,4 +1,4 @@
-"""Secret: a string that shows itself to nobody but the caller of reveal."""
+"""Secret: a string that shows itself only where it is revealed."""
 
 import pickle
 import traceback
@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from dlt_cronofy.source.secret import Secret
-from dlt_cronofy.source.tokens.token import (
-    Token,
-)
+from dlt_cronofy.source.tokens.token import Token
 
 SECRET = "hunter2-is-secret"
 
