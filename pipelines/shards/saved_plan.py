@@ -23,7 +23,7 @@ from . import MAX_SHARDS
 from .exchange_directory import ExchangeDirectory
 
 NAME = "plan.parquet"
-VERSION = 2
+VERSION = 3
 METADATA = b"dlt-cronofy"
 
 SCHEMA = pa.schema(

@@ -12,7 +12,7 @@ from ..settings import MAX_OPEN
 from ..tokens.token import Token
 from .limits.policy import RequestPolicy
 
-# what sends requests takes a while to import, and to tell that nothing is due does not need it
+# what sends requests takes a while to import, and a run where nothing is due does not need it
 if TYPE_CHECKING:
     from .client import CronofyClient
 

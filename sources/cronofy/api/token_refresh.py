@@ -253,7 +253,7 @@ class Refresher:
         self._concurrency.resize(math.inf)
 
     def _prepare(self, token: Token, used: Secret) -> None:
-        """Try the store once, and note durably that the refresh token is about to be used; or give up."""
+        """Try the store once, and record durably that the refresh token is about to be used; or give up."""
         with self._trial:
             if not self._store_is_fine and self._given_up is None:
                 self._report_obstacle(self._why_not_saved())
@@ -375,12 +375,12 @@ def open_refresher(
 ) -> Refresher | None:
     """A refresher for one run over all the tokens of a store; None where there is nothing to refresh with.
 
-    `folder` takes the journal of refreshes under way, where the store has no place for it.
+    `folder` takes the journal of refreshes under way, where the store has no folder.
     """
     if settings.client is None or not any(token.refresh_token for token in tokens):
         return None
-    place = getattr(store, "folder", None) or folder
-    refresher = Refresher(settings.client, settings, store, RefreshJournal(place), clock)
+    folder = getattr(store, "folder", None) or folder
+    refresher = Refresher(settings.client, settings, store, RefreshJournal(folder), clock)
     refresher.begin(tokens)
     return refresher
 

@@ -46,7 +46,7 @@ async def open_transport() -> AsyncIterator[Transport]:
     """
     context = verifying_context()
     session = aiohttp.ClientSession(
-        # how many are open at once is decided by the caller
+        # how many are open at once is decided by the request policy
         connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, ssl=context),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
@@ -91,7 +91,7 @@ async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_
         return Response(outcome, requested_at, clock.now(), latency_ms, status, body, message)
 
     try:
-        # httpx times each read; only a deadline over the whole exchange ends a slow drip
+        # httpx times each read; only a deadline over the whole of it ends a slow drip
         async with asyncio.timeout(timeout_seconds):
             # a transport follows no redirect: a token goes to the configured host only
             reply = await transport.handle_async_request(build())
@@ -175,11 +175,11 @@ def _transport_outcome(error: Exception) -> Outcome:
 
 
 def _transport_message(error: Exception) -> str:
-    """The error's class, and what the system or OpenSSL says of it: our words, nobody else's."""
+    """The error's class, and what the system or OpenSSL calls it; never the server's words."""
     cause = error.__cause__ or error
     verification = getattr(cause, "certificate_error", None)
     if isinstance(verification, ssl.SSLCertVerificationError):
         return f"{type(cause).__name__}: {verification.verify_message}"
     number = getattr(cause, "errno", None)
-    said = f": {os.strerror(number)}" if isinstance(number, int) and number > 0 else ""
-    return f"{type(cause).__name__}{said}"
+    reason = f": {os.strerror(number)}" if isinstance(number, int) and number > 0 else ""
+    return f"{type(cause).__name__}{reason}"

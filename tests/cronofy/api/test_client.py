@@ -372,9 +372,7 @@ def test_refusals_without_retry_after_back_off(client: Client, server: Server, c
 
 
 @pytest.mark.parametrize(("allowed", "attempts"), [(0, 1), (1, 2), (2, 3), (9, 3)])
-def test_retries_come_out_of_the_allowance(
-    client: Client, server: Server, allowed: int, attempts: int
-) -> None:
+def test_retries_come_out_of_the_quota(client: Client, server: Server, allowed: int, attempts: int) -> None:
     # the first request is taken by the caller
     client.quota = RunQuota(max_requests=allowed)
     server.on("userinfo", ACCESS, answer(500))
@@ -382,7 +380,7 @@ def test_retries_come_out_of_the_allowance(
     assert len(server.arrivals) == attempts
 
 
-def test_without_allowance_nothing_is_waited_for(client: Client, server: Server, clock: ManualClock) -> None:
+def test_without_quota_nothing_is_waited_for(client: Client, server: Server, clock: ManualClock) -> None:
     client.quota = RunQuota(max_requests=0)
     server.on("userinfo", ACCESS, answer(429, b"", ("Retry-After", "50")))
     assert client.read_one().attempts == 1

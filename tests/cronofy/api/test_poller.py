@@ -189,7 +189,7 @@ def test_an_answer_that_names_the_account_precedes_profiles(
 
 
 def test_an_answer_is_left_unread_with_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most answers say what the last one said, and nobody has to read them."""
+    """Most responses are the same as the last one, and need not be read."""
     read: list[bytes] = []
     monkeypatch.setattr("dlt_cronofy.source.history.parse.parse", lambda *_: read.append(b""))
     [polls] = poll_all(StubClient(), tasks(3))
@@ -229,7 +229,7 @@ def test_a_body_of_another_shape_is_a_bad_payload_without_a_digest(body: bytes) 
 
 
 @pytest.mark.parametrize("max_requests", [0, 1, 2, 7, 8])
-def test_the_allowance_is_spent_to_the_last_call(max_requests: int) -> None:
+def test_the_quota_is_spent_to_the_last_call(max_requests: int) -> None:
     client = StubClient(quota=RunQuota(max_requests))
     poll_all(client, tasks(20, "userinfo", "account"))
     assert len(client.calls) == max_requests
@@ -244,14 +244,14 @@ def test_at_the_deadline_what_was_not_sent_is_no_poll() -> None:
     assert not quota.reserve(1)
 
 
-def test_every_poll_is_told_as_it_is_answered() -> None:
-    told: list[Poll] = []
+def test_every_poll_is_reported_as_it_is_answered() -> None:
+    reported: list[Poll] = []
 
     async def scenario() -> list[Poll]:
-        stream = poller(StubClient(), on_poll=told.append).poll(tasks(25))
+        stream = poller(StubClient(), on_poll=reported.append).poll(tasks(25))
         return [poll async for batch in stream for poll in batch]
 
-    assert simulate(scenario()) == told
+    assert simulate(scenario()) == reported
 
 
 async def other_tasks() -> set["asyncio.Task[object]"]:

@@ -1,4 +1,4 @@
-"""Refreshing against stores that fail: what is used up, what the store holds, and what is said to be lost."""
+"""Refreshing against stores that fail: what is used up, what the store holds, and what counts as lost."""
 
 import asyncio
 import logging

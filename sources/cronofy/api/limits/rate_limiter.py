@@ -200,7 +200,7 @@ class RateLimiter:
 
         Somebody else used a part of the limits. Without Retry-After the pause doubles from one second to
         eight while refusals go on, and what follows it starts with a single call and widens by one a round
-        trip, so that a window which is still full costs one refusal and not one for each place. Requests
+        trip, so that a window which is still full costs one refusal and not one for each caller. Requests
         that were under way when a pause began belong to that pause and do not lengthen it.
         """
         now = self._clock.monotonic()

@@ -1,4 +1,4 @@
-"""ConcurrencyLimiter: so many requests at once, and one that takes long keeps nobody waiting."""
+"""ConcurrencyLimiter: so many requests at once, and a slow one lets another one in."""
 
 import asyncio
 import math

@@ -258,7 +258,7 @@ def test_wave_after_wave_the_pause_doubles_up_to_eight_seconds() -> None:
 @pytest.mark.parametrize(
     ("latency", "answers", "calls", "most", "seconds"),
     [
-        (0.1, "unknown", 6, 1, 0.5),  # an answer that tells nothing lets nobody else go
+        (0.1, "unknown", 6, 1, 0.5),  # an answer that proves nothing lets no other call go
         (0.1, "accepted", 15, 4, 0.5),  # about one more a round trip
         (50, "hang", 4, 4, 3),  # one that hangs holds nobody up for more than a second
     ],
@@ -351,7 +351,7 @@ def test_a_server_that_counts_strictly_never_refuses(seed: int) -> None:
     assert busiest_window(arrivals, 60.0) <= 150
 
 
-def test_an_allowance_is_taken_whole_or_not_at_all() -> None:
+def test_a_quota_is_reserved_whole_or_not_at_all() -> None:
     quota = RunQuota(max_requests=5)
     assert [quota.reserve(2), quota.reserve(2), quota.reserve(2), quota.reserve(1)] == [
         True,

@@ -178,7 +178,7 @@ def test_the_file_keeps_what_an_earlier_process_sent_and_nothing_for_ever(
 
 
 class Scripted:
-    """A log that says what it is told to, in the time of the running loop."""
+    """A log with given answers, in the time of the running loop."""
 
     def __init__(self, *answers: int | float | Exception) -> None:
         self.answers = list(answers)
@@ -187,12 +187,12 @@ class Scripted:
 
     def draw(self, calls: int, least: int) -> Drawn:
         self.asked.append((calls, least))
-        said = self.answers.pop(0) if self.answers else calls
-        if isinstance(said, Exception):
-            raise said
-        if isinstance(said, float):
-            return Drawn(0, self.time(), said)
-        return Drawn(min(said, calls), self.time())
+        found = self.answers.pop(0) if self.answers else calls
+        if isinstance(found, Exception):
+            raise found
+        if isinstance(found, float):
+            return Drawn(0, self.time(), found)
+        return Drawn(min(found, calls), self.time())
 
     def close(self) -> None:
         self.asked.append(())
