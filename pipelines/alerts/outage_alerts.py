@@ -191,16 +191,13 @@ class Alerts:
 
     def _deliver(self, message: Message) -> str | None:
         """What went wrong at last, None where nothing did."""
-        import tenacity
-
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(ATTEMPTS),
-            wait=tenacity.wait_exponential(),
-            retry=tenacity.retry_if_result(lambda problem: problem is not None),
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-            sleep=self.sleep,
-        )
-        problem: str | None = retrying(self._attempt, message)
+        problem: str | None = None
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                self.sleep(2.0 ** (attempt - 1))
+            problem = self._attempt(message)
+            if problem is None:
+                break
         return problem
 
     def _attempt(self, message: Message) -> str | None:
