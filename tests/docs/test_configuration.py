@@ -19,7 +19,6 @@ from dlt_cronofy.configuration import read_settings
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.records import Outcome
 from dlt_cronofy.source.settings import CronofyConfiguration
-from docs.generators import configuration as reference
 from docs.generators.configuration import (
     CONFIG_FILE,
     SECRETS_FILE,
@@ -121,18 +120,6 @@ def test_a_key_without_a_meaning_is_an_error() -> None:
 
     with pytest.raises(ValueError, match=r"Added\.novel has no meaning"):
         section_keys(Added)
-
-
-def test_a_key_read_elsewhere_without_a_meaning_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(reference.OTHER_KEYS, "destination_type")
-    with pytest.raises(ValueError, match="read and without a meaning: destination_type"):
-        configuration_reference()
-
-
-def test_a_meaning_of_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(reference.OTHER_KEYS, "no_such_thing", ("nothing", ""))
-    with pytest.raises(ValueError, match="meanings of nothing: no_such_thing"):
-        configuration_reference()
 
 
 def test_an_option_without_help_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
