@@ -29,6 +29,7 @@ import shutil
 import socket
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import dlt
 import duckdb as driver
@@ -138,6 +139,22 @@ class FilePool(DuckDbConnectionPool):
                     self._close_conn()
 
 
+_pools: "WeakValueDictionary[str, FilePool]" = WeakValueDictionary()
+
+
+def _pool_of(credentials: Any) -> FilePool:
+    """One pool for all clients of a file: dlt makes a dozen clients a load, and each would open the file."""
+    place = str(credentials._conn_str())  # noqa: SLF001 - dlt's own use
+    if place.startswith((":", "md:")):
+        return FilePool(credentials)
+    settings = [
+        getattr(credentials, name) for name in ("extensions", "global_config", "pragmas", "local_config")
+    ]
+    return _pools.setdefault(
+        repr((Path(place).resolve(), settings, credentials.statements)), FilePool(credentials)
+    )
+
+
 class CatalogSqlClient(DuckDbSqlClient):
     """Writes `catalog.schema.table` where `schema.table` would be ambiguous, and never checkpoints."""
 
@@ -178,7 +195,7 @@ class CatalogClient(DuckDbClient):
     ) -> None:
         credentials = config.credentials
         if credentials.external_conn() is None and not isinstance(credentials.conn_pool, FilePool):
-            credentials.conn_pool = FilePool(credentials)
+            credentials.conn_pool = _pool_of(credentials)
         super().__init__(schema, config, capabilities)
         plain = self.sql_client
         self.sql_client = CatalogSqlClient(
