@@ -79,6 +79,7 @@ def test_sweeps_cost_what_they_must(place: Place, server: ScriptedServer, town: 
     assert place.counts()["polls"] == 2 * N
 
 
+@pytest.mark.long
 def test_a_sweep_that_finds_one_percent_changed_writes_one_percent(
     place: Place, server: ScriptedServer, town: Town
 ) -> None:

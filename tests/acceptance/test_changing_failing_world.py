@@ -5,6 +5,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
 
+import pytest
+
 from .conftest import Serve
 from .place import Place
 from .server import ScriptedServer
@@ -133,6 +135,7 @@ def check_previous_polls(place: Place) -> None:
         assert all(first < second for first, second in pairwise(times))
 
 
+@pytest.mark.long
 def test_losing_dlts_working_files_between_loads_changes_nothing(serve: Serve, place_for: PlaceFor) -> None:
     """The same world as seed 1 would show, with the working files deleted before every load."""
     world = World(seed=1)

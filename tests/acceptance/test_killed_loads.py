@@ -137,6 +137,7 @@ def assert_keys_are_unique(place: Place) -> None:
         assert place.query(f"SELECT {columns} FROM {table} GROUP BY ALL HAVING COUNT(*) > 1") == []
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("instant", INSTANTS)
 def test_a_kill_costs_repeated_polls_and_nothing_else(
     instant: str, yesterday: Place, undisturbed: Place, server: ScriptedServer, tmp_path: Path

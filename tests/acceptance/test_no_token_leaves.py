@@ -92,6 +92,7 @@ def assert_nothing_leaked(search: Search) -> None:
     assert search.places
 
 
+@pytest.mark.long
 def test_commands_and_servers_that_quote_secrets(search: Search, tmp_path: Path) -> None:
     """Access tokens, refresh tokens before and after a refresh, the client secret, relink URLs."""
     leak_scenes.quoting_servers(search, tmp_path, commands=False)
@@ -144,6 +145,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path, "http://127.0.0.1:1")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("fails", [False, True], ids=("loads", "fails"))
 def test_the_plain_source_with_tokens_from_secrets_toml(
     search: Search, tmp_path: Path, *, fails: bool
@@ -225,6 +227,7 @@ BROKEN_TOML: dict[str, str] = {
 }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("case", BROKEN_TOML)
 def test_broken_secrets_are_refused_without_being_quoted(case: str, place: Place, search: Search) -> None:
     settings = place.directory / ".dlt"

@@ -87,6 +87,7 @@ TROUBLES: dict[str, tuple[Reply, str]] = {
 }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("trouble", "tokens"),
     [
@@ -160,6 +161,7 @@ def test_the_command_says_once_what_is_wrong_and_exits_with_1(
     assert summary["polls"] == 200
 
 
+@pytest.mark.long
 def test_a_data_center_that_is_down_leaves_the_others_alone(
     serve: Serve, place_for: PlaceFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +205,7 @@ def test_a_server_that_recovers_in_time_costs_no_token_its_poll(serve: Serve, pl
     assert result.outcomes["server_error"] <= TRIPS_AFTER + MAX_IN_FLIGHT + RETRY_SHARE * 500
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("missing", "present"), [("account", "userinfo"), ("userinfo", "account")], ids=["account", "userinfo"]
 )
@@ -274,6 +277,7 @@ def slow(request: Request) -> Reply:
     return replace(good(request), delay=0.02)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("number", "script"), [(signal.SIGTERM, hanging), (signal.SIGINT, slow)], ids=["SIGTERM", "SIGINT"]
 )
@@ -307,6 +311,7 @@ def test_a_signal_ends_polling_and_what_was_answered_is_loaded(
     assert loaded(place) == set(keys(TOKENS))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("instant", [is_extracted, is_loading])
 def test_a_signal_while_loading_lets_the_load_finish(
     instant: Callable[[Place, ScriptedServer], bool], serve: Serve, place_for: PlaceFor

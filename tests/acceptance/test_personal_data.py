@@ -222,6 +222,7 @@ def test_from_keep_to_hash(stage: Stage) -> None:
     assert stage.found() == {"_dlt_version"}
 
 
+@pytest.mark.long
 def test_from_drop_to_keep_and_back(stage: Stage) -> None:
     stage.load(DROP)
     assert (stage.found(), stage.found_in_files()) == (set(), set())

@@ -139,6 +139,7 @@ SAYS_OTHERWISE: dict[str, dict[str, str]] = {
 }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("configured", SAYS_OTHERWISE.values(), ids=SAYS_OTHERWISE)
 def test_queries_set_session_utc_whatever_the_session_says(
     played: Played, monkeypatch: pytest.MonkeyPatch, configured: dict[str, str]

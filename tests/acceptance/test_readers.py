@@ -49,6 +49,7 @@ def read_elsewhere(file: Path) -> Iterator[None]:
         process.kill()
 
 
+@pytest.mark.long
 def test_a_reader_that_stays_costs_no_poll(
     yesterday: Place, server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +74,7 @@ def test_a_reader_that_stays_costs_no_poll(
     assert_keys_are_unique(place)
 
 
+@pytest.mark.long
 def test_what_waits_to_be_loaded_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an account with several tokens each profile is first seen once, though nothing is loaded yet."""
     world = World(seed=31, accounts=15)
@@ -112,6 +114,7 @@ def test_three_readers_and_a_load(yesterday: Place, tmp_path: Path) -> None:
     assert [status for _, _, status in ended] == [0, 0, 0, 0], ended
 
 
+@pytest.mark.long
 def test_reading_needs_no_right_to_write(yesterday: Place, tmp_path: Path) -> None:
     """As from a file system that is mounted read-only: nothing is written beside the file."""
     place = copied(yesterday, tmp_path)

@@ -268,6 +268,7 @@ def test_what_cannot_be_written_back_is_not_refreshed(place: Place, sandbox: San
     assert message.startswith("HTTP 401; not refreshed")
 
 
+@pytest.mark.long
 def test_a_token_endpoint_in_trouble_is_no_rejection(place: Place, sandbox: SandboxServer) -> None:
     sandbox.faults.add("status", status=503, endpoint="token")
     load(place)
@@ -284,6 +285,7 @@ def test_a_token_endpoint_in_trouble_is_no_rejection(place: Place, sandbox: Sand
     assert_nothing_is_lost(place, sandbox)
 
 
+@pytest.mark.long
 def test_an_answer_that_never_arrived_is_a_loss_that_is_named(place: Place, sandbox: SandboxServer) -> None:
     """The server rotated and the connection broke: nobody has the new refresh token."""
     unlucky = sorted(stored(place))[5]
@@ -301,6 +303,7 @@ def test_an_answer_that_never_arrived_is_a_loss_that_is_named(place: Place, sand
     assert "lost" not in load(place)[1]
 
 
+@pytest.mark.long
 def test_somebody_elses_refresh_is_taken_over(place: Place, sandbox: SandboxServer) -> None:
     """The application refreshes its tokens itself while a load is under way."""
     sandbox.faults.add("drip", endpoint="userinfo", seconds=1.5, count=1000)
@@ -429,6 +432,7 @@ def refusing(key: str) -> str:
     )
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("fails_at", "most"), [(1, 1), (12, MAX_REFRESHES_IN_FLIGHT)])
 def test_a_function_that_fails_ends_refreshing(
     place: Place, sandbox: SandboxServer, fails_at: int, most: int
@@ -443,6 +447,7 @@ def test_a_function_that_fails_ends_refreshing(
     assert result.outcomes["token_rejected"] >= len(rows) - refreshed(sandbox)
 
 
+@pytest.mark.long
 def test_a_trigger_that_lets_nobody_write_is_found_before_anything_is_used(
     place: Place, sandbox: SandboxServer
 ) -> None:
@@ -455,6 +460,7 @@ def test_a_trigger_that_lets_nobody_write_is_found_before_anything_is_used(
     assert "expired tokens are not refreshed: tokens_query cannot be written back" in logged
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("fails", [False, True], ids=["loaded", "the warehouse is gone"])
 def test_one_row_that_cannot_be_written_is_named_however_the_load_ends(
     place: Place, sandbox: SandboxServer, fails: bool, monkeypatch: pytest.MonkeyPatch
@@ -483,6 +489,7 @@ def test_one_row_that_cannot_be_written_is_named_however_the_load_ends(
         assert json.loads(done.stdout)["lost_refresh_tokens"] == [victim]
 
 
+@pytest.mark.long
 def test_a_folder_that_goes_away_and_a_signal_lose_nothing_in_silence(
     place: Place, sandbox: SandboxServer
 ) -> None:
@@ -506,6 +513,7 @@ def test_a_folder_that_goes_away_and_a_signal_lose_nothing_in_silence(
     assert refreshed(sandbox) < len(stored(place))
 
 
+@pytest.mark.long
 def test_a_parquet_file_with_columns_of_nothing_but_none_is_refreshed(
     place: Place, sandbox: SandboxServer
 ) -> None:

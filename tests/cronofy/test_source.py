@@ -88,6 +88,7 @@ def test_the_tables_exist_with_their_columns_even_when_empty(warehouse: Warehous
     )
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu"])
 def test_the_time_zone_of_the_session_changes_nothing(
     warehouse: Warehouse, clock: ManualClock, zone: str, monkeypatch: pytest.MonkeyPatch
@@ -147,6 +148,7 @@ def test_unknown_fields_reach_the_warehouse_at_every_level(warehouse: Warehouse)
     assert warehouse.query("SELECT removed_at IS NULL, color FROM calendars") == [(False, "red")]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "batches",
     [

@@ -76,6 +76,7 @@ WAYS = {
 }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("way", WAYS)
 def test_rows_that_went_missing_are_there_again_after_the_next_sweep(
     warehouse: Warehouse, parsed: list[str], way: str
@@ -98,6 +99,7 @@ def test_rows_that_went_missing_are_there_again_after_the_next_sweep(
     assert parsed == []
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("table", TABLE_NAMES)
 def test_a_table_that_is_newly_selected_fills_itself(warehouse: Warehouse, table: str) -> None:
     others = [name for name in TABLE_NAMES if name != table]

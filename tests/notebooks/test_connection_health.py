@@ -74,6 +74,7 @@ FILTERS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("engine", "scope"), FILTERS.values(), ids=FILTERS)
 def test_it_shows_every_part(scope: Scope, notebook: ModuleType, warehouse: str) -> None:
     shown = shown_by(notebook, scope=scope)
@@ -120,6 +121,7 @@ def test_marimo_finds_nothing_to_complain_about() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+@pytest.mark.long
 def test_jupyter_gets_it_executed_with_pictures(
     demo_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ def named(world: str, row: Row) -> Row:
     return {name: f"{world}/{value}" for name, value in keys.items() if value is not None}
 
 
+@pytest.mark.sampled(1)
 def test_digests_without_the_rows_they_speak_for_are_found(pipeline: dlt.Pipeline) -> None:
     worlds = {name: rows() for name in CASES}
     for name, (change_rows, _, _) in CASES.items():
@@ -154,6 +155,7 @@ def test_digests_without_the_rows_they_speak_for_are_found(pipeline: dlt.Pipelin
         assert (name, found) == (name, expected)
 
 
+@pytest.mark.sampled(1)
 def test_a_table_that_is_not_there_supports_no_digest(pipeline: dlt.Pipeline) -> None:
     load(pipeline, {"w": rows()})
     state = SqlWarehouseState(pipeline, "cronofy")

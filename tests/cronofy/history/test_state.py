@@ -148,6 +148,7 @@ def test_only_the_newest_span_is_known(warehouse: Warehouse) -> None:
     assert round((span["first_sample_at"] - START) / HOUR) == 4
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("states", "winner"),
     [

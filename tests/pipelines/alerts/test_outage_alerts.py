@@ -141,6 +141,7 @@ STORIES: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
 }
 
 
+@pytest.mark.long
 def test_who_is_told_when(place: Place, answers: Answers, hook: Hook, told: Told) -> None:
     """Each story is of a token and an account of its own; all are played in the same loads."""
     tokens = {f"token{number}": story for number, story in enumerate(STORIES.values())}
@@ -232,6 +233,7 @@ def test_many_are_counted_and_some_are_listed(place: Place, answers: Answers, ho
 KILLS = {"before anything was loaded": 2, "between what changed and its polls": 1}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("kill", KILLS)
 def test_what_a_killed_load_left_behind_is_told_by_the_next(
     kill: str, place: Place, answers: Answers, hook: Hook, told: Told, monkeypatch: pytest.MonkeyPatch
@@ -285,6 +287,7 @@ READS: dict[str, tuple[str | None, list[str]]] = {
 }
 
 
+@pytest.mark.long
 def test_no_more_is_read_than_it_takes(
     place: Place, answers: Answers, hook: Hook, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +345,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dlt.Pipel
         yield pipeline_of(place), run_id
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("kind", "case"), FAILURES)
 def test_a_receiver_that_fails_is_one_warning(
     kind: str,

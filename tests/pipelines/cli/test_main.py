@@ -202,6 +202,7 @@ def test_python_m_pipelines_is_the_command(place: Place, tokens: list[str], answ
     assert "Usage: dlt-cronofy load" in helped.stdout
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("ratio", "failing", "status"),  # 3 of 4 are too many: above; 1 allows all: below
     [("0.5", 2, 0), ("0", 1, 1)],

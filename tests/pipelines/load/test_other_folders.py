@@ -44,6 +44,7 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("configured", [False, True], ids=["own folders", "one configured folder"])
 def test_packages_never_cross_two_files(
     configured: bool, loads: Loads, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -54,6 +55,7 @@ def test_packages_never_cross_two_files(
     assert "are not loaded" not in caplog.text
 
 
+@pytest.mark.long
 def test_packages_never_cross_two_databases(
     loads: Loads, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +96,7 @@ def older_release(loads: Loads, folder: WorkingFolder) -> WorkingFolder:
     return WorkingFolder(Path(shutil.move(folder.path, loads.root / "cronofy-0a1b2c3d")))
 
 
+@pytest.mark.long
 def test_what_an_older_release_left_is_finished_where_its_loads_went(
     loads: Loads, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -175,6 +178,7 @@ def contents(path: Path) -> list[Any]:
     return [pq.read_table(each, partitioning=None).to_pylist() for each in path.rglob("*.parquet")]
 
 
+@pytest.mark.long
 def test_an_erasure_says_what_it_did_not_reach(loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
     prod, test = loads.file("prod"), loads.file("test")
     left = loads.leave_pending(prod)

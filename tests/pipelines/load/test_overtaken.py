@@ -76,6 +76,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("kind", "finished_by", "kill", "late", "history"),
     CASES,
@@ -133,6 +134,7 @@ def test_packages_that_others_did_not_overtake_are_loaded(
     assert loads.differences(warehouse) == []
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("heals_first", [False, True], ids=["", "another load has healed it"])
 def test_what_is_killed_while_packages_are_finished_is_healed(
     loads: Loads, heals_first: bool, monkeypatch: Patched, tmp_path: Path
@@ -170,6 +172,7 @@ def test_what_is_killed_while_packages_are_finished_is_healed(
     assert loads.differences(warehouse) == []
 
 
+@pytest.mark.long
 def test_what_a_store_said_before_a_kill_sets_nothing_back(
     loads: Loads, monkeypatch: Patched, tmp_path: Path
 ) -> None:

@@ -188,6 +188,7 @@ def test_a_package_that_a_constraint_refuses_stays_until_that_is_gone(
     assert constrained.counts()["polls"] == 6
 
 
+@pytest.mark.long
 def test_a_kill_just_after_the_refusal_does_not_make_it_final(
     constrained: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def test_check_names_each_difference_and_ends_with_1(loaded: Place) -> None:
     assert invoke(loaded, "rebuild", "--check").exit_code == 0
 
 
+@pytest.mark.long
 def test_a_changed_hold_applies_to_the_past(loaded: Place, answers: Answers) -> None:
     later = "SELECT * REPLACE (polled_at + INTERVAL '2 hours' AS polled_at, poll_id || 'x' AS poll_id)"
     execute(loaded, f"INSERT INTO cronofy.polls {later} FROM cronofy.polls")
@@ -92,6 +93,7 @@ def test_there_must_be_something(place: Place) -> None:
     assert not place.database.exists()
 
 
+@pytest.mark.long
 def test_check_writes_nothing(loaded: Place) -> None:
     assert invoke(loaded, "rebuild").exit_code == 0
     before = loaded.database.read_bytes()
@@ -99,6 +101,7 @@ def test_check_writes_nothing(loaded: Place) -> None:
     assert loaded.database.read_bytes() == before
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_warehouse_of_a_release_gets_its_evidence_and_loads_go_on(
     version: str, place: Place, answers: Answers
@@ -139,6 +142,7 @@ def on_dataset(place: Place, environment: dict[str, str], *arguments: str) -> An
     return invoke(place, "rebuild", *arguments, *target, **environment)
 
 
+@pytest.mark.long
 def test_it_works_on_postgres(loaded: Place, postgres: Postgres, on_postgres: dict[str, str]) -> None:
     rebuilt = on_dataset(loaded, on_postgres, "--json")
     assert json.loads(rebuilt.stdout) == EVIDENCE
@@ -152,6 +156,7 @@ def test_it_works_on_postgres(loaded: Place, postgres: Postgres, on_postgres: di
     assert checked.stdout.count("samples is 17, worked out 1") == 3
 
 
+@pytest.mark.long
 def test_check_leaves_the_turn_to_others_while_it_compares(
     loaded: Place, postgres: Postgres, on_postgres: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

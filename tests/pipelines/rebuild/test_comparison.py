@@ -50,6 +50,7 @@ def rebuilt(tables: Tables) -> Tables:
     return tables
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("table", NOT_COMPARED)
 def test_a_value_that_was_changed_is_named(rebuilt: Tables, table: str) -> None:
     row = next(

@@ -80,6 +80,7 @@ def in_order(names: set[str]) -> str:
     return "+".join(sorted(names))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "arrived",
     [
@@ -109,6 +110,7 @@ def test_what_a_killed_run_left_is_healed(tables: Tables, arrived: set[str]) -> 
     assert tables.evidence() == healed
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "lost",
     [{"polls"}, {"polls", "profile_changes"}, {"polls", "runs"}],
@@ -316,6 +318,7 @@ def test_a_run_says_when_it_began(run_ids: list[str], expected: datetime | None)
     assert first_start(run_ids) == expected
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("seed", range(6))
 def test_any_corruption_of_what_a_run_touched_is_healed(tables: Tables, seed: int) -> None:
     tables.fill(RAW)
@@ -366,6 +369,7 @@ def overlapping_polls(chance: random.Random, runs: int = 12) -> list[Row]:
     return polls
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", range(12))
 def test_a_package_that_arrived_in_part_is_healed(tables: Tables, seed: int) -> None:
     """The evidence of a run's last polls without them, or the polls without it, beside other runs."""

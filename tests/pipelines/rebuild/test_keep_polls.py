@@ -54,6 +54,7 @@ def comparable(tables: Tables) -> dict[str, list[Row]]:
     }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("number", range(4, 8))
 def test_without_old_polls_nothing_changes(tables: Tables, number: int) -> None:
     raw = raw_rows(number)

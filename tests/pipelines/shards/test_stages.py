@@ -119,6 +119,7 @@ TROUBLES = [
 ]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__.strip("_"))
 def test_at_least_once_is_once(world: World, trouble: Callable[[Yard, str, list[int]], None]) -> None:
     single, sharded = world.yard("single"), world.yard("sharded")
@@ -208,6 +209,7 @@ def test_what_came_late_is_loaded_by_the_next_run(world: World) -> None:
     assert not outputs_of(yard.handoff, run_id)
 
 
+@pytest.mark.long
 def test_what_a_late_shard_lost_is_named_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     yard = world.yard("sharded")
     run_id, shards = yard.plan()
@@ -222,6 +224,7 @@ def test_what_a_late_shard_lost_is_named_once(world: World, monkeypatch: pytest.
     assert yard.load_in_shards().lost_refresh_tokens == []
 
 
+@pytest.mark.long
 def test_a_run_that_was_never_loaded_is_told_of_before_it_is_given_up(world: World) -> None:
     yard = world.yard("sharded")
     run_id, shards = yard.plan()
@@ -233,6 +236,7 @@ def test_a_run_that_was_never_loaded_is_told_of_before_it_is_given_up(world: Wor
     assert run_id not in yard.handoff.runs()
 
 
+@pytest.mark.long
 def test_a_plan_over_an_earlier_release_knows_what_was_polled(world: World) -> None:
     """It kept polls alone; what a plan reads is made once, and a plan writes nothing else."""
     yard = world.yard("sharded")
