@@ -38,7 +38,8 @@ SECONDS_BETWEEN_TRIES = 0.05
 # grow to a part of the file first, so that no more than so many bytes are copied for each byte loaded.
 SMALL_FILE_BYTES = 64 * 1024 * 1024
 COPIED_PER_LOGGED_BYTE = 16
-# each connection reads the whole log first
+# each open reads the log again, so it waits for the end of a load only while it is small
+LITTLE_LOGGED_BYTES = 1024 * 1024
 MOST_LOGGED_BYTES = 16 * 1024 * 1024
 
 CHUNK_BYTES = 8 * 1024 * 1024
@@ -185,8 +186,9 @@ def is_checkpoint_due(file: Path, *, more_to_come: bool = False) -> bool:
     except FileNotFoundError:
         return False
     most_logged = min(MOST_LOGGED_BYTES, file_bytes // COPIED_PER_LOGGED_BYTE)
-    is_small = file_bytes <= SMALL_FILE_BYTES
-    return (is_small and not more_to_come) or logged_bytes >= (SMALL_FILE_BYTES if is_small else most_logged)
+    if file_bytes <= SMALL_FILE_BYTES:
+        return not more_to_come or logged_bytes >= LITTLE_LOGGED_BYTES
+    return logged_bytes >= most_logged
 
 
 def checkpoint(file: Path, *, wait_seconds: float = 0.0) -> bool:
