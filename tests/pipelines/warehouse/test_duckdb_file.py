@@ -14,8 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from dlt_cronofy.warehouse import duckdb_file
-from dlt_cronofy.warehouse import pipeline as warehouse
+from dlt_cronofy.warehouse import dataset, duckdb_file
 from dlt_cronofy.warehouse.dataset import sql_client, writer
 from dlt_cronofy.warehouse.duckdb_file import (
     PRAGMAS,
@@ -288,7 +287,7 @@ def test_waiting_ends(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_client_of_a_pipeline_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """dlt's own settings would: on closing, and when a log has grown."""
-    monkeypatch.setattr(warehouse, "is_checkpoint_due", lambda _: False)
+    monkeypatch.setattr(dataset, "is_checkpoint_due", lambda _, **__: False)
     file = tmp_path / "some.duckdb"
     pipeline = open_pipeline("duckdb", credentials=str(file), pipelines_dir=tmp_path / "pipelines")
     with writer(pipeline), sql_client(pipeline) as client:

@@ -14,7 +14,7 @@ from dlt.common.destination import Destination
 from dlt_cronofy.cli.main import cli
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.views import PUBLIC_VIEWS, create_views
-from dlt_cronofy.warehouse import pipeline as warehouse
+from dlt_cronofy.warehouse import dataset
 from dlt_cronofy.warehouse.dataset import (
     SESSION_IN_UTC,
     query_rows,
@@ -194,7 +194,7 @@ def test_a_load_makes_views_that_are_not_as_they_should_be(
         made.append(arguments)
         return create_views(*arguments)
 
-    monkeypatch.setattr(warehouse, "create_views", create)
+    monkeypatch.setattr(dataset, "create_views", create)
     refresh_views(pipeline, hold_seconds, even_if_current=False)
     assert len(made) == anew
     assert loaded.query("SELECT COUNT(*) >= 0 FROM outages") == [(True,)]
