@@ -98,6 +98,7 @@ def refuse(_: steps.Loading) -> None:
     raise ConnectionError("gone")
 
 
+@pytest.mark.long
 def test_three_readers_and_a_load(yesterday: Place, tmp_path: Path) -> None:
     place = copied(yesterday, tmp_path)
     assert place.run("views").returncode == 0
@@ -114,7 +115,6 @@ def test_three_readers_and_a_load(yesterday: Place, tmp_path: Path) -> None:
     assert [status for _, _, status in ended] == [0, 0, 0, 0], ended
 
 
-@pytest.mark.long
 def test_reading_needs_no_right_to_write(yesterday: Place, tmp_path: Path) -> None:
     """As from a file system that is mounted read-only: nothing is written beside the file."""
     place = copied(yesterday, tmp_path)

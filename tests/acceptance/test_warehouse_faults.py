@@ -140,6 +140,7 @@ def assert_heals(place: Place, undisturbed: Place, *, pending: bool) -> None:
 INSTANTS = {"polling": is_polling, "normalizing": is_extracted, "loading": is_normalized}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("instant", INSTANTS)
 def test_the_disk_of_the_working_files_is_full(
     instant: str, yesterday: Place, undisturbed: Place, server: ScriptedServer, tmp_path: Path
@@ -177,6 +178,7 @@ def has_packages(place: Place) -> bool:
     return any(path for stage in stages for path in (place.working_dir / stage).glob("*"))
 
 
+@pytest.mark.long
 def test_the_disk_of_the_duckdb_file_is_full(
     yesterday: Place, undisturbed: Place, server: ScriptedServer, tmp_path: Path
 ) -> None:
@@ -238,6 +240,7 @@ def test_a_path_of_the_working_directory_is_a_file(
     assert "cannot be written" in errors[0]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("since", ["the start", "the middle of polling"])
 def test_somebody_has_the_duckdb_file_open(
     since: str,
@@ -272,6 +275,7 @@ def test_somebody_has_the_duckdb_file_open(
     assert_heals(place, undisturbed, pending=False)
 
 
+@pytest.mark.long
 def test_postgres_goes_away_while_loading_and_stays_away(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +326,7 @@ class KilledError(BaseException):
     """The process ends here."""
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("ever_loaded", [True, False])
 def test_a_kill_before_dlt_saves_its_schema_loses_nothing(
     ever_loaded: bool,

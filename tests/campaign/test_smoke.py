@@ -10,6 +10,7 @@ from .plan import Round
 from .rounds import Campaign
 
 
+@pytest.mark.long
 def test_three_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))

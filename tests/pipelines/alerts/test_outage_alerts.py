@@ -432,6 +432,7 @@ def test_what_slack_would_take_for_markup_is_escaped() -> None:
     )
 
 
+@pytest.mark.long
 def test_postgres_tells_the_same(
     place: Place, answers: Answers, hook: Hook, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -475,6 +476,7 @@ def test_the_command_tells_how_many(opened: Place, hook: Hook) -> None:
     assert (off.exit_code, json.loads(off.stdout)["alerted"]) == (0, None)
 
 
+@pytest.mark.long
 def test_a_failing_hook_fails_no_load_and_its_url_stays_secret(opened: Place, hook: Hook) -> None:
     """In no output, no file of dlt's and no table."""
     hook.replies = [Reply(500)] * 3

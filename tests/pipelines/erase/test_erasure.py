@@ -400,6 +400,7 @@ def test_the_quarantine_and_leftovers(
     ]
 
 
+@pytest.mark.long
 def test_the_person_stays_away_unless_the_store_keeps_the_token(place: Place, answers: Answers) -> None:
     place.write_tokens([TOKEN, LATE, *OTHERS])
     answer = erased(place, "--account", ACCOUNT)

@@ -97,6 +97,7 @@ def test_an_empty_warehouse_is_not_touched(place: Place, server: ScriptedServer)
         assert connection.execute("SELECT count(*) FROM information_schema.tables").fetchall() == [(0,)]
 
 
+@pytest.mark.long
 def test_the_order_by_hazard_and_what_load_makes_of_it(history: Place, server: ScriptedServer) -> None:
     before = [history.query(f"SELECT count(*) FROM {table}") for table in ("polls", "_dlt_loads")]
     chosen = ("--order", "hazard", "--endpoints", "userinfo")

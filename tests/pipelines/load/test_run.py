@@ -246,6 +246,7 @@ def test_a_failed_poll_changes_polls_alone(place: Place, answers: Answers) -> No
     )
 
 
+@pytest.mark.long
 def test_reconnection_and_a_lost_list(place: Place, answers: Answers) -> None:
     """A service account's missing list removes nothing; an empty list removes what there was."""
     down = disconnected(profile("pro_1"))

@@ -71,6 +71,7 @@ def test_without_old_polls_nothing_changes(tables: Tables, number: int) -> None:
     assert tables.rows("polls") == []
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("number", range(4, 8))
 def test_what_is_new_continues_what_is_kept(tables: Tables, number: int) -> None:
     """Evidence of some time is kept, older polls are deleted, newer ones arrive: as if all were there."""

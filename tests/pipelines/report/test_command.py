@@ -63,6 +63,7 @@ def test_the_next_one_tells_what_changed_since(report: Report, place: Place, ans
     assert "1 open outage; 1 broke and 1 relinked" in report("-o", "r.html", "--since", "1h").stdout
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [

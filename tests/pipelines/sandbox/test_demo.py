@@ -66,6 +66,7 @@ def test_it_tells_its_story_and_can_be_played_again(directory: Path) -> None:
     assert ask(directory, HISTORY) == history
 
 
+@pytest.mark.long
 def test_the_history_is_worth_looking_at(directory: Path) -> None:
     plan = Demo(days=6, accounts=60, seed=1, loads_per_day=1, directory=directory)
     progress: list[int] = []

@@ -148,7 +148,8 @@ def test_a_shard_that_is_missing_becomes_skipped_polls_and_touches_nothing_else(
     assert after == before
 
 
-@pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.long), 3])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [1, 3])
 def test_shards_that_come_after_later_runs_tell_nothing(world: World, seed: int) -> None:
     """Four runs; of each but the last some shards come only after some of the later ones were loaded."""
     chance = random.Random(seed)
@@ -262,6 +263,7 @@ def test_a_plan_writes_nothing(world: World) -> None:
     assert yard.database.read_bytes() == before
 
 
+@pytest.mark.long
 def test_a_late_load_that_is_broken_off_is_healed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run had ended before; it has not while more of it is loaded."""
     yard = world.yard("sharded")
@@ -391,6 +393,7 @@ def test_a_shard_whose_shared_budget_fails_is_not_sealed(
     assert not outputs_of(yard.handoff, run_id)
 
 
+@pytest.mark.long
 def test_a_damaged_set_of_an_old_run_holds_up_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
     yard = world.yard("sharded")
     run_id, shards = yard.plan()
@@ -402,6 +405,7 @@ def test_a_damaged_set_of_an_old_run_holds_up_nothing(world: World, caplog: pyte
     assert outputs_of(yard.handoff, run_id) == [first]
 
 
+@pytest.mark.long
 def test_a_late_first_poll_of_a_second_token_is_logged(world: World) -> None:
     """Of two tokens of one account, one's shard comes after a later poll of the other."""
     tokens = Counter(token.account_id for token in world.sandbox.tokens)
