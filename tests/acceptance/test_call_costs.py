@@ -177,6 +177,7 @@ def test_the_tokens_of_an_account_are_polled_once_a_sweep(serve: Serve, place_fo
     assert result.stopped_by is None
 
 
+@pytest.mark.long
 def test_account_is_read_once_a_day(place: Place, server: ScriptedServer) -> None:
     """And the same answers again leave one row in `polls` and nothing else."""
     place.load()

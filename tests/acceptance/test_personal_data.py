@@ -203,6 +203,7 @@ def test_hashed_from_the_first_load_on(stage: Stage, monkeypatch: pytest.MonkeyP
     assert [stage.found(protected(text)) for text in (JANE, JANES_PROFILE)] == [set(), set()]
 
 
+@pytest.mark.long
 def test_from_keep_to_hash(stage: Stage) -> None:
     stage.load(KEEP)
     assert stage.found() >= {*TABLES} - {"polls"}

@@ -178,6 +178,7 @@ def test_what_a_dba_can_repair_is_kept_until_then(stage: Stage, fault: Sequence[
         assert stage.execute("SELECT tomorrow FROM cronofy.userinfo") == [(7,), (7,)]
 
 
+@pytest.mark.long
 def test_a_first_load_that_may_create_no_schema(stage: Stage) -> None:
     stage.execute("REVOKE CREATE ON DATABASE postgres FROM loader")
     refused = stage.load()

@@ -88,6 +88,7 @@ def test_without_frictions_playing_is_paper(sizes: list[int]) -> None:
     assert total(fleet, "kills") == total(fleet, "again") == total(fleet, "twice") == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("split", SPLITS)
 def test_with_frictions_playing_is_near_paper(rows: list[dict[str, Any]], split: str) -> None:
     ratios = {row["figure"]: row[f"{split}: ratio"] for row in rows if row[f"{split}: ratio"] is not None}

@@ -23,6 +23,7 @@ def test_three_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert findings.view_checks >= 1
 
 
+@pytest.mark.long
 def test_torn_writes() -> None:
     """Some of a checkpoint, of a load and of `erase`."""
     scenes = ("--scene", "checkpoint=6", "--scene", "load of changes=1", "--scene", "erase over a log=1")

@@ -166,6 +166,7 @@ def test_what_one_token_shows_is_neither_undone_nor_missed_by_the_digest_of_anot
     assert warehouse.query("SELECT samples FROM coverage") == [(10,)]
 
 
+@pytest.mark.long
 def test_a_new_setting_for_personal_data_reads_every_answer_once(
     warehouse: Warehouse, parsed: list[str]
 ) -> None:

@@ -78,6 +78,7 @@ def _never_cross(loads: Loads, prod: str, test: str) -> None:
     assert loads.kinds(test) == ["first_seen", "disconnected"]
 
 
+@pytest.mark.long
 def test_what_waits_under_another_configuration_is_finished(
     loads: Loads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +113,7 @@ def test_what_an_older_release_left_is_finished_where_its_loads_went(
     assert loads.kinds(loads.file("prod")) == ["first_seen", "disconnected", "connected"]
 
 
+@pytest.mark.long
 def test_what_cannot_be_finished_is_named(
     loads: Loads, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -118,6 +118,7 @@ def test_overtaken_packages_set_nothing_back(
     assert loads.differences(warehouse) == []
 
 
+@pytest.mark.long
 def test_packages_that_others_did_not_overtake_are_loaded(
     loads: Loads, monkeypatch: Patched, tmp_path: Path
 ) -> None:

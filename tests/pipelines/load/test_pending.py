@@ -73,6 +73,7 @@ def test_a_pending_package_is_finished_first_and_said_so(
     assert left_behind.counts()["polls"] == 6
 
 
+@pytest.mark.long
 def test_the_command_says_so_too(left_behind: Place) -> None:
     left = [package.name for package in packages(left_behind)]
     done = left_behind.run("load", "--json")
@@ -81,6 +82,7 @@ def test_the_command_says_so_too(left_behind: Place) -> None:
     assert all(name in done.stderr for name in left)
 
 
+@pytest.mark.long
 def test_a_kill_between_normalizing_and_cleaning_up_loses_nothing(
     place: Place, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +146,7 @@ def test_a_package_that_can_never_be_loaded_is_set_aside(
     assert Path(place).is_dir()
 
 
+@pytest.mark.long
 def test_the_command_tells_of_the_quarantine(corrupted: Place) -> None:
     done = corrupted.run("load")
     assert done.returncode == 0, done.stderr
@@ -203,6 +206,7 @@ def test_a_kill_just_after_the_refusal_does_not_make_it_final(
     assert constrained.counts()["polls"] == 6
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("setting", "value"), [("auto_abort_on_terminal_error", "true"), ("raise_on_failed_jobs", "false")]
 )
@@ -216,6 +220,7 @@ def test_a_setting_by_which_refused_polls_would_go_is_refused(
     assert server.log == []
 
 
+@pytest.mark.long
 def test_somebody_elses_column_takes_its_default(left_behind: Place) -> None:
     execute(left_behind, "ALTER TABLE cronofy.polls ADD COLUMN team TEXT DEFAULT 'ours'")
     execute(left_behind, "ALTER TABLE cronofy.polls ALTER COLUMN team SET NOT NULL")

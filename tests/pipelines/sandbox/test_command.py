@@ -38,6 +38,7 @@ def sandbox(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
+@pytest.mark.long
 def test_the_printed_commands_load_from_it(sandbox: "subprocess.Popen[str]", tmp_path: Path) -> None:
     assert sandbox.stdout is not None
     lines = []

@@ -36,6 +36,7 @@ def ask(directory: Path, sql: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql).fetchall()
 
 
+@pytest.mark.long
 def test_it_tells_its_story_and_can_be_played_again(directory: Path) -> None:
     arguments = [
         "demo",

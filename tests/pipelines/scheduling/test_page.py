@@ -69,6 +69,7 @@ def test_the_image_is_built_and_run(machine: Machine) -> None:
     assert status.endswith(" dlt-cronofy status")
 
 
+@pytest.mark.long
 def test_what_to_watch_and_whom_to_ask(machine: Machine) -> None:
     loaded = machine.shell("dlt-cronofy load")
     assert loaded.returncode == 0, loaded.stderr

@@ -9,6 +9,7 @@ from dlt_cronofy.warehouse.dataset import query_rows, sql_client
 from .conftest import World
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("named_by", ["account", "token"])
 def test_a_person_is_not_loaded_again_from_what_waits(
     world: World, named_by: str, monkeypatch: pytest.MonkeyPatch

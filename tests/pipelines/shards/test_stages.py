@@ -198,6 +198,7 @@ def test_shards_that_come_after_later_runs_tell_nothing(world: World, seed: int)
     assert sharded.views() == single.views()
 
 
+@pytest.mark.long
 def test_what_came_late_is_loaded_by_the_next_run(world: World) -> None:
     yard = world.yard("sharded")
     run_id, shards = yard.plan()

@@ -126,11 +126,13 @@ def rounds(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> list
     return played
 
 
+@pytest.mark.long
 def test_four_writers_all_end_well(rounds: list[Round]) -> None:
     for played in rounds:
         assert played.statuses == [0] * WRITERS, played.said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("table", TABLES)
 def test_four_writers_store_what_one_stores(rounds: list[Round], table: str) -> None:
     for played in rounds:
@@ -139,23 +141,27 @@ def test_four_writers_store_what_one_stores(rounds: list[Round], table: str) -> 
         assert played.alone[table] - played.shared[table] == Counter()
 
 
+@pytest.mark.long
 def test_the_world_changes_between_rounds(rounds: list[Round]) -> None:
     for before, after in pairwise(rounds):
         for table in ("userinfo", "profiles", "calendars", "profile_changes", "polls"):
             assert before.shared[table] != after.shared[table]
 
 
+@pytest.mark.long
 def test_four_writers_keep_the_evidence_of_all_polls(rounds: list[Round]) -> None:
     for played in rounds:
         assert played.differences == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("table", TABLES)
 def test_four_writers_double_no_key(rounds: list[Round], table: str) -> None:
     for played in rounds:
         assert len(set(played.keys[table])) == len(played.keys[table])
 
 
+@pytest.mark.long
 def test_four_writers_wrote_in_between_each_other(rounds: list[Round]) -> None:
     before = 0
     for played in rounds:
@@ -166,12 +172,14 @@ def test_four_writers_wrote_in_between_each_other(rounds: list[Round]) -> None:
         before = len(played.runs)
 
 
+@pytest.mark.long
 def test_four_writers_add_the_same_column(rounds: list[Round]) -> None:
     told = [sum("'tomorrow': 7" in row for row in played.shared["userinfo"]) for played in rounds]
     assert told[0] == 0
     assert all(number > ACCOUNTS - ACCOUNTS // WRITERS for number in told[NOVEL_ROUND:])
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600 + 3 * SAME_ACCOUNTS)
 def test_four_writers_of_the_same_tokens_set_no_evidence_back(
     postgres: Postgres, started: Commands, tmp_path_factory: pytest.TempPathFactory
@@ -203,6 +211,7 @@ def test_four_writers_of_the_same_tokens_set_no_evidence_back(
     assert postgres.query(f"SELECT COUNT(*) > 0 FROM {dataset}.polls WHERE is_late") == [(True,)]
 
 
+@pytest.mark.long
 def test_views_of_four_writers_answer(rounds: list[Round], postgres: Postgres) -> None:
     for view in PUBLIC_VIEWS:
         assert postgres.query(f"SELECT COUNT(*) FROM shared.{view}")

@@ -168,6 +168,7 @@ def test_views_are_made_anew_as_often_as_asked(loaded: Place) -> None:
         assert loaded.query(f"SELECT COUNT(*) >= 0 FROM {view}") == [(True,)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("damage", "hold_seconds", "anew"),
     [
