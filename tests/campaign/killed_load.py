@@ -49,7 +49,7 @@ HEAL = ("dlt_cronofy.rebuild", "heal")
 # in the order in which a load comes to them; without a number it is the first package
 INSTANTS = {
     "pending packages not looked at": Instant("dlt_cronofy.load.run", "settle_pending"),
-    "nothing prepared": Instant("dlt_cronofy.load.maintenance", "Upkeep.prepare"),
+    "nothing prepared": Instant("dlt_cronofy.load.maintenance", "Upkeep.look"),
     "plan": Instant("dlt_cronofy.load.run", "make_plan"),
     "run not open": Instant(*OPEN),
     "run open": Instant(*OPEN, after=True),
