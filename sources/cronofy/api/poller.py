@@ -21,7 +21,7 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 LARGE_BODY_BYTES = 256 * 1024
 # the credential or the application was refused, not the endpoint: another call for the token is wasted
 ENDS_TOKEN = frozenset({Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED})
-# slow polling is loaded by and by
+# slow polling is loaded package by package
 LONGEST_WAIT_SECONDS = 60.0
 
 

@@ -1,8 +1,6 @@
 """The token file: read as it is, and replaced as a whole when tokens were refreshed."""
 
-import glob
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,7 +11,7 @@ from threading import Lock
 import fasteners
 
 from ..errors import ConfigurationError
-from ..files import is_mount
+from ..files import TEMPORARY, abandoned, is_mount, put_in_place, written_beside
 from .base import Renewal, StoreError
 from .file_changes import Changes
 from .file_formats import FORMATS
@@ -23,7 +21,6 @@ from .rows import collect_tokens
 from .token import StoredTokens, Token
 from .write_trial import is_as_written, trial_renewals
 
-TEMPORARY = ".new-"
 LOCK_SECONDS = 60
 ATTEMPTS = 10
 # an inter-process lock keeps out other processes only
@@ -95,7 +92,7 @@ class FileStore:
         content = path.read_bytes()
         tokens = self._tokens_in(content)
         renewals = trial_renewals(tokens, datetime.now(UTC))
-        with _written_beside(path, self._rewritten(content, Changes(renewals))) as temporary:
+        with written_beside(path, self._rewritten(content, Changes(renewals))) as temporary:
             written = temporary.read_bytes()
         by_used = {renewal.token.refresh_token: renewal for renewal in renewals}
         expected = [by_used.get(token.refresh_token) if token.refresh_token else None for token in tokens]
@@ -124,8 +121,9 @@ class FileStore:
             return []
         try:
             with self._locked() as path:
-                for stale in path.parent.glob(f"{glob.escape(_temporary_prefix(path))}*"):
-                    stale.unlink(missing_ok=True)
+                with suppress(PermissionError):  # a folder that cannot be listed may be written
+                    for stale in abandoned(path):
+                        stale.unlink(missing_ok=True)
                 for _ in range(ATTEMPTS):
                     changes = Changes(renewals)
                     if self._replaced(path, changes):
@@ -199,31 +197,6 @@ def _signature(path: Path) -> Signature:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _temporary_prefix(path: Path) -> str:
-    return f".{path.name}{TEMPORARY}"
-
-
-def _create_beside(path: Path) -> tuple[int, Path]:
-    """A new file in the same folder, that no other user can read; opened for writing."""
-    temporary = path.with_name(_temporary_prefix(path) + secrets.token_hex(6))
-    return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), temporary
-
-
-@contextmanager
-def _written_beside(path: Path, content: bytes) -> Iterator[Path]:
-    """A new version of the file, complete and synced, in the same folder; gone afterwards if it is there."""
-    descriptor, temporary = _create_beside(path)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            _take_over(descriptor, path.stat())
-            os.fsync(descriptor)
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _why_not_replaced(path: Path) -> str | None:
     """Why a new file cannot take the place of this one, though it can be written beside it.
 
@@ -242,27 +215,9 @@ def _why_not_replaced(path: Path) -> str | None:
 
 def _replace(path: Path, content: bytes, before: Signature) -> Signature | None:
     """Put a new file in the place of the old one; None where the old one has changed meanwhile."""
-    with _written_beside(path, content) as temporary:
+    with written_beside(path, content) as temporary:
         after = _signature(temporary)
         if _signature(path) != before:
             return None
-        temporary.replace(path)
-    with suppress(OSError):  # it is written; some file systems cannot say so
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        put_in_place(temporary, path)
     return after
-
-
-def _take_over(descriptor: int, status: os.stat_result) -> None:
-    """Give the new file the owner, group and mode of the old one, where that is allowed."""
-    mode = stat.S_IMODE(status.st_mode)
-    try:
-        os.fchown(descriptor, -1, status.st_gid)
-    except OSError:
-        mode &= ~stat.S_IRWXG  # what the old group could do is not for another one
-    with suppress(OSError):
-        os.fchown(descriptor, status.st_uid, -1)
-    os.fchmod(descriptor, mode)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dlt_cronofy.source import files as mounts
+from dlt_cronofy.source import files
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.tokens import file_store
@@ -177,7 +177,7 @@ def test_a_group_that_cannot_be_kept_loses_nothing_to_another(
 
     store = holding(path)
     path.chmod(0o664)
-    monkeypatch.setattr(os, "fchown", refuse)
+    monkeypatch.setattr(os, "chown", refuse)
     store.save([renewed(store.read()[0])])
     assert stat.S_IMODE(path.stat().st_mode) == 0o604
 
@@ -193,7 +193,7 @@ def test_the_new_file_is_private_while_it_is_written(path: Path, monkeypatch: py
         modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(file_store, "_take_over", take_over)
+    monkeypatch.setattr(files, "take_over", take_over)
     store.save([renewed(store.read()[0])])
     assert modes[0] == 0o600
     # the new file, and then its folder
@@ -282,12 +282,12 @@ def test_a_file_written_meanwhile_is_read_once_more(path: Path, monkeypatch: pyt
     assert store.save([renewed(token)]) == []
     assert path.read_text() == f"{HEADER}k,AT,RT\nl,newer,newer\nm,m,m\n"
 
-    def restless(content: bytes, changes: Any) -> bytes:
+    def written_by_the_application(content: bytes, changes: Any) -> bytes:
         path.write_text(path.read_text() + "n,n,n\n")
         return rewrite_csv(content, changes)
 
     path.write_text(f"{HEADER}k,at,rt\n")
-    rewrite_with(store, restless)
+    rewrite_with(store, written_by_the_application)
     with pytest.raises(StoreError, match="it changes all the time"):
         store.save([renewed(token)])
 
@@ -305,7 +305,7 @@ def full(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_new_files(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_store, "_create_beside", failing)
+    monkeypatch.setattr(file_store, "written_beside", failing)
 
 
 def lock_is_a_folder(path: Path, _: pytest.MonkeyPatch) -> None:
@@ -446,7 +446,7 @@ def test_a_file_that_is_a_mount_cannot_be_replaced(
     store = holding(path)
     listed = tmp_path / "mountinfo"
     listed.write_text(f"36 35 98:0 /x {str(path).replace(' ', chr(92) + '040')} rw - ext4 /dev/root rw\n")
-    monkeypatch.setattr(mounts, "MOUNTS", listed)
+    monkeypatch.setattr(files, "MOUNTS", listed)
     why = store.why_not_saved()
     assert why is not None
     assert "is a mount of its own" in why

@@ -1,4 +1,4 @@
-"""The saved plan: the same work for whoever runs a shard, and no token in it."""
+"""The saved plan: the same work for any machine that runs a shard, and no token in it."""
 
 from collections import Counter
 from dataclasses import replace
