@@ -7,32 +7,63 @@ from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
-from dlt_cronofy.source.tables import PROFILE_CHANGES, TOKEN_STATUS
+from dlt_cronofy.source.tables import POLLS, PROFILE_CHANGES, PROFILES, TOKEN_STATUS
 
-_OF_TABLES = {column.name: column.meaning for column in (*TOKEN_STATUS.columns, *PROFILE_CHANGES.columns)}
+_OF_TABLES = {
+    column.name: column.meaning
+    for table in (POLLS, PROFILES, TOKEN_STATUS, PROFILE_CHANGES)
+    for column in table.columns
+}
 
 COLUMN_MEANINGS: Mapping[str, str] = {
     **{
         name: _OF_TABLES[name]
         for name in (
             "account_id",
+            "application",
+            "attempts",
+            "customer",
+            "data_center",
+            "endpoint",
+            "has_token",
+            "http_status",
+            "latency_ms",
+            "left_at",
+            "message",
+            "poll_id",
             "profile_id",
+            "profile_name",
             "profile_type",
+            "provider_name",
+            "provider_protocol",
             "provider_service",
+            "refreshes",
+            "server_request_id",
             "token_key",
         )
     },
+    "account_type": "what the account is: account, service_account, application_calendar, …",
+    "calendar_connected": "calendar profiles that are connected",
+    "calendar_disconnected": "calendar profiles that are disconnected",
+    "calendar_unknown": "calendar profiles whose state is unknown",
+    "conferencing_connected": "conferencing profiles that are connected",
+    "conferencing_disconnected": "conferencing profiles that are disconnected",
+    "conferencing_unknown": "conferencing profiles whose state is unknown",
     "connected": "profiles that are connected",
     "connected_seconds": "seconds connected",
     "day": "UTC day",
     "disconnected": "profiles that are disconnected",
     "disconnected_seconds": "seconds disconnected",
+    "email": "newest known address of the account, from userinfo and account",
+    "email_domain": "what follows the at sign in email, in lower case; null where there is none",
     "failed": "polls with another outcome than ok and skipped",
+    "name": "newest known name of the account's holder",
     "ok": "polls with outcome ok",
     "provider": "provider_service, or provider_name where there is none, or unknown; never null",
     "removed_seconds": "seconds removed",
     "run_id": "the load",
     "skipped": "polls with outcome skipped",
+    "token_keys": "the account's tokens in the store, sorted, separated by commas; its former ones if it left",
     "unknown": "profiles whose state is unknown",
     "unknown_seconds": "seconds of which nothing is known",
 }

@@ -26,7 +26,9 @@ MIN_KEY_LENGTH = 16
 PREFIX = "hmac:"
 PROTECTED = re.compile(re.escape(PREFIX) + "[0-9a-f]{64}")
 
-PERSONAL_COLUMNS = frozenset(("email", "name", "profile_name", "calendar_name", "profile_relink_url"))
+PERSONAL_COLUMNS = frozenset(
+    ("email", "name", "profile_name", "calendar_name", "profile_relink_url", "graph_api_migration_url")
+)
 # the same in whatever spelling: the letters alone
 PERSONAL_NAMES = frozenset(name.replace("_", "") for name in PERSONAL_COLUMNS)
 
