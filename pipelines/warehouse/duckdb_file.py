@@ -42,7 +42,10 @@ COPIED_PER_LOGGED_BYTE = 16
 LITTLE_LOGGED_BYTES = 1024 * 1024
 MOST_LOGGED_BYTES = 16 * 1024 * 1024
 
-CHUNK_BYTES = 8 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
+# DuckDB takes a block for each column that is written to: with its 256 KiB a checkpoint of many small tables
+# takes four times the memory, and a small file a third more of the disk
+BLOCK_BYTES = 64 * 1024
 
 # beside the file, so that they are on the same file system; what a killed run left is removed by the next
 CHECKPOINT, COPY, NEW = ".checkpoint", ".copy", ".new"
@@ -155,7 +158,7 @@ def _create(file: Path) -> None:
     new = file.with_name(f".{file.name}{NEW}")
     remove_database(new)
     try:
-        duckdb.connect(str(new)).close()
+        duckdb.connect(str(new), config={"default_block_size": str(BLOCK_BYTES)}).close()
         sync(new)
         # of a file that somebody removed
         log_of(file).unlink(missing_ok=True)
