@@ -46,6 +46,8 @@ CHUNK_BYTES = 1024 * 1024
 # DuckDB takes a block for each column that is written to: with its 256 KiB a checkpoint of many small tables
 # takes four times the memory, and a small file a third more of the disk
 BLOCK_BYTES = 64 * 1024
+# a checkpoint takes the groups of rows that changed into memory; DuckDB's own have 122,880 rows
+ROWS_PER_GROUP = 20_480
 
 # beside the file, so that they are on the same file system; what a killed run left is removed by the next
 CHECKPOINT, COPY, NEW = ".checkpoint", ".copy", ".new"
@@ -299,10 +301,11 @@ def _merge(copy: Path) -> None:
         CheckpointError: there is no marker, or DuckDB does not do that.
     """
     with log_of(copy).open("rb") as log:
-        with contextlib.closing(_connect(copy, read_only=False)) as connection:
+        with contextlib.closing(duckdb.connect(config=dict(SETTINGS))) as connection:
+            connection.execute(f"ATTACH {literal(str(copy))} AS merged (ROW_GROUP_SIZE {ROWS_PER_GROUP})")
             rows = _count_rows(connection)
             logged_bytes = os.fstat(log.fileno()).st_size
-            connection.execute("CHECKPOINT")
+            connection.execute("CHECKPOINT merged")
             has_marker = os.fstat(log.fileno()).st_size > logged_bytes
         if not has_marker:
             raise CheckpointError("DuckDB put no checkpoint marker into its log")
@@ -382,6 +385,11 @@ def remove_database(file: Path) -> None:
     """Remove a DuckDB file and its log, where they exist."""
     for path in (file, log_of(file)):
         path.unlink(missing_ok=True)
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def quoted(name: str) -> str:
