@@ -1,7 +1,7 @@
 """What every token store is, and what it takes back."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,15 @@ class Renewal:
     access_token: Secret
     refresh_token: Secret
     expires_at: datetime | None = None
+
+    def applied_to(self, token: Token) -> Token:
+        """A token that holds the used refresh token, with the new pair."""
+        return replace(
+            token,
+            access_token=self.access_token,
+            refresh_token=self.refresh_token,
+            expires_at=self.expires_at,
+        )
 
 
 OnRefresh = Callable[[Renewal], Any]

@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -68,6 +70,15 @@ def _units_a_second(number: float) -> int:
         if abs(number) < limit:
             return units
     raise ValueError("no unit")
+
+
+def expiry_form(values: Iterable[Any], default: Any) -> Any:
+    """The first of the values that is a point in time: a sample for `expiry_like`."""
+    for value in values:
+        with suppress(ValueError):
+            if parse_expiry(value) is not None:
+                return value
+    return default
 
 
 def expiry_like(moment: datetime | None, sample: Any) -> Any:

@@ -33,6 +33,8 @@ OPAQUE = re.compile(r"[A-Za-z0-9._~+/=-]{32,}")
 UUID_TEXT = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 NumberedRows = Iterator[tuple[int, Any]]
+# new values of some rows, by the row's number and by column
+Edits = Mapping[int, Mapping[str, Any]]
 
 
 class RowError(Exception):

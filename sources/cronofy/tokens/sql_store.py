@@ -13,11 +13,11 @@ from ..settings import TOKEN_COLUMNS
 from .base import Renewal, StoreError
 from .expiry import expiry_like, parse_expiry
 from .labels import LabelReader
+from .placeholders import is_cut_off
 from .rows import NAMED_COLUMNS, as_token, collect_tokens
 from .sql_database import connect, error_line, open_engine
 from .sql_trial import KEEPS_SOMETHING_ELSE, SqlTrial
 from .token import StoredTokens, Token
-from .write_trial import is_cut_off
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult, TextClause

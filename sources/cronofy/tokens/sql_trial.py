@@ -11,9 +11,9 @@ from ..errors import ConfigurationError
 from ..secret import Hidden, Secret
 from .base import Renewal
 from .expiry import expiry_like
+from .placeholders import LIFETIME, is_cut_off, longest, lookalike, placeholder
 from .rows import as_token
 from .token import Token
-from .write_trial import LIFETIME, is_cut_off, longest, lookalike, placeholder
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

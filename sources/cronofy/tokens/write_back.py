@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..secret import Secret
 from .base import Renewal, StoreError, TokenStore, store_name
-from .write_trial import is_cut_off
+from .placeholders import is_cut_off
 
 # so long the renewals of a batch that failed are tried one by one; the rest is tried at the end of the run
 ONE_BY_ONE_SECONDS = 30.0

@@ -13,9 +13,9 @@ from sqlalchemy import NullPool, create_engine
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.tokens import sql_store, sql_trial
 from dlt_cronofy.source.tokens.base import Renewal, StoreError
+from dlt_cronofy.source.tokens.placeholders import lookalike, placeholder
 from dlt_cronofy.source.tokens.sql_store import SqlStore
 from dlt_cronofy.source.tokens.token import Token
-from dlt_cronofy.source.tokens.write_trial import lookalike, placeholder
 from tests.cronofy.tokens.databases import Database
 
 EXPIRES = datetime(2026, 1, 5, 6, 7, 8, tzinfo=UTC)
