@@ -11,8 +11,8 @@ from .base import Renewal
 from .token import Token
 
 WORDS = "no-token-"
-# shorter ones are random throughout, so that no two are alike
-SHORTEST_WITH_WORDS = 20
+# a text shorter than this is no real token: many of its pattern may be in use
+SHORTEST_TOKEN = 20
 # a value this long that a new one begins with is the new one, cut off
 CONVINCING_LENGTH = 8
 LIFETIME = timedelta(hours=1)
@@ -21,17 +21,14 @@ KIND = re.compile(r"[A-Za-z0-9]{1,10}[_.:-]")
 CLASSES = (string.digits, "abcdef", "ABCDEF", string.ascii_lowercase, string.ascii_uppercase)
 
 
-def placeholder(length: int) -> str:
-    """A text of that length which is clearly no token, and which nothing else holds."""
-    words = WORDS if length >= SHORTEST_WITH_WORDS else ""
-    return (words + secrets.token_hex(length))[:length]
-
-
 def lookalike(text: str) -> str:
     """A random text with the pattern of this one: a letter for a letter, a digit for a digit.
 
-    For a column with a rule for what a token looks like. It shows nothing of what the token was.
+    So it is as long, and fits a column with a rule for what a token looks like. It shows nothing of what the
+    token was.
     """
+    if len(text) < SHORTEST_TOKEN:
+        return secrets.token_hex(len(text))[: len(text)]
     kind = KIND.match(text)
     kept = kind.end() if kind else 0
     is_hexadecimal = re.fullmatch(r"[0-9a-fA-F]*", text[kept:]) is not None
@@ -48,12 +45,17 @@ def trial_renewals(tokens: Sequence[Token]) -> list[Renewal]:
     renewable = {token.refresh_token: token for token in tokens if token.refresh_token is not None}
     access = max((len(token.access_token.reveal()) for token in tokens), default=0)
     refresh = max((len(used.reveal()) for used in renewable), default=0)
-    access, refresh = max(access, SHORTEST_WITH_WORDS), max(refresh, SHORTEST_WITH_WORDS)
     expires_at = datetime.now(UTC) + LIFETIME
     return [
-        Renewal(token, Secret(placeholder(access)), Secret(placeholder(refresh)), expires_at)
+        Renewal(token, _placeholder(access), _placeholder(refresh), expires_at)
         for token in renewable.values()
     ]
+
+
+def _placeholder(length: int) -> Secret:
+    """A text at least that long which is clearly no token, and which nothing else holds."""
+    length = max(length, SHORTEST_TOKEN)
+    return Secret((WORDS + secrets.token_hex(length))[:length])
 
 
 def is_cut_off(held: str, written: str) -> bool:

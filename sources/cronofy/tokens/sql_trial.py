@@ -4,19 +4,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import ConfigurationError
 from ..secret import Hidden, Secret
 from .base import Renewal
 from .expiry import expiry_like
-from .placeholders import LIFETIME, is_cut_off, longest, lookalike, placeholder
+from .placeholders import LIFETIME, is_cut_off, lookalike
 from .rows import as_token
 from .token import Token
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 Row = dict[str, Any]
 
@@ -27,12 +26,11 @@ KEEPS_SOMETHING_ELSE = "what tokens_query reads after the update is not what was
 INEXACT = timedelta(minutes=2)
 # a trial on a row that the application changes meanwhile begins again with another one
 TRIALS = 3
-# and after that long it tries no other form of the values
+# and after that long it tries no other form of the expiry
 TRIAL_SECONDS = 20.0
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """A row to try the update on.
 
     Attributes:
@@ -40,15 +38,14 @@ class Sample:
         used: its refresh token.
         expires_at: the row's own, as the column has it.
         rows: so many rows of the query hold its refresh token.
-        pairs: new tokens to try: placeholders as long as the longest tokens of the store, and what looks like
-            a token, which a rule may ask for.
+        pair: new tokens that look like the longest ones of the store.
     """
 
     token: Token
     used: Secret
     expires_at: Hidden
     rows: int
-    pairs: tuple[tuple[Secret, Secret], ...]
+    pair: tuple[Secret, Secret]
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class SqlTrial:
         writes_expiry: whether the update has a place for the expiry.
     """
 
-    connection: "Connection"
+    connection: Connection
     read: Callable[[], Iterator[Row]]
     write: Callable[[Renewal, Any], int]
     in_words: Callable[[Exception, Renewal], str]
@@ -82,49 +79,42 @@ class SqlTrial:
         Raises:
             SQLAlchemyError: the rows cannot be read.
         """
-        why, form = None, None
-        sample = self.find_sample()
+        why, form, tried = None, None, None
         for _ in range(TRIALS):
+            sample = self.find_sample()
             if sample is None:
                 return None, None  # there is nothing to refresh
+            if sample.token == tried:
+                break  # else the application changed that row meanwhile
             why, form = self._try_forms(sample, forms)
             if why != CHANGES_NOTHING:
                 break
-            tried, sample = sample, self.find_sample()
-            if sample is not None and sample.token == tried.token:
-                break  # else the application changed that row meanwhile
+            tried = sample.token
         return why, form
 
     def find_sample(self) -> Sample | None:
         """The first row that can be refreshed; None where there is none."""
-        access = refresh = rows = 0
+        access, refresh, rows = Secret(""), Secret(""), 0
         found: tuple[Token, Secret, Hidden] | None = None
         for row in self.read():
-            try:
-                token = as_token(row, "")
-            except ConfigurationError:
+            token = _token_of(row)
+            if token is None:
                 continue
-            access, refresh = map(max, (access, refresh), longest([token]))
-            if found is None and token.refresh_token is not None:
-                found = (token, token.refresh_token, Hidden(row.get("expires_at")))
-            rows += found is not None and token.refresh_token == found[1]
+            access = max(access, token.access_token, key=_length)
+            if token.refresh_token is not None:
+                refresh = max(refresh, token.refresh_token, key=_length)
+                found = found or (token, token.refresh_token, Hidden(row.get("expires_at")))
+                rows += token.refresh_token == found[1]
         self.connection.rollback()
         if found is None:
             return None
-        token, used, _ = found
-        texts = (
-            (placeholder(access), placeholder(refresh)),
-            (lookalike(token.access_token.reveal()), lookalike(used.reveal())),
-        )
-        return Sample(*found, rows, tuple((Secret(new), Secret(other)) for new, other in texts))
+        return Sample(*found, rows, (Secret(lookalike(access.reveal())), Secret(lookalike(refresh.reveal()))))
 
     def _try_forms(self, sample: Sample, forms: Sequence[Any]) -> tuple[str | None, Any]:
-        from sqlalchemy.exc import SQLAlchemyError
-
         first: str | None = None
         given_up_at = time.monotonic() + TRIAL_SECONDS
-        for form, (access, refresh) in product(forms, sample.pairs):
-            renewal = Renewal(sample.token, access, refresh, datetime.now(UTC) + LIFETIME)
+        for form in forms:
+            renewal = Renewal(sample.token, *sample.pair, datetime.now(UTC) + LIFETIME)
             try:
                 why = self._why_not(sample, renewal, expiry_like(renewal.expires_at, form))
             except SQLAlchemyError as error:
@@ -166,7 +156,7 @@ class SqlTrial:
             held = _text(row, "refresh_token")
             if held == new:
                 found += 1
-                if not _reads_as(row, renewal, has_expiry=self.writes_expiry):
+                if not self._reads_as(row, renewal):
                     return KEEPS_SOMETHING_ELSE
             elif held == used:
                 unchanged += 1
@@ -179,20 +169,27 @@ class SqlTrial:
         # a row that left the query, because it asks for expired tokens only, is as good as one that is found
         return KEEPS_SOMETHING_ELSE if altered else None
 
+    def _reads_as(self, row: Row, renewal: Renewal) -> bool:
+        """Whether a row reads as what was written to it."""
+        token, expires_at = _token_of(row), row.get("expires_at")
+        if token is None or token.access_token != renewal.access_token:
+            return False
+        if not self.writes_expiry or "expires_at" not in row or renewal.expires_at is None:
+            return True
+        is_day = isinstance(expires_at, date) and not isinstance(expires_at, datetime)
+        distance = timedelta(days=1) if is_day else INEXACT
+        return token.expires_at is not None and abs(token.expires_at - renewal.expires_at) <= distance
 
-def _reads_as(row: Row, renewal: Renewal, *, has_expiry: bool) -> bool:
-    """Whether a row reads as what was written to it."""
+
+def _token_of(row: Row) -> Token | None:
     try:
-        token = as_token(row, "")
+        return as_token(row, "")
     except ConfigurationError:
-        return False
-    if token.access_token != renewal.access_token:
-        return False
-    if not has_expiry or "expires_at" not in row or renewal.expires_at is None:
-        return True
-    is_day = isinstance(row["expires_at"], date) and not isinstance(row["expires_at"], datetime)
-    distance = timedelta(days=1) if is_day else INEXACT
-    return token.expires_at is not None and abs(token.expires_at - renewal.expires_at) <= distance
+        return None
+
+
+def _length(secret: Secret) -> int:
+    return len(secret.reveal())
 
 
 def _text(row: Row, name: str) -> str:

@@ -15,6 +15,10 @@ from .token import StoredTokens, in_data_centers, without_refreshing
 NO_STORE = (
     "no tokens: set tokens in .dlt/secrets.toml or tokens_file in .dlt/config.toml, section [sources.cronofy]"
 )
+NO_SQLALCHEMY = (
+    "tokens_query needs SQLAlchemy: install the extra sql of dlt-cronofy, or sqlalchemy,"
+    " and the driver of your database"
+)
 
 
 def stored_tokens(store: TokenStore, settings: PollingSettings) -> StoredTokens:
@@ -85,8 +89,10 @@ def open_store(
         return cast("TokenStore", rows.value)
     # these two bring large libraries, so they are imported when they are used
     if tokens_query is not None and database is not None:
-        from .sql_store import SqlStore
-
+        try:
+            from .sql_store import SqlStore
+        except ImportError:
+            raise ConfigurationError(NO_SQLALCHEMY) from None
         return SqlStore(tokens_query, database, tokens_update, labels)
     if tokens_file is not None:
         from .file_store import FileStore

@@ -16,6 +16,7 @@ from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.tokens.base import Renewal, StoreError
 from dlt_cronofy.source.tokens.sql_store import SqlStore
 from dlt_cronofy.source.tokens.sql_update import NotDerivedError, derive_target
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.source.tokens.token import Token, token_key
 from tests.cronofy.tokens.databases import Database
 
@@ -374,9 +375,9 @@ def test_a_url_that_is_none(url: str, message: str) -> None:
 
 
 def test_sqlalchemy_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    monkeypatch.setitem(sys.modules, "dlt_cronofy.source.tokens.sql_store", None)
     with pytest.raises(ConfigurationError, match="install the extra sql of dlt-cronofy, or sqlalchemy,"):
-        SqlStore(QUERY, "sqlite://")
+        open_store(tokens_query=QUERY, tokens_database="sqlite://")
 
 
 @pytest.mark.parametrize(
