@@ -120,19 +120,10 @@ def _collect(store: str, unit: str, rows: Iterable[tuple[int, Any]], labels: Lab
     return stored
 
 
-def as_token(row: Any, place: str, labels: LabelReader | None = None) -> Token:
-    """The token of one row.
-
-    Raises:
-        ConfigurationError: it cannot be used, or has no token.
-    """
-    found = _read_row(row, place, labels or LabelReader(()))
-    row = None
-    if isinstance(found, Token) and found.is_connected:
-        return found
-    raise ConfigurationError(
-        str(UnusableRow(place, "access_token is missing") if isinstance(found, Token) else found)
-    )
+def as_token(row: Any, labels: LabelReader) -> Token | None:
+    """The token of one row; None where it cannot be used, or has no token."""
+    found = _read_row(row, "", labels)
+    return found if isinstance(found, Token) and found.is_connected else None
 
 
 def _read_row(row: Any, place: str, labels: LabelReader) -> Token | UnusableRow:

@@ -19,7 +19,7 @@ from .labels import LabelReader
 from .placeholders import is_cut_off
 from .rows import NAMED_COLUMNS, as_token, collect_tokens
 from .sql_database import connect, error_line, open_engine
-from .sql_trial import KEEPS_SOMETHING_ELSE, Row, SqlTrial
+from .sql_trial import KEEPS_SOMETHING_ELSE, SqlTrial
 from .sql_update import NotDerivedError, Target, derive_target
 from .token import StoredTokens, Token
 
@@ -29,6 +29,8 @@ LOCK_SECONDS = 30
 NEEDED_PARAMETERS = {"access_token", "refresh_token", "used_refresh_token"}
 PARAMETERS = NEEDED_PARAMETERS | {"expires_at", "key"}
 WITHOUT_ZONE = datetime(1970, 1, 1)  # noqa: DTZ001 - what a column without a zone holds
+
+Row = dict[str, Any]
 
 
 class SqlStore:
@@ -88,14 +90,16 @@ class SqlStore:
             update = self._known_update()
             writes_expiry = "expires_at" in _parameters(update)
             with connect(self._engine) as connection:
+                columns = [name.lower() for name in self._columns(connection)]
                 trial = SqlTrial(
                     connection,
-                    partial(self._query_rows, connection),
+                    partial(self._query_tokens, connection),
                     partial(self._write, connection, update),
                     partial(self._in_words, is_harmless=True),
-                    writes_expiry,
+                    self._expiry_forms() if writes_expiry else (None,),
+                    writes_expiry and "expires_at" in columns,
                 )
-                why, form = trial.run(self._expiry_forms() if writes_expiry else (None,))
+                why, form = trial.run()
         except (StoreError, ConfigurationError) as error:
             return str(error)
         except SQLAlchemyError as error:
@@ -129,9 +133,8 @@ class SqlStore:
             quoted = self._engine.dialect.identifier_preparer.quote(key).replace(":", "\\:")
             one = text(f"{self._as_part()} WHERE t.{quoted} = :key")
             labels = LabelReader(self._labels)
-            for row in self._rows(connection.execute(one, {"key": token.key})):
-                with suppress(ConfigurationError):
-                    found.append(as_token(row, self.name, labels))
+            rows = self._rows(connection.execute(one, {"key": token.key}))
+            found = [each for row in rows if (each := as_token(row, labels))]
         same = (each for each in found if each.refresh_token == token.refresh_token)
         return next(same, found[0] if found else None)
 
@@ -199,6 +202,10 @@ class SqlStore:
         hidden = (secret.reveal() for secret in secrets if secret is not None)
         password = self._engine.url.password
         return error_line(error, self._shown, [password, *hidden], is_harmless=is_harmless)
+
+    def _query_tokens(self, connection: Connection) -> list[Token | None]:
+        labels = LabelReader(())
+        return [as_token(row, labels) for row in self._query_rows(connection)]
 
     def _query_rows(self, connection: Connection) -> Iterator[Row]:
         """The rows of the query, fetched a few thousand at a time."""
@@ -268,7 +275,7 @@ class SqlStore:
                         f"{self._cannot}: {error};"
                         " set tokens_update in [sources.cronofy] to the SQL that writes a token back"
                     ) from None
-                if self._expiry_form is None and "expires_at" in target.columns:
+                if self._expiry_form is None:
                     self._expiry_form = _declared_form(connection, target)
             self._update = text(target.statement)
         return self._update
@@ -276,7 +283,7 @@ class SqlStore:
 
 def _declared_form(connection: Connection, target: Target) -> Any:
     """The form of an expiry in a column without any value yet, if its type shows it."""
-    name = target.columns["expires_at"].strip('"`[]').lower()
+    name = (target.expiry_column or "").strip('"`[]').lower()
     with suppress(SQLAlchemyError):
         columns = inspect(connection).get_columns(target.table_name, target.schema_name)
         kind = next((column["type"] for column in columns if column["name"].lower() == name), None)

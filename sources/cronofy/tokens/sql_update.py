@@ -26,32 +26,20 @@ class Target(NamedTuple):
     """The table that holds the tokens, and what its columns are called, quoted as in the query.
 
     Attributes:
-        table: its name in SQL.
-        columns: by what they are called in the query's result: access_token, refresh_token and, where the
-            query has it, expires_at.
-        table_name: its bare name.
-        schema_name: its schema; None where the query names none.
+        statement: the UPDATE, with named parameters.
+        table_name: the bare name.
+        schema_name: None where the query names none.
+        expiry_column: None where the query has no expires_at.
     """
 
-    table: str
-    columns: dict[str, str]
+    statement: str
     table_name: str
     schema_name: str | None
-
-    @property
-    def statement(self) -> str:
-        """The UPDATE, with named parameters."""
-        assigned = ", ".join(f"{column} = :{name}" for name, column in self.columns.items())
-        guard = f"{self.columns['refresh_token']} = :used_refresh_token"
-        return f"UPDATE {self.table} SET {assigned} WHERE {guard}"  # noqa: S608 - from the query
+    expiry_column: str | None
 
 
 class Origin(NamedTuple):
-    """Where a column of a query comes from.
-
-    Attributes:
-        path: the names of the sources on the way to the table.
-    """
+    """The table and column that a column of a query comes from, and the sources on the way to the table."""
 
     path: tuple[str, ...]
     table: exp.Table
@@ -76,20 +64,23 @@ def derive_target(query: str, backend: str, names: Sequence[str]) -> Target:
     if "refresh_token" not in wanted:
         raise NotDerivedError("it has no column refresh_token")
     try:
-        trees = [tree for tree in sqlglot.parse(query, read=dialect) if tree is not None]
-        scope = build_scope(trees[0]) if len(trees) == 1 else None
+        [tree] = [tree for tree in sqlglot.parse(query, read=dialect) if tree is not None]
+        scope = build_scope(tree)
         found = {
             name: _origin(scope, exp.to_identifier(written[name], quoted=written[name] != name))
             for name in wanted
         }
-    except SqlglotError:
-        raise NotDerivedError("it is not understood") from None
+    except (SqlglotError, ValueError):
+        raise NotDerivedError("it is no plain SELECT") from None
     if len({origin.path for origin in found.values()}) != 1:
         raise NotDerivedError("its token columns come from more than one table")
     table = found["refresh_token"].table
     bare = exp.Table(this=table.this, db=table.args.get("db"), catalog=table.args.get("catalog"))
-    columns: dict[str, str] = {name: _sql(origin.column, dialect) for name, origin in found.items()}
-    return Target(_sql(bare, dialect), columns, table.name, table.db or None)
+    columns = {name: _sql(origin.column, dialect) for name, origin in found.items()}
+    assigned = ", ".join(f"{column} = :{name}" for name, column in columns.items())
+    guard = f"{columns['refresh_token']} = :used_refresh_token"
+    statement = f"UPDATE {_sql(bare, dialect)} SET {assigned} WHERE {guard}"  # noqa: S608 - from the query
+    return Target(statement, table.name, table.db or None, columns.get("expires_at"))
 
 
 def _origin(scope: Scope | None, wanted: exp.Identifier) -> Origin:
@@ -118,16 +109,13 @@ def _projection(select: exp.Select, name: str) -> Any:
     """What the SELECT has for this column: a column, or the only `*`."""
     named = [each for each in select.expressions if each.alias_or_name.lower() == name.lower()]
     stars = [each for each in select.expressions if each.is_star]
-    if named:
-        column = named[0].unalias()
-        if not isinstance(column, exp.Column):
-            raise NotDerivedError(f"its {name} is an expression")
-        return column
-    if len(stars) != 1:
+    found = named[0].unalias() if named else stars[0] if len(stars) == 1 else None
+    star = found.this if isinstance(found, exp.Column) else found
+    if found is None or (found.is_star and _parts(star)):
         raise NotDerivedError(f"it does not show where {name} comes from")
-    if _parts(stars[0].this if isinstance(stars[0], exp.Column) else stars[0]):
-        raise NotDerivedError("its * has exceptions")
-    return stars[0]
+    if not found.is_star and not isinstance(found, exp.Column):
+        raise NotDerivedError(f"its {name} is an expression")
+    return found
 
 
 def _parts(node: exp.Expression) -> set[str]:

@@ -337,6 +337,7 @@ def test_where_nothing_is_taken_back_no_refresh_token_is_touched(sqlite: Databas
     )
     before = sqlite.rows("SELECT * FROM users ORDER BY id")
     store = SqlStore(QUERY, sqlite.url)
+    store.read()
     store._engine = create_engine(sqlite.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     assert store.why_not_saved() is None
     assert sqlite.rows("SELECT * FROM users ORDER BY id") == before
@@ -349,17 +350,17 @@ def test_a_row_that_the_application_changes_meanwhile_is_no_obstacle(
     server: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(server, Case())
-    find, found = sql_trial.SqlTrial.find_sample, 0
+    read, found = sql_trial.SqlTrial.read_before, 0
 
     def late(trial: sql_trial.SqlTrial) -> Any:
         nonlocal found
-        sample = find(trial)
+        rows = read(trial)
         found += 1
         if found == 1:
             server.run("UPDATE users SET refresh_token = 'theirs-' || id")
-        return sample
+        return rows
 
-    monkeypatch.setattr(sql_trial.SqlTrial, "find_sample", late)
+    monkeypatch.setattr(sql_trial.SqlTrial, "read_before", late)
     assert SqlStore(QUERY, server.url).why_not_saved() is None
     assert found == 2
 
