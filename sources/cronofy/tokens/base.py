@@ -55,9 +55,8 @@ class TokenStore(Protocol):
         """All tokens, in the order of the store.
 
         `StoredTokens`, a list as well, also says which rows cannot be used. The rows of any other list are
-        checked by `stored_tokens`, so that one that cannot be used costs itself only: they are tokens, or
-        tables with the columns of a token and of the labels. The labels of a token are in the order of the
-        setting `token_labels`.
+        checked by `stored_tokens`: they are tokens, with labels in the order of the setting `token_labels`,
+        or tables with the columns of a token and of the labels.
 
         Raises:
             ConfigurationError: the store, or most of its rows, cannot be used; names the place.

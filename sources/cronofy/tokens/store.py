@@ -65,16 +65,19 @@ def open_store(
     """
     rows, database = Hidden(tokens), Secret.of(tokens_database) if tokens_database else None
     tokens = tokens_database = None
-    is_set = {
-        "tokens": rows.value is not None,
-        "tokens_file": tokens_file is not None,
-        "tokens_query": tokens_query is not None,
-    }
-    set_ones = [name for name, is_there in is_set.items() if is_there]
+    set_ones = [
+        name
+        for name, is_set in (
+            ("tokens", rows.value is not None),
+            ("tokens_file", tokens_file is not None),
+            ("tokens_query", tokens_query is not None),
+        )
+        if is_set
+    ]
     if len(set_ones) > 1:
+        several = "two" if len(set_ones) == 2 else "three"
         raise ConfigurationError(
-            f"{'two' if len(set_ones) == 2 else 'three'} token stores are set:"
-            f" keep either {' or '.join(set_ones)} in [sources.cronofy]"
+            f"{several} token stores are set: keep either {' or '.join(set_ones)} in [sources.cronofy]"
         )
     _check_query(tokens_query, database, tokens_update)
     if not set_ones:
