@@ -42,11 +42,8 @@ def collect_tokens(
 ) -> StoredTokens:
     """The tokens of numbered rows, and which rows are none. Of rows with one key the first is the token.
 
-    Args:
-        store: what messages call the store.
-        unit: what messages call a row.
-        rows: each with its number.
-        labels: names of the labels, in lower case; None for the default.
+    Messages call the store and a row what `store` and `unit` say; `labels` are names in lower case, None for
+    the default.
 
     Raises:
         ConfigurationError: no rows, or most of them cannot be used; names the place.
@@ -116,7 +113,8 @@ def _read_row(row: Any, place: str, labels: LabelReader) -> Token | UnusableRow:
             labels=labels.read(row) if given is None else labels.take(given),
         )
     except RowError as error:
-        return UnusableRow(place, str(error), _shown_key(key))
+        is_opaque = key is not None and OPAQUE.fullmatch(key) and not UUID_TEXT.fullmatch(key)
+        return UnusableRow(place, str(error), None if is_opaque else key)
 
 
 def _as_table(row: Any) -> Mapping[str, Any]:
@@ -137,11 +135,6 @@ def is_blank(row: Any, besides: Container[str] = ()) -> bool:
     return len(values) > 1 and all(
         is_missing(value) or (isinstance(value, str) and not value.strip()) for value in values
     )
-
-
-def _shown_key(key: str | None) -> str | None:
-    is_opaque = key is not None and OPAQUE.fullmatch(key) and not UUID_TEXT.fullmatch(key)
-    return None if is_opaque else key
 
 
 def _key(value: Any) -> str | None:
@@ -195,12 +188,10 @@ def _data_center(row: Mapping[str, Any]) -> str | None:
 
 
 def _expiry(value: Any) -> datetime | None:
-    if value is None:
-        return None
     try:
         return parse_expiry(value)
     except ValueError:
-        # the value is not shown: a token may stand in the wrong column
+        # nor is this one shown
         raise RowError(
             "expires_at is no point in time; use ISO 8601 text, a date or a number since 1970"
         ) from None

@@ -100,9 +100,8 @@ def error_line(
     Args:
         error: SQLAlchemy's.
         shown: what may be quoted: the driver's other quotations are left out.
-        secrets: whatever a part of appears in the driver's words, they are left out altogether.
-        is_harmless: whether the values that the database refused were placeholders; then a constraint or a
-            column may be named.
+        secrets: where a part of one appears in the driver's words, they are left out altogether.
+        is_harmless: whether the database refused placeholders; then a constraint or a column may be named.
     """
     kind = type(error).__name__
     safe = (DBAPIError,) if is_harmless else (OperationalError, ProgrammingError)

@@ -47,17 +47,11 @@ def open_store(
     on_refresh: OnRefresh | None = None,
     token_labels: str | Sequence[str] | None = None,
 ) -> TokenStore:
-    """The configured token store; nothing of it is read yet.
+    """The token store that the settings of these names configure; nothing of it is read yet.
 
-    Args:
-        tokens: rows with the columns of a token, or plain access tokens: an iterable, a callable that returns
-            one, or the JSON text of a list; or a store, which is an object with `read` and `save`.
-        tokens_file: path of a CSV, JSON Lines or Parquet file.
-        tokens_query: SQL query whose columns are those of a token.
-        tokens_database: SQLAlchemy URL of the database that it runs in.
-        tokens_update: SQL that writes one refreshed token back, where it cannot be derived from the query.
-        on_refresh: is given every refreshed token, where `tokens` is no store that can take it back.
-        token_labels: columns that are read as labels, as the setting of that name has them.
+    `tokens` may be an iterable of rows or of plain access tokens, a callable that returns one, the JSON text
+    of a list, or a store: an object with `read` and `save`. Where it is none, `on_refresh` is given every
+    refreshed token.
 
     Raises:
         ConfigurationError: no store, several of them, half of one, or names that no label can have; says what
