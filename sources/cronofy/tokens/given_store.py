@@ -101,12 +101,10 @@ def _listed(tokens: Any) -> Iterable[Any]:
         try:
             tokens = json.loads(tokens)
         except ValueError:
-            raise ConfigurationError(
-                'tokens is not a list: write ["token", …] or [{"key": …, "access_token": …}, …]'
-            ) from None
+            tokens = None
     if isinstance(tokens, (Mapping, str)) or not isinstance(tokens, Iterable):
         raise ConfigurationError(
-            "tokens is not a list of tables {key, access_token, refresh_token, data_center}"
+            'tokens is not a list: write ["token", …] or [{"key": …, "access_token": …}, …]'
         )
     return tokens
 

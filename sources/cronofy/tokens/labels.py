@@ -104,10 +104,11 @@ def _plain_text(value: Any) -> str | None:
 
 
 def whole_number(value: Any) -> str | None:
-    """A whole number of any type as text; None where it is none."""
+    """A whole number of any type as text; None where it is none, or not exact."""
     try:
         is_number = isinstance(value, (int, float, Decimal)) and type(value) is not bool
-        is_whole = is_number and abs(value) < LONGEST_NUMBER and value == int(value)
+        limit = LARGEST_EXACT if isinstance(value, float) else LONGEST_NUMBER
+        is_whole = is_number and abs(value) <= limit and value == int(value)
         return str(int(value)) if is_whole else None
     except (ArithmeticError, ValueError):  # not finite, or a NaN that signals
         return None

@@ -3,7 +3,7 @@
 import re
 import secrets
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from ..secret import Secret
@@ -18,7 +18,10 @@ CONVINCING_LENGTH = 8
 LIFETIME = timedelta(hours=1)
 # a token may say what kind it is: ghp_…, sk-…
 KIND = re.compile(r"[A-Za-z0-9]{1,10}[_.:-]")
-CLASSES = (string.digits, "abcdef", "ABCDEF", string.ascii_lowercase, string.ascii_uppercase)
+# the letters of hexadecimal numbers fit every rule that takes letters
+ALIKE = (
+    (string.digits, string.digits), (string.ascii_lowercase, "abcdef"), (string.ascii_uppercase, "ABCDEF"),
+)  # fmt: skip
 
 
 def lookalike(text: str) -> str:
@@ -31,13 +34,11 @@ def lookalike(text: str) -> str:
         return secrets.token_hex(len(text))[: len(text)]
     kind = KIND.match(text)
     kept = kind.end() if kind else 0
-    is_hexadecimal = re.fullmatch(r"[0-9a-fA-F]*", text[kept:]) is not None
-    classes = CLASSES if is_hexadecimal else (CLASSES[0], *CLASSES[3:])
-    return text[:kept] + "".join(_alike(character, classes) for character in text[kept:])
+    return text[:kept] + "".join(map(_alike, text[kept:]))
 
 
-def _alike(character: str, classes: Iterable[str]) -> str:
-    return secrets.choice(next((each for each in classes if character in each), character))
+def _alike(character: str) -> str:
+    return next((secrets.choice(like) for known, like in ALIKE if character in known), character)
 
 
 def trial_renewals(tokens: Sequence[Token]) -> list[Renewal]:

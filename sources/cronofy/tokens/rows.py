@@ -16,7 +16,7 @@ from ..errors import ConfigurationError
 from ..secret import Secret
 from ..settings import DATA_CENTERS, TOKEN_COLUMNS
 from .expiry import is_missing, parse_expiry, plain
-from .labels import LARGEST_EXACT, LabelReader, whole_number
+from .labels import LabelReader, whole_number
 from .token import StoredTokens, Token, UnusableRow, check_usable, token_key
 
 # what messages name; expires_at may be missing everywhere
@@ -150,9 +150,7 @@ def _key(value: Any) -> str | None:
         return str(value)
     number = whole_number(value)
     if number is None:
-        raise RowError("key is neither text nor a whole number nor a UUID")
-    if isinstance(value, float) and abs(value) > LARGEST_EXACT:
-        raise RowError("key is a number too large to be exact; make it text")
+        raise RowError("key is neither text nor an exact whole number nor a UUID")
     return number
 
 

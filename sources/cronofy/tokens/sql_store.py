@@ -1,6 +1,6 @@
 """The application's own token table: read with a query, written back with an update."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
@@ -90,14 +90,13 @@ class SqlStore:
             update = self._known_update()
             writes_expiry = "expires_at" in _parameters(update)
             with connect(self._engine) as connection:
-                columns = [name.lower() for name in self._columns(connection)]
                 trial = SqlTrial(
                     connection,
                     partial(self._query_tokens, connection),
                     partial(self._write, connection, update),
                     partial(self._in_words, is_harmless=True),
                     self._expiry_forms() if writes_expiry else (None,),
-                    writes_expiry and "expires_at" in columns,
+                    lambda: writes_expiry and "expires_at" in map(str.lower, self._names or ()),
                 )
                 why, form = trial.run()
         except (StoreError, ConfigurationError) as error:
@@ -270,9 +269,9 @@ class SqlStore:
                 names = self._columns(connection)
                 try:
                     target = derive_target(self._query, self._engine.dialect.name, names)
-                except NotDerivedError as error:
+                except NotDerivedError:
                     raise StoreError(
-                        f"{self._cannot}: {error};"
+                        f"{self._cannot}: it does not show which columns of which table tokens come from;"
                         " set tokens_update in [sources.cronofy] to the SQL that writes a token back"
                     ) from None
                 if self._expiry_form is None:
@@ -302,19 +301,9 @@ def _parameters(statement: TextClause) -> set[str]:
 
 def _checked_update(sql: str) -> TextClause:
     update = text(sql.strip().rstrip(";"))
-    missing, unknown = NEEDED_PARAMETERS - _parameters(update), _parameters(update) - PARAMETERS
-    if missing:
+    if not NEEDED_PARAMETERS <= _parameters(update) <= PARAMETERS:
         raise ConfigurationError(
-            f"tokens_update in [sources.cronofy] must use {_listed(missing)}:"
-            " both new tokens are written, where the refresh token is still :used_refresh_token"
-        )
-    if unknown:
-        raise ConfigurationError(
-            f"tokens_update in [sources.cronofy] has no value for {_listed(unknown)};"
-            f" there are {_listed(PARAMETERS)}, and any other colon is written \\:"
+            "tokens_update in [sources.cronofy] must set :access_token and :refresh_token where the refresh"
+            " token is :used_refresh_token; it may use :expires_at and :key; any other colon is written \\:"
         )
     return update
-
-
-def _listed(parameters: Iterable[str]) -> str:
-    return ", ".join(f":{name}" for name in sorted(parameters))

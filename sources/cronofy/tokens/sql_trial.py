@@ -1,7 +1,7 @@
 """The trial of an update: on a real row, with placeholders, in a transaction that is rolled back."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
@@ -37,7 +37,7 @@ class SqlTrial:
         write: the update with an expiry as the column has it; returns the number of rows it says it changed.
         in_words: what the database says of a renewal that it refuses.
         expiry_forms: what the column of the expiry may hold, as `expiry_like` takes it.
-        has_expiry: whether the update writes expiries that the query reads.
+        has_expiry: whether the update writes expiries that the query reads; asked once rows were read.
     """
 
     connection: Connection
@@ -45,7 +45,7 @@ class SqlTrial:
     write: Callable[[Renewal, Any], int]
     in_words: Callable[[Exception, Renewal], str]
     expiry_forms: Sequence[Any]
-    has_expiry: bool
+    has_expiry: Callable[[], bool]
 
     def run(self) -> tuple[str | None, Any]:
         """Why the update does not do what it should, or None, and the form of the expiry that did.
@@ -74,11 +74,9 @@ class SqlTrial:
         return rows
 
     def _try_forms(self, sample: Token, rows: Sequence[Token | None]) -> tuple[str | None, Any]:
-        # as long as the longest of the store
-        access = max((token.access_token.reveal() for token in rows if token), key=len)
-        refresh = max((t.refresh_token.reveal() for t in rows if t and t.refresh_token), key=len)
-        expires_at = datetime.now(UTC) + LIFETIME
-        renewal = Renewal(sample, Secret(lookalike(access)), Secret(lookalike(refresh)), expires_at)
+        access = _like_longest(token.access_token for token in rows if token)
+        refresh = _like_longest(t.refresh_token for t in rows if t and t.refresh_token)
+        renewal = Renewal(sample, access, refresh, datetime.now(UTC) + LIFETIME)
         first: str | None = None
         given_up_at = time.monotonic() + TRIAL_SECONDS
         for form in self.expiry_forms:
@@ -150,8 +148,15 @@ class SqlTrial:
         if token.access_token != renewal.access_token:
             return False
         found, written = token.expires_at, renewal.expires_at
-        if not self.has_expiry or found is None or written is None:
-            return not self.has_expiry
+        if not self.has_expiry():
+            return True
+        if found is None or written is None:
+            return False
         # a column of days has midnight
         distance = timedelta(days=1) if found.time() == time_of_day() else INEXACT
         return abs(found - written) <= distance
+
+
+def _like_longest(secrets: Iterable[Secret]) -> Secret:
+    """A placeholder for the longest of them."""
+    return Secret(lookalike(max((each.reveal() for each in secrets), key=len)))

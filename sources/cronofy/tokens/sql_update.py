@@ -19,7 +19,7 @@ TABLE_PARTS = {"this", "db", "catalog", "alias", "sample", "hints", "only"}
 
 
 class NotDerivedError(Exception):
-    """The query does not show where a column comes from; the message says why, and quotes nothing of it."""
+    """The query does not show which columns of which table the tokens come from."""
 
 
 class Target(NamedTuple):
@@ -62,7 +62,7 @@ def derive_target(query: str, backend: str, names: Sequence[str]) -> Target:
     written = {name.lower(): name for name in names}
     wanted = [name for name in ("access_token", "refresh_token", "expires_at") if name in written]
     if "refresh_token" not in wanted:
-        raise NotDerivedError("it has no column refresh_token")
+        raise NotDerivedError
     try:
         [tree] = [tree for tree in sqlglot.parse(query, read=dialect) if tree is not None]
         scope = build_scope(tree)
@@ -71,9 +71,9 @@ def derive_target(query: str, backend: str, names: Sequence[str]) -> Target:
             for name in wanted
         }
     except (SqlglotError, ValueError):
-        raise NotDerivedError("it is no plain SELECT") from None
+        raise NotDerivedError from None
     if len({origin.path for origin in found.values()}) != 1:
-        raise NotDerivedError("its token columns come from more than one table")
+        raise NotDerivedError
     table = found["refresh_token"].table
     bare = exp.Table(this=table.this, db=table.args.get("db"), catalog=table.args.get("catalog"))
     columns = {name: _sql(origin.column, dialect) for name, origin in found.items()}
@@ -87,12 +87,12 @@ def _origin(scope: Scope | None, wanted: exp.Identifier) -> Origin:
     """Where a column of a SELECT comes from, however many others are between it and the table."""
     select = None if scope is None else scope.expression
     if scope is None or not isinstance(select, exp.Select) or _parts(select) - SELECT_PARTS:
-        raise NotDerivedError("it is no plain SELECT")
+        raise NotDerivedError
     projection = _projection(select, wanted.name)
     sources = {name.lower(): source for name, (_, source) in scope.selected_sources.items()}
     qualifier = projection.table.lower() if isinstance(projection, exp.Column) else ""
     if (qualifier not in sources) if qualifier else len(sources) != 1:
-        raise NotDerivedError(f"it does not say which table {wanted.name} comes from")
+        raise NotDerivedError
     name = qualifier or next(iter(sources))
     column = wanted if projection.is_star else projection.this
     source = sources[name]
@@ -101,7 +101,7 @@ def _origin(scope: Scope | None, wanted: exp.Identifier) -> Origin:
         return origin._replace(path=(name, *origin.path))
     named = isinstance(source, exp.Table) and isinstance(source.this, exp.Identifier)
     if not named or _parts(source) - TABLE_PARTS or source.alias_column_names:
-        raise NotDerivedError("it reads from more than plain tables")
+        raise NotDerivedError
     return Origin((name,), source, column)
 
 
@@ -109,13 +109,14 @@ def _projection(select: exp.Select, name: str) -> Any:
     """What the SELECT has for this column: a column, or the only `*`."""
     named = [each for each in select.expressions if each.alias_or_name.lower() == name.lower()]
     stars = [each for each in select.expressions if each.is_star]
-    found = named[0].unalias() if named else stars[0] if len(stars) == 1 else None
-    star = found.this if isinstance(found, exp.Column) else found
-    if found is None or (found.is_star and _parts(star)):
-        raise NotDerivedError(f"it does not show where {name} comes from")
-    if not found.is_star and not isinstance(found, exp.Column):
-        raise NotDerivedError(f"its {name} is an expression")
-    return found
+    if named and isinstance(column := named[0].unalias(), exp.Column):
+        return column
+    if named or len(stars) != 1:
+        raise NotDerivedError
+    [star] = stars
+    if _parts(star.this if isinstance(star, exp.Column) else star):  # it has exceptions
+        raise NotDerivedError
+    return star
 
 
 def _parts(node: exp.Expression) -> set[str]:

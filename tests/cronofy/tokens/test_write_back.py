@@ -169,8 +169,8 @@ def test_a_fault_of_ours_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) 
     def fail(*_: object) -> bool:
         raise LookupError(SECRET)
 
-    monkeypatch.setattr(WriteBack, "_write", fail)
-    writing, saved = asyncio.run(save_all(SlowStore(), range(2)))
+    monkeypatch.setattr(WriteBack, "_judged", fail)
+    writing, saved = asyncio.run(save_all(SlowStore(lambda _: True), range(2)))
     assert {str(each) for each in saved} == {"slow cannot be written: LookupError"}
     assert unsaved(writing) == ["k0", "k1"]
 
