@@ -274,7 +274,7 @@ class SqlStore:
                         f"{self._cannot}: it does not show which columns of which table tokens come from;"
                         " set tokens_update in [sources.cronofy] to the SQL that writes a token back"
                     ) from None
-                if self._expiry_form is None:
+                if self._expiry_form is None and target.expiry_column:
                     self._expiry_form = _declared_form(connection, target)
             self._update = text(target.statement)
         return self._update
