@@ -92,7 +92,7 @@ class Yard:
         return result
 
     def hold_back(self, run_id: str, *shards: int) -> Callable[[], None]:
-        """Take the sets of shards out of the handoff; what is returned delivers them."""
+        """Take the outputs of shards out of the exchange directory; what is returned delivers them."""
         held = self.folder / "held back"
         held.mkdir(exist_ok=True)
         folder = self.folder / "handoff" / run_id
