@@ -36,7 +36,7 @@ def erase(
     configuration or usage.
     """
     from dlt_cronofy.erase.erasure import Erase
-    from dlt_cronofy.erase.summary import print_erased
+    from dlt_cronofy.erase.summary import erased_lines
     from dlt_cronofy.warehouse.locks import sole_writer, turn
     from dlt_cronofy.warehouse.pipeline import location, open_pipeline
 
@@ -50,7 +50,8 @@ def erase(
     if as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     else:
-        print_erased(result_console(), result)
+        for line in erased_lines(result):
+            result_console().print(line, markup=False, soft_wrap=True)
     if not result.is_known:
         logger.error("%s is in no table", result.subject)
     elif not result.is_complete:

@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dlt_cronofy.cli.main import cli
-from dlt_cronofy.erase.person import Pair, Person, person_of_account, person_of_token, traces_of
+from dlt_cronofy.erase.person import ACCOUNT_ID, TOKEN_KEY, Pair, Person, person_of, traces_of
 from dlt_cronofy.erase.relations import Relations
 from dlt_cronofy.erase.removal import vacuum
 from dlt_cronofy.erase.summary import stored_tokens
@@ -425,24 +425,24 @@ def person(accounts: str, tokens: str, shared_accounts: str = "") -> Person:
     return Person(frozenset(accounts), frozenset(tokens), frozenset(shared_accounts))
 
 
-# who is asked for, what rows say of tokens and accounts, and whose rows go
+# who is asked for, what rows say of accounts and tokens, and whose rows go
 SELECTIONS: dict[str, tuple[str, set[Pair], Person]] = {
-    "an account": ("account", {("k", "a"), ("k", None), ("j", "a")}, person("a", "kj")),
-    "an account without a token": ("account", {(None, "a")}, person("a", "")),
-    "an account nobody knows": ("account", set(), person("a", "")),
-    "a token that changed hands": ("account", {("k", "a"), ("k", "b"), ("k", None)}, person("a", "")),
-    "one of two that changed hands": ("account", {("k", "a"), ("j", "a"), ("j", "b")}, person("a", "k")),
-    "a token": ("token", {("k", "a"), ("k", None)}, person("a", "k")),
-    "a token of two accounts": ("token", {("k", "a"), ("k", "b")}, person("ab", "k")),
-    "one of two tokens": ("token", {("k", "a"), ("j", "a")}, person("", "k", "a")),
-    "a token nobody could read": ("token", {("k", None), ("j", None)}, person("", "k")),
+    "an account": (ACCOUNT_ID, {("a", "k"), (None, "k"), ("a", "j")}, person("a", "kj")),
+    "an account without a token": (ACCOUNT_ID, {("a", None)}, person("a", "")),
+    "an account nobody knows": (ACCOUNT_ID, set(), person("a", "")),
+    "a token that changed hands": (ACCOUNT_ID, {("a", "k"), ("b", "k"), (None, "k")}, person("a", "")),
+    "one of two that changed hands": (ACCOUNT_ID, {("a", "k"), ("a", "j"), ("b", "j")}, person("a", "k")),
+    "a token": (TOKEN_KEY, {("a", "k"), (None, "k")}, person("a", "k")),
+    "a token of two accounts": (TOKEN_KEY, {("a", "k"), ("b", "k")}, person("ab", "k")),
+    "one of two tokens": (TOKEN_KEY, {("a", "k"), ("a", "j")}, person("", "k", "a")),
+    "a token nobody could read": (TOKEN_KEY, {(None, "k"), (None, "j")}, person("", "k")),
 }
 
 
 @pytest.mark.parametrize("case", SELECTIONS)
 def test_whose_rows_go(case: str) -> None:
-    kind, pairs, expected = SELECTIONS[case]
-    assert (person_of_account("a", pairs) if kind == "account" else person_of_token("k", pairs)) == expected
+    column, pairs, expected = SELECTIONS[case]
+    assert person_of(column, "a" if column == ACCOUNT_ID else "k", pairs) == expected
 
 
 def test_what_is_searched_for() -> None:
