@@ -12,8 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import dlt
@@ -97,11 +97,7 @@ class OpenedOutage:
 
     def as_dict(self, token_keys: Sequence[str]) -> Message:
         """For the message: ids, times and states, no name and no URL."""
-        return {
-            "account_id": self.account_id,
-            "profile_type": self.profile_type,
-            "profile_id": self.profile_id,
-            "provider": self.provider,
+        return asdict(self) | {
             "first_seen_at": self.first_seen_at.isoformat(),
             "started_after": self.started_after.isoformat() if self.started_after else None,
             "already_down": self.already_down,
@@ -273,14 +269,7 @@ def opened_outages(client: Client, run_ids: Sequence[str]) -> list[OpenedOutage]
     if not began:
         return []
     opened = [
-        OpenedOutage(
-            account_id=row["account_id"],
-            profile_type=row["profile_type"],
-            profile_id=row["profile_id"],
-            provider=row["provider"] or "unknown",
-            first_seen_at=_utc(row["first_seen_at"]),
-            started_after=_utc(row["started_after"]) if row["started_after"] else None,
-        )
+        OpenedOutage(**row | {"provider": row["provider"] or "unknown"})
         for row in _rows(client, OPEN_OUTAGES)
         if _profile(row, "first_seen_at") in began
     ]
@@ -307,12 +296,7 @@ def _rows(client: Client, sql: str, values: Sequence[str] = ()) -> list[Row]:
 
 
 def _profile(row: Row, when: str) -> Profile:
-    return row["account_id"], row["profile_type"], row["profile_id"], _utc(row[when])
-
-
-def _utc(moment: datetime) -> datetime:
-    # some drivers give the session's time zone
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return row["account_id"], row["profile_type"], row["profile_id"], row[when]
 
 
 def opened_message(run_id: str, opened: Sequence[OpenedOutage], token_keys: dict[str, list[str]]) -> Message:

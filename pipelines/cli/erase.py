@@ -36,7 +36,7 @@ def erase(
     configuration or usage.
     """
     from dlt_cronofy.erase.erasure import Erase
-    from dlt_cronofy.erase.summary import erased_lines
+    from dlt_cronofy.erase.summary import erased_lines, subject
     from dlt_cronofy.warehouse.locks import sole_writer, turn
     from dlt_cronofy.warehouse.pipeline import location, open_pipeline
 
@@ -44,7 +44,7 @@ def erase(
         raise click.UsageError("give either --account ID or --token KEY")
     pipeline = open_pipeline(destination, dataset)
     command = Erase(pipeline, account or None, token or None)
-    _confirm(f"Remove {command.subject} from {location(pipeline)} for good?", yes=yes)
+    _confirm(f"Remove {subject(account, token)} from {location(pipeline)} for good?", yes=yes)
     with sole_writer(pipeline), turn(pipeline):
         result = command.run()
     if as_json:

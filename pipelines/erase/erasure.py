@@ -26,7 +26,7 @@ from dlt_cronofy.warehouse.working_folders import WorkingFolder
 from .person import ACCOUNT_ID, TOKEN_KEY, person_of, searchable, traces_of
 from .relations import Relations, SchemaKind
 from .removal import Removal
-from .summary import Erased, shown, subject
+from .summary import Erased, shown
 from .working_files import WorkingFiles, erase_from_exchange
 
 logger = logging.getLogger("dlt_cronofy")
@@ -41,11 +41,6 @@ class Erase:
     pipeline: dlt.Pipeline
     account: str | None = None
     token: str | None = None
-
-    @property
-    def subject(self) -> str:
-        """Who is asked for."""
-        return subject(self.account, self.token)
 
     def run(self) -> Erased:
         """Settle pending packages, remove, and search.

@@ -28,9 +28,19 @@ from dlt_cronofy.warehouse.dataset import writer
 from dlt_cronofy.warehouse.pipeline import location, reader
 
 from .exchange_directory import ExchangeDirectory
-from .manifest import Manifest, ManifestEntry, choose, read_manifest, write_manifest
 from .saved_plan import SavedPlan, SavedTask, read_plan
-from .shard_output import MergedReader, Outcomes, ShardOutput, merged_polls, outputs_of
+from .shard_output import (
+    Manifest,
+    ManifestEntry,
+    MergedReader,
+    Outcomes,
+    ShardOutput,
+    choose,
+    merged_polls,
+    outputs_of,
+    read_manifest,
+    write_manifest,
+)
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -53,14 +63,6 @@ class ShardedResult(LoadResult):
     shards: int = 0
     undelivered_shards: list[int] = field(default_factory=list)
     late_runs: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of_plan(cls, plan: SavedPlan) -> "ShardedResult":
-        """That of a run of which nothing is loaded yet."""
-        fresh = plan.tokens - plan.due - plan.fallback_tokens
-        result = cls(plan.run_id, plan.tokens, plan.due, fresh, plan.fallback_tokens, shards=len(plan.shards))
-        result.not_connected, result.unusable_rows = plan.not_connected, plan.unusable_rows
-        return result
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,9 @@ class ShardLoader:
         manifest |= taken
         if taken:
             write_manifest(self.exchange, plan.run_id, manifest)
-        result = ShardedResult.of_plan(plan)
+        result = ShardedResult.of(plan.run_id, plan.tokens, plan.due, plan.fallback_tokens)
+        result.not_connected, result.unusable_rows = plan.not_connected, plan.unusable_rows
+        result.shards = len(plan.shards)
         if taken or not more_may_come:
             _summarize(taken if is_late else manifest, result)
             if plan.is_cut_short:

@@ -4,7 +4,9 @@ One row a poll, in the order of `polled_at`. What an ok answer said is kept as i
 `personal_data` was applied, so the file holds what the tables will hold, and no token.
 
 A shard may be polled twice, when a worker is taken for dead and is not. Each attempt has a file of its own,
-and the one finished first counts: its name says when that was.
+and the one finished first counts: its name says when that was. Which outputs count is in the manifest of the
+run, written before the first row is loaded: a load that runs again takes the same ones, whatever has been
+delivered since, and knows which shards have been delivered.
 """
 
 import heapq
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
@@ -22,15 +25,14 @@ import orjson
 import pyarrow as pa
 from pyarrow import parquet
 
-from dlt_cronofy.source.api.poller import MAX_BATCH_BYTES
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.records import Calendar, Outcome, Payload, Poll, Profile, Record, Response
-from dlt_cronofy.source.sweep import BATCH_POLLS
 
 from .exchange_directory import ExchangeDirectory
 from .saved_plan import METADATA
 
 NAME = re.compile(r"shard-(\d{4})\.(\d{8}T\d{12})-[0-9a-f]{8}\.parquet")
+MANIFEST = "manifest.json"
 # The loader has so many polls of every shard in memory at once.
 ROW_GROUP_POLLS = 250
 
@@ -121,6 +123,45 @@ def read_polls(path: Path) -> Iterator[Poll]:
             yield from map(_poll, batch.column(0).to_pylist())
 
 
+@dataclass(frozen=True)
+class ManifestEntry:
+    """The output of a shard that counts, by its name, and its summary."""
+
+    name: str
+    summary: ShardSummary
+
+
+Manifest = dict[int, ManifestEntry]
+
+
+def read_manifest(exchange: ExchangeDirectory, run_id: str) -> Manifest:
+    """That of a run, by shard; empty where nothing was loaded yet."""
+    try:
+        with exchange.open(run_id, MANIFEST) as file:
+            entries = orjson.loads(file.read())
+    except FileNotFoundError:
+        return {}
+    return {
+        int(shard): ManifestEntry(entry["name"], ShardSummary(**entry["summary"]))
+        for shard, entry in entries.items()
+    }
+
+
+def write_manifest(exchange: ExchangeDirectory, run_id: str, manifest: Manifest) -> None:
+    """Note durably what is about to be loaded."""
+    entries = {str(shard): asdict(entry) for shard, entry in manifest.items()}
+    exchange.write(run_id, lambda: MANIFEST, lambda file: file.write(orjson.dumps(entries)))
+
+
+def choose(outputs: Iterable[ShardOutput], manifest: Manifest) -> list[ShardOutput]:
+    """Of each shard the output that an earlier load took, if it is there, else the one finished first."""
+    taken = {entry.name for entry in manifest.values()}
+    chosen: dict[int, ShardOutput] = {}
+    for each in sorted(outputs, key=lambda each: (each.name not in taken, each.name)):
+        chosen.setdefault(each.shard, each)
+    return [chosen[shard] for shard in sorted(chosen)]
+
+
 @contextmanager
 def merged_polls(outputs: Iterable[ShardOutput], loaded: Outcomes) -> Iterator[Iterator[Poll]]:
     """The polls of these outputs in the order of their answers, but for those that are loaded already."""
@@ -148,13 +189,7 @@ class MergedReader:
 
     def take(self) -> list[Poll] | None:
         """The next batch; None when there is none."""
-        batch: list[Poll] = []
-        size = 0
-        for poll in self._polls:
-            batch.append(poll)
-            size += poll.body_bytes
-            if len(batch) >= BATCH_POLLS or size >= MAX_BATCH_BYTES:
-                break
+        batch = list(islice(self._polls, ROW_GROUP_POLLS))
         self.taken.update((poll.token_key, poll.endpoint) for poll in batch)
         return batch or None
 

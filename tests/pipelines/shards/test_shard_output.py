@@ -12,15 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlt_cronofy.shards.exchange_directory import ExchangeDirectory
-from dlt_cronofy.shards.manifest import ManifestEntry, choose, read_manifest, write_manifest
 from dlt_cronofy.shards.shard_output import (
+    ManifestEntry,
     MergedReader,
     Outcomes,
     ShardOutput,
     ShardSummary,
+    choose,
     merged_polls,
     new_name,
     outputs_of,
+    read_manifest,
+    write_manifest,
     write_output,
 )
 from dlt_cronofy.source.errors import ConfigurationError
@@ -138,18 +141,11 @@ def test_what_is_loaded_already_is_left_out_but_for_what_was_skipped(handoff: Ex
 
 
 def test_merged_polls_come_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlt_cronofy.shards.shard_output.BATCH_POLLS", 2)
+    monkeypatch.setattr("dlt_cronofy.shards.shard_output.ROW_GROUP_POLLS", 2)
     merged = MergedReader(iter([_at(number, f"k{number}") for number in range(5)]))
     assert [len(batch) for batch in iter(merged.take, None)] == [2, 2, 1]
     assert merged.take() is None
     assert len(merged.taken) == 5
-
-
-def test_a_batch_of_large_bodies_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlt_cronofy.shards.shard_output.MAX_BATCH_BYTES", 100)
-    polls = [replace(_at(number), body_bytes=60) for number in range(4)]
-    merged = MergedReader(iter(polls))
-    assert merged.take() == polls[:2]
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1 no PAR1"])
