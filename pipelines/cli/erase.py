@@ -44,7 +44,7 @@ def erase(
         raise click.UsageError("give either --account ID or --token KEY")
     pipeline = open_pipeline(destination, dataset)
     command = Erase(pipeline, account or None, token or None)
-    _confirm(f"Remove {subject(account, token)} from {location(pipeline)} for good?", yes=yes)
+    _confirm(f"Remove {subject(account or None, token)} from {location(pipeline)} for good?", yes=yes)
     with sole_writer(pipeline), turn(pipeline):
         result = command.run()
     if as_json:

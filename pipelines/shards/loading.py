@@ -126,9 +126,16 @@ class ShardLoader:
         manifest |= taken
         if taken:
             write_manifest(self.exchange, plan.run_id, manifest)
-        result = ShardedResult.of(plan.run_id, plan.tokens, plan.due, plan.fallback_tokens)
-        result.not_connected, result.unusable_rows = plan.not_connected, plan.unusable_rows
-        result.shards = len(plan.shards)
+        result = ShardedResult(
+            plan.run_id,
+            plan.tokens,
+            plan.due,
+            fresh=plan.tokens - plan.due - plan.fallback_tokens,
+            fallback_tokens=plan.fallback_tokens,
+            not_connected=plan.not_connected,
+            unusable_rows=plan.unusable_rows,
+            shards=len(plan.shards),
+        )
         if taken or not more_may_come:
             _summarize(taken if is_late else manifest, result)
             if plan.is_cut_short:

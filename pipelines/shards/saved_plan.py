@@ -82,7 +82,7 @@ class SavedPlan:
     is_bounded: bool
     unusable_rows: int
     not_connected: int
-    shards: Sequence[int]
+    shards: list[int]
     tasks: Mapping[int, Sequence[SavedTask]] = field(default_factory=dict)
 
     @property

@@ -34,6 +34,7 @@ from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.warehouse.dataset import query_rows, sql_client
+from dlt_cronofy.warehouse.dataset import read as dataset_read
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.acceptance.documents import Document, disconnected, profile, userinfo
 from tests.acceptance.place import Place, TestClock
@@ -295,11 +296,10 @@ def test_no_more_is_read_than_it_takes(
 ) -> None:
     place.write_tokens(["one"])
     read: list[str] = []
-    read_rows = alerts.read
 
     def noted(client: Any, sql: str, *rest: Any) -> Any:
         read.extend(re.findall(r"{(\w+)}", sql))
-        return read_rows(client, sql, *rest)
+        return dataset_read(client, sql, *rest)
 
     monkeypatch.setattr(alerts, "read", noted)
     found, messages = {}, []
