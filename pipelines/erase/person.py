@@ -58,9 +58,7 @@ class Person:
     def condition(self, columns: Mapping[str, str], placeholder: str = "%s") -> Condition | None:
         """The SQL condition of this person's rows and its parameters; None for a table that has none.
 
-        Args:
-            columns: the quoted names of `account_id` and `token_key`, those that the table has.
-            placeholder: of a parameter.
+        `columns` has the quoted names of those of `account_id` and `token_key` that the table has.
         """
         parts, parameters = [], []
         for name, values in self.keys.items():
@@ -74,12 +72,8 @@ def person_of(column: str, key: str, pairs: Collection[Pair]) -> Person:
     """An account with those of its tokens that never belonged to another one, or a token likewise.
 
     A token's rows without an account are polls that failed before it was known whose it was: they are this
-    person's if the token never was anybody else's.
-
-    Args:
-        column: `account_id` or `token_key`.
-        key: its value.
-        pairs: all that any table says of the account's tokens, or of the token's accounts.
+    person's if the token never was anybody else's. `pairs` is all that any table says of the account's tokens
+    and of the accounts of these, or the reverse.
     """
     mine = KEYS.index(column)
     partners = {pair[1 - mine] for pair in pairs if pair[mine] == key}
@@ -92,12 +86,7 @@ def person_of(column: str, key: str, pairs: Collection[Pair]) -> Person:
 
 @dataclass(frozen=True)
 class Traces:
-    """The values a person is recognized by.
-
-    Attributes:
-        values: what to search for.
-        left_out: how many values are not searched for, by the column they stood in, or `TOO_SHORT`.
-    """
+    """The values a person is recognized by, and how many are left out, by their column, or `TOO_SHORT`."""
 
     values: frozenset[str] = frozenset()
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -113,11 +102,9 @@ def searchable(values: Mapping[str, str]) -> list[str]:
 
 
 def traces_of(values: Mapping[str, str], held_by_others: Collection[str]) -> Traces:
-    """What to search for, without what other people's rows hold too.
+    """What to search for of the values of a person's rows, each with its column.
 
-    Args:
-        values: the values of the person's rows and the column each stood in.
-        held_by_others: those that stand in other people's rows, alone or within a longer text.
+    What stands in other people's rows too, alone or within a longer text, is left out.
     """
     long_enough = set(searchable(values))
     left_out = Counter(

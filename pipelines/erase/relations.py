@@ -78,12 +78,7 @@ class Relations:
         self._keyed = [each for each in self.all if each.keys]
 
     def pairs(self, column: str, value: str) -> set[Pair]:
-        """All that the tables say of a token's accounts and of the other tokens of these, or the reverse.
-
-        Args:
-            column: `account_id` or `token_key`.
-            value: an account_id or a token_key.
-        """
+        """All that the tables say of a token's accounts and of the other tokens of these, or the reverse."""
         other = 1 - KEYS.index(column)
         direct = self._pairs_with(column, [value])
         partners = sorted({str(pair[other]) for pair in direct if pair[other] is not None})
@@ -202,14 +197,8 @@ class Relations:
                 catalog=catalog if self._is_duckdb else None,
             )
             columns, keys = self._columns(types)
-            yield Relation(
-                schema,
-                table,
-                kind,
-                ".".join(qualified),
-                columns,
-                {} if kind is SchemaKind.OTHER else keys,
-            )
+            keys = {} if kind is SchemaKind.OTHER else keys
+            yield Relation(schema, table, kind, ".".join(qualified), columns, keys)
 
     def _catalog_query(self) -> str:
         qualify = self._client._qualify_info_schema_table_name  # noqa: SLF001 - BigQuery and others have their own

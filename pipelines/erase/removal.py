@@ -32,15 +32,7 @@ NOT_REMOVABLE = re.compile(r"([1-9]\d*) dead row versions cannot be removed yet"
 
 @dataclass(frozen=True)
 class Removal:
-    """The removal of one person's rows.
-
-    Attributes:
-        pipeline: whose warehouse it is.
-        person: whose rows go.
-        traces: what they are recognized by.
-        rows: by table, how many rows go.
-        result: where everything is reported.
-    """
+    """The removal of one person's rows: by table, how many; everything is reported in the result."""
 
     pipeline: dlt.Pipeline
     person: Person

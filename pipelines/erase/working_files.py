@@ -41,7 +41,6 @@ class WorkingFiles:
     """The working files of one user on this machine, from which a person is removed."""
 
     def __init__(self, person: Person, traces: Traces, result: Erased) -> None:
-        """Everything is reported in the result."""
         self.person = person
         self.result = result
         self._finder = Finder(traces.texts())
@@ -52,9 +51,7 @@ class WorkingFiles:
     def erase(self, own: WorkingFolder, target: Target | None) -> None:
         """Remove the person from all folders, and search what is left in them.
 
-        Args:
-            own: the folder of the pipeline, which nothing else uses; its packages are settled.
-            target: that of the pipeline.
+        Nothing else uses the pipeline's own folder, and its packages are settled.
         """
         self._erase_in(own, target)
         others, unreadable = other_folders(own)

@@ -35,12 +35,7 @@ class ExchangeConfiguration(BaseConfiguration):
 
 @dataclass(frozen=True)
 class ExchangeDirectory:
-    """One application's folder: a folder a run, and in it the plan and the outputs.
-
-    Attributes:
-        files: the file system, as fsspec has it.
-        root: the folder, in the file system's own words.
-    """
+    """One application's folder in a file system of fsspec: a folder a run, and in it the plan and outputs."""
 
     files: Any
     root: str
@@ -59,13 +54,7 @@ class ExchangeDirectory:
         return cls(files, root.rstrip("/"))
 
     def write(self, run_id: str, name: Callable[[], str], content: Callable[[IO[bytes]], object]) -> None:
-        """Have a file in the folder of a run, all of it or none.
-
-        Args:
-            run_id: whose it is.
-            name: asked for when the content is complete.
-            content: writes it.
-        """
+        """Have a file in the folder of a run, all of it or none. It is named when it is complete."""
         self.files.makedirs(self._path(run_id), exist_ok=True)
         part = self._path(run_id, f".{secrets.token_hex(8)}")
         try:

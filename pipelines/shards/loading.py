@@ -83,6 +83,9 @@ class ShardLoader:
         found = []
         for other in self._earlier_runs(run_id):
             is_given_up = self.clock.now() - started_at(other) > GIVEN_UP_AFTER
+            # most have been loaded, and their plans are long
+            if not is_given_up and not outputs_of(self.exchange, other):
+                continue
             try:
                 plan = read_plan(self.exchange, other)
                 found.append(self.load_run(plan, is_late=True, more_may_come=not is_given_up))
@@ -109,12 +112,7 @@ class ShardLoader:
         """Load what was handed in of one run, and what has changed in the token store.
 
         What is older than polls of a later run that are loaded is logged, and changes nothing else.
-
-        Args:
-            plan: of the run.
-            changes: in the token store.
-            is_late: another run was planned since.
-            more_may_come: shards of which nothing came are waited for.
+        Where more may come, shards of which nothing came get no skipped polls.
 
         Raises:
             ConfigurationError: an output cannot be read; of a late run it is left where it is.

@@ -116,14 +116,9 @@ def save_plan(
     max_requests: int | None = None,
     deadline: datetime | None = None,
 ) -> SavedPlan:
-    """Share the tasks of a plan out to shards. Pure.
+    """Share the tasks of a plan out to shards; those that would have none are left out. Pure.
 
-    Args:
-        run_id: the name of the run.
-        plan: what is due, in order.
-        shards: how many at most; those without a task are left out.
-        max_requests: leave out what comes after that many calls, so that the first of all is polled.
-        deadline: no request after that.
+    What comes after `max_requests` calls is left out, so that the first of all shards is polled.
 
     Raises:
         ValueError: no shards, or too many.
@@ -201,7 +196,7 @@ def read_plan(exchange: ExchangeDirectory, run_id: str, shard: int | None = None
     """The plan of a run; where a shard is given, with the tasks of that one only.
 
     Raises:
-        ConfigurationError: there is none, or one of another version.
+        ConfigurationError: there is none, or one that is damaged or of another version.
     """
     wanted = None if shard is None else [("shard", "=", shard)]
     try:
@@ -209,6 +204,8 @@ def read_plan(exchange: ExchangeDirectory, run_id: str, shard: int | None = None
             table = parquet.read_table(file, filters=wanted)
     except FileNotFoundError:
         raise ConfigurationError(f"run {run_id} has no plan in {exchange.root}; plan it again") from None
+    except pa.ArrowInvalid:
+        raise ConfigurationError(f"the plan of run {run_id} in {exchange.root} is damaged") from None
     about = orjson.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
     if about.get("version") != VERSION:
         raise ConfigurationError(

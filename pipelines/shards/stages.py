@@ -133,7 +133,6 @@ class Stages:
             recent_requests,
             self._refresher(tokens),
         )
-        summary = ShardSummary()
 
         def polls() -> Iterator[Sequence[Poll]]:
             with polling.stream() as stream:
@@ -146,17 +145,15 @@ class Stages:
             yield [skipped_poll(task, GONE, self.clock.now()) for task in gone]
 
         def summarize() -> ShardSummary:
-            nonlocal summary
-            summary = ShardSummary(polling.requests, polling.stopped_by, polling.lost_refresh_tokens)
-            return summary
+            return ShardSummary(polling.requests, polling.stopped_by, polling.lost_refresh_tokens)
 
         self.exchange.write(
             run_id,
             lambda: new_name(shard, self.clock.now()),
             lambda file: write_output(file, polls(), summarize),
         )
-        logger.info("run %s, shard %d: %d tokens, %d requests", run_id, shard, len(tasks), summary.requests)
-        return summary
+        logger.info("run %s, shard %d: %d tokens, %d requests", run_id, shard, len(tasks), polling.requests)
+        return summarize()
 
     def load(self, run_id: str) -> ShardedResult:
         """Load what the shards of a run have handed in, and what came late of earlier ones.
@@ -201,11 +198,7 @@ class Stages:
         return result
 
     def views(self, run_ids: Sequence[str] = ()) -> int | None:
-        """Make the views, and send alerts of outages that opened in these runs.
-
-        Returns:
-            How many were sent; None without alerts.
-        """
+        """Make the views, and send alerts of outages that opened in these runs: how many, None without."""
         pipeline = self.open_pipeline()
         with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline), suppress(ConfigurationError):
             with loaded_dataset(pipeline):

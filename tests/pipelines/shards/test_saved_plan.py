@@ -123,6 +123,12 @@ def test_a_number_of_shards_that_cannot_be_is_refused(shards: int) -> None:
         _saved(shards)
 
 
+def test_a_damaged_plan_is_named(handoff: ExchangeDirectory) -> None:
+    handoff.write(RUN, lambda: "plan.parquet", lambda file: file.write(b"PAR1 no PAR1"))
+    with pytest.raises(ConfigurationError, match=f"the plan of run {RUN} in .* is damaged"):
+        read_plan(handoff, RUN)
+
+
 def test_a_plan_of_another_version_is_refused(
     handoff: ExchangeDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
