@@ -235,9 +235,9 @@ def test_many_are_counted_and_some_are_listed() -> None:
 KILLS = {"before anything was loaded": 2, "between what changed and its polls": 1}
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("kill", KILLS)
-def test_what_a_killed_load_left_behind_is_told_by_the_next(
+def test_what_a_killed_load_left_behind_is_sent_by_the_next(
     kill: str, place: Place, answers: Answers, hook: Hook, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers.by_token["one"] = seen_as(UP)
@@ -370,6 +370,19 @@ def test_a_receiver_that_fails_is_one_warning(
     assert problem in line
     assert "needs_relink" in line
     assert waits == [1, 2]
+
+
+def test_what_opened_in_finished_packages_is_sent_too(
+    loaded: tuple[dlt.Pipeline, str], hook: Hook, told: Told
+) -> None:
+    """Those of a load that was killed and is finished by a later one."""
+    pipeline, _ = loaded
+    with sql_client(pipeline) as client:
+        packages = [row["load_id"] for row in dataset_read(client, "SELECT load_id FROM {_dlt_loads}")]
+    assert told().send_opened(pipeline, "a later run", packages) == 1
+    assert told().send_opened(pipeline, "a later run", ["another package"]) == 0
+    (message,) = hook.messages
+    assert message["run_id"] == "a later run"
 
 
 def test_nobody_listens(

@@ -250,6 +250,7 @@ def test_only_this_account_of_a_token_that_changed_hands(place: Place) -> None:
     assert answer["in_token_store"] == []
 
 
+@pytest.mark.long
 def test_a_token_with_its_account(place: Place) -> None:
     place.write_tokens(KEYS)
     answer = erased(place, "--token", WANDERER)
@@ -304,6 +305,7 @@ def test_tables_that_others_put_beside_ours(place: Place) -> None:
     assert place.query("SELECT COUNT(*) FROM cronofy_staging_0badcafe.polls") == [(place.counts()["polls"],)]
 
 
+@pytest.mark.long
 def test_a_file_that_cannot_be_copied(place: Place) -> None:
     """A table that refers to itself cannot be filled in one go, so the file stays and its rows go."""
     execute(
@@ -345,27 +347,14 @@ def killed_after_normalizing(loading: Loading) -> None:
     raise KilledError
 
 
-def test_a_pending_package_is_loaded_and_then_erased(
-    place: Place, answers: Answers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place.write_tokens([TOKEN, *OTHERS])
-    leave_pending(place, monkeypatch)
-    newest = max(row["run_id"] for row in place.rows("polls"))
-    answer = erased(place, "--account", ACCOUNT)
-    assert traces(place.directory) == []
-    assert answer["staging_rows"] > 0
-    # what the others had waiting is loaded
-    assert {row["token_key"] for row in place.rows("polls") if row["run_id"] > newest} == {*OTHERS}
-
-
-def test_the_quarantine_and_leftovers(
+def test_what_is_pending_is_loaded_and_then_erased_and_the_quarantine_is_cleaned(
     place: Place, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.write_tokens([TOKEN, *OTHERS])
     package = leave_pending(place, monkeypatch)[-1]
+    newest = max(row["run_id"] for row in place.rows("polls"))
     quarantine = place.working_dir / "quarantine" / "1700000000.1"
-    shutil.move(package.parent, quarantine.parent)
-    (place.working_dir / "load" / "normalized").mkdir()
+    shutil.copytree(package.parent, quarantine.parent)
     files = {
         quarantine / "polls.1.jsonl": f'{{"account_id": "{ACCOUNT}"}}'.encode(),
         quarantine / "polls.2.insert_values.gz": gzip.compress(f"('x','{TOKEN}')".encode()),
@@ -391,6 +380,9 @@ def test_the_quarantine_and_leftovers(
     assert kept.is_file()
     assert sum(pq.read_metadata(path).num_rows for path in parquet) == rows - 2
     assert answer["packages_deleted"] >= 3
+    assert answer["staging_rows"] > 0
+    # what the others had waiting is loaded
+    assert {row["token_key"] for row in place.rows("polls") if row["run_id"] > newest} == {*OTHERS}
     assert sorted(Path(name).name for name in answer["files_deleted"]) == [
         *("polls.1.jsonl", "polls.2.insert_values.gz", "polls.3.csv.gz", "polls.4.parquet", "trace.pickle"),
     ]

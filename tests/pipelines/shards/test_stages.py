@@ -124,7 +124,9 @@ TROUBLES = [
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__.strip("_"))
 def test_at_least_once_is_once(world: World, trouble: Callable[[Yard, str, list[int]], None]) -> None:
     single, sharded = world.yard("single"), world.yard("sharded")
-    one, other = single.load(), sharded.load_in_shards()
+    run_id, shards = sharded.plan()
+    sharded.poll(run_id, *shards)
+    one, other = single.load(), sharded.machine().load(run_id)
     assert other.rows == one.rows
     assert other.outcomes == one.outcomes
     assert (other.due, other.fallback_tokens, other.fresh) == (one.due, one.fallback_tokens, one.fresh)
@@ -137,7 +139,7 @@ def test_at_least_once_is_once(world: World, trouble: Callable[[Yard, str, list[
 
 def test_a_shard_that_is_missing_becomes_skipped_polls_and_touches_nothing_else(world: World) -> None:
     yard = world.yard("sharded")
-    yard.load_in_shards()
+    yard.load()
     before, content = yard.tables(), yard.database.read_bytes()
     world.clock.move_to(START + timedelta(days=2))
     run_id, shards = yard.plan()
@@ -288,7 +290,7 @@ def test_only_finished_outputs_are_there_and_they_stay_until_they_are_loaded(
 ) -> None:
     """Nothing but the exchange directory and the warehouse passes from stage to stage."""
     yard = world.yard("sharded")
-    run_id, shards = yard.plan()
+    run_id, shards = yard.plan(replace(ALWAYS, max_requests=40))
     folder = yard.folder / "handoff" / run_id
     with monkeypatch.context() as patched:
         patched.setattr(stages, "skipped_poll", _fail)
@@ -316,6 +318,7 @@ def test_only_finished_outputs_are_there_and_they_stay_until_they_are_loaded(
     result = yard.machine().load(run_id)
     assert result.outcomes["ok"]
     assert result.undelivered_shards == []
+    assert result.stopped_by == "max_requests"
     assert not outputs_of(yard.handoff, run_id)
     with sql_client(yard.machine().open_pipeline()) as client:
         schemas = client.execute_sql("SELECT schema_name FROM information_schema.schemata")
@@ -348,13 +351,12 @@ def test_a_token_that_left_the_store_is_skipped(world: World) -> None:
 
 def test_max_requests_are_spent_on_the_first_of_all_shards(world: World) -> None:
     yard = world.yard("sharded")
-    result = yard.load_in_shards(replace(ALWAYS, max_requests=20, endpoints=(USERINFO,)))
-    assert result.polls == 20
-    assert result.stopped_by == "max_requests"
-    first = [line.partition(",")[0] for line in yard.tokens_file.read_text().splitlines()[1:21]]
-    assert sorted(row.partition("'token_key': '")[2].partition("'")[0] for row in yard.rows("polls")) == (
-        sorted(first)
-    )
+    run_id, shards = yard.plan(replace(ALWAYS, max_requests=20, endpoints=(USERINFO,)))
+    yard.poll(run_id, *shards)
+    with merged_polls(outputs_of(yard.handoff, run_id), {}) as polls:
+        polled = sorted(poll.token_key for poll in polls)
+    lines = yard.tokens_file.read_text().splitlines()[1:21]
+    assert polled == sorted(line.partition(",")[0] for line in lines)
 
 
 def test_after_max_duration_nothing_is_sent_and_nothing_is_missing(world: World) -> None:
