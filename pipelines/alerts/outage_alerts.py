@@ -147,7 +147,7 @@ class Receiver:
         body = message if self.body is None else self.body(message)
         with (
             self.new_client() as client,
-            # the answer's body is nobody's business
+            # the body of the response is not read
             client.stream("POST", self.url.reveal(), json=body) as response,
         ):
             return None if response.is_success else f"HTTP status {response.status_code}"
@@ -193,7 +193,7 @@ class Alerts:
         return problem
 
     def _attempt(self, message: Message) -> str | None:
-        """One delivery, abandoned when its time is up: neither client bounds the whole of it."""
+        """One delivery, abandoned when its time is up: the client bounds its steps, not the whole."""
         outcome: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
         def attempt() -> None:

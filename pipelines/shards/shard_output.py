@@ -1,6 +1,6 @@
 """A shard output: the polls of one shard of one run in a Parquet file, whole or not there at all.
 
-One row a poll, in the order of `polled_at`. What an ok answer said is kept as it was read, after
+One row a poll, in the order of `polled_at`. What an ok answer contains is kept as it was read, after
 `personal_data` was applied, so the file holds what the tables will hold, and no token.
 
 A shard may be polled twice, when a worker is taken for dead and is not. Each attempt has a file of its own,
