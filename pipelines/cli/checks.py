@@ -173,7 +173,7 @@ def check_handoff() -> str | None:
         handoff.write(TRIAL, lambda: TRIAL, lambda file: file.write(word))
         with handoff.open(TRIAL, TRIAL) as file:
             is_same = file.read() == word
-        handoff.remove_run(TRIAL)
+        handoff.remove(TRIAL)
     except Exception as error:  # noqa: BLE001 - each kind of place has errors of its own
         problem = getattr(error, "strerror", None) or type(error).__name__
         raise ConfigurationError(

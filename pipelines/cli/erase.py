@@ -36,7 +36,7 @@ def erase(
     configuration or usage.
     """
     from dlt_cronofy.erase.erasure import Erase
-    from dlt_cronofy.erase.summary import print_erased
+    from dlt_cronofy.erase.summary import erased_lines, subject
     from dlt_cronofy.warehouse.locks import sole_writer, turn
     from dlt_cronofy.warehouse.pipeline import location, open_pipeline
 
@@ -44,13 +44,14 @@ def erase(
         raise click.UsageError("give either --account ID or --token KEY")
     pipeline = open_pipeline(destination, dataset)
     command = Erase(pipeline, account or None, token or None)
-    _confirm(f"Remove {command.subject} from {location(pipeline)} for good?", yes=yes)
+    _confirm(f"Remove {subject(account or None, token)} from {location(pipeline)} for good?", yes=yes)
     with sole_writer(pipeline), turn(pipeline):
         result = command.run()
     if as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     else:
-        print_erased(result_console(), result)
+        for line in erased_lines(result):
+            result_console().print(line, markup=False, soft_wrap=True)
     if not result.is_known:
         logger.error("%s is in no table", result.subject)
     elif not result.is_complete:
