@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -21,6 +21,8 @@ LOG_EVERY_SECONDS = 10.0
 # a width for tables that are piped: wide enough not to break rows
 PIPED_WIDTH = 120
 
+Advance = Callable[[int], None]
+
 
 def result_console() -> Console:
     """Where results go. Piped output is plain and wide."""
@@ -34,9 +36,6 @@ def set_up_logging(*, verbose: bool) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     logger.propagate = False
-
-
-Advance = Callable[[int], None]
 
 
 @dataclass
@@ -66,11 +65,9 @@ class Pace:
 
     def __str__(self) -> str:
         seconds = self.seconds_left()
-        return "" if not seconds else f"about {_worded(seconds)} left"
-
-
-def _worded(seconds: float) -> str:
-    return duration(seconds) if seconds >= 60 else f"{math.ceil(seconds)} s"
+        if not seconds:
+            return ""
+        return f"about {duration(seconds) if seconds >= 60 else f'{math.ceil(seconds)} s'} left"
 
 
 @contextmanager
@@ -88,47 +85,39 @@ def progress(
         `set_total` and `set_done`, each taking a number of units.
     """
     pace = Pace(per_minute, started=time.monotonic())
-    if sys.stderr.isatty():
-        yield from _bar(description, unit, pace)
-    else:
-        yield from _lines(description, unit, pace)
-
-
-def _bar(description: str, unit: str, pace: Pace) -> Iterator[tuple[Advance, Advance]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(f"{unit} {{task.fields[left]}}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None, left="")
+    is_terminal = sys.stderr.isatty()
+    with _bar(description, unit) if is_terminal else nullcontext(_log_lines(description, unit)) as show:
 
         def set_total(total: int) -> None:
             pace.total = total
-            bar.update(task, total=total, left=str(pace))
+            show(pace)
 
         def set_done(done: int) -> None:
             pace.done = done
-            bar.update(task, completed=done, left=str(pace))
+            show(pace)
 
         yield set_total, set_done
 
 
-def _lines(description: str, unit: str, pace: Pace) -> Iterator[tuple[Advance, Advance]]:
+@contextmanager
+def _bar(description: str, unit: str) -> Iterator[Callable[[Pace], None]]:
+    left = TextColumn(f"{unit} {{task.fields[left]}}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), left)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=None, left="")
+        yield lambda pace: bar.update(task, total=pace.total or None, completed=pace.done, left=str(pace))
+
+
+def _log_lines(description: str, unit: str) -> Callable[[Pace], None]:
     last = time.monotonic()
 
-    def set_total(total: int) -> None:
-        pace.total = total
-        seconds = pace.seconds_left()
-        if seconds is not None and seconds > LOG_EVERY_SECONDS:
-            logger.info("%s: %d %s, %s", description, total, unit, pace)
-
-    def set_done(done: int) -> None:
+    def show(pace: Pace) -> None:
         nonlocal last
-        pace.done = done
-        if time.monotonic() - last >= LOG_EVERY_SECONDS:
+        if not pace.done:
+            if (pace.seconds_left() or 0) > LOG_EVERY_SECONDS:
+                logger.info("%s: %d %s, %s", description, pace.total, unit, pace)
+        elif time.monotonic() - last >= LOG_EVERY_SECONDS:
             last = time.monotonic()
-            logger.info("%s: %d of %d %s, %s", description, done, pace.total, unit, pace)
+            logger.info("%s: %d of %d %s, %s", description, pace.done, pace.total, unit, pace)
 
-    yield set_total, set_done
+    return show

@@ -1,6 +1,5 @@
 """`dlt-cronofy load`."""
 
-import json
 import logging
 import sys
 from datetime import timedelta
@@ -9,12 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .console import LOAD_FAILED, progress, result_console
-from .options import (
-    DURATION,
-    destination_options,
-    plan_options,
-    reports_errors,
-)
+from .options import DURATION, destination_options, json_option, plan_options, print_json
 
 if TYPE_CHECKING:
     from dlt_cronofy.load.statistics import LoadResult
@@ -37,9 +31,8 @@ logger = logging.getLogger("dlt_cronofy")
     is_flag=True,
     help="Accept that a fifth or more of the tokens left the token store at once.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option("the summary")
 @destination_options
-@reports_errors
 def load(
     every: timedelta,
     endpoints: str,
@@ -47,8 +40,8 @@ def load(
     max_requests: int | None,
     max_duration: timedelta | None,
     max_failure_ratio: float,
-    confirm_left: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    confirm_left: bool,
+    as_json: bool,
     destination: str | None,
     dataset: str | None,
 ) -> None:
@@ -82,26 +75,17 @@ def load(
     tokens = stored_tokens(store, settings)
     alerts = configured_alerts()
     pipeline = open_pipeline(destination, dataset)
-    pace = min(settings.requests_per_minute, 60 * settings.requests_per_second)
+    work = Load(pipeline, settings, tokens, options, store=store, alerts=alerts)
     # one call a token is what a sweep takes; account comes on top once a day
-    with progress("polling", "tokens", pace) as (set_total, set_done):
-        work = Load(
-            pipeline,
-            settings,
-            tokens,
-            options,
-            on_plan=set_total,
-            on_progress=set_done,
-            store=store,
-            alerts=alerts,
-        )
+    pace = min(settings.requests_per_minute, 60 * settings.requests_per_second)
+    with progress("polling", "tokens", pace) as (work.on_plan, work.on_progress):
         try:
             result = run_interruptibly(work.run, work.stop)
         except Exception:
             _show_lost(work.result, as_json=as_json)
             raise
     if as_json:
-        click.echo(json.dumps(result.as_dict(), indent=2))
+        print_json(result.as_dict())
     else:
         print_load(result_console(), result)
     if result.failure_ratio > max_failure_ratio:
@@ -121,7 +105,6 @@ def _show_lost(result: "LoadResult | None", *, as_json: bool) -> None:
     if result is None or not result.lost_refresh_tokens:
         return
     if as_json:
-        lost = {"run_id": result.run_id, "lost_refresh_tokens": result.lost_refresh_tokens}
-        click.echo(json.dumps(lost, indent=2))
+        print_json({"run_id": result.run_id, "lost_refresh_tokens": result.lost_refresh_tokens})
     else:
         print_lost(result_console(), result)

@@ -1,20 +1,11 @@
 """`dlt-cronofy plan`."""
 
-import json
-import logging
 from datetime import timedelta
 
 import click
 
 from .console import result_console
-from .options import (
-    as_json_value,
-    destination_options,
-    plan_options,
-    reports_errors,
-)
-
-logger = logging.getLogger("dlt_cronofy")
+from .options import destination_options, json_option, plan_options, print_json
 
 
 @click.command(short_help="Show what a load would do; call nothing.")
@@ -22,16 +13,15 @@ logger = logging.getLogger("dlt_cronofy")
 @click.option(
     "--limit", type=click.IntRange(min=0), default=10, show_default=True, help="Places of the order to show."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@json_option("the plan")
 @destination_options
-@reports_errors
 def plan(
     every: timedelta,
     endpoints: str,
     order: str,
     max_requests: int | None,
     limit: int,
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
     destination: str | None,
     dataset: str | None,
 ) -> None:
@@ -48,17 +38,12 @@ def plan(
     from dlt_cronofy.source.tokens.store import stored_tokens
     from dlt_cronofy.warehouse.pipeline import open_pipeline
 
-    options = LoadOptions(
-        every=every,
-        endpoints=check_endpoints(endpoints.split(",")),
-        order=order,
-        max_requests=max_requests,
-    )
+    options = LoadOptions(every, check_endpoints(endpoints.split(",")), order, max_requests)
     configuration, settings = read_settings()
     tokens = stored_tokens(configured_store(configuration), settings)
     pipeline = open_pipeline(destination, dataset)
     preview = preview_load(pipeline, settings, tokens, options, SystemClock().now(), limit)
     if as_json:
-        click.echo(json.dumps(preview.as_dict(), default=as_json_value, indent=2))
+        print_json(preview.as_dict())
     else:
         print_preview(result_console(), preview)
