@@ -231,7 +231,7 @@ def preview_lines(preview: Preview) -> Iterator[str]:
     yield from row_lines(preview.unusable, preview.unusable_rows, preview.not_connected)
     if preview.fallback_tokens:
         why = "polled only if another token of the same account is refused"
-        yield f"  fallback  {_count(preview.fallback_tokens, 'token')}, {why}"
+        yield f"  fallback  {count(preview.fallback_tokens, 'token')}, {why}"
     if not preview.due:
         return
     yield (
@@ -250,37 +250,29 @@ def preview_lines(preview: Preview) -> Iterator[str]:
 
 
 def _order_table(preview: Preview) -> Table:
-    by_hazard = preview.order == HAZARD
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("place", justify="right")
-    table.add_column("token")
-    table.add_column("because")
-    table.add_column("last attempt", justify="right")
-    if by_hazard:
-        table.add_column(f"changes in {HAZARD_DAYS} d", justify="right")
-        table.add_column("priority", justify="right")
-        table.add_column("provider")
+    headings = ["place", "token", "because", "last attempt"]
+    if preview.order == HAZARD:
+        headings += [f"changes in {HAZARD_DAYS} d", "priority", "provider"]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("token", "because", "provider") else "right")
     for each in preview.first:
-        table.add_row(*(Text(cell) for cell in _cells(each, by_hazard=by_hazard)))
+        # as text: a key is no markup
+        table.add_row(*(Text(cell) for cell in [*_cells(each)][: len(headings)]))
     return table
 
 
-def _cells(planned: PlannedToken, *, by_hazard: bool) -> Iterator[str]:
+def _cells(planned: PlannedToken) -> Iterator[str]:
     yield f"{planned.place:,}"
     yield planned.token_key
     yield planned.reason
     yield "never" if planned.age_seconds is None else f"{_time(planned.age_seconds)} ago"
-    if by_hazard:
-        for number in (planned.changes_per_30_days, planned.priority):
-            yield "–" if number is None else f"{number:.2f}"
-        yield ", ".join(planned.providers or ())
+    for number in (planned.changes_per_30_days, planned.priority):
+        yield "–" if number is None else f"{number:.2f}"
+    yield ", ".join(planned.providers or ())
 
 
 def _time(seconds: float) -> str:
     if seconds < SHORT_SECONDS:
         return f"{math.ceil(seconds)} s"
     return duration(seconds).removesuffix(" 0 min")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

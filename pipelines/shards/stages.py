@@ -334,7 +334,8 @@ class _Loader:
         # of an earlier run only what comes now is news
         shards = {each.shard for each in chosen} if is_late else manifest.by_shard.keys()
         _summarize([manifest.by_shard[shard].summary for shard in shards], plan, result)
-        result.conclude(statistics, location(self.pipeline), self.pipeline.dataset_name or "")
+        result.destination, result.dataset = location(self.pipeline), self.pipeline.dataset_name or ""
+        statistics.summarize(result)
         if chosen or plan.tasks or not is_late:
             stopped_by = result.stopped_by or run.get("stopped_by")
             run |= {"finished_at": self.stages.clock.now(), "stopped_by": stopped_by}
@@ -385,17 +386,8 @@ class _Loader:
             poll for tasks in missing.values() for poll in self.stages.skipped(tasks, NOT_DELIVERED)
         )
         merged = MergedReader(chain(merged_polls(chosen, loaded), never_called))
-        Loading(
-            self.pipeline,
-            self.stages.settings,
-            self.stages.clock,
-            statistics,
-            run,
-            MAX_PACKAGE_POLLS,
-            unsupported,
-            partial(self.upkeep.open_run, run, changes),
-            self.upkeep.alone,
-        ).load_all(merged)
+        loading = Loading(self.upkeep, statistics, run, changes, MAX_PACKAGE_POLLS, unsupported)
+        loading.load_all(merged)
         self._work_out_replaced(merged.taken & loaded.keys())
         # loaded by an earlier attempt, or by the load of a later run
         for (token_key, endpoint), outcome in loaded.items():
