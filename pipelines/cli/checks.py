@@ -40,21 +40,14 @@ TRIAL = "check"
 
 @dataclass(frozen=True)
 class Checked:
-    """What a data center says of the tokens it was tried with.
-
-    Attributes:
-        response: the good one, else the most informative one.
-        calls: how many were made.
-        advice: what a person can do, or what a load will.
-        is_well: whether nobody has to do anything.
-    """
+    """What a data center says of the tokens it was tried with."""
 
     data_center: str
     host: str
-    response: Response
-    calls: int
-    advice: str | None
-    is_well: bool
+    response: Response  # the good one, else the most informative one
+    calls: int  # made
+    advice: str | None  # what a person can do, or what a load will
+    is_well: bool  # nobody has to do anything
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -130,13 +123,8 @@ def check_calls(
 ) -> list[Checked]:
     """Try each data center with one of its tokens, and where that is refused with up to two others.
 
-    Nothing is refreshed: an access token that a load would replace is no fault, as long as the store can
-    take the new one.
-
-    Args:
-        settings: how to call.
-        tokens: those of the store.
-        unwritable: why refreshed tokens could not be written back; None where they could.
+    Nothing is refreshed. An access token that a load would replace is no fault, unless `unwritable` says why
+    the store could not take the new one.
     """
     return asyncio.run(_check(settings, _to_try(settings, tokens, SystemClock().now()), unwritable))
 

@@ -40,19 +40,12 @@ def set_up_logging(*, verbose: bool) -> None:
 
 @dataclass
 class Pace:
-    """How far long work is, and how long the rest takes.
+    """How far long work is, and how long the rest takes."""
 
-    Attributes:
-        per_minute: units that a rate limit allows a minute; None where only the work itself takes time.
-        total: units to do, 0 while unknown.
-        done: units done.
-        started: on the monotonic clock, in seconds.
-    """
-
-    per_minute: float | None = None
-    total: int = 0
+    per_minute: float | None = None  # units that a rate limit allows
+    total: int = 0  # units to do, 0 while unknown
     done: int = 0
-    started: float = 0.0
+    started: float = 0.0  # on the monotonic clock, in seconds
 
     def seconds_left(self) -> float | None:
         """At the pace so far, but not sooner than the rate limit allows; None while that is not known."""
@@ -76,13 +69,8 @@ def progress(
 ) -> Iterator[tuple[Advance, Advance]]:
     """Show how far long work is: a bar on a terminal, a log line now and then elsewhere.
 
-    Args:
-        description: what is being done.
-        unit: of what there is a number, in the plural.
-        per_minute: how many of them a rate limit allows a minute.
-
     Yields:
-        `set_total` and `set_done`, each taking a number of units.
+        `set_total` and `set_done`, each taking a number of units, of which a rate limit allows `per_minute`.
     """
     pace = Pace(per_minute, started=time.monotonic())
     is_terminal = sys.stderr.isatty()

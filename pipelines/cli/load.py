@@ -2,8 +2,7 @@
 
 import logging
 import sys
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,18 +32,7 @@ logger = logging.getLogger("dlt_cronofy")
 )
 @json_option("the summary")
 @destination_options
-def load(
-    every: timedelta,
-    endpoints: str,
-    order: str,
-    max_requests: int | None,
-    max_duration: timedelta | None,
-    max_failure_ratio: float,
-    confirm_left: bool,
-    as_json: bool,
-    destination: str | None,
-    dataset: str | None,
-) -> None:
+def load(as_json: bool, destination: str | None, dataset: str | None, **options: Any) -> None:
     """Poll the tokens that are due, by default oldest evidence first, and load what is new.
 
     Exit status: 0 loaded (some tokens may have failed: that is data), 1 the load failed or more tokens
@@ -54,28 +42,18 @@ def load(
     from dlt_cronofy.configuration import configured_store, read_settings
     from dlt_cronofy.load.run import Load
     from dlt_cronofy.load.steps import LoadOptions
-    from dlt_cronofy.source.settings import check_endpoints
     from dlt_cronofy.source.tokens.store import stored_tokens
     from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     from .signals import run_interruptibly
     from .summary import print_load
 
-    options = LoadOptions(
-        every=every,
-        endpoints=check_endpoints(endpoints.split(",")),
-        order=order,
-        max_requests=max_requests,
-        max_duration=max_duration,
-        max_failure_ratio=max_failure_ratio,
-        confirm_left=confirm_left,
-    )
     configuration, settings = read_settings()
     store = configured_store(configuration)
     tokens = stored_tokens(store, settings)
     alerts = configured_alerts()
     pipeline = open_pipeline(destination, dataset)
-    work = Load(pipeline, settings, tokens, options, store=store, alerts=alerts)
+    work = Load(pipeline, settings, tokens, LoadOptions(**options), store=store, alerts=alerts)
     # one call a token is what a sweep takes; account comes on top once a day
     pace = min(settings.requests_per_minute, 60 * settings.requests_per_second)
     with progress("polling", "tokens", pace) as (work.on_plan, work.on_progress):
@@ -88,12 +66,12 @@ def load(
         print_json(result.as_dict())
     else:
         print_load(result_console(), result)
-    if result.failure_ratio > max_failure_ratio:
+    if result.failure_ratio > options["max_failure_ratio"]:
         logger.error(
             "%d of %d tokens failed, more than --max-failure-ratio %g allows",
             result.failed_tokens + result.skipped_tokens,
             result.wanted_tokens,
-            max_failure_ratio,
+            options["max_failure_ratio"],
         )
         sys.exit(LOAD_FAILED)
 

@@ -38,8 +38,15 @@ def _since(text: str) -> "datetime | timedelta":
     return parse_since(text)
 
 
+def _endpoints(text: str) -> tuple[str, ...]:
+    from dlt_cronofy.source.settings import check_endpoints
+
+    return check_endpoints(text.split(","))
+
+
 DURATION = Parsed("age", _duration)  # 30m, 1h, 7d
 SINCE = Parsed("age or time", _since)  # 7d, 2026-01-31
+ENDPOINTS = Parsed("text", _endpoints)  # userinfo,account
 
 
 def combined(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
@@ -58,7 +65,7 @@ destination_options = combined(
     click.option("--destination", help="dlt's name of the destination.  [default: configured, else duckdb]"),
     click.option("--dataset", help="Dataset (schema) of the tables.  [default: cronofy]"),
 )
-# what decides which tokens are polled and which of them first
+# which tokens are polled and which of them first: keywords of `LoadOptions`
 plan_options = combined(
     click.option(
         "--every",
@@ -69,6 +76,7 @@ plan_options = combined(
     ),
     click.option(
         "--endpoints",
+        type=ENDPOINTS,
         default="userinfo,account",
         show_default=True,
         help="Endpoints to read: userinfo, account (at most once a day per token), profiles.",

@@ -1,6 +1,6 @@
 """`dlt-cronofy plan`."""
 
-from datetime import timedelta
+from typing import Any
 
 import click
 
@@ -15,16 +15,7 @@ from .options import destination_options, json_option, plan_options, print_json
 )
 @json_option("the plan")
 @destination_options
-def plan(
-    every: timedelta,
-    endpoints: str,
-    order: str,
-    max_requests: int | None,
-    limit: int,
-    as_json: bool,
-    destination: str | None,
-    dataset: str | None,
-) -> None:
+def plan(limit: int, as_json: bool, destination: str | None, dataset: str | None, **options: Any) -> None:
     """Show what a load with these options would poll, in what order, and how long that takes.
 
     Calls nothing and loads nothing. Exit status: 0 planned, 1 the warehouse cannot be read, 2 bad
@@ -34,15 +25,13 @@ def plan(
     from dlt_cronofy.load.preview import preview_load, print_preview
     from dlt_cronofy.load.steps import LoadOptions
     from dlt_cronofy.source.clock import SystemClock
-    from dlt_cronofy.source.settings import check_endpoints
     from dlt_cronofy.source.tokens.store import stored_tokens
     from dlt_cronofy.warehouse.pipeline import open_pipeline
 
-    options = LoadOptions(every, check_endpoints(endpoints.split(",")), order, max_requests)
     configuration, settings = read_settings()
     tokens = stored_tokens(configured_store(configuration), settings)
     pipeline = open_pipeline(destination, dataset)
-    preview = preview_load(pipeline, settings, tokens, options, SystemClock().now(), limit)
+    preview = preview_load(pipeline, settings, tokens, LoadOptions(**options), SystemClock().now(), limit)
     if as_json:
         print_json(preview.as_dict())
     else:

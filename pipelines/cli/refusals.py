@@ -76,10 +76,7 @@ Ask = Callable[..., list[Row]]
 def explain_refusal(cause: BaseException, message: str, pipeline: dlt.Pipeline | None) -> str | None:
     """What is refused, and the statement that repairs it; None where it is no refusal.
 
-    Args:
-        cause: What the warehouse's driver raised.
-        message: Its first line.
-        pipeline: Whose warehouse it is; PostgreSQL is asked which right is missing.
+    The message is the first line of what the driver raised. PostgreSQL is asked which right is missing.
     """
     if isinstance(cause, duckdb.ConstraintException):
         message = QUOTED_KEY.sub(r"\1", message)

@@ -1,14 +1,19 @@
 """`dlt-cronofy sandbox`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from .options import Command, combined
 
-def _number(option: str, least: int, most: int | None, default: int, meaning: str) -> Any:
+
+def _number(
+    option: str, least: int, most: int | None, default: int, meaning: str
+) -> Callable[[Command], Command]:
     kind = click.IntRange(least, most)
-    return click.option(option, type=kind, default=default, show_default=True, help=meaning)
+    return combined(click.option(option, type=kind, default=default, show_default=True, help=meaning))
 
 
 @click.command(short_help="Serve a local Cronofy to try things on.")

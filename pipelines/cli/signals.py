@@ -18,11 +18,8 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 def run_interruptibly(work: Callable[[], T], stop: Callable[[str], None]) -> T:
     """Do the work in a thread; the first signal asks it to stop, a second one ends the process at once.
 
-    In the main thread dlt would take the signals over while it loads, and break the load off.
-
-    Args:
-        work: what to do; its result or its error is passed on.
-        stop: called with the name of the signal; must return soon.
+    In the main thread dlt would take the signals over while it loads, and break the load off. `stop` is
+    called with the name of the signal and must return soon.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()

@@ -54,21 +54,13 @@ WASTED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Needed:
-    """What has to be put in order before a load.
+    """What has to be put in order before a load."""
 
-    Attributes:
-        tables: those that are missing, or lack a column.
-        unfinished: runs that were killed, whose evidence may not fit their polls.
-        is_rebuilt: whether all evidence is worked out from the polls.
-        is_ahead: whether the newest poll is of a clock that was ahead.
-        lacks_indexes: whether PostgreSQL lacks an index.
-    """
-
-    tables: frozenset[str] = frozenset()
-    unfinished: tuple[str, ...] = ()
-    is_rebuilt: bool = False
-    is_ahead: bool = False
-    lacks_indexes: bool = False
+    tables: frozenset[str] = frozenset()  # that are missing, or lack a column
+    unfinished: tuple[str, ...] = ()  # runs that were killed, whose evidence may not fit their polls
+    is_rebuilt: bool = False  # all evidence is worked out from the polls
+    is_ahead: bool = False  # the newest poll is of a clock that was ahead
+    lacks_indexes: bool = False  # of PostgreSQL
 
     def __bool__(self) -> bool:
         return self != Needed()
@@ -76,33 +68,21 @@ class Needed:
 
 @dataclass
 class Upkeep:
-    """The upkeep of one warehouse by one load.
-
-    Attributes:
-        alone: entered while rows are written, to keep other writers out.
-    """
+    """The upkeep of one warehouse by one load."""
 
     pipeline: dlt.Pipeline
     settings: PollingSettings
     clock: Clock
-    alone: Callable[[], AbstractContextManager[object]]
+    alone: Callable[[], AbstractContextManager[object]]  # entered to write, and keeps other writers out
     _opened: set[str] = field(default_factory=set)
 
     def look(self, settled_runs: Collection[str] = ()) -> Needed:
-        """What has to be put in order before a load; mostly nothing.
-
-        Args:
-            settled_runs: those whose packages were loaded by a later run.
-        """
+        """What has to be put in order; mostly nothing. Settled runs had packages that a later one loaded."""
         with reader(self.pipeline), sql_client(self.pipeline) as client:
             return self._needed(client, settled_runs)
 
     def prepare(self, settled_runs: Collection[str] = ()) -> None:
-        """Make what is missing, and heal the evidence of killed loads; where nothing is to do, do nothing.
-
-        Args:
-            settled_runs: as for `look`.
-        """
+        """Make what is missing, and heal the evidence of killed loads; where nothing is to do, do nothing."""
         if not self.look(settled_runs):
             return
         with self.alone(), writer(self.pipeline):

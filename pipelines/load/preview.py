@@ -49,28 +49,16 @@ class PlannedToken:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far calls get.
+    """How far calls get; retries and token refreshes aside, answers that come at once."""
 
-    Attributes:
-        calls: requests that all due tokens take, retries and token refreshes aside.
-        seconds: how long these take at least at the configured rate.
-        reached_tokens: how many due tokens `max_requests` calls read in full.
-        reached_calls: calls of one run: `max_requests`, or what the due tokens take if that is less.
-        reached_seconds: how long these take at least.
-        runs: within how many such runs every token that is due now is polled.
-        seconds_to_poll_all: until the end of the last of them, one started every `every_seconds`.
-        longest_wait_sweeps: what the order promises: every token's turn comes within that many times
-            `tokens` polls.
-    """
-
-    calls: int
-    seconds: float
-    reached_tokens: int
-    reached_calls: int
-    reached_seconds: float
-    runs: int
-    seconds_to_poll_all: float
-    longest_wait_sweeps: int
+    calls: int  # that all due tokens take
+    seconds: float  # that these take at least at the configured rate
+    reached_tokens: int  # due tokens that `max_requests` calls read in full
+    reached_calls: int  # of one run: `max_requests`, or what the due tokens take if that is less
+    reached_seconds: float  # that these take at least
+    runs: int  # within so many such runs every token that is due now is polled
+    seconds_to_poll_all: float  # until the end of the last of them, one started every `every_seconds`
+    longest_wait_sweeps: int  # every token's turn comes within that many times `tokens` polls
 
     @classmethod
     def of(cls, calls: Sequence[int], settings: PollingSettings, options: LoadOptions) -> "Reach":
@@ -95,35 +83,25 @@ class Reach:
 
 @dataclass(frozen=True)
 class Preview(Reach):
-    """What a load would do; the keys of `plan --json`.
-
-    Attributes:
-        tokens: how many of the store can be used.
-        not_connected: users of the store without any token, who have not connected yet.
-        unusable_rows: rows of the store that cannot be used.
-        unusable: the first `LISTED_ROWS` of them.
-        fallback_tokens: tokens that are polled only where another one of their account is refused.
-        fresh: tokens that are not due: their account was read less than `every_seconds` ago, or, where
-            `/v1/account` alone is read, less than a day ago.
-    """
+    """What a load would do; the keys of `plan --json`."""
 
     at: datetime
     order: str
     every_seconds: float
     endpoints: tuple[str, ...]
-    tokens: int
+    tokens: int  # of the store that can be used
     due: int
-    fresh: int
-    fallback_tokens: int
+    fresh: int  # read less than `every_seconds` ago, or less than a day where `/v1/account` alone is read
+    fallback_tokens: int  # polled only where another one of their account is refused
     never_polled: int
     failing: int
     requests_per_second: float
     requests_per_minute: float
     max_requests: int | None
     first: list[PlannedToken]
-    not_connected: int
-    unusable_rows: int
-    unusable: list[UnusableRow]
+    not_connected: int  # users of the store without any token
+    unusable_rows: int  # of the store
+    unusable: list[UnusableRow]  # the first `LISTED_ROWS` of them
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""

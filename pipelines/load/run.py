@@ -120,7 +120,7 @@ class Load:
         return result
 
     def _prepare(self, upkeep: Upkeep, settled_runs: Collection[str]) -> None:
-        """Learn the schema, for a fresh working directory or after another machine, and heal what is needed."""
+        """Learn the schema, as after a load of another machine, and heal the evidence."""
         with held_open(self.pipeline):
             if self.options.sync:
                 self.pipeline.sync_destination()
@@ -153,7 +153,7 @@ class Load:
         )
         try:
             with polling.stream() as stream:
-                loading.load_all(stream)
+                loading.load_all(stream.take)
         finally:
             result.requests = polling.requests
             result.stopped_by = polling.stopped_by

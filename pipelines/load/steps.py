@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import dlt
 from dlt.common.schema import Schema
@@ -49,6 +49,9 @@ logger = logging.getLogger("dlt_cronofy")
 MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 2_500
 MAX_PACKAGE_BYTES = 32 * 1024 * 1024
 
+# the next batch, in the order of `polled_at`, of polls under way or of what was kept of them; None at the end
+Take = Callable[[], list[Poll] | None]
+
 
 @dataclass(frozen=True)
 class LoadOptions:
@@ -71,9 +74,8 @@ class Plan:
 
     tasks: Sequence[PollTask]
     tokens: int  # of the store that can be used
-    unsupported: set[str] = field(
-        default_factory=set
-    )  # tokens of which rows are missing that digests speak for
+    # tokens of which rows are missing that their digests speak for
+    unsupported: set[str] = field(default_factory=set)
     recent_requests: Sequence[datetime] = ()  # answers to earlier runs that the server may still count
     unusable: Sequence[UnusableRow] = ()
     not_connected: int = 0  # users of the store without any token
@@ -155,14 +157,6 @@ class Polling:
                     self.lost_refresh_tokens = self.refresher.lost
 
 
-class PolledBatches(Protocol):
-    """Polls batch by batch, in the order of `polled_at`: a stream under way, or what was kept of one."""
-
-    def take(self) -> list[Poll] | None:
-        """The next batch; None when there is none."""
-        ...
-
-
 @dataclass
 class Loading:
     """The third step: what polls show, captured and loaded package by package.
@@ -189,7 +183,7 @@ class Loading:
         """What the polls are loaded into."""
         return self.upkeep.pipeline
 
-    def load_all(self, polled: PolledBatches) -> None:
+    def load_all(self, take: Take) -> None:
         """Load until nothing more comes.
 
         Raises:
@@ -197,7 +191,7 @@ class Loading:
                 pending and is loaded first next time.
         """
         take_folder(self.pipeline)
-        while polls := self._take_package(polled):
+        while polls := self._take_package(take):
             known = KnownRows(unsupported=self.unsupported)
             recording = self.upkeep.recording(self.run, known, self.statistics.counts)
             is_extracted = False
@@ -209,24 +203,24 @@ class Loading:
                     is_extracted = True
                     self._load_package()
             except Exception:
-                self._keep_rest([] if is_extracted else polls, polled, recording)
+                self._keep_rest([] if is_extracted else polls, take, recording)
                 raise
 
     def _load_package(self) -> None:
         load_package(self.pipeline)
 
-    def _take_package(self, polled: PolledBatches) -> list[Poll]:
+    def _take_package(self, take: Take) -> list[Poll]:
         polls: list[Poll] = []
         size = 0
         while len(polls) < self.package_polls and size < MAX_PACKAGE_BYTES:
-            batch = polled.take()
+            batch = take()
             if batch is None:
                 break
             polls += batch
             size += sum(poll.body_bytes for poll in batch)
         return polls
 
-    def _keep_rest(self, polls: list[Poll], polled: PolledBatches, recording: Recording) -> None:
+    def _keep_rest(self, polls: list[Poll], take: Take, recording: Recording) -> None:
         """Extract what was polled by now, compared with what waits to be loaded as well.
 
         The evidence that goes along may be old when these packages are loaded: it is healed then.
@@ -235,7 +229,7 @@ class Loading:
             return
         self.stop_polling()
         try:
-            while polls or (polls := self._take_package(polled)):
+            while polls or (polls := self._take_package(take)):
                 with reader(self.pipeline, duckdb_file.WRITE_WAIT_SECONDS):
                     self._extract(polls, recording)
                 polls = []

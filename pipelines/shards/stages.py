@@ -387,7 +387,7 @@ class _Loader:
         )
         merged = MergedReader(chain(merged_polls(chosen, loaded), never_called))
         loading = Loading(self.upkeep, statistics, run, changes, MAX_PACKAGE_POLLS, unsupported)
-        loading.load_all(merged)
+        loading.load_all(merged.take)
         self._work_out_replaced(merged.taken & loaded.keys())
         # loaded by an earlier attempt, or by the load of a later run
         for (token_key, endpoint), outcome in loaded.items():
