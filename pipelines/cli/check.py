@@ -19,16 +19,13 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None:
     reached, 2 bad configuration.
     """
     from dlt_cronofy.alerts.outage_alerts import configured_alerts
-    from dlt_cronofy.configuration import configured_store, read_settings
-    from dlt_cronofy.source.tokens.store import stored_tokens
+    from dlt_cronofy.configuration import read_store
     from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     from .checks import Findings
 
-    configuration, settings = read_settings()
     configured_alerts()
-    store = configured_store(configuration)
-    found = Findings(settings, store, stored_tokens(store, settings), open_pipeline(destination, dataset))
+    found = Findings(*read_store(), open_pipeline(destination, dataset))
     # line by line: each part may take a while, or fail
     for line in found.lines():
         if not as_json:

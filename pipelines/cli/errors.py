@@ -12,8 +12,8 @@ from dlt_cronofy.formatting import program
 from .console import BAD_CONFIGURATION, LOAD_FAILED
 
 if TYPE_CHECKING:
+    import dlt
     from dlt.common.exceptions import MissingDependencyException
-    from dlt.common.pipeline import SupportsPipeline
 
 NAMED_FILE = re.compile(r'file "([^"]+)"')
 # words of DuckDB, PostgreSQL and their drivers, and what to do; {1} and {2} are what the words name
@@ -78,6 +78,8 @@ def explain(error: Exception) -> tuple[int, str]:
     from dlt_cronofy.source.errors import ConfigurationError
     from dlt_cronofy.warehouse.failures import error_chain
 
+    from .refusals import explain_refusal
+
     if isinstance(error, ConfigurationError):
         return BAD_CONFIGURATION, str(error)
     chain = error_chain(error)
@@ -86,9 +88,16 @@ def explain(error: Exception) -> tuple[int, str]:
             return BAD_CONFIGURATION, f"{_first_line(cause)}; {_where_to_set(cause)}"
         if isinstance(cause, MissingDependencyException):
             return BAD_CONFIGURATION, _explain_missing(cause, chain[-1])
+    pipeline = _pipeline(chain)
+    working_dir = pipeline.working_dir if pipeline is not None else None
     for cause in reversed(chain):
-        if found := _explain_storage(cause, chain) or _explain_refusal(cause, chain) or _explain_reach(cause):
-            return LOAD_FAILED, f"{found}{_what_is_kept(chain)}"
+        message = _first_line(cause)
+        if found := (
+            _explain_storage(cause, message, working_dir)
+            or explain_refusal(cause, message, pipeline)
+            or _explain_reach(cause, message)
+        ):
+            return LOAD_FAILED, f"{found}{_what_is_kept(chain, working_dir)}"
     return LOAD_FAILED, _explain_other(chain[-1])
 
 
@@ -133,16 +142,15 @@ def _where_to_set(cause: Exception) -> str:
     return SET_IT
 
 
-def _explain_storage(cause: BaseException, chain: Sequence[BaseException]) -> str | None:
-    """What to do about a disk that cannot be written."""
+def _explain_storage(cause: BaseException, message: str, working_dir: str | None) -> str | None:
+    """What to do about a disk that cannot be written; dlt's errors do not always name the folder."""
     from dlt_cronofy.warehouse.failures import DISK_FULL, NO_SPACE, NOT_WRITABLE
 
-    message = _first_line(cause)
     number = cause.errno if isinstance(cause, OSError) else None
     # of a copy it is the second file that does not fit
     named = (cause.filename2 or cause.filename) if isinstance(cause, OSError) else None
     found = NAMED_FILE.search(message)
-    place = os.fsdecode(named) if named else found[1] if found else _working_dir(chain)
+    place = os.fsdecode(named) if named else found[1] if found else working_dir
     if number in DISK_FULL or NO_SPACE.search(message):
         if place is None or not Path(place).is_absolute():
             return "a disk is full; free space there and run again"
@@ -155,35 +163,22 @@ def _explain_storage(cause: BaseException, chain: Sequence[BaseException]) -> st
     return None
 
 
-def _explain_refusal(cause: BaseException, chain: Sequence[BaseException]) -> str | None:
-    """What somebody with more rights must change in the warehouse."""
-    import dlt
-
-    from .refusals import explain_refusal
-
-    pipeline = _pipeline(chain)
-    known = pipeline if isinstance(pipeline, dlt.Pipeline) else None
-    return explain_refusal(cause, _first_line(cause), known)
-
-
-def _explain_reach(cause: BaseException) -> str | None:
+def _explain_reach(cause: BaseException, message: str) -> str | None:
     """What to do about a warehouse that lets nobody in."""
     from dlt.destinations.exceptions import DestinationConnectionError
 
-    message = _first_line(cause)
     for words, remedy in REMEDIES:
         if found := re.search(words, message):
             return remedy.format(*(text.strip() for text in (found[0], *found.groups())), message=message)
     return REMEDIES[-1][1].format(message=message) if isinstance(cause, DestinationConnectionError) else None
 
 
-def _what_is_kept(chain: Sequence[BaseException]) -> str:
+def _what_is_kept(chain: Sequence[BaseException], working_dir: str | None) -> str:
     """What becomes of the polls of a load that failed."""
     from dlt.pipeline.exceptions import PipelineStepFailed
 
     from dlt_cronofy.warehouse.working_folders import EXTRACTED, NORMALIZED
 
-    working_dir = _working_dir(chain)
     if working_dir is not None:
         stages = (Path(working_dir) / stage for stage in (EXTRACTED, NORMALIZED))
         if any(True for stage in stages for _ in stage.glob("*")):
@@ -193,23 +188,17 @@ def _what_is_kept(chain: Sequence[BaseException]) -> str:
     return ""
 
 
-def _working_dir(chain: Sequence[BaseException]) -> str | None:
-    """Where dlt's working files are, which an error of theirs does not always say."""
-    pipeline = _pipeline(chain)
-    return None if pipeline is None else pipeline.working_dir
-
-
-def _pipeline(chain: Sequence[BaseException]) -> "SupportsPipeline | None":
+def _pipeline(chain: Sequence[BaseException]) -> "dlt.Pipeline | None":
     """The pipeline whose error it is."""
+    import dlt
     from dlt.common.configuration.container import Container
     from dlt.common.pipeline import PipelineContext
     from dlt.pipeline.exceptions import PipelineStepFailed
 
-    for cause in chain:
-        if isinstance(cause, PipelineStepFailed):
-            return cause.pipeline
     active = Container()[PipelineContext]
-    return active.pipeline() if active.is_active() else None
+    failed = [cause.pipeline for cause in chain if isinstance(cause, PipelineStepFailed)]
+    found = failed[0] if failed else active.pipeline() if active.is_active() else None
+    return found if isinstance(found, dlt.Pipeline) else None
 
 
 def _first_line(error: BaseException) -> str:

@@ -39,18 +39,15 @@ def load(as_json: bool, destination: str | None, dataset: str | None, **options:
     failed than --max-failure-ratio allows, 2 bad configuration or usage.
     """
     from dlt_cronofy.alerts.outage_alerts import configured_alerts
-    from dlt_cronofy.configuration import configured_store, read_settings
+    from dlt_cronofy.configuration import read_store
     from dlt_cronofy.load.run import Load
     from dlt_cronofy.load.steps import LoadOptions
-    from dlt_cronofy.source.tokens.store import stored_tokens
     from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     from .signals import run_interruptibly
     from .summary import print_load
 
-    configuration, settings = read_settings()
-    store = configured_store(configuration)
-    tokens = stored_tokens(store, settings)
+    settings, store, tokens = read_store()
     alerts = configured_alerts()
     pipeline = open_pipeline(destination, dataset)
     work = Load(pipeline, settings, tokens, LoadOptions(**options), store=store, alerts=alerts)

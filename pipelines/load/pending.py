@@ -110,7 +110,9 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Alone, settled: Settled) -> 
         return
     try:
         with alone(), writer(pipeline):
-            settled.run_ids |= _load(pipeline)
+            waiting = PendingRows(pipeline)
+            settled.run_ids |= waiting.run_ids
+            _load(pipeline, waiting)
         settled.finished += packages
     except PipelineStepFailed as error:
         if not is_terminal(error):
@@ -118,9 +120,7 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Alone, settled: Settled) -> 
         settled.quarantined += _set_aside(pipeline, type(root_cause(error)).__name__)
 
 
-def _load(pipeline: dlt.Pipeline) -> set[str]:
-    """Load the packages; returns of which runs they are."""
-    waiting = PendingRows(pipeline)
+def _load(pipeline: dlt.Pipeline, waiting: PendingRows) -> None:
     with sql_client(pipeline) as client:
         # so that the next load heals them, should this one be killed while their rows are written
         rebuild.reopen_runs(client, waiting.run_ids)
@@ -130,7 +130,6 @@ def _load(pipeline: dlt.Pipeline) -> set[str]:
     if pipeline.list_extracted_load_packages():
         pipeline.normalize()
     load_normalized(pipeline)
-    return waiting.run_ids
 
 
 def _unreadable_file(pipeline: dlt.Pipeline) -> Path | None:

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dlt_cronofy")
 
-__all__ = ["Load", "LoadOptions", "LoadResult"]
-
 # a container is given 30 s between SIGTERM and SIGKILL; loading what was polled takes some of them
 STOP_GRACE_SECONDS = 5.0
 
@@ -51,13 +49,10 @@ class Load:
     clock: Clock = field(default_factory=SystemClock)
     on_plan: Callable[[int], None] = lambda _: None
     on_progress: Callable[[int], None] = lambda _: None
-    store: TokenStore | None = None
-    """where refreshed tokens are written back; without it nothing is refreshed"""
-    alerts: "Alerts | None" = None
-    """where alerts of newly opened outages go"""
+    store: TokenStore | None = None  # where refreshed tokens are written back; without it none is refreshed
+    alerts: "Alerts | None" = None  # where alerts of newly opened outages go
     quota: RunQuota = field(init=False)
-    result: LoadResult | None = field(init=False, default=None)
-    """what is known of the load so far, also if it fails"""
+    result: LoadResult | None = field(init=False, default=None)  # so far, also if the load fails
 
     def __post_init__(self) -> None:
         self.quota = RunQuota(self.options.max_requests)
@@ -92,7 +87,7 @@ class Load:
         self.on_plan(plan.due)
         run_id = new_run_id(self.clock)
         run = run_row(run_id, self.clock.now()) | {"tokens": plan.tokens, "due": plan.due}
-        statistics = RunStatistics(run_id, self.on_progress)
+        statistics = RunStatistics(self.on_progress)
         self.result = result = LoadResult.of(run_id, plan, store)
         package = package_polls(self.settings.requests_per_minute)
         stop = partial(self.stop, "warehouse")

@@ -87,8 +87,7 @@ class LoadResult:
 class RunStatistics:
     """Counts what one load polls, captures and writes."""
 
-    def __init__(self, run_id: str, on_progress: Callable[[int], None] = lambda _: None) -> None:
-        self.run_id = run_id
+    def __init__(self, on_progress: Callable[[int], None] = lambda _: None) -> None:
         self._on_progress = on_progress
         self._answered: set[str] = set()
         self._is_ok: dict[str, bool] = {}

@@ -321,7 +321,7 @@ class _Loader:
                 logger.error("%s", problem)
         if chosen:
             manifest = manifest.take(chosen)
-        statistics = RunStatistics(plan.run_id)
+        statistics = RunStatistics()
         run = self._run_row(plan, statistics, is_late=is_late)
         result = ShardedResult(
             plan.run_id, plan.tokens, plan.due, plan.fresh, plan.fallback_tokens, shards=len(plan.shards)
