@@ -32,7 +32,9 @@ logger = logging.getLogger("dlt_cronofy")
 )
 @json_option("the summary")
 @destination_options
-def load(as_json: bool, destination: str | None, dataset: str | None, **options: Any) -> None:
+def load(
+    max_failure_ratio: float, as_json: bool, destination: str | None, dataset: str | None, **options: Any
+) -> None:
     """Poll the tokens that are due, by default oldest evidence first, and load what is new.
 
     Exit status: 0 loaded (some tokens may have failed: that is data), 1 the load failed or more tokens
@@ -63,12 +65,12 @@ def load(as_json: bool, destination: str | None, dataset: str | None, **options:
         print_json(result.as_dict())
     else:
         print_load(result_console(), result)
-    if result.failure_ratio > options["max_failure_ratio"]:
+    if result.failure_ratio > max_failure_ratio:
         logger.error(
             "%d of %d tokens failed, more than --max-failure-ratio %g allows",
             result.failed_tokens + result.skipped_tokens,
             result.wanted_tokens,
-            options["max_failure_ratio"],
+            max_failure_ratio,
         )
         sys.exit(LOAD_FAILED)
 

@@ -1,7 +1,7 @@
 """Planning aloud: what a load would poll now, in what order and why, and how far a budget gets."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import accumulate
@@ -19,7 +19,7 @@ from dlt_cronofy.source.api.limits.rate_limiter import Window
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.planning.change_rates import Hazards
-from dlt_cronofy.source.planning.plan import HAZARD, LastPoll, Rank, due_tokens, longest_wait_sweeps, order_by
+from dlt_cronofy.source.planning.plan import HAZARD, Rank, due_tokens, longest_wait_sweeps, order_by
 from dlt_cronofy.source.settings import ACCOUNT, PollingSettings
 from dlt_cronofy.source.tokens.token import LISTED_ROWS, StoredTokens, Token, UnusableRow
 from dlt_cronofy.warehouse.pipeline import location, reader
@@ -117,8 +117,16 @@ def preview_load(
     limit: int,
 ) -> Preview:
     """What a load with these options would do now; reads the warehouse and nothing else."""
-    last_polls, hazards = _read(pipeline, options, now)
+    state = SqlWarehouseState(pipeline, SOURCE_NAME)
+    with reader(pipeline), state.connected():
+        if state.lacks_evidence():
+            raise ConfigurationError(
+                f"{location(pipeline)} is of an earlier release, which kept no evidence:"
+                f" run {program()} rebuild once"
+            )
+        last_polls, hazards = state.last_polls(), learned_hazards(options.order, state, now)
     due = due_tokens(tokens, last_polls, now, options.endpoints, options.every)
+    fallback_tokens = sum(len(each.task.fallback_tokens) for each in due)
     places = list(order_by(hazards)(due, now))
     reach = Reach.of([len(each.due.task.endpoints) for each in places], settings, options)
     stored = StoredTokens.of(tokens)
@@ -129,7 +137,7 @@ def preview_load(
         endpoints=tuple(options.endpoints),
         tokens=len(tokens),
         due=len(due),
-        fallback_tokens=(fallback_tokens := sum(len(each.task.fallback_tokens) for each in due)),
+        fallback_tokens=fallback_tokens,
         fresh=len(tokens) - len(due) - fallback_tokens,
         never_polled=sum(each.waits_since is None for each in due),
         failing=sum(not each.task.last_poll_ok for each in due),
@@ -142,20 +150,6 @@ def preview_load(
         unusable_rows=len(stored.unusable),
         unusable=list(stored.unusable[:LISTED_ROWS]),
     )
-
-
-def _read(
-    pipeline: dlt.Pipeline, options: LoadOptions, now: datetime
-) -> tuple[Mapping[str, LastPoll], Hazards | None]:
-    """What the warehouse knows, where the order needs it."""
-    state = SqlWarehouseState(pipeline, SOURCE_NAME)
-    with reader(pipeline), state.connected():
-        if state.lacks_evidence():
-            raise ConfigurationError(
-                f"{location(pipeline)} is of an earlier release, which kept no evidence:"
-                f" run {program()} rebuild once"
-            )
-        return state.last_polls(), learned_hazards(options.order, state, now)
 
 
 def least_seconds(calls: int, per_second: float, per_minute: float) -> float:

@@ -62,7 +62,6 @@ class LoadOptions:
     order: str = OLDEST
     max_requests: int | None = None
     max_duration: timedelta | None = None
-    max_failure_ratio: float = 0.5
     refresh_views: bool = True
     sync: bool = True
     confirm_left: bool = False
