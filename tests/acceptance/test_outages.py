@@ -281,7 +281,7 @@ def slow(request: Request) -> Reply:
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize(
-    ("number", "script"), [(signal.SIGTERM, hanging), (signal.SIGINT, slow)], ids=["SIGTERM", "SIGINT"]
+    ("number", "script"), [(signal.SIGTERM, slow), (signal.SIGINT, hanging)], ids=["SIGTERM", "SIGINT"]
 )
 def test_a_signal_ends_polling_and_what_was_answered_is_loaded(
     number: signal.Signals, script: Script, serve: Serve, place_for: PlaceFor
