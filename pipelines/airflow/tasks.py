@@ -106,9 +106,8 @@ class Job:
 @contextmanager
 def _explained() -> Iterator[None]:
     """One clear line for what a person can fix; Airflow shows the frames of anything else."""
-    from dlt_cronofy.cli.errors import explain, explained_errors
+    from dlt_cronofy.cli.errors import explain, is_explained
     from dlt_cronofy.source.errors import ConfigurationError, UnreachableError
-    from dlt_cronofy.warehouse.locks import WarehouseBusy
 
     try:
         yield
@@ -116,6 +115,8 @@ def _explained() -> Iterator[None]:
         raise TaskError(str(error)) from None
     except ConfigurationError as error:
         raise FinalTaskError(str(error)) from None
-    except explained_errors() as error:
+    except Exception as error:
+        if not is_explained(error):
+            raise
         logger.debug("the whole error", exc_info=True)
         raise TaskError(explain(error)[1]) from None

@@ -231,6 +231,150 @@ class Stages:
         self.working_dir.mkdir(parents=True, exist_ok=True)
         return open_refresher(self.settings, self.store, tokens, self.working_dir, self.clock)
 
+    def skipped(self, tasks: Iterable[SavedTask], why: str) -> Iterator[Poll]:
+        """What stands in `polls` for tasks that nobody called for."""
+        for task in tasks:
+            yield skipped_poll(task, why, self.clock.now())
+
+
+@dataclass(frozen=True)
+class _Loader:
+    """The third stage's work, while nobody else writes."""
+
+    stages: Stages
+    pipeline: dlt.Pipeline
+    upkeep: Upkeep
+
+    def load_late(self, run_id: str) -> list[str] | None:
+        """Load what came of an earlier run since it was loaded.
+
+        Returns:
+            Keys of the refresh tokens that were lost on the way; None where there was nothing to load.
+        """
+        handoff = self.stages.handoff
+        is_given_up = self.stages.clock.now() - started_at(run_id) > GIVEN_UP_AFTER
+        plan = SavedPlan(run_id)
+        try:
+            if is_given_up:
+                # it may have been planned and never loaded
+                plan = read_plan(handoff, run_id)
+        except ConfigurationError as error:
+            logger.warning("%s", error)
+        found: list[str] | None = None
+        try:
+            result = self.load_run(plan, is_late=True)
+            if result.rows:
+                found = result.lost_refresh_tokens
+        except ConfigurationError as error:
+            # of another version, say: no reason to load nothing of the present run
+            logger.error("run %s stays where it is: %s", run_id, error)
+        if is_given_up:
+            handoff.remove_run(run_id)
+        return found
+
+    def load_run(
+        self, plan: SavedPlan, changes: StoreChanges = NO_CHANGES, *, is_late: bool = False
+    ) -> ShardedResult:
+        """Load what was handed in of one run, and what has changed in the token store.
+
+        What is older than polls of a later run that are loaded is logged, and changes nothing else.
+
+        Raises:
+            ConfigurationError: a set cannot be read; of a late run it is left where it is.
+        """
+        handoff = self.stages.handoff
+        sets = outputs_of(handoff, plan.run_id)
+        manifest = Manifest.read(handoff, plan.run_id)
+        chosen = manifest.choose(sets)
+        if is_late:
+            chosen, problems = readable(chosen)
+            for problem in problems:
+                logger.error("%s", problem)
+        if chosen:
+            manifest = manifest.take(chosen)
+        statistics = RunStatistics()
+        run = self._run_row(plan, statistics, is_late=is_late)
+        result = ShardedResult(
+            plan.run_id, plan.tokens, plan.due, plan.fresh, plan.fallback_tokens, shards=len(plan.shards)
+        )
+        result.not_connected, result.unusable_rows = plan.not_connected, plan.unusable_rows
+        if chosen or plan.tasks:
+            with at_hand(chosen) as readable_here, rare_collection():
+                self._load_polls(plan, run, changes, readable_here, manifest, statistics, result)
+        manifest = manifest.confirm()
+        # of an earlier run only what comes now is news
+        shards = {each.shard for each in chosen} if is_late else manifest.by_shard.keys()
+        _summarize([manifest.by_shard[shard].summary for shard in shards], plan, result)
+        result.destination, result.dataset = location(self.pipeline), self.pipeline.dataset_name or ""
+        statistics.summarize(result)
+        if chosen or plan.tasks or not is_late:
+            stopped_by = result.stopped_by or run.get("stopped_by")
+            run |= {"finished_at": self.stages.clock.now(), "stopped_by": stopped_by}
+            with self.upkeep.alone(), writer(self.pipeline):
+                if not statistics.rows:
+                    self.upkeep.open_run(run, changes)
+                self.upkeep.close_run(run, statistics.rows.total())
+        for each in sets:
+            if each.shard in manifest.loaded:
+                each.remove()
+        return result
+
+    def _run_row(self, plan: SavedPlan, statistics: RunStatistics, *, is_late: bool) -> Row:
+        """What the row of `runs` says from the start; of an earlier run what its load wrote."""
+        run = run_row(plan.run_id, started_at(plan.run_id))
+        state = SqlWarehouseState(self.pipeline, SOURCE_NAME)
+        with reader(self.pipeline):
+            known = state.run(plan.run_id)
+        if known is not None:
+            statistics.counts.oldest_evidence_at = known["oldest_evidence_at"]
+            statistics.counts.oldest_age_seconds = known["oldest_evidence_age_seconds"]
+        if plan.tasks or not is_late:
+            return run | {"tokens": plan.tokens, "due": plan.due}
+        if known is None:
+            return run
+        stopped_by = None if known["stopped_by"] == rebuild.KILLED else known["stopped_by"]
+        return run | {"tokens": known["tokens"], "due": known["due"], "stopped_by": stopped_by}
+
+    def _load_polls(
+        self,
+        plan: SavedPlan,
+        run: Row,
+        changes: StoreChanges,
+        chosen: Sequence[ShardOutput],
+        manifest: Manifest,
+        statistics: RunStatistics,
+        result: ShardedResult,
+    ) -> None:
+        state = SqlWarehouseState(self.pipeline, SOURCE_NAME)
+        with reader(self.pipeline), state.connected():
+            loaded = state.outcomes_of(plan.run_id, run["started_at"] - MOST_AHEAD)
+            unsupported = state.unsupported_digests(set(TABLES))
+        missing = missing_tasks(plan, manifest.by_shard, loaded)
+        result.undelivered_shards = list(missing)
+        for shard, tasks in missing.items():
+            logger.warning("run %s: nothing came of shard %d, %d tokens", plan.run_id, shard, len(tasks))
+        never_called = (
+            poll for tasks in missing.values() for poll in self.stages.skipped(tasks, NOT_DELIVERED)
+        )
+        merged = MergedReader(chain(merged_polls(chosen, loaded), never_called))
+        loading = Loading(self.upkeep, statistics, run, changes, MAX_PACKAGE_POLLS, unsupported)
+        loading.load_all(merged.take)
+        self._work_out_replaced(merged.taken & loaded.keys())
+        # loaded by an earlier attempt, or by the load of a later run
+        for (token_key, endpoint), outcome in loaded.items():
+            if (token_key, endpoint) not in merged.taken:
+                statistics.add_outcome(token_key, endpoint, Outcome(outcome))
+
+    def _work_out_replaced(self, replaced: Collection[tuple[str, str]]) -> None:
+        """Where a late poll takes the place of a skipped one, nothing says any more what the token reads."""
+        state = SqlWarehouseState(self.pipeline, SOURCE_NAME)
+        with reader(self.pipeline):
+            statuses = state.statuses(sorted({token_key for token_key, _ in replaced}))
+        unread = [key for key, status in statuses.items() if status["last_polled_at"] is None]
+        if unread:
+            with self.upkeep.alone(), writer(self.pipeline):
+                self.upkeep.work_out_tokens(unread)
+
 
 @contextmanager
 def _emptied(pipeline: dlt.Pipeline) -> Iterator[None]:
