@@ -11,6 +11,8 @@ from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dlt_cronofy.warehouse.locks import WarehouseBusy
+
 if TYPE_CHECKING:
     from dlt_cronofy.shards.stages import Stages
 

@@ -40,7 +40,7 @@ def erase(
     pipeline = open_pipeline(destination, dataset)
     command = Erase(pipeline, account or None, token or None)
     if not yes:
-        _confirm(f"Remove {command.subject} from {location(pipeline)} for good?")
+        _confirm(f"Remove {subject(account or None, token)} from {location(pipeline)} for good?")
     with sole_writer(pipeline), turn(pipeline):
         result = command.run()
     if as_json:

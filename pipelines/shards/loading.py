@@ -5,7 +5,6 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import chain
 
 import dlt
@@ -157,7 +156,7 @@ class ShardLoader:
         is_late: bool,
     ) -> None:
         """Load outputs, and skipped polls for what was not delivered, and have the run's row say so."""
-        statistics = RunStatistics(plan.run_id)
+        statistics = RunStatistics()
         state = SqlWarehouseState(self.pipeline, SOURCE_NAME)
         began = started_at(plan.run_id)
         with reader(self.pipeline), state.connected():
@@ -168,27 +167,18 @@ class ShardLoader:
             statistics.counts.oldest_evidence_at = known["oldest_evidence_at"]
             statistics.counts.oldest_age_seconds = known["oldest_evidence_age_seconds"]
         run = run_row(plan.run_id, began) | {"tokens": plan.tokens, "due": plan.due}
-        loading = Loading(
-            self.pipeline,
-            self.settings,
-            self.clock,
-            statistics,
-            run,
-            MAX_PACKAGE_POLLS,
-            unsupported,
-            partial(self.upkeep.open_run, run, changes),
-            self.upkeep.alone,
-        )
+        loading = Loading(self.upkeep, statistics, run, changes, MAX_PACKAGE_POLLS, unsupported)
         never_called = self._skipped_polls(undelivered, loaded, result)
         with merged_polls(outputs, loaded) as polls, rare_collection():
             merged = MergedReader(chain(polls, never_called))
-            loading.load_all(merged)
+            loading.load_all(merged.take)
         self._work_out_replaced(merged.taken & loaded.keys())
         # loaded by an earlier attempt, or by the load of a later run
         for (token_key, endpoint), outcome in loaded.items():
             if (token_key, endpoint) not in merged.taken:
                 statistics.add_outcome(token_key, endpoint, Outcome(outcome))
-        result.conclude(statistics, location(self.pipeline), self.pipeline.dataset_name or "")
+        result.destination, result.dataset = location(self.pipeline), self.pipeline.dataset_name or ""
+        statistics.summarize(result)
         stopped_by = result.stopped_by
         if is_late and known is not None and known["stopped_by"] != rebuild.KILLED:
             stopped_by = known["stopped_by"]
