@@ -174,8 +174,7 @@ class Upkeep:
 
     def work_out_tokens(self, token_keys: Collection[str]) -> None:
         """Work out again what is known of tokens of which polls were replaced; within a turn to write."""
-        only = rebuild.Scope(tokens=frozenset(token_keys))
-        self._ask(lambda client: rebuild.rebuild(client, self.settings.hold, only))
+        self._ask(lambda client: rebuild.rebuild(client, self.settings.hold, token_keys))
 
     def close_run(self, run: Row, written_rows: int) -> None:
         """Say that a load has ended, and leave the warehouse tidy; within a turn to write."""

@@ -13,7 +13,7 @@ from dlt_cronofy.warehouse.dataset import loaded_dataset, read, sql_client, writ
 from dlt_cronofy.warehouse.locks import LOCKED_DIALECT, sole_writer, turn
 
 from . import Difference, analyze, differences, rebuild
-from .replacement import PART_KEYS
+from .warehouse_sql import PART_KEYS
 
 SHOWN_DIFFERENCES = 100
 

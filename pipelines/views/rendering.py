@@ -144,11 +144,13 @@ def render(view: str, dialect: str, hold_seconds: float, dataset: str) -> str:
     Raises:
         ValueError: hold_seconds is not positive.
     """
-    return rewrite(
-        query(view).replace("$hold", duration(hold_seconds)),
-        lambda name: _qualified(name, dialect, dataset),
-        lambda idiom, arguments: idiom.template(dialect).format(**arguments),
-    )
+    sql = query(view).replace("$hold", duration(hold_seconds))
+    return in_dialect(_with_relations(sql, lambda name: _qualified(name, dialect, dataset)), dialect)
+
+
+def in_dialect(sql: str, dialect: str) -> str:
+    """A query with its idioms as a dialect writes them."""
+    return _with_idioms(sql, lambda idiom, arguments: idiom.template(dialect).format(**arguments))
 
 
 def rewrite(
@@ -161,7 +163,14 @@ def rewrite(
         relation: What stands for a table or view, by its name.
         idiom: What stands for an idiom with these arguments.
     """
-    sql = _RELATION.sub(lambda found: f"{found[1]} {relation(found[2])}", sql)
+    return _with_idioms(_with_relations(sql, relation), idiom)
+
+
+def _with_relations(sql: str, relation: Callable[[str], str]) -> str:
+    return _RELATION.sub(lambda found: f"{found[1]} {relation(found[2])}", sql)
+
+
+def _with_idioms(sql: str, idiom: Callable[[Idiom, Mapping[str, str]], str]) -> str:
     for each in IDIOMS:
         sql = re.sub(each.pattern, lambda found, each=each: idiom(each, found.groupdict()), sql)  # type: ignore[misc]
     return sql

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dlt_cronofy.rebuild import differences, drop_old_polls, heal, rebuild, unfinished_runs
-from dlt_cronofy.rebuild.horizon import find_horizon
+from dlt_cronofy.rebuild.replacement import find_horizon
 from dlt_cronofy.rebuild.warehouse_sql import WarehouseSql
 from dlt_cronofy.source.tables import TABLES
 from tests.pipelines.rebuild.test_healing import named
-from tests.pipelines.rebuild.test_walk import HOLD, rows_of
+from tests.pipelines.rebuild.test_walk import HOLD, polls_per_part, rows_of
 from tests.pipelines.rebuild.warehouse import Row, Tables
 from tests.pipelines.views.worlds import crowds
 
@@ -66,7 +66,8 @@ def test_without_old_polls_nothing_changes(tables: Tables, number: int) -> None:
         while drop_old_polls(tables.client, cut, 50):
             pass
         assert differences(tables.client, HOLD) == []
-        rebuild(tables.client, HOLD, polls_per_part=chance.choice([None, 100]))
+        with polls_per_part(chance.choice([10**6, 300])):
+            rebuild(tables.client, HOLD)
         assert tables.evidence() == evidence
     assert tables.rows("polls") == []
 

@@ -1,6 +1,8 @@
 """Worlds drawn at random: on both engines the SQL says what walking the rows says."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -100,9 +102,19 @@ def test_evidence_of_a_world_of_its_own_in_small_parts(tables: Tables, world: Wo
     """Where nothing but one small world is there, parts are of a poll or two, and some have nothing."""
     raw = rows_of(world)
     tables.fill(raw)
-    rebuild(tables.client, HOLD.total_seconds(), polls_per_part=2)
+    with polls_per_part(2):
+        rebuild(tables.client, HOLD)
     assert_walked(tables, raw)
-    assert differences(tables.client, HOLD, polls_per_part=3) == []
+    with polls_per_part(3):
+        assert differences(tables.client, HOLD) == []
+
+
+@contextmanager
+def polls_per_part(number: int) -> Iterator[None]:
+    """Have DuckDB work out so few polls at a time."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("dlt_cronofy.rebuild.replacement.POLLS_PER_PART", number)
+        yield
 
 
 @pytest.mark.parametrize("hold", [timedelta(hours=6), timedelta(hours=31), timedelta(microseconds=1)])
