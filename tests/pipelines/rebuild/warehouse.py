@@ -96,6 +96,9 @@ def open_tables(folder: Path, dialect: str, credentials: str) -> Iterator[Tables
     pipeline = open_pipeline(dialect, "evidence", credentials, folder / "pipelines")
     with pipeline.sql_client() as client:
         client.execute_sql(f"SET TimeZone = '{TIME_ZONES[dialect]}'")
+        if dialect == "duckdb":
+            # the tables are small: threads would wait for each other
+            client.execute_sql("SET threads = 1")
         if dialect == "postgres":
             client.execute_sql("SET synchronous_commit = off")
             client.execute_sql("SET jit = off")
