@@ -31,7 +31,7 @@ from dlt_cronofy.warehouse.dlt_workarounds import learn_columns
 from dlt_cronofy.warehouse.duckdb_copy import CannotCopyError, rewrite_without
 from dlt_cronofy.warehouse.duckdb_file import free_share
 from dlt_cronofy.warehouse.locks import take_folder
-from dlt_cronofy.warehouse.pipeline import duckdb_file, location, reader
+from dlt_cronofy.warehouse.pipeline import duckdb_file, location
 
 from .steps import extract, pipeline_framer
 
@@ -72,8 +72,7 @@ class Upkeep:
         Args:
             settled_runs: those whose packages were loaded by a later run.
         """
-        with reader(self.pipeline):
-            return self._ask(lambda client: self._needed(client, settled_runs))
+        return self._ask(lambda client: self._needed(client, settled_runs))
 
     def prepare(self, settled_runs: Collection[str] = ()) -> None:
         """Make what is missing, and heal the evidence of killed loads; where nothing is to do, do nothing.
@@ -135,7 +134,7 @@ class Upkeep:
     def store_changes(self, tokens: StoredTokens, *, confirm_left: bool) -> StoreChanges:
         """What has changed in the token store since `token_status` was written."""
         recording = self._recording({"run_id": ""})
-        with reader(self.pipeline), recording.state.connected():
+        with recording.state.connected():
             return recording.compare_store(tokens, confirm_left=confirm_left)
 
     def open_run(self, run: Row, changes: StoreChanges) -> None:

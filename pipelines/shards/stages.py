@@ -45,7 +45,7 @@ from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
 from dlt_cronofy.warehouse.dataset import drop_staging, loaded_dataset, refresh_views, sql_client, writer
 from dlt_cronofy.warehouse.dlt_workarounds import learn_columns
 from dlt_cronofy.warehouse.locks import sole_writer, turn
-from dlt_cronofy.warehouse.pipeline import location, open_pipeline, reader, working_place
+from dlt_cronofy.warehouse.pipeline import location, open_pipeline, working_place
 
 from .exchange_directory import ExchangeDirectory, configured_exchange
 from .manifest import Manifest, readable
@@ -140,7 +140,7 @@ class Stages:
 
     def _learn_evidence(self, pipeline: dlt.Pipeline) -> None:
         """Have what a plan reads in a warehouse of an earlier release, which kept polls alone; once."""
-        with reader(pipeline), sql_client(pipeline) as client:
+        with sql_client(pipeline) as client:
             is_needed = rebuild.is_needed(client)
         if is_needed:
             with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline), writer(pipeline):
@@ -197,9 +197,8 @@ class Stages:
         with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline) as still_mine, _emptied(pipeline):
             pipeline.activate()
             settled = settle_pending(pipeline)
-            with reader(pipeline):
-                pipeline.sync_destination()
-                learn_columns(pipeline)
+            pipeline.sync_destination()
+            learn_columns(pipeline)
             upkeep = Upkeep(pipeline, self.settings, self.clock, partial(_checked, still_mine))
             upkeep.prepare(settled.run_ids)
             loader = _Loader(self, pipeline, upkeep)
@@ -351,8 +350,7 @@ class _Loader:
         """What the row of `runs` says from the start; of an earlier run what its load wrote."""
         run = run_row(plan.run_id, started_at(plan.run_id))
         state = SqlWarehouseState(self.pipeline, SOURCE_NAME)
-        with reader(self.pipeline):
-            known = state.run(plan.run_id)
+        known = state.run(plan.run_id)
         if known is not None:
             statistics.counts.oldest_evidence_at = known["oldest_evidence_at"]
             statistics.counts.oldest_age_seconds = known["oldest_evidence_age_seconds"]
@@ -374,7 +372,7 @@ class _Loader:
         result: ShardedResult,
     ) -> None:
         state = SqlWarehouseState(self.pipeline, SOURCE_NAME)
-        with reader(self.pipeline), state.connected():
+        with state.connected():
             loaded = state.outcomes_of(plan.run_id, run["started_at"] - MOST_AHEAD)
             unsupported = state.unsupported_digests(set(TABLES))
         missing = missing_tasks(plan, manifest.by_shard, loaded)
@@ -405,8 +403,7 @@ class _Loader:
     def _work_out_replaced(self, replaced: Collection[tuple[str, str]]) -> None:
         """Where a late poll takes the place of a skipped one, nothing says any more what the token reads."""
         state = SqlWarehouseState(self.pipeline, SOURCE_NAME)
-        with reader(self.pipeline):
-            statuses = state.statuses(sorted({token_key for token_key, _ in replaced}))
+        statuses = state.statuses(sorted({token_key for token_key, _ in replaced}))
         unread = [key for key, status in statuses.items() if status["last_polled_at"] is None]
         if unread:
             with self.upkeep.alone(), writer(self.pipeline):

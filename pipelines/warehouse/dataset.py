@@ -23,7 +23,7 @@ from dlt_cronofy.source.tables import Row
 from dlt_cronofy.views import PUBLIC_VIEWS, are_current, create_views
 
 from .duckdb_file import checkpoint, is_checkpoint_due, is_written, writing
-from .pipeline import DEFAULT_DESTINATION, duckdb_file, is_duckdb, location, reader
+from .pipeline import DEFAULT_DESTINATION, duckdb_file, location
 
 Client = SqlClientBase[Any]
 
@@ -52,7 +52,7 @@ def sql_client(pipeline: dlt.Pipeline) -> Iterator[Client]:
     if key is not None and key in _open_clients:
         yield _open_clients[key]
         return
-    with reader(pipeline), pipeline.sql_client() as client:
+    with pipeline.sql_client() as client:
         set_session_utc(client)
         if key is None:
             yield client
@@ -186,7 +186,7 @@ def drop_staging(pipeline: dlt.Pipeline) -> None:
 @contextmanager
 def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
     """Keep a DuckDB file open while it is opened and closed a dozen times, which is then nearly free."""
-    with reader(pipeline), sql_client(pipeline) if is_duckdb(pipeline) else nullcontext():
+    with sql_client(pipeline) if duckdb_file(pipeline) is not None else nullcontext():
         yield
 
 

@@ -124,7 +124,7 @@ def is_worth_a_line(record: logging.LogRecord) -> bool:
 
 
 class FilePool(DuckDbConnectionPool):
-    """Opens the file as `duckdb_file.connect` does: read-only while this process only reads."""
+    """Opens the file as `duckdb_file.connect` does: to read, but within `writing`."""
 
     def borrow_conn(self, *args: Any, **kwargs: Any) -> driver.DuckDBPyConnection:
         """A connection of its own for each caller, cloned from one."""

@@ -1,7 +1,7 @@
 """A DuckDB file: who has it open how, and checkpoints that a kill cannot tear.
 
-DuckDB lets one process write to a file, or several read it. So what only reads has a read-only connection
-(`reading`), and a load writes in short turns (`writing`). Each waits a while for the others.
+DuckDB lets one process write to a file, or several read it. So every connection only reads, but within
+`writing`, and a load writes in short turns. Each waits a while for the others.
 
 A checkpoint of DuckDB 1.4 and 1.5 writes over the metadata that the last checkpoint made valid before the
 new one is. A kill in the middle of that write leaves a file that never opens again. So no connection of ours
@@ -52,8 +52,7 @@ ERASING_OF_0_2 = ".erasing"
 # DuckDB's words for a file that was torn
 TORN = re.compile(r"Corrupt|checksum|Failure while replaying WAL|not a valid DuckDB|Failed to load metadata")
 
-# how long those that read a file now would wait for it; how many write to it
-_read: dict[Path, list[float]] = {}
+# by file, how many are within `writing`
 _written: Counter[Path] = Counter()
 
 
@@ -64,17 +63,6 @@ class CheckpointError(Exception):
 def log_of(file: Path) -> Path:
     """The write-ahead log of a DuckDB file."""
     return file.with_name(file.name + ".wal")
-
-
-@contextlib.contextmanager
-def reading(file: Path, wait_seconds: float | None = None) -> Iterator[None]:
-    """Have connections that this process opens meanwhile only read the file, but within `writing`."""
-    waits = _read.setdefault(file.resolve(), [])
-    waits.append(READ_WAIT_SECONDS if wait_seconds is None else wait_seconds)
-    try:
-        yield
-    finally:
-        waits.pop()
 
 
 @contextlib.contextmanager
@@ -94,20 +82,19 @@ def is_written(file: Path) -> bool:
 
 
 def connect(file: Path) -> duckdb.DuckDBPyConnection:
-    """A connection to the file: one that writes, but within `reading`.
+    """A connection to the file: one that only reads, but within `writing`.
 
     Where there is no file, writing creates it; reading finds an empty database of its name.
 
     Raises:
         duckdb.IOException: another process kept it locked for too long, or it cannot be opened.
     """
-    waits = _read.get(file.resolve())
-    if is_written(file) or not waits:
+    if is_written(file):
         if not file.exists():
             _create(file.resolve())
         return _connect_when_free(file, read_only=False, wait_seconds=WRITE_WAIT_SECONDS)
     if file.exists():
-        return _connect_when_free(file, read_only=True, wait_seconds=max(waits))
+        return _connect_when_free(file, read_only=True, wait_seconds=READ_WAIT_SECONDS)
     connection = duckdb.connect(":memory:")
     connection.execute(f"ATTACH ':memory:' AS {quoted(file.stem)}")
     connection.execute(f"USE {quoted(file.stem)}")

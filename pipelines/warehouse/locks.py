@@ -101,7 +101,7 @@ def _refuse_others(pipeline: dlt.Pipeline) -> None:
         WarehouseBusy: they are not. It was given to another one after the pipeline was opened, or moved here.
     """
     folder, target = WorkingFolder(Path(pipeline.pipelines_dir)), pipeline_target(pipeline)
-    if target is not None and not folder.is_of(target) and not folder.is_free():
+    if not folder.is_of(target) and not folder.is_free():
         raise WarehouseBusy(
             f"{folder.path} is of loads into {folder.owner() or 'another warehouse'}; this one does nothing."
             " Run it again, or set pipelines_dir in .dlt/config.toml"
@@ -111,7 +111,7 @@ def _refuse_others(pipeline: dlt.Pipeline) -> None:
 def take_folder(pipeline: dlt.Pipeline) -> None:
     """Give the working folder to the pipeline's target, before its first package is there."""
     folder, target = WorkingFolder(Path(pipeline.pipelines_dir)), pipeline_target(pipeline)
-    if target is not None and folder.owner() != target:
+    if folder.owner() != target:
         folder.give_to(target)
 
 
