@@ -23,6 +23,7 @@ from sqlglot import exp
 
 from dlt_cronofy.source.tables import COVERAGE, LOAD_ID, RUNS, TABLES, TOKEN_STATUS
 from dlt_cronofy.views.rendering import SOURCE_DIALECT, duration, in_dialect
+from dlt_cronofy.warehouse.dataset import in_utc
 
 DUCKDB, POSTGRES = "duckdb", "postgres"
 
@@ -152,7 +153,7 @@ class WarehouseSql:
     def fetch(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """The rows of a query, times in UTC."""
         with self.client.execute_query(query, *parameters) as cursor:
-            return [tuple(map(_in_utc, row)) for row in cursor.fetchall()]
+            return [tuple(map(in_utc, row)) for row in cursor.fetchall()]
 
     def has(self, table: str, condition: str = "1 = 1") -> bool:
         """Whether a table has a row of which the condition holds."""
@@ -250,7 +251,9 @@ def tables_of(name: str) -> list[str]:
 def columns_of(name: str) -> list[str]:
     """The columns that the query of a file returns."""
     text = re.sub(r"\$\w+", "x", _text(name))
-    return sqlglot.parse_one(text, dialect=SOURCE_DIALECT).named_selects
+    query = sqlglot.parse_one(text, dialect=SOURCE_DIALECT)
+    assert isinstance(query, exp.Query)
+    return query.named_selects
 
 
 @cache
@@ -265,7 +268,3 @@ def _columns(table: str, dialect: str) -> list[tuple[str, str, str]]:
         )
         for name, kind, required in (*columns, (LOAD_ID, "string", True))
     ]
-
-
-def _in_utc(value: Any) -> Any:
-    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value

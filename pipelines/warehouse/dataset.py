@@ -119,13 +119,12 @@ def query_rows(client: Client, sql: str, *parameters: Any) -> list[Row]:
     with client.execute_query(sql, *parameters) as cursor:
         names = [column[0] for column in cursor.description]
         return [
-            {name: _in_utc(value) for name, value in zip(names, row, strict=True)}
-            for row in cursor.fetchall()
+            {name: in_utc(value) for name, value in zip(names, row, strict=True)} for row in cursor.fetchall()
         ]
 
 
-def _in_utc(value: Any) -> Any:
-    # a column may keep the offset with which it was written, whatever the session says
+def in_utc(value: Any) -> Any:
+    """A time with a zone in UTC: a column may keep another offset, whatever the session says."""
     return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value
 
 
@@ -135,9 +134,8 @@ def check_query(client: Client, sql: str) -> None:
     Raises:
         ConfigurationError: it is none, several, or one that writes.
     """
-    dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
     try:
-        statements = [statement for statement in sqlglot.parse(sql, dialect=dialect) if statement is not None]
+        statements = [each for each in sqlglot.parse(sql, dialect=_dialect(client)) if each is not None]
     except SqlglotError as error:
         raise ConfigurationError(f"not SQL: {str(error).splitlines()[0]}") from None
     if len(statements) != 1:
@@ -159,18 +157,21 @@ def refresh_views(
     """
     if even_if_current or not _has_current_views(pipeline, hold_seconds):
         with writer(pipeline), sql_client(pipeline) as client:
-            dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
+            dataset = client.fully_qualified_dataset_name()
             execute: Callable[[str], Any] = client.execute_sql
-            create_views(execute, dialect, client.fully_qualified_dataset_name(), hold_seconds)
+            create_views(execute, _dialect(client), dataset, hold_seconds)
     return PUBLIC_VIEWS
 
 
 def _has_current_views(pipeline: dlt.Pipeline, hold_seconds: float) -> bool:
     with sql_client(pipeline) as client:
         execute: Callable[[str], Any] = client.execute_sql
-        dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
         dataset, schema = client.fully_qualified_dataset_name(), str(client.dataset_name)
-        return are_current(lambda sql: execute(sql) or [], dialect, dataset, schema, hold_seconds)
+        return are_current(execute, _dialect(client), dataset, schema, hold_seconds)
+
+
+def _dialect(client: Client) -> str:
+    return str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
 
 
 def drop_staging(pipeline: dlt.Pipeline) -> None:

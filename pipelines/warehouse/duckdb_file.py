@@ -46,9 +46,9 @@ CHUNK_BYTES = 8 * 1024 * 1024
 
 # beside the file, so that they are on the same file system; what a killed run left is removed by the next
 CHECKPOINT, COPY, NEW = ".checkpoint", ".copy", ".new"
-# dlt-cronofy 0.2 checkpointed the file itself, with such a copy beside it
+# dlt-cronofy 0.2 checkpointed the file itself, with such a copy beside it, and left these
 COPY_OF_0_2 = ".checkpointing"
-ERASING_OF_0_2 = ".erasing"
+OF_0_2 = (COPY_OF_0_2, f"{COPY_OF_0_2}.part", f"{COPY_OF_0_2}.wal.part", ".erasing")
 # DuckDB's words for a file that was torn
 TORN = re.compile(r"Corrupt|checksum|Failure while replaying WAL|not a valid DuckDB|Failed to load metadata")
 
@@ -101,11 +101,6 @@ def connect(file: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def is_locked(error: Exception) -> bool:
-    """Whether DuckDB refused because another process has the file open."""
-    return isinstance(error, duckdb.IOException) and "Could not set lock" in str(error)
-
-
 def _connect_when_free(file: Path, *, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
     deadline = time.monotonic() + wait_seconds
     is_waiting = False
@@ -114,7 +109,7 @@ def _connect_when_free(file: Path, *, read_only: bool, wait_seconds: float) -> d
         try:
             connection = _connect(file, read_only=read_only)
         except duckdb.IOException as error:
-            if not is_locked(error) or time.monotonic() >= deadline:
+            if "Could not set lock" not in str(error) or time.monotonic() >= deadline:
                 raise
             if not is_waiting:
                 logger.warning(
@@ -219,7 +214,11 @@ def _locked(file: Path, wait_seconds: float) -> Iterator[int]:
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
         try:
-            if _try_lock(descriptor) and os.fstat(descriptor).st_ino == file.stat().st_ino:
+            is_locked = False
+            with contextlib.suppress(BlockingIOError, PermissionError):
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_locked = os.fstat(descriptor).st_ino == file.stat().st_ino
+            if is_locked:
                 yield descriptor
                 return
         finally:
@@ -227,14 +226,6 @@ def _locked(file: Path, wait_seconds: float) -> Iterator[int]:
         if time.monotonic() >= deadline:
             raise BlockingIOError
         time.sleep(SECONDS_BETWEEN_TRIES)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
 
 
 def _checkpoint_mounted(file: Path, wait_seconds: float) -> None:
@@ -336,9 +327,8 @@ def tidy(file: Path) -> None:
 def leftovers(file: Path) -> list[Path]:
     """What a kill may leave beside the file and its log."""
     own = [file.with_name(f".{file.name}{suffix}") for suffix in (CHECKPOINT, COPY, NEW)]
-    old, erasing = (file.with_name(file.name + suffix) for suffix in (COPY_OF_0_2, ERASING_OF_0_2))
-    parts = [path.with_name(path.name + ".part") for path in (old, log_of(old))]
-    return [*(path for each in (*own, old, erasing) for path in (each, log_of(each))), *parts]
+    of_0_2 = [file.with_name(file.name + suffix) for suffix in OF_0_2]
+    return [path for each in (*own, *of_0_2) for path in (each, log_of(each))]
 
 
 def _restore_0_2(file: Path) -> None:

@@ -8,7 +8,7 @@ given to the next target.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -143,7 +143,14 @@ def other_folders(folder: WorkingFolder) -> tuple[list[WorkingFolder], list[Path
     found: dict[Path, WorkingFolder] = {}
     unreadable: list[Path] = []
     seen: set[Path] = set()
-    for base in {Path(get_dlt_pipelines_dir()), *_remembered(), *_bases(folder), *_bases_configured()}:
+    bases = {Path(get_dlt_pipelines_dir()), *_remembered()}
+    if (configured := configured_base()) is not None:
+        bases.add(configured)
+    for base in folder.path, *folder.path.parents:
+        bases.add(base)
+        if not _is_made_here(base):
+            break
+    for base in bases:
         _look_through(base, found, unreadable, seen)
     found.pop(folder.path.resolve(), None)
     return [found[place] for place in sorted(found)], unreadable
@@ -157,20 +164,6 @@ def other_programs() -> list[Path]:
         for path in _entries(root)
         if path.name != PIPELINE_NAME and (path / "schemas" / f"{SOURCE_NAME}.schema.json").is_file()
     ]
-
-
-def _bases(folder: WorkingFolder) -> Iterator[Path]:
-    """The folder itself, and those it was made in."""
-    place = folder.path
-    yield place
-    while _is_made_here(place):
-        place = place.parent
-        yield place
-
-
-def _bases_configured() -> list[Path]:
-    base = configured_base()
-    return [base] if base is not None else []
 
 
 def _look_through(
@@ -220,24 +213,16 @@ def _remember(place: Path) -> None:
     path = base.resolve()
     if path.is_relative_to(root.resolve()) or path in _remembered():
         return
-    try:
+    with suppress(OSError):  # a load does not fail for that
         root.mkdir(parents=True, exist_ok=True)
         with (root / ELSEWHERE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(str(path)) + "\n")
-    except OSError:
-        pass  # a load does not fail for that
 
 
-def _remembered() -> Iterable[Path]:
-    try:
-        lines = (Path(get_dlt_pipelines_dir()) / ELSEWHERE).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    return [Path(json.loads(line)) for line in lines if _is_whole(line)]
-
-
-def _is_whole(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), str)
-    except ValueError:
-        return False  # its writer was killed
+def _remembered() -> list[Path]:
+    found = []
+    with suppress(OSError):
+        for line in (Path(get_dlt_pipelines_dir()) / ELSEWHERE).read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError, TypeError):  # half a line: its writer was killed
+                found.append(Path(json.loads(line)))
+    return found

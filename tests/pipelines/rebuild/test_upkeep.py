@@ -129,7 +129,7 @@ class Elsewhere:
     def capabilities(self) -> Any:
         return SimpleNamespace(
             sqlglot_dialect=self.dialect,
-            escape_identifier=lambda name: exp.to_identifier(name, quoted=True).sql(self.dialect),
+            escape_identifier=lambda name: exp.column(name, quoted=True).sql(self.dialect),
         )
 
     def make_qualified_table_name(self, name: str) -> str:
