@@ -51,16 +51,7 @@ MISSING, UNEXPLAINED, REPEATED = "missing", "not explained by polls", "there mor
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing in which the evidence that is kept is not what polls and changes say.
-
-    Attributes:
-        table: token_status, coverage or runs.
-        key: the row's key, values by column.
-        column: the column that differs; None where the whole row does, and then `problem` says how.
-        kept: its value in the table.
-        worked_out: its value as polls and changes say.
-        problem: missing, not explained by polls, or there more than once.
-    """
+    """A column in which a row of the evidence is not as worked out, or a problem of the whole row."""
 
     table: str
     key: tuple[tuple[str, Any], ...]
@@ -85,12 +76,7 @@ class Difference:
 
 
 def differences(client: SqlClientBase[Any], hold: timedelta) -> list[Difference]:
-    """In what the evidence that is kept is not what polls and changes say; only reads.
-
-    Args:
-        client: an open one.
-        hold: how long one sample is trusted.
-    """
+    """In what the evidence that is kept is not what polls and changes say; only reads."""
     sql = WarehouseSql(client)
     horizon = find_horizon(sql)
     with sql.without_nested_loops():

@@ -53,10 +53,7 @@ def heal(client: SqlClientBase[Any], hold: timedelta, run_ids: Collection[str]) 
     again, as are the runs' own counts; the digests of all go. All at once, where the warehouse has
     transactions.
 
-    Args:
-        client: an open one, which may write.
-        hold: how long one sample is trusted.
-        run_ids: of runs that were killed, or whose polls arrived late.
+    The runs were killed, or their polls arrived late.
     """
     if not run_ids:
         return
@@ -76,12 +73,7 @@ def heal(client: SqlClientBase[Any], hold: timedelta, run_ids: Collection[str]) 
 
 
 def recount_run(client: SqlClientBase[Any], run_id: str) -> None:
-    """Count a run's polls and changes again; what else its row says stays.
-
-    Args:
-        client: an open one, which may write.
-        run_id: of a run of which no poll was deleted yet; it gets a row if it has none.
-    """
+    """Count a run again of which no poll was deleted yet; what else its row says stays. It may have none."""
     sql = WarehouseSql(client)
     sql.create_missing([RUNS.name])
     with sql.without_nested_loops(), scope_table(sql) as scope:
@@ -92,13 +84,7 @@ def recount_run(client: SqlClientBase[Any], run_id: str) -> None:
 
 
 def void_after(client: SqlClientBase[Any], hold: timedelta, horizon: datetime) -> None:
-    """Have polls after that instant tell nothing, remove the changes they showed, and heal the evidence.
-
-    Args:
-        client: an open one, which may write.
-        hold: how long one sample is trusted.
-        horizon: later times are of a clock that was ahead, UTC.
-    """
+    """Have polls of a clock that was ahead tell nothing, remove the changes they showed, and heal."""
     sql = WarehouseSql(client)
     runs: set[str] = set()
     with sql.transaction():
@@ -177,15 +163,7 @@ def _add_touched(sql: WarehouseSql, scope: ScopeTable, since: Mapping[str, str])
 def _add_doubtful(
     scope: ScopeTable, table: str, hold: timedelta, horizon: datetime | None, started_at: datetime | None
 ) -> None:
-    """Add the touched accounts or tokens whose rows may be wrong, under the name of the table.
-
-    Args:
-        scope: has the accounts and tokens that the runs touched, and the runs.
-        table: coverage or token_status.
-        hold: how long one sample is trusted.
-        horizon: from when on all polls are kept; None where none was ever deleted.
-        started_at: when the first of the runs began; where that is not known, all are doubtful.
-    """
+    """Add the touched accounts or tokens whose rows may be wrong; all, where no start is known."""
     sql, key = scope.sql, PART_KEYS[table]
     if started_at is None:
         scope.add_rows(table, scope.ids(key), "id")

@@ -31,13 +31,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def rebuild(client: SqlClientBase[Any], hold: timedelta, tokens: Collection[str] | None = None) -> None:
-    """Replace the rows of `token_status`, `coverage` and `runs` by what polls and changes say.
-
-    Args:
-        client: an open one, which may write.
-        hold: how long one sample is trusted.
-        tokens: replace only these tokens' rows of `token_status`.
-    """
+    """Replace the evidence, or only these tokens' rows of `token_status`, by what polls and changes say."""
     sql = WarehouseSql(client)
     sql.create_missing(PART_KEYS)
     with sql.without_nested_loops(), scope_table(sql) as scope:
@@ -63,15 +57,7 @@ def replace_rows(
     only: Mapping[str, Part],
     *afterwards: str,
 ) -> None:
-    """Work out parts of evidence tables, and put that in the place of what is there.
-
-    Args:
-        sql: of a client that may write.
-        hold: how long one sample is trusted.
-        horizon: from when on all polls are kept; None where none was ever deleted.
-        only: by table, which rows are replaced.
-        afterwards: statements that run with the replacement.
-    """
+    """Work out rows of evidence tables from the horizon on (None: from all polls), and swap them in."""
     with ExitStack() as stack:
         stages = {}
         for table, rows in only.items():

@@ -60,12 +60,7 @@ def newest_poll_at(client: SqlClientBase[Any]) -> datetime | None:
 
 
 def reopen_runs(client: SqlClientBase[Any], run_ids: Collection[str]) -> None:
-    """Have runs that were killed count as unfinished again: more of what they wrote is about to arrive.
-
-    Args:
-        client: an open one, which may write.
-        run_ids: those that came to their end, or have no row, stay as they are.
-    """
+    """Have killed runs without an end count as unfinished: more of what they wrote is about to arrive."""
     sql = WarehouseSql(client)
     if RUNS.name in sql.stored and run_ids:
         marks = ", ".join(["%s"] * len(run_ids))
@@ -74,12 +69,7 @@ def reopen_runs(client: SqlClientBase[Any], run_ids: Collection[str]) -> None:
 
 
 def write_run(client: SqlClientBase[Any], run: Mapping[str, Any]) -> None:
-    """Write what is known of a run into its row of `runs`.
-
-    Args:
-        client: an open one, which may write.
-        run: values by column, `run_id` among them; other columns of a row that is there stay.
-    """
+    """Write these columns of a run into its row of `runs`; other columns of a row that is there stay."""
     sql = WarehouseSql(client)
     table, run_id = sql.table(RUNS.name), run["run_id"]
     names = [name for name in run if name != "run_id" and name in sql.stored[RUNS.name]]
@@ -94,14 +84,9 @@ def write_run(client: SqlClientBase[Any], run: Mapping[str, Any]) -> None:
 
 
 def drop_old_polls(client: SqlClientBase[Any], before: datetime, at_most_rows: int) -> int:
-    """Delete the oldest polls, if they are older than that, and return how many.
+    """Delete about so many of the polls before an instant, oldest first; returns how many.
 
     All polls of one instant go together, so that it may be a few more than asked for.
-
-    Args:
-        client: an open one, which may write.
-        before: younger polls stay, as do those of that instant.
-        at_most_rows: about how many may go at once.
     """
     sql = WarehouseSql(client)
     old = sql.rows_of(POLLS.name, Part(f"polled_at < {sql.instant(before)}"))

@@ -90,13 +90,9 @@ class WarehouseSql:
         hold: timedelta = timedelta(days=1),
         horizon: datetime | None = None,
     ) -> str:
-        """The query of a file beside this module, over a part of the tables.
+        """The query of a file beside this module over a part of the tables.
 
-        Args:
-            name: its name without `.sql`.
-            part: the rows it looks at.
-            hold: how long one sample is trusted.
-            horizon: from when on all polls are kept; None where none was ever deleted.
+        The horizon is the time from which on all polls are kept; None where none was ever deleted.
         """
         steps = in_dialect(_text(name).replace("$hold", duration(hold.total_seconds())), self.dialect)
         for gap, value in (("$horizon", horizon or BEGINNING), ("$beginning", BEGINNING)):

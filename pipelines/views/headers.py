@@ -74,22 +74,14 @@ def query(view: str) -> str:
 
 @cache
 def read_header(view: str) -> Header:
-    """Grain, definition and columns of a view as its header has them.
-
-    Raises:
-        ValueError: a line of the columns is no list of columns.
-    """
+    """Grain, definition and columns of a view as its header has them; ValueError where one is no list."""
     described, _, columns = header(view).partition("\n\n")
     grain, *definition = described.removeprefix(f"{view}: ").splitlines()
     return Header(grain, " ".join(definition), dict(_column_entries(columns)))
 
 
 def column_meaning(view: str, column: str) -> str:
-    """What a column of a view means: what the header says, with what goes without saying there.
-
-    Raises:
-        ValueError: neither the header nor `COLUMN_MEANINGS` explains it.
-    """
+    """What a column of a view means: what the header says, with what goes without saying there."""
     in_header = read_header(view).columns[column]
     if in_header and not in_header.startswith(_ADDITIONS):
         return in_header
@@ -114,14 +106,7 @@ def _column_entries(text: str) -> Iterator[tuple[str, str]]:
 
 
 def view_statements(name: str, view: str, query: str, dialect: str) -> list[str]:
-    """The statements that create or replace a view with its comments.
-
-    Args:
-        name: the view's name in the warehouse, as that dialect writes it.
-        view: one of `PUBLIC_VIEWS`, or one that has no comments.
-        query: what it selects, in that dialect.
-        dialect: a sqlglot dialect.
-    """
+    """The statements that create or replace a view, called `name` in the warehouse, with its comments."""
     if view.startswith("_"):
         return [f"CREATE OR REPLACE VIEW {name} AS\n{query}"]
     if dialect in _BESIDE_THE_QUERY:

@@ -65,10 +65,7 @@ def sql_client(pipeline: dlt.Pipeline) -> Iterator[Client]:
 
 
 def set_session_utc(client: Client) -> None:
-    """Have the open session of a client show times, and cut days, in UTC.
-
-    Otherwise the database, the role, the environment or dlt's configuration decide what day it is in a query.
-    """
+    """Have the open session of a client show times, and cut days, in UTC, whatever is configured."""
     dialect = str(client.capabilities.sqlglot_dialect)
     if dialect == "bigquery":
         # it has no session: each query brings its time zone along, over that of the project
@@ -83,11 +80,7 @@ def set_session_utc(client: Client) -> None:
 
 @contextmanager
 def loaded_dataset(pipeline: dlt.Pipeline) -> Iterator[Client]:
-    """An open SQL client on a dataset that holds something.
-
-    Raises:
-        ConfigurationError: nothing was loaded there yet.
-    """
+    """An open SQL client on a dataset that holds something; ConfigurationError where nothing was loaded."""
     nothing = ConfigurationError(f"{location(pipeline)} holds no data yet; run {program()} load first")
     path = duckdb_file(pipeline)
     if path is not None and not path.exists():
@@ -148,13 +141,7 @@ def check_query(client: Client, sql: str) -> None:
 def refresh_views(
     pipeline: dlt.Pipeline, hold_seconds: float, *, even_if_current: bool = True
 ) -> Sequence[str]:
-    """Create or replace the SQL views beside the tables; returns their names.
-
-    Args:
-        pipeline: Whose dataset it is.
-        hold_seconds: How long one sample is trusted.
-        even_if_current: Also where they are current.
-    """
+    """Create or replace the SQL views, or only where they are not current; returns their names."""
     if even_if_current or not _has_current_views(pipeline, hold_seconds):
         with writer(pipeline), sql_client(pipeline) as client:
             dataset = client.fully_qualified_dataset_name()
@@ -195,14 +182,8 @@ def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
 def writer(pipeline: dlt.Pipeline, *, more_to_come: bool = False) -> Iterator[None]:
     """Open a DuckDB file for writing, which keeps all other processes out, and keep it open.
 
-    Afterwards its log is moved into the file, if that is worth a copy of it. Other warehouses need nothing.
-
-    Args:
-        pipeline: Whose file it is.
-        more_to_come: The file is opened for writing again soon, so that a small log can wait.
-
-    Raises:
-        DestinationConnectionError: another process kept the file open for too long.
+    Afterwards its log is moved into the file, if that is worth a copy of it; where more is to come soon, a small
+    one waits. Other warehouses need nothing.
     """
     file = duckdb_file(pipeline)
     if file is None:

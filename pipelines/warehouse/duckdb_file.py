@@ -85,9 +85,6 @@ def connect(file: Path) -> duckdb.DuckDBPyConnection:
     """A connection to the file: one that only reads, but within `writing`.
 
     Where there is no file, writing creates it; reading finds an empty database of its name.
-
-    Raises:
-        duckdb.IOException: another process kept it locked for too long, or it cannot be opened.
     """
     if is_written(file):
         if not file.exists():
@@ -177,11 +174,8 @@ def checkpoint(file: Path, *, wait_seconds: float = 0.0) -> bool:
     """Move what is in the write-ahead log into the file; returns whether there is no log any more.
 
     At any instant the file and its log hold the same together, so a kill changes nothing. Where there is no
-    room for a copy, or somebody reads for too long, the log stays, which DuckDB reads as well.
-
-    Args:
-        file: nothing in this process may have it open.
-        wait_seconds: how long to wait for other processes that have it open.
+    room for a copy, or somebody reads for too long, the log stays, which DuckDB reads as well. Nothing in this
+    process may have the file open.
     """
     file = file.resolve()
     if not log_of(file).exists():
@@ -203,12 +197,9 @@ def checkpoint(file: Path, *, wait_seconds: float = 0.0) -> bool:
 
 @contextlib.contextmanager
 def _locked(file: Path, wait_seconds: float) -> Iterator[int]:
-    """The file opened under the lock that a writing DuckDB has.
+    """The file opened under the lock that a writing DuckDB has; BlockingIOError where another process has it.
 
     The lock belongs to the process, and goes when the process closes the file for the first time.
-
-    Raises:
-        BlockingIOError: another process has the file open.
     """
     deadline = time.monotonic() + wait_seconds
     while True:
@@ -306,7 +297,7 @@ def _count_rows(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], 
 def replace_database(fresh: Path, file: Path) -> None:
     """Put a complete file, and before it its log if it has one, in the place of another; its rights stay.
 
-    Both are on the disk. Neither is opened here: closing it would end a lock of this process.
+    Neither is opened here: closing it would end a lock of this process.
     """
     take_over(fresh, file.stat())
     if log_of(fresh).exists():

@@ -68,18 +68,16 @@ def open_pipeline(
     credentials: str | None = None,
     pipelines_dir: Path | None = None,
 ) -> dlt.Pipeline:
-    """The dlt pipeline of that destination, brought up to date with what the destination knows.
+    """The dlt pipeline of a destination, dataset and credentials; what is None is as configured.
 
     Args:
-        destination: dlt's name of it; from dlt's configuration, else duckdb.
+        destination: dlt's name of it.
         dataset: the schema to load into.
-        credentials: overrides the configured ones, as for the demo's own file.
-        pipelines_dir: dlt's working files; the target's own folder where None. Where packages of another
-            target wait there, a folder within it.
+        credentials: such as those of the demo's own file.
+        pipelines_dir: dlt's working files; a folder within it where packages of another target wait there.
 
     Raises:
-        ConfigurationError: dlt knows no such destination, it is none that is supported, or its DuckDB file
-            can be none.
+        ConfigurationError: the destination is not supported, or its DuckDB file can be none.
     """
     name, dataset = destination or configured_destination(), dataset or DEFAULT_DATASET
     target = _target(name, dataset, credentials)
@@ -169,11 +167,7 @@ def _has_credentials() -> bool:
 
 
 def _check_duckdb_file(file: Path, setting: str) -> None:
-    """Refuse what can never be a DuckDB file; DuckDB says so late, and dlt then names the internet.
-
-    Raises:
-        ConfigurationError: its folder is missing, it is a folder itself, or a file of another kind.
-    """
+    """Refuse what can never be a DuckDB file; DuckDB says so late, and dlt then names the internet."""
     if str(file).startswith((":", "md:")):
         return  # in memory, or MotherDuck
     if file.is_dir():

@@ -65,11 +65,7 @@ class WorkingFolder:
         return owner == target if owner is not None else self.path.name == folder_name(target)
 
     def pending(self) -> list[Path]:
-        """The packages that wait here, oldest first.
-
-        Raises:
-            OSError: the folder cannot be read.
-        """
+        """The packages that wait here, oldest first; OSError where the folder cannot be read."""
         found = [path for stage in (EXTRACTED, NORMALIZED) for path in _entries(self.working_dir / stage)]
         return sorted(found, key=lambda path: path.name)
 
@@ -90,11 +86,7 @@ class WorkingFolder:
         return target is None or written_at != str(self.path.resolve()) or target.is_gone()
 
     def give_to(self, target: Target) -> None:
-        """Write down durably whose packages are going to be here.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Write down durably whose packages are going to be here."""
         mark = {"place": str(self.path.resolve())} | asdict(target)
         replace_file(self.path / OWNER, json.dumps(mark).encode(), mode=0o666)
         _remember(self.path)

@@ -12,7 +12,7 @@ from hypothesis import given
 from dlt_cronofy.rebuild import differences, rebuild
 from tests.pipelines.rebuild import walk
 from tests.pipelines.rebuild.warehouse import Row, Tables
-from tests.pipelines.views.worlds import CROWDS, World, crowds, examples, worlds
+from tests.pipelines.views.worlds import World, crowds, each_crowd, examples, worlds
 
 HOLD = timedelta(hours=24)
 OUTCOMES = ("plan_required", "provider_locked", "network_error", "bad_payload")
@@ -86,9 +86,7 @@ def by_key(rows: list[Row], key: tuple[str, ...]) -> dict[tuple[Any, ...], Row]:
     return found
 
 
-@pytest.mark.parametrize(
-    "number", [*range(3), *(pytest.param(number, marks=pytest.mark.long) for number in range(3, CROWDS))]
-)
+@each_crowd(3)
 def test_evidence_is_what_walking_the_rows_says(tables: Tables, number: int) -> None:
     """Worlds of each engine; a difference names its account, which names its world."""
     raw = rows_of(crowds()[number], number)
