@@ -182,8 +182,8 @@ def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
 def writer(pipeline: dlt.Pipeline, *, more_to_come: bool = False) -> Iterator[None]:
     """Open a DuckDB file for writing, which keeps all other processes out, and keep it open.
 
-    Afterwards its log is moved into the file, if that is worth a copy of it; where more is to come soon, a small
-    one waits. Other warehouses need nothing.
+    Afterwards its log is moved into the file, if that is worth a copy of it; where more is to come soon, a
+    small one waits. Other warehouses need nothing.
     """
     file = duckdb_file(pipeline)
     if file is None:

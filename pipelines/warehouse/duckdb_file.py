@@ -174,8 +174,8 @@ def checkpoint(file: Path, *, wait_seconds: float = 0.0) -> bool:
     """Move what is in the write-ahead log into the file; returns whether there is no log any more.
 
     At any instant the file and its log hold the same together, so a kill changes nothing. Where there is no
-    room for a copy, or somebody reads for too long, the log stays, which DuckDB reads as well. Nothing in this
-    process may have the file open.
+    room for a copy, or somebody reads for too long, the log stays, which DuckDB reads as well. Nothing in
+    this process may have the file open.
     """
     file = file.resolve()
     if not log_of(file).exists():

@@ -105,7 +105,7 @@ def take_folder(pipeline: dlt.Pipeline) -> None:
 def turn(pipeline: dlt.Pipeline) -> Iterator[Callable[[], None]]:
     """Wait for this writer's turn, where several write to one dataset of PostgreSQL; nothing elsewhere.
 
-    Yields what raises DatabaseException where the session that has the turn has ended: somebody else may write.
+    Yields what raises DatabaseException where the session that has the turn has ended, and others may write.
     """
     if pipeline.destination is None or pipeline.destination.capabilities().sqlglot_dialect != LOCKED_DIALECT:
         yield lambda: None
