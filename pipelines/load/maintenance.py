@@ -32,7 +32,7 @@ from dlt_cronofy.warehouse.dlt_workarounds import learn_columns
 from dlt_cronofy.warehouse.duckdb_copy import CannotCopyError, rewrite_without
 from dlt_cronofy.warehouse.duckdb_file import free_share
 from dlt_cronofy.warehouse.locks import take_folder
-from dlt_cronofy.warehouse.pipeline import duckdb_file, location, reader
+from dlt_cronofy.warehouse.pipeline import duckdb_file, location
 
 from .steps import extract, load_package, pipeline_framer
 
@@ -78,7 +78,7 @@ class Upkeep:
 
     def look(self, settled_runs: Collection[str] = ()) -> Needed:
         """What has to be put in order; mostly nothing. Settled runs had packages that a later one loaded."""
-        with reader(self.pipeline), sql_client(self.pipeline) as client:
+        with sql_client(self.pipeline) as client:
             return self._needed(client, settled_runs)
 
     def prepare(self, settled_runs: Collection[str] = ()) -> None:
@@ -134,7 +134,7 @@ class Upkeep:
     def store_changes(self, tokens: StoredTokens, *, confirm_left: bool) -> StoreChanges:
         """What has changed in the token store since `token_status` was written."""
         recording = self.recording({"run_id": ""})
-        with reader(self.pipeline), recording.state.connected():
+        with recording.state.connected():
             return recording.compare_store(tokens, confirm_left=confirm_left)
 
     def recording(
@@ -180,7 +180,7 @@ class Upkeep:
     def work_out_tokens(self, token_keys: Collection[str]) -> None:
         """Work out again what is known of tokens of which polls were replaced; within a turn to write."""
         with sql_client(self.pipeline) as client:
-            rebuild.rebuild(client, self.settings.hold, rebuild.Scope(tokens=frozenset(token_keys)))
+            rebuild.rebuild(client, self.settings.hold, token_keys)
 
     def close_run(self, run: Row, written_rows: int) -> None:
         """Say that a load has ended, and leave the warehouse tidy; within a turn to write."""

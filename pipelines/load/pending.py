@@ -169,8 +169,6 @@ def _pending_elsewhere(pipeline: dlt.Pipeline) -> Generator[dlt.Pipeline]:
     for. What waits and is not known to be the target's is left where it is, and a warning names it.
     """
     target = pipeline_target(pipeline)
-    if target is None:
-        return
     folders, unreadable = other_folders(WorkingFolder(Path(pipeline.pipelines_dir)))
     for place in unreadable:
         logger.warning("%s cannot be read; packages may wait there", place)

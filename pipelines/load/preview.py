@@ -22,7 +22,7 @@ from dlt_cronofy.source.planning.change_rates import Hazards
 from dlt_cronofy.source.planning.plan import HAZARD, Rank, due_tokens, longest_wait_sweeps, order_by
 from dlt_cronofy.source.settings import ACCOUNT, PollingSettings
 from dlt_cronofy.source.tokens.token import LISTED_ROWS, StoredTokens, Token, UnusableRow
-from dlt_cronofy.warehouse.pipeline import location, reader
+from dlt_cronofy.warehouse.pipeline import location
 
 from .steps import LoadOptions, learned_hazards
 
@@ -118,7 +118,7 @@ def preview_load(
 ) -> Preview:
     """What a load with these options would do now; reads the warehouse and nothing else."""
     state = SqlWarehouseState(pipeline, SOURCE_NAME)
-    with reader(pipeline), state.connected():
+    with state.connected():
         if state.lacks_evidence():
             raise ConfigurationError(
                 f"{location(pipeline)} is of an earlier release, which kept no evidence:"

@@ -29,10 +29,8 @@ from dlt_cronofy.source.sweep import BATCH_POLLS, Recording
 from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, Row, tables_with
 from dlt_cronofy.source.tokens.store_changes import StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, UnusableRow
-from dlt_cronofy.warehouse import duckdb_file
 from dlt_cronofy.warehouse.dataset import writer
 from dlt_cronofy.warehouse.locks import take_folder
-from dlt_cronofy.warehouse.pipeline import reader
 
 from .gc_tuning import rare_collection
 from .statistics import RunStatistics
@@ -93,7 +91,7 @@ class Plan:
 def make_plan(pipeline: dlt.Pipeline, tokens: Sequence[Token], options: LoadOptions, now: datetime) -> Plan:
     """The first step: ask the warehouse which tokens are due."""
     state = SqlWarehouseState(pipeline, SOURCE_NAME)
-    with reader(pipeline), state.connected():
+    with state.connected():
         state.check_access()
         hazards = learned_hazards(options.order, state, now)
         unsupported = state.unsupported_digests(set(TABLES))
@@ -229,8 +227,7 @@ class Loading:
         self.stop_polling()
         try:
             while polls or (polls := self._take_package(take)):
-                with reader(self.pipeline, duckdb_file.WRITE_WAIT_SECONDS):
-                    self._extract(polls, recording)
+                self._extract(polls, recording)
                 polls = []
         except Exception:
             # the failure that led here is the one to report

@@ -24,7 +24,7 @@ from dlt_cronofy.source.sweep import MOST_AHEAD, run_row
 from dlt_cronofy.source.tables import TABLES, Row
 from dlt_cronofy.source.tokens.store_changes import NO_CHANGES, StoreChanges
 from dlt_cronofy.warehouse.dataset import writer
-from dlt_cronofy.warehouse.pipeline import location, reader
+from dlt_cronofy.warehouse.pipeline import location
 
 from .exchange_directory import ExchangeDirectory
 from .saved_plan import SavedPlan, SavedTask, read_plan
@@ -159,7 +159,7 @@ class ShardLoader:
         statistics = RunStatistics()
         state = SqlWarehouseState(self.pipeline, SOURCE_NAME)
         began = started_at(plan.run_id)
-        with reader(self.pipeline), state.connected():
+        with state.connected():
             known = state.run(plan.run_id)
             loaded = state.outcomes_of(plan.run_id, began - MOST_AHEAD)
             unsupported = state.unsupported_digests(set(TABLES))
@@ -201,8 +201,7 @@ class ShardLoader:
     def _work_out_replaced(self, replaced: Collection[tuple[str, str]]) -> None:
         """Where a late poll takes the place of a skipped one, nothing says any more what the token reads."""
         state = SqlWarehouseState(self.pipeline, SOURCE_NAME)
-        with reader(self.pipeline):
-            statuses = state.statuses(sorted({token_key for token_key, _ in replaced}))
+        statuses = state.statuses(sorted({token_key for token_key, _ in replaced}))
         unread = [key for key, status in statuses.items() if status["last_polled_at"] is None]
         if unread:
             with self.upkeep.alone(), writer(self.pipeline):

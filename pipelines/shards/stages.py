@@ -37,7 +37,7 @@ from dlt_cronofy.source.tokens.token import Token, log_unusable
 from dlt_cronofy.warehouse.dataset import drop_staging, loaded_dataset, refresh_views, sql_client, writer
 from dlt_cronofy.warehouse.dlt_workarounds import learn_columns
 from dlt_cronofy.warehouse.locks import sole_writer, turn
-from dlt_cronofy.warehouse.pipeline import open_pipeline, reader, working_place
+from dlt_cronofy.warehouse.pipeline import open_pipeline, working_place
 
 from .exchange_directory import ExchangeDirectory, configured_exchange
 from .loading import ShardedResult, ShardLoader, skipped_poll
@@ -113,7 +113,7 @@ class Stages:
 
     def _make_evidence(self, pipeline: dlt.Pipeline) -> None:
         """Have what a plan reads in a warehouse of an earlier release, which kept polls alone; once."""
-        with reader(pipeline), sql_client(pipeline) as client:
+        with sql_client(pipeline) as client:
             is_needed = rebuild.is_needed(client)
         if is_needed:
             with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline), writer(pipeline):
@@ -172,9 +172,8 @@ class Stages:
         with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline) as still_mine, _emptied(pipeline):
             pipeline.activate()
             settled = settle_pending(pipeline)
-            with reader(pipeline):
-                pipeline.sync_destination()
-                learn_columns(pipeline)
+            pipeline.sync_destination()
+            learn_columns(pipeline)
             upkeep = Upkeep(pipeline, self.settings, self.clock, partial(_checked, still_mine))
             upkeep.prepare(settled.run_ids)
             loader = ShardLoader(self.exchange, self.settings, self.clock, pipeline, upkeep)

@@ -30,9 +30,8 @@ from .duckdb_file import (
 # what the new file is called in SQL
 COPY = "copy_of_the_warehouse"
 
-# schema and name of a table
+# schema and name of a table; an SQL condition and its parameters
 TableName = tuple[str, str]
-# an SQL condition and its parameters
 Condition = tuple[str, list[str]]
 
 # what there is in a file besides rows: all of it must be in the copy too
@@ -66,9 +65,7 @@ def rewrite_without(file: Path, doomed: Mapping[TableName, Condition]) -> None:
 
     A kill at any instant leaves the complete old file or the complete new one. Its mode and owner stay.
 
-    Args:
-        file: nothing in this process may have it open.
-        doomed: by table, which rows go; every other table is copied whole.
+    Nothing in this process may have it open. Tables that are not named are copied whole.
 
     Raises:
         DatabaseTransientException: another process has the file open for writing, or it cannot be read.
