@@ -6,7 +6,8 @@ from dlt.common.configuration.resolve import resolve_configuration
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.settings import CONFIG_SECTIONS, CronofyConfiguration, PollingSettings, revealed
 from dlt_cronofy.source.tokens.base import TokenStore
-from dlt_cronofy.source.tokens.store import open_store
+from dlt_cronofy.source.tokens.store import open_store, stored_tokens
+from dlt_cronofy.source.tokens.token import StoredTokens
 
 from .warehouse.failures import error_chain
 
@@ -34,6 +35,17 @@ def _place(error: BaseException) -> str:
         if isinstance(line, int) and isinstance(column, int):
             return f" line {line}, column {column}"
     return ""
+
+
+def read_store() -> tuple[PollingSettings, TokenStore, StoredTokens]:
+    """The settings, the configured token store, and its tokens.
+
+    Raises:
+        ConfigurationError: something is missing or cannot be used.
+    """
+    configuration, settings = read_settings()
+    store = configured_store(configuration)
+    return settings, store, stored_tokens(store, settings)
 
 
 def configured_store(configuration: CronofyConfiguration) -> TokenStore:

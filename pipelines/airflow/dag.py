@@ -15,7 +15,7 @@ from typing import Any
 from airflow.sdk import dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from dlt_cronofy.shards import MAX_SHARDS
+from dlt_cronofy.shards import check_shards
 
 from .tasks import FinalTaskError, Job
 
@@ -54,8 +54,7 @@ def cronofy_dag(
         ValueError: too many shards; Airflow maps a task over 1,024 values at most.
     """
     work = Job(**job)
-    if not 1 <= work.shards <= MAX_SHARDS:
-        raise ValueError(f"shards must be between 1 and {MAX_SHARDS}, not {work.shards}")
+    check_shards(work.shards)
 
     @dag(
         dag_id=dag_id,

@@ -11,6 +11,8 @@ from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dlt_cronofy.warehouse.locks import WarehouseBusy
+
 if TYPE_CHECKING:
     from dlt_cronofy.shards.stages import Stages
 
@@ -46,7 +48,7 @@ class Job:
     max_failure_ratio: float = 0.5
 
     def plan(self) -> tuple[str, list[int]]:
-        """Freeze what is due; the name of the run and its shards."""
+        """Save what is due; the name of the run and its shards."""
         with self._stages() as stages:
             from dlt_cronofy.load.steps import LoadOptions
             from dlt_cronofy.source.durations import parse_duration
@@ -63,7 +65,7 @@ class Job:
             return plan.run_id, plan.shards
 
     def poll(self, load_run: str, shard: int) -> None:
-        """Poll one shard and seal what it said."""
+        """Poll one shard and write its output."""
         with self._stages() as stages:
             stages.poll(load_run, shard)
 
@@ -83,7 +85,7 @@ class Job:
             return summary
 
     def views(self, summary: dict[str, Any]) -> None:
-        """Make the views, tell of new outages, and fail where too many tokens failed."""
+        """Make the views, send new outages, and fail where too many tokens failed."""
         with self._stages() as stages:
             stages.views([summary["run_id"], *summary["late_runs"]])
         if summary["failure_ratio"] > self.max_failure_ratio:
@@ -106,18 +108,17 @@ class Job:
 @contextmanager
 def _explained() -> Iterator[None]:
     """One clear line for what a person can fix; Airflow shows the frames of anything else."""
-    from dlt_cronofy.cli.errors import explain, explained_errors
+    from dlt_cronofy.cli.errors import explain, is_explained
     from dlt_cronofy.source.errors import ConfigurationError, UnreachableError
-    from dlt_cronofy.warehouse.locks import WarehouseBusy
 
     try:
         yield
-    except UnreachableError as error:
+    except (UnreachableError, WarehouseBusy) as error:
         raise TaskError(str(error)) from None
     except ConfigurationError as error:
         raise FinalTaskError(str(error)) from None
     except Exception as error:
-        if not isinstance(error, (WarehouseBusy, *explained_errors())):
+        if not is_explained(error):
             raise
         logger.debug("the whole error", exc_info=True)
         raise TaskError(explain(error)[1]) from None

@@ -12,9 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import dlt
 from dlt.common.configuration import configspec
@@ -26,7 +26,7 @@ from dlt.destinations.sql_client import SqlClientBase
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import CONFIG_SECTIONS, SecretText, hidden
-from dlt_cronofy.source.tables import ACCOUNT, POLLS, PROFILE_CHANGES, USERINFO, Row
+from dlt_cronofy.source.tables import Row
 from dlt_cronofy.warehouse.dataset import read, sql_client
 
 if TYPE_CHECKING:
@@ -39,25 +39,32 @@ SLACK = "slack"
 LISTED_OUTAGES = 50
 ATTEMPTS, TIMEOUT_SECONDS = 3, 10.0
 
+# a question mark stands for a list of values
 WENT_DOWN = """
     SELECT account_id, profile_type, profile_id, observed_at
-    FROM {relation}
-    WHERE state = 'disconnected' AND run_id IN ({values})
+    FROM {profile_changes}
+    WHERE state = 'disconnected' AND run_id IN (?)
 """
 OPEN_OUTAGES = """
     SELECT account_id, profile_type, profile_id, provider, first_seen_at, started_after
-    FROM {relation}
+    FROM {outages}
     WHERE ended_at IS NULL
 """
-RUNS_OF_PACKAGES = "SELECT run_id FROM {relation} WHERE _dlt_load_id IN ({values}) GROUP BY run_id"
+RUNS_OF_PACKAGES = """
+    SELECT run_id FROM {polls} WHERE _dlt_load_id IN (?)
+    UNION
+    SELECT run_id FROM {profile_changes} WHERE _dlt_load_id IN (?)
+"""
+# those that `needs_relink` names too
 TOKENS_OF_ACCOUNTS = """
-    SELECT account_id, token_key
-    FROM {relation}
-    WHERE account_id IN ({values})
-    GROUP BY account_id, token_key
+    SELECT account_id, token_key FROM {userinfo} WHERE account_id IN (?)
+    UNION
+    SELECT account_id, token_key FROM {account} WHERE account_id IN (?)
+    UNION
+    SELECT account_id, token_key FROM {profile_changes} WHERE account_id IN (?)
 """
 # these would write the URL into their log, or a line of their own for each attempt
-SENDERS_LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "urllib3.connectionpool", "dlt")
+SENDERS_LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11")
 
 Message = dict[str, Any]
 Client = SqlClientBase[Any]
@@ -90,27 +97,12 @@ class OpenedOutage:
 
     def as_dict(self, token_keys: Sequence[str]) -> Message:
         """For the message: ids, times and states, no name and no URL."""
-        return {
-            "account_id": self.account_id,
-            "profile_type": self.profile_type,
-            "profile_id": self.profile_id,
-            "provider": self.provider,
+        return asdict(self) | {
             "first_seen_at": self.first_seen_at.isoformat(),
             "started_after": self.started_after.isoformat() if self.started_after else None,
             "already_down": self.already_down,
             "token_keys": list(token_keys),
         }
-
-
-class Receiver(Protocol):
-    """Where alerts go."""
-
-    @property
-    def name(self) -> str:
-        """For people; never the URL."""
-
-    def deliver(self, message: Message) -> str | None:
-        """Send it once; says what went wrong, without the URL."""
 
 
 def _new_client() -> "httpx.Client":
@@ -123,41 +115,42 @@ def _new_client() -> "httpx.Client":
     )
 
 
+def slack_body(message: Message) -> Message:
+    """What an incoming webhook of Slack's takes."""
+    return {"text": slack_text(message), "mrkdwn": True}
+
+
 @dataclass(frozen=True, slots=True)
-class Webhook:
-    """Any server that takes a POST with JSON."""
+class Receiver:
+    """Where alerts go: any server that takes a POST with JSON.
+
+    Attributes:
+        name: for people; never the URL.
+        body: what is sent of a message; None for the message as it is.
+    """
 
     url: Secret
-    new_client: "Callable[[], httpx.Client]" = _new_client
     name: str = "the webhook in alerts_to"
+    body: Callable[[Message], Message] | None = None
+    new_client: "Callable[[], httpx.Client]" = _new_client
+
+    @classmethod
+    def slack(cls, hook: Secret) -> "Receiver":
+        """An incoming webhook of Slack's, which gets the message in words."""
+        return cls(hook, "Slack", slack_body)
 
     def deliver(self, message: Message) -> str | None:
-        """POST the message as it is. A redirect is no delivery: who follows it sends it anywhere."""
+        """Send a message once; says what went wrong, without the URL.
+
+        A redirect is no delivery: who follows it sends it anywhere.
+        """
+        body = message if self.body is None else self.body(message)
         with (
             self.new_client() as client,
-            # the answer's body is nobody's business
-            client.stream("POST", self.url.reveal(), json=message) as response,
+            # the body of the response is not read
+            client.stream("POST", self.url.reveal(), json=body) as response,
         ):
             return None if response.is_success else f"HTTP status {response.status_code}"
-
-
-@dataclass(frozen=True, slots=True)
-class Slack:
-    """An incoming webhook of Slack's, sent to as dlt does."""
-
-    hook: Secret
-    name: str = "Slack"
-
-    def deliver(self, message: Message) -> str | None:
-        """POST the message in words."""
-        import requests
-        from dlt.common.runtime.slack import send_slack_message
-
-        try:
-            send_slack_message(self.hook.reveal(), slack_text(message))
-        except requests.HTTPError as error:
-            return f"HTTP status {getattr(error.response, 'status_code', 'unknown')}"
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,18 +184,17 @@ class Alerts:
 
     def _deliver(self, message: Message) -> str | None:
         """What went wrong at last, None where nothing did."""
-        problem: str | None = None
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                self.sleep(2.0 ** (attempt - 1))
-            problem = self._attempt(message)
+        problem = self._attempt(message)
+        for waited in range(ATTEMPTS - 1):
             if problem is None:
                 break
+            self.sleep(2.0**waited)
+            problem = self._attempt(message)
         return problem
 
     def _attempt(self, message: Message) -> str | None:
-        """One delivery, abandoned when its time is up: neither client bounds the whole of it."""
-        said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        """One delivery, abandoned when its time is up: the client bounds its steps, not the whole."""
+        outcome: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
         def attempt() -> None:
             with _nothing_logged():
@@ -210,11 +202,11 @@ class Alerts:
                     problem = self.receiver.deliver(message)
                 except Exception as error:  # noqa: BLE001 - the load is done, and the text may quote the URL
                     problem = type(error).__name__
-            said.put(problem)
+            outcome.put(problem)
 
         threading.Thread(target=attempt, daemon=True).start()
         try:
-            return said.get(timeout=self.timeout_seconds)
+            return outcome.get(timeout=self.timeout_seconds)
         except queue.Empty:
             return f"no answer within {self.timeout_seconds:g} s"
 
@@ -225,7 +217,7 @@ def configured_alerts() -> Alerts | None:
     Raises:
         ConfigurationError: it is neither Slack nor a URL, or Slack's URL is missing. Never quotes either.
     """
-    to = _secret("alerts_to", _configured_receiver)
+    to = _secret("alerts_to", AlertsConfiguration(), CONFIG_SECTIONS)
     if to is None:
         return None
     if to.reveal().lower() != SLACK:
@@ -233,33 +225,26 @@ def configured_alerts() -> Alerts | None:
             raise ConfigurationError(
                 "alerts_to in [sources.cronofy] must be slack or a URL like https://host/path"
             )
-        return Alerts(Webhook(to))
-    hook = _secret("slack_incoming_hook", _configured_hook)
+        return Alerts(Receiver(to))
+    hook = _secret("slack_incoming_hook", RuntimeConfiguration())
     if hook is None or not _is_url(hook):
         raise ConfigurationError(
             "alerts_to in [sources.cronofy] is slack: set slack_incoming_hook in [runtime] of"
             " .dlt/secrets.toml, or RUNTIME__SLACK_INCOMING_HOOK, to the URL of an incoming webhook"
             " (https://hooks.slack.com/…)"
         )
-    return Alerts(Slack(hook))
+    return Alerts(Receiver.slack(hook))
 
 
-def _configured_receiver() -> Secret | None:
-    return hidden(resolve_configuration(AlertsConfiguration(), sections=CONFIG_SECTIONS).alerts_to)
-
-
-def _configured_hook() -> Secret | None:
-    return hidden(resolve_configuration(RuntimeConfiguration()).slack_incoming_hook)
-
-
-def _secret(name: str, read: Callable[[], Secret | None]) -> Secret | None:
+def _secret(name: str, configuration: BaseConfiguration, sections: tuple[str, ...] = ()) -> Secret | None:
+    """A configured secret; None where it is empty, as an environment variable may be."""
     try:
-        secret = read()
+        secret = hidden(getattr(resolve_configuration(configuration, sections=sections), name))
     except ValueNotSecretException:
         raise ConfigurationError(
             f"{name} is a secret: it belongs into .dlt/secrets.toml or the environment, not into config.toml"
         ) from None
-    # an empty environment variable sets nothing, and files of secrets end with a line break
+    # files of secrets end with a line break
     text = secret.reveal().strip() if secret is not None else ""
     return Secret(text) if text else None
 
@@ -280,19 +265,12 @@ def opened_outages(client: Client, run_ids: Sequence[str]) -> list[OpenedOutage]
     The view is read once and only if a change in the log could have begun an outage. It is matched here and
     not by a join, which PostgreSQL runs in nested loops over the view.
     """
-    began = {_profile(row, "observed_at") for row in _rows(client, PROFILE_CHANGES.name, WENT_DOWN, run_ids)}
+    began = {_profile(row, "observed_at") for row in _rows(client, WENT_DOWN, run_ids)}
     if not began:
         return []
     opened = [
-        OpenedOutage(
-            account_id=row["account_id"],
-            profile_type=row["profile_type"],
-            profile_id=row["profile_id"],
-            provider=row["provider"] or "unknown",
-            first_seen_at=_utc(row["first_seen_at"]),
-            started_after=_utc(row["started_after"]) if row["started_after"] else None,
-        )
-        for row in _rows(client, "outages", OPEN_OUTAGES)
+        OpenedOutage(**row | {"provider": row["provider"] or "unknown"})
+        for row in _rows(client, OPEN_OUTAGES)
         if _profile(row, "first_seen_at") in began
     ]
     return sorted(opened, key=lambda outage: (outage.first_seen_at, outage.account_id, outage.profile_id))
@@ -300,34 +278,25 @@ def opened_outages(client: Client, run_ids: Sequence[str]) -> list[OpenedOutage]
 
 def _finished_runs(client: Client, packages: Sequence[str]) -> set[str]:
     """The runs that packages belong to: a run whose last package was pending has sent no alert."""
-    if not packages:
-        return set()
-    tables = (POLLS.name, PROFILE_CHANGES.name)
-    return {row["run_id"] for table in tables for row in _rows(client, table, RUNS_OF_PACKAGES, packages)}
+    return {row["run_id"] for row in _rows(client, RUNS_OF_PACKAGES, packages)} if packages else set()
 
 
 def _token_keys(client: Client, account_ids: Sequence[str]) -> dict[str, list[str]]:
-    """The tokens of a few accounts, sorted: those that `needs_relink` names too."""
+    """The tokens of a few accounts, sorted."""
     keys: dict[str, set[str]] = {account_id: set() for account_id in account_ids}
-    for table in (USERINFO.name, ACCOUNT.name, PROFILE_CHANGES.name):
-        for row in _rows(client, table, TOKENS_OF_ACCOUNTS, sorted(keys)):
-            keys[row["account_id"]].add(row["token_key"])
+    for row in _rows(client, TOKENS_OF_ACCOUNTS, sorted(keys)):
+        keys[row["account_id"]].add(row["token_key"])
     return {account_id: sorted(found) for account_id, found in keys.items()}
 
 
-def _rows(client: Client, relation: str, sql: str, values: Sequence[str] = ()) -> list[Row]:
-    """Rows of a query over one table or view, with a list of parameters."""
-    placeholders = ", ".join(["%s"] * len(values))
-    return read(client, sql.format(relation=f"{{{relation}}}", values=placeholders), *values)
+def _rows(client: Client, sql: str, values: Sequence[str] = ()) -> list[Row]:
+    """Rows of a query; each question mark is replaced by the list of values."""
+    marks = ", ".join(["%s"] * len(values))
+    return read(client, sql.replace("?", marks), *[*values] * sql.count("?"))
 
 
 def _profile(row: Row, when: str) -> Profile:
-    return row["account_id"], row["profile_type"], row["profile_id"], _utc(row[when])
-
-
-def _utc(moment: datetime) -> datetime:
-    # some drivers give the session's time zone
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return row["account_id"], row["profile_type"], row["profile_id"], row[when]
 
 
 def opened_message(run_id: str, opened: Sequence[OpenedOutage], token_keys: dict[str, list[str]]) -> Message:
@@ -373,11 +342,8 @@ def _escaped(text: str) -> str:
 def _nothing_logged() -> Iterator[None]:
     """Keep HTTP clients from writing the URL, which may carry a token, into anybody's log."""
     loggers = [logging.getLogger(name) for name in SENDERS_LOGGERS]
-
     # one of its own for each attempt: an abandoned one may outlast the next
-    def drop(_: logging.LogRecord) -> bool:
-        return False
-
+    drop = logging.Filter("nothing has this name")
     for each in loggers:
         each.addFilter(drop)
     try:

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -40,21 +40,82 @@ TRIAL = "check"
 
 @dataclass(frozen=True)
 class Checked:
-    """What a data center says of the tokens it was tried with.
-
-    Attributes:
-        answer: the good one, else the most informative one.
-        calls: how many were made.
-        advice: what a person can do, or what a load will.
-        is_well: whether nobody has to do anything.
-    """
+    """What a data center says of the tokens it was tried with."""
 
     data_center: str
     host: str
-    response: Response
-    calls: int
-    advice: str | None
-    is_well: bool
+    response: Response  # the good one, else the most informative one
+    calls: int  # made
+    advice: str | None  # what a person can do, or what a load will
+    is_well: bool  # nobody has to do anything
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        names = ("outcome", "http_status", "latency_ms", "message")
+        facts = {name: getattr(self, name) for name in ("data_center", "host", "calls", "advice", "is_well")}
+        return facts | {name: getattr(self.response, name) for name in names}
+
+    def __str__(self) -> str:
+        response, host = self.response, f"{self.data_center}: {self.host}"
+        if response.outcome is Outcome.SKIPPED:
+            found = f"{host} was not called"
+        else:
+            said = f"answered {response.outcome.value}" if response.http_status else "did not answer"
+            found = f"{host} {said} in {response.latency_ms} ms"
+        return (
+            found
+            + (f" ({response.message})" if response.message else "")
+            + (f": {self.advice}" if self.advice else "")
+        )
+
+
+@dataclass
+class Findings:
+    """What was found; `lines` looks, and the rest says what came of it."""
+
+    settings: PollingSettings
+    store: TokenStore
+    tokens: StoredTokens
+    pipeline: dlt.Pipeline
+    unwritable: str | None = None
+    data_centers: list[Checked] = field(default_factory=list)
+    warehouse: str = ""
+    handoff: str | None = None
+
+    def lines(self) -> Iterator[str]:
+        """Check all, a line for each finding.
+
+        Raises:
+            ConfigurationError: the handoff cannot be used.
+            DltException: the warehouse does not let us in, or its credentials are missing.
+        """
+        tokens = self.tokens
+        yield f"{count(len(tokens), 'token')}, each with its own key"
+        yield from row_lines(tokens.unusable, len(tokens.unusable), len(tokens.not_connected), SHOWN_ROWS)
+        self.unwritable = check_store(self.settings, self.store, tokens)
+        self.data_centers = check_calls(self.settings, tokens, self.unwritable)
+        yield from map(str, self.data_centers)
+        self.warehouse, self.handoff = check_warehouse(self.pipeline), check_handoff()
+        yield from filter(None, (self.unwritable, self.warehouse, self.handoff))
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nobody has to do anything."""
+        is_store_well = self.unwritable is None and not self.tokens.unusable
+        return is_store_well and all(each.is_well for each in self.data_centers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        found = {
+            "tokens": len(self.tokens),
+            "not_connected": len(self.tokens.not_connected),
+            "unusable_rows": len(self.tokens.unusable),
+            "unusable": [asdict(row) for row in self.tokens.unusable[:LISTED_ROWS]],
+            "data_centers": [each.as_dict() for each in self.data_centers],
+            "warehouse": self.warehouse,
+        }
+        others = {"not_written_back": self.unwritable, "handoff": self.handoff}
+        return found | {name: value for name, value in others.items() if value}
 
 
 def check_calls(
@@ -62,76 +123,26 @@ def check_calls(
 ) -> list[Checked]:
     """Try each data center with one of its tokens, and where that is refused with up to two others.
 
-    Nothing is refreshed: an access token that a load would replace is no fault, as long as the store can
-    take the new one.
-
-    Args:
-        settings: how to call.
-        tokens: those of the store.
-        unwritable: why refreshed tokens could not be written back; None where they could.
+    Nothing is refreshed. An access token that a load would replace is no fault, unless `unwritable` says why
+    the store could not take the new one.
     """
     return asyncio.run(_check(settings, _to_try(settings, tokens, SystemClock().now()), unwritable))
 
 
 def _to_try(settings: PollingSettings, tokens: Sequence[Token], now: datetime) -> dict[str, list[Token]]:
     """By data center the first tokens, those that cannot be good last."""
-    found: dict[str, tuple[list[Token], list[Token], list[Token]]] = {}
-    for token in tokens:
-        kinds = found.setdefault(token.data_center or settings.data_center, ([], [], []))
-        expired = token.expires_at is not None and now >= token.expires_at
-        kind = kinds[(1 if expired else 0) if token.has_access_token else 2]
-        if len(kind) < CALLS_PER_DATA_CENTER:
-            kind.append(token)
-    return {
-        data_center: [token for kind in kinds for token in kind][:CALLS_PER_DATA_CENTER]
-        for data_center, kinds in found.items()
-    }
 
+    def doubt(token: Token) -> int:
+        if not token.has_access_token:
+            return 2
+        return int(token.expires_at is not None and now >= token.expires_at)
 
-def store_lines(tokens: StoredTokens) -> Iterator[str]:
-    """What the token store holds: tokens, users who have not connected, rows that cannot be used."""
-    yield f"{count(len(tokens), 'token')}, each with its own key"
-    yield from row_lines(tokens.unusable, len(tokens.unusable), len(tokens.not_connected), SHOWN_ROWS)
-
-
-def rows_as_dict(tokens: StoredTokens) -> dict[str, Any]:
-    """The same for `--json`."""
-    return {
-        "tokens": len(tokens),
-        "not_connected": len(tokens.not_connected),
-        "unusable_rows": len(tokens.unusable),
-        "unusable": [asdict(row) for row in tokens.unusable[:LISTED_ROWS]],
-    }
-
-
-def check_lines(checked: Sequence[Checked]) -> Iterator[str]:
-    """What the checks found, a line a data center, with what to do about it."""
-    for each in checked:
-        response, advice = each.response, f": {each.advice}" if each.advice else ""
-        why = f" ({response.message})" if response.message else ""
-        if response.outcome is Outcome.SKIPPED:
-            yield f"{each.data_center}: {each.host} was not called{why}{advice}"
-            continue
-        said = f"answered {response.outcome.value}" if response.http_status else "did not answer"
-        yield f"{each.data_center}: {each.host} {said} in {response.latency_ms} ms{why}{advice}"
-
-
-def checks_as_dict(checked: Sequence[Checked]) -> list[dict[str, Any]]:
-    """The same for `--json`, a dictionary a data center."""
-    return [
-        {
-            "data_center": each.data_center,
-            "host": each.host,
-            "outcome": each.response.outcome.value,
-            "http_status": each.response.http_status,
-            "latency_ms": each.response.latency_ms,
-            "message": each.response.message,
-            "calls": each.calls,
-            "advice": each.advice,
-            "is_well": each.is_well,
-        }
-        for each in checked
-    ]
+    found: dict[str, list[Token]] = {}
+    for token in sorted(tokens, key=doubt):
+        chosen = found.setdefault(token.data_center or settings.data_center, [])
+        if len(chosen) < CALLS_PER_DATA_CENTER:
+            chosen.append(token)
+    return found
 
 
 def check_store(settings: PollingSettings, store: TokenStore, tokens: Sequence[Token]) -> str | None:
@@ -173,7 +184,7 @@ def check_handoff() -> str | None:
         handoff.write(TRIAL, lambda: TRIAL, lambda file: file.write(word))
         with handoff.open(TRIAL, TRIAL) as file:
             is_same = file.read() == word
-        handoff.remove_run(TRIAL)
+        handoff.remove(TRIAL)
     except Exception as error:  # noqa: BLE001 - each kind of place has errors of its own
         problem = getattr(error, "strerror", None) or type(error).__name__
         raise ConfigurationError(
@@ -228,23 +239,19 @@ def _judged(
     unwritable: str | None,
 ) -> Checked:
     """What the answers come to: the last one where it is about the data center, else what a load would do."""
-    calls = sum(response.attempts for _, response in responses)
-
-    def checked(response: Response, advice: str | None, *, is_well: bool) -> Checked:
-        return Checked(data_center, settings.host(data_center), response, calls, advice, is_well)
-
     last = responses[-1][1]
-    if last.outcome not in REFUSALS and last.message != NO_ACCESS_TOKEN:
-        return checked(last, OUTCOMES[last.outcome].setup_advice or None, is_well=last.outcome is Outcome.OK)
+    is_about_center = last.outcome not in REFUSALS and last.message != NO_ACCESS_TOKEN
     fixable = [response for token, response in responses if _is_fixed_by_refresh(token, response)]
-    if not fixable:
-        first = responses[0][1]
-        return checked(first, OUTCOMES[first.outcome].setup_advice or None, is_well=False)
-    if settings.client is None:
-        return checked(fixable[0], NOT_REFRESHED, is_well=False)
-    if unwritable is not None:
-        return checked(fixable[0], unwritable, is_well=False)
-    return checked(fixable[0], REFRESHED if fixable[0].attempts else FETCHED, is_well=True)
+    advice: str | None
+    if is_about_center or not fixable:
+        response = last if is_about_center else responses[0][1]
+        advice, is_well = OUTCOMES[response.outcome].setup_advice or None, response.outcome is Outcome.OK
+    else:
+        response = fixable[0]
+        problem = NOT_REFRESHED if settings.client is None else unwritable
+        advice, is_well = problem or (REFRESHED if response.attempts else FETCHED), problem is None
+    calls = sum(response.attempts for _, response in responses)
+    return Checked(data_center, settings.host(data_center), response, calls, advice, is_well)
 
 
 def _is_fixed_by_refresh(token: Token, response: Response) -> bool:

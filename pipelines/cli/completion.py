@@ -1,12 +1,8 @@
 """`dlt-cronofy completion`."""
 
-import logging
-
 import click
 
 from dlt_cronofy.formatting import PROGRAM
-
-logger = logging.getLogger("dlt_cronofy")
 
 
 @click.command(short_help="Print a script that completes commands.")
@@ -20,11 +16,6 @@ def completion(shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None
-    click.echo(
-        found(
-            click.get_current_context().find_root().command,
-            {},
-            PROGRAM,
-            f"_{PROGRAM.replace('-', '_').upper()}_COMPLETE",
-        ).source()
-    )
+    program = click.get_current_context().find_root().command
+    variable = f"_{PROGRAM.replace('-', '_').upper()}_COMPLETE"
+    click.echo(found(program, {}, PROGRAM, variable).source())

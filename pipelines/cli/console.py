@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -20,6 +20,8 @@ LOADED, LOAD_FAILED, BAD_CONFIGURATION = 0, 1, 2
 LOG_EVERY_SECONDS = 10.0
 # a width for tables that are piped: wide enough not to break rows
 PIPED_WIDTH = 120
+
+Advance = Callable[[int], None]
 
 
 def result_console() -> Console:
@@ -36,24 +38,14 @@ def set_up_logging(*, verbose: bool) -> None:
     logger.propagate = False
 
 
-Advance = Callable[[int], None]
-
-
 @dataclass
 class Pace:
-    """How far long work is, and how long the rest takes.
+    """How far long work is, and how long the rest takes."""
 
-    Attributes:
-        per_minute: units that a rate limit allows a minute; None where only the work itself takes time.
-        total: units to do, 0 while unknown.
-        done: units done.
-        started: on the monotonic clock, in seconds.
-    """
-
-    per_minute: float | None = None
-    total: int = 0
+    per_minute: float | None = None  # units that a rate limit allows
+    total: int = 0  # units to do, 0 while unknown
     done: int = 0
-    started: float = 0.0
+    started: float = 0.0  # on the monotonic clock, in seconds
 
     def seconds_left(self) -> float | None:
         """At the pace so far, but not sooner than the rate limit allows; None while that is not known."""
@@ -66,11 +58,9 @@ class Pace:
 
     def __str__(self) -> str:
         seconds = self.seconds_left()
-        return "" if not seconds else f"about {_worded(seconds)} left"
-
-
-def _worded(seconds: float) -> str:
-    return duration(seconds) if seconds >= 60 else f"{math.ceil(seconds)} s"
+        if not seconds:
+            return ""
+        return f"about {duration(seconds) if seconds >= 60 else f'{math.ceil(seconds)} s'} left"
 
 
 @contextmanager
@@ -79,56 +69,43 @@ def progress(
 ) -> Iterator[tuple[Advance, Advance]]:
     """Show how far long work is: a bar on a terminal, a log line now and then elsewhere.
 
-    Args:
-        description: what is being done.
-        unit: of what there is a number, in the plural.
-        per_minute: how many of them a rate limit allows a minute.
-
     Yields:
-        `set_total` and `set_done`, each taking a number of units.
+        `set_total` and `set_done`, each taking a number of units, of which a rate limit allows `per_minute`.
     """
     pace = Pace(per_minute, started=time.monotonic())
-    if sys.stderr.isatty():
-        yield from _bar(description, unit, pace)
-    else:
-        yield from _lines(description, unit, pace)
-
-
-def _bar(description: str, unit: str, pace: Pace) -> Iterator[tuple[Advance, Advance]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(f"{unit} {{task.fields[left]}}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None, left="")
+    is_terminal = sys.stderr.isatty()
+    with _bar(description, unit) if is_terminal else nullcontext(_log_lines(description, unit)) as show:
 
         def set_total(total: int) -> None:
             pace.total = total
-            bar.update(task, total=total, left=str(pace))
+            show(pace)
 
         def set_done(done: int) -> None:
             pace.done = done
-            bar.update(task, completed=done, left=str(pace))
+            show(pace)
 
         yield set_total, set_done
 
 
-def _lines(description: str, unit: str, pace: Pace) -> Iterator[tuple[Advance, Advance]]:
+@contextmanager
+def _bar(description: str, unit: str) -> Iterator[Callable[[Pace], None]]:
+    left = TextColumn(f"{unit} {{task.fields[left]}}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), left)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=None, left="")
+        yield lambda pace: bar.update(task, total=pace.total or None, completed=pace.done, left=str(pace))
+
+
+def _log_lines(description: str, unit: str) -> Callable[[Pace], None]:
     last = time.monotonic()
 
-    def set_total(total: int) -> None:
-        pace.total = total
-        seconds = pace.seconds_left()
-        if seconds is not None and seconds > LOG_EVERY_SECONDS:
-            logger.info("%s: %d %s, %s", description, total, unit, pace)
-
-    def set_done(done: int) -> None:
+    def show(pace: Pace) -> None:
         nonlocal last
-        pace.done = done
-        if time.monotonic() - last >= LOG_EVERY_SECONDS:
+        if not pace.done:
+            if (pace.seconds_left() or 0) > LOG_EVERY_SECONDS:
+                logger.info("%s: %d %s, %s", description, pace.total, unit, pace)
+        elif time.monotonic() - last >= LOG_EVERY_SECONDS:
             last = time.monotonic()
-            logger.info("%s: %d of %d %s, %s", description, done, pace.total, unit, pace)
+            logger.info("%s: %d of %d %s, %s", description, pace.done, pace.total, unit, pace)
 
-    yield set_total, set_done
+    return show

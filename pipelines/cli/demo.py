@@ -1,14 +1,10 @@
 """`dlt-cronofy demo`."""
 
-import logging
 from pathlib import Path
 
 import click
 
 from .console import progress, result_console
-from .options import reports_errors
-
-logger = logging.getLogger("dlt_cronofy")
 
 
 @click.command(short_help="Play weeks of simulated history.")
@@ -31,7 +27,6 @@ logger = logging.getLogger("dlt_cronofy")
     show_default=True,
     help="Where the demo puts its files.",
 )
-@reports_errors
 def demo(days: int, accounts: int, seed: int, loads_per_day: int, directory: Path) -> None:
     """Play weeks of history against the built-in sandbox and show the health summary.
 

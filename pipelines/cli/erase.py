@@ -1,16 +1,12 @@
 """`dlt-cronofy erase`."""
 
-import json
 import logging
 import sys
 
 import click
 
 from .console import LOAD_FAILED, LOADED, result_console
-from .options import (
-    destination_options,
-    reports_errors,
-)
+from .options import destination_options, json_option, print_json
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -19,14 +15,13 @@ logger = logging.getLogger("dlt_cronofy")
 @click.option("--account", metavar="ID", help="The person's account_id; its tokens go too.")
 @click.option("--token", metavar="KEY", help="One token_key; its account goes too if it has no other token.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was removed as JSON.")
+@json_option("what was removed")
 @destination_options
-@reports_errors
 def erase(
     account: str | None,
     token: str | None,
-    yes: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    yes: bool,
+    as_json: bool,
     destination: str | None,
     dataset: str | None,
 ) -> None:
@@ -36,21 +31,23 @@ def erase(
     configuration or usage.
     """
     from dlt_cronofy.erase.erasure import Erase
-    from dlt_cronofy.erase.summary import print_erased
+    from dlt_cronofy.erase.summary import erased_lines, subject
     from dlt_cronofy.warehouse.locks import sole_writer, turn
     from dlt_cronofy.warehouse.pipeline import location, open_pipeline
 
-    if not (account or token) or (account and token):
+    if bool(account) == bool(token):
         raise click.UsageError("give either --account ID or --token KEY")
     pipeline = open_pipeline(destination, dataset)
     command = Erase(pipeline, account or None, token or None)
-    _confirm(f"Remove {command.subject} from {location(pipeline)} for good?", yes=yes)
+    if not yes:
+        _confirm(f"Remove {subject(account or None, token)} from {location(pipeline)} for good?")
     with sole_writer(pipeline), turn(pipeline):
         result = command.run()
     if as_json:
-        click.echo(json.dumps(result.as_dict(), indent=2))
+        print_json(result.as_dict())
     else:
-        print_erased(result_console(), result)
+        for line in erased_lines(result):
+            result_console().print(line, markup=False, soft_wrap=True)
     if not result.is_known:
         logger.error("%s is in no table", result.subject)
     elif not result.is_complete:
@@ -58,10 +55,8 @@ def erase(
     sys.exit(LOADED if result.is_complete else LOAD_FAILED)
 
 
-def _confirm(question: str, *, yes: bool) -> None:
+def _confirm(question: str) -> None:
     """Ask on the terminal; ends the program unless the answer is yes."""
-    if yes:
-        return
     if not sys.stdin.isatty():
         from dlt_cronofy.source.errors import ConfigurationError
 

@@ -12,117 +12,145 @@ from dlt_cronofy.formatting import program
 from .console import BAD_CONFIGURATION, LOAD_FAILED
 
 if TYPE_CHECKING:
+    import dlt
     from dlt.common.exceptions import MissingDependencyException
-    from dlt.common.pipeline import SupportsPipeline
 
 NAMED_FILE = re.compile(r'file "([^"]+)"')
-GONE = re.compile(
-    r"connection to server .* failed|server closed the connection|terminating connection|could not connect"
-    r"|Connection refused|connection already closed"
+# words of DuckDB, PostgreSQL and their drivers, and what to do; {1} and {2} are what the words name
+REMEDIES: Sequence[tuple[str, str]] = (
+    (
+        r'Could not set lock on file "([^"]+)": Conflicting lock is held in .*?(PID \d+)',
+        "{1} is open in another process ({2}); close it there and run again",
+    ),
+    (
+        r"Corrupt (?:database|WAL) file|Failure while replaying WAL",
+        (
+            "the DuckDB file is damaged ({message}); the next load restores the copy that version 0.2 left,"
+            " if there is one; else put a backup in its place"
+        ),
+    ),
+    (
+        r"authentication failed|no password supplied|(?:role|database) .* does not exist",
+        "the warehouse refuses: {message}; correct its credentials in .dlt/secrets.toml",
+    ),
+    (
+        r'(?:Cannot open|Could not read from) (?:database |file )*"([^"]+)".*?: ([^:]+)$',
+        "{1} cannot be opened ({2}); correct that, or name another file in destination.duckdb.credentials",
+    ),
+    (
+        (
+            r"connection to server .* failed|server closed the connection|terminating connection"
+            r"|could not connect|Connection refused|connection already closed"
+        ),
+        "the warehouse cannot be reached: {message}; run again when it can",
+    ),
 )
-DAMAGED = re.compile(r"Corrupt (database|WAL) file|Failure while replaying WAL")
-REFUSED = re.compile(r"authentication failed|no password supplied|(role|database) .* does not exist")
 # drivers may quote the URL they were given
 PASSWORD = re.compile(r"://[^/@\s]*@")
-DUCKDB_LOCKED = re.compile(r'Could not set lock on file "([^"]+)": Conflicting lock is held in .*?(PID \d+)')
 # what dlt's drivers come with, where an extra of ours brings it as well
 OURS = {"dlt[postgres]": "the extra postgres of dlt-cronofy, or psycopg2-binary"}
 # dlt's own words before those of the driver, which name the internet whatever it is
 CONNECTION_FAILED = re.compile(r"^Connection with .* The actual reason given is: (?=.)")
-CANNOT_OPEN = re.compile(r'(?:Cannot open|Could not read from) (?:database |file )*"([^"]+)".*?: ([^:]+)$')
 # DuckDB's words, then PostgreSQL's
 ABSENT = re.compile(r'Table with name (\S+) does not exist|relation "([^"]+)" does not exist')
+SET_IT = "set it in .dlt/secrets.toml or .dlt/config.toml"
 
 
-def explained_errors() -> tuple[type[Exception], ...]:
-    """What the machine and dlt raise, and the warehouses' drivers where dlt lets it through."""
+def is_explained(error: Exception) -> bool:
+    """Whether it is of the configuration, the machine, dlt or a warehouse's driver, and no fault of ours."""
     import duckdb
     from dlt.common.exceptions import DltException
 
+    from dlt_cronofy.source.errors import ConfigurationError
+    from dlt_cronofy.warehouse.locks import WarehouseBusy
+
     # only where it was imported by now could it raise
     psycopg2 = sys.modules.get("psycopg2")
-    return OSError, DltException, duckdb.Error, *((psycopg2.Error,) if psycopg2 else ())
+    drivers = (duckdb.Error, psycopg2.Error) if psycopg2 else (duckdb.Error,)
+    return isinstance(error, (ConfigurationError, WarehouseBusy, OSError, DltException, *drivers))
 
 
 def explain(error: Exception) -> tuple[int, str]:
-    """Exit status and one line for an error of the machine's, dlt's or the warehouse's."""
+    """Exit status and one line for such an error."""
     from dlt.common.configuration.exceptions import ConfigurationException
     from dlt.common.exceptions import MissingDependencyException
 
+    from dlt_cronofy.source.errors import ConfigurationError
     from dlt_cronofy.warehouse.failures import error_chain
 
+    from .refusals import explain_refusal
+
+    if isinstance(error, ConfigurationError):
+        return BAD_CONFIGURATION, str(error)
     chain = error_chain(error)
     for cause in chain:
         if isinstance(cause, ConfigurationException):
             return BAD_CONFIGURATION, f"{_first_line(cause)}; {_where_to_set(cause)}"
         if isinstance(cause, MissingDependencyException):
             return BAD_CONFIGURATION, _explain_missing(cause, chain[-1])
+    pipeline = _pipeline(chain)
+    working_dir = pipeline.working_dir if pipeline is not None else None
     for cause in reversed(chain):
-        if said := (
-            _explain_storage(cause, chain) or _explain_refusal(cause, chain) or _explain_reach(cause)
+        message = _first_line(cause)
+        if found := (
+            _explain_storage(cause, message, working_dir)
+            or explain_refusal(cause, message, pipeline)
+            or _explain_reach(cause, message)
         ):
-            return LOAD_FAILED, f"{said}{_what_is_kept(chain)}"
-    message = _first_line(chain[-1])
+            return LOAD_FAILED, f"{found}{_what_is_kept(chain, working_dir)}"
+    return LOAD_FAILED, _explain_other(chain[-1])
+
+
+def _explain_other(root: BaseException) -> str:
+    """An error of a query, mostly."""
+    from dlt_cronofy.views import VIEWS
+
+    message = _first_line(root)
     if "Ambiguous reference" in message:
-        message = "write the table's name alone, without the dataset before it"
-    elif absent := ABSENT.search(message):
-        message = _explain_absent(absent[1] or absent[2], message)
-    elif isinstance(chain[-1], OSError):
-        message = f"{os.fsdecode(chain[-1].filename or 'cannot go on')}: {chain[-1].strerror or message}"
-    return LOAD_FAILED, message
+        return "write the table's name alone, without the dataset before it"
+    if absent := ABSENT.search(message):
+        name = absent[1] or absent[2]
+        # after loads with the source alone there are no views
+        is_view = name.rpartition(".")[2].strip('"') in VIEWS
+        return f"the view {name} is not there; run {program()} views" if is_view else message
+    if isinstance(root, OSError):
+        return f"{os.fsdecode(root.filename or 'cannot go on')}: {root.strerror or message}"
+    return message
 
 
 def _explain_missing(cause: "MissingDependencyException", root: BaseException) -> str:
     """What to install, which dlt says in its third line."""
     module = getattr(root, "name", None)
-    missing = (
-        f"{cause.caller}: {module} is not installed" if module else f"{cause.caller} needs more packages"
-    )
+    missing = f": {module} is not installed" if module else " needs more packages"
     packages = " and ".join(OURS.get(each, each) for each in cause.dependencies)
-    return f"{missing}; install {packages}" if packages else missing
+    return f"{cause.caller}{missing}" + (f"; install {packages}" if packages else "")
 
 
 def _where_to_set(cause: Exception) -> str:
     """The place of a missing field by name, where dlt says where it looked."""
-    from dlt.common.configuration.exceptions import (
-        ConfigFieldMissingException,
-        LookupTrace,
-        LookupTraces,
-    )
+    from dlt.common.configuration.exceptions import ConfigFieldMissingException, LookupTrace, LookupTraces
 
-    if not isinstance(cause, ConfigFieldMissingException):
-        return "set it in .dlt/secrets.toml or .dlt/config.toml"
-    for name, traces in cause.traces.items():
-        for trace in traces:
-            # credentials are a configuration of their own, and may be given as one value
-            nested = isinstance(trace, LookupTraces)
-            looked = next(iter(trace.traces.values()))[0] if isinstance(trace, LookupTraces) else trace
-            if isinstance(looked, LookupTrace) and looked.sections[:1] == ["destination"]:
-                path = [*looked.sections] if nested else [*looked.sections, name]
-                key, variable = ".".join(path), "__".join(path).upper()
-                return f"set {key} in .dlt/secrets.toml, or {variable} in the environment"
-    return "set it in .dlt/secrets.toml or .dlt/config.toml"
+    traces = cause.traces.items() if isinstance(cause, ConfigFieldMissingException) else ()
+    for name, trace in ((name, trace) for name, found in traces for trace in found):
+        # credentials are a configuration of their own, and may be given as one value
+        nested = isinstance(trace, LookupTraces)
+        looked = next(iter(trace.traces.values()))[0] if isinstance(trace, LookupTraces) else trace
+        if isinstance(looked, LookupTrace) and looked.sections[:1] == ["destination"]:
+            path = [*looked.sections] if nested else [*looked.sections, name]
+            key, variable = ".".join(path), "__".join(path).upper()
+            return f"set {key} in .dlt/secrets.toml, or {variable} in the environment"
+    return SET_IT
 
 
-def _explain_absent(name: str, message: str) -> str:
-    """What to do where a view of ours was never made, as after loads with the source alone."""
-    from dlt_cronofy.views import VIEWS
-
-    if name.rpartition(".")[2].strip('"') not in VIEWS:
-        return message
-    return f"the view {name} is not there; run {program()} views"
-
-
-def _explain_storage(cause: BaseException, chain: Sequence[BaseException]) -> str | None:
-    """What to do about a disk that cannot be written."""
+def _explain_storage(cause: BaseException, message: str, working_dir: str | None) -> str | None:
+    """What to do about a disk that cannot be written; dlt's errors do not always name the folder."""
     from dlt_cronofy.warehouse.failures import DISK_FULL, NO_SPACE, NOT_WRITABLE
 
-    message = _first_line(cause)
     number = cause.errno if isinstance(cause, OSError) else None
     # of a copy it is the second file that does not fit
     named = (cause.filename2 or cause.filename) if isinstance(cause, OSError) else None
     found = NAMED_FILE.search(message)
-    place = os.fsdecode(named) if named else found[1] if found else _working_dir(chain)
+    place = os.fsdecode(named) if named else found[1] if found else working_dir
     if number in DISK_FULL or NO_SPACE.search(message):
         if place is None or not Path(place).is_absolute():
             return "a disk is full; free space there and run again"
@@ -135,49 +163,22 @@ def _explain_storage(cause: BaseException, chain: Sequence[BaseException]) -> st
     return None
 
 
-def _explain_refusal(cause: BaseException, chain: Sequence[BaseException]) -> str | None:
-    """What somebody with more rights must change in the warehouse."""
-    import dlt
-
-    from .refusals import explain_refusal
-
-    pipeline = _pipeline(chain)
-    return explain_refusal(
-        cause, _first_line(cause), pipeline if isinstance(pipeline, dlt.Pipeline) else None
-    )
-
-
-def _explain_reach(cause: BaseException) -> str | None:
+def _explain_reach(cause: BaseException, message: str) -> str | None:
     """What to do about a warehouse that lets nobody in."""
     from dlt.destinations.exceptions import DestinationConnectionError
 
-    message = _first_line(cause)
-    if locked := DUCKDB_LOCKED.search(message):
-        return f"{locked[1]} is open in another process ({locked[2]}); close it there and run again"
-    if DAMAGED.search(message):
-        return (
-            f"the DuckDB file is damaged ({message}); the next load restores the copy that version 0.2 left,"
-            " if there is one; else put a backup in its place"
-        )
-    if REFUSED.search(message):
-        return f"the warehouse refuses: {message}; correct its credentials in .dlt/secrets.toml"
-    if opened := CANNOT_OPEN.search(message):
-        return (
-            f"{opened[1]} cannot be opened ({opened[2].strip()}); correct that,"
-            " or name another file in destination.duckdb.credentials"
-        )
-    if GONE.search(message) or isinstance(cause, DestinationConnectionError):
-        return f"the warehouse cannot be reached: {message}; run again when it can"
-    return None
+    for words, remedy in REMEDIES:
+        if found := re.search(words, message):
+            return remedy.format(*(text.strip() for text in (found[0], *found.groups())), message=message)
+    return REMEDIES[-1][1].format(message=message) if isinstance(cause, DestinationConnectionError) else None
 
 
-def _what_is_kept(chain: Sequence[BaseException]) -> str:
+def _what_is_kept(chain: Sequence[BaseException], working_dir: str | None) -> str:
     """What becomes of the polls of a load that failed."""
     from dlt.pipeline.exceptions import PipelineStepFailed
 
     from dlt_cronofy.warehouse.working_folders import EXTRACTED, NORMALIZED
 
-    working_dir = _working_dir(chain)
     if working_dir is not None:
         stages = (Path(working_dir) / stage for stage in (EXTRACTED, NORMALIZED))
         if any(True for stage in stages for _ in stage.glob("*")):
@@ -187,23 +188,17 @@ def _what_is_kept(chain: Sequence[BaseException]) -> str:
     return ""
 
 
-def _working_dir(chain: Sequence[BaseException]) -> str | None:
-    """Where dlt's working files are, which an error of theirs does not always say."""
-    pipeline = _pipeline(chain)
-    return None if pipeline is None else pipeline.working_dir
-
-
-def _pipeline(chain: Sequence[BaseException]) -> "SupportsPipeline | None":
+def _pipeline(chain: Sequence[BaseException]) -> "dlt.Pipeline | None":
     """The pipeline whose error it is."""
+    import dlt
     from dlt.common.configuration.container import Container
     from dlt.common.pipeline import PipelineContext
     from dlt.pipeline.exceptions import PipelineStepFailed
 
-    for cause in chain:
-        if isinstance(cause, PipelineStepFailed):
-            return cause.pipeline
     active = Container()[PipelineContext]
-    return active.pipeline() if active.is_active() else None
+    failed = [cause.pipeline for cause in chain if isinstance(cause, PipelineStepFailed)]
+    found = failed[0] if failed else active.pipeline() if active.is_active() else None
+    return found if isinstance(found, dlt.Pipeline) else None
 
 
 def _first_line(error: BaseException) -> str:

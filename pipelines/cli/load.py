@@ -1,20 +1,13 @@
 """`dlt-cronofy load`."""
 
-import json
 import logging
 import sys
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .console import LOAD_FAILED, progress, result_console
-from .options import (
-    DURATION,
-    destination_options,
-    plan_options,
-    reports_errors,
-)
+from .options import DURATION, destination_options, json_option, plan_options, print_json
 
 if TYPE_CHECKING:
     from dlt_cronofy.load.statistics import LoadResult
@@ -37,20 +30,10 @@ logger = logging.getLogger("dlt_cronofy")
     is_flag=True,
     help="Accept that a fifth or more of the tokens left the token store at once.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option("the summary")
 @destination_options
-@reports_errors
 def load(
-    every: timedelta,
-    endpoints: str,
-    order: str,
-    max_requests: int | None,
-    max_duration: timedelta | None,
-    max_failure_ratio: float,
-    confirm_left: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
-    destination: str | None,
-    dataset: str | None,
+    max_failure_ratio: float, as_json: bool, destination: str | None, dataset: str | None, **options: Any
 ) -> None:
     """Poll the tokens that are due, by default oldest evidence first, and load what is new.
 
@@ -58,50 +41,28 @@ def load(
     failed than --max-failure-ratio allows, 2 bad configuration or usage.
     """
     from dlt_cronofy.alerts.outage_alerts import configured_alerts
-    from dlt_cronofy.configuration import configured_store, read_settings
+    from dlt_cronofy.configuration import read_store
     from dlt_cronofy.load.run import Load
     from dlt_cronofy.load.steps import LoadOptions
-    from dlt_cronofy.source.settings import check_endpoints
-    from dlt_cronofy.source.tokens.store import stored_tokens
     from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     from .signals import run_interruptibly
     from .summary import print_load
 
-    options = LoadOptions(
-        every=every,
-        endpoints=check_endpoints(endpoints.split(",")),
-        order=order,
-        max_requests=max_requests,
-        max_duration=max_duration,
-        max_failure_ratio=max_failure_ratio,
-        confirm_left=confirm_left,
-    )
-    configuration, settings = read_settings()
-    store = configured_store(configuration)
-    tokens = stored_tokens(store, settings)
+    settings, store, tokens = read_store()
     alerts = configured_alerts()
     pipeline = open_pipeline(destination, dataset)
-    pace = min(settings.requests_per_minute, 60 * settings.requests_per_second)
+    work = Load(pipeline, settings, tokens, LoadOptions(**options), store=store, alerts=alerts)
     # one call a token is what a sweep takes; account comes on top once a day
-    with progress("polling", "tokens", pace) as (set_total, set_done):
-        work = Load(
-            pipeline,
-            settings,
-            tokens,
-            options,
-            on_plan=set_total,
-            on_progress=set_done,
-            store=store,
-            alerts=alerts,
-        )
+    pace = min(settings.requests_per_minute, 60 * settings.requests_per_second)
+    with progress("polling", "tokens", pace) as (work.on_plan, work.on_progress):
         try:
             result = run_interruptibly(work.run, work.stop)
         except Exception:
             _show_lost(work.result, as_json=as_json)
             raise
     if as_json:
-        click.echo(json.dumps(result.as_dict(), indent=2))
+        print_json(result.as_dict())
     else:
         print_load(result_console(), result)
     if result.failure_ratio > max_failure_ratio:
@@ -121,7 +82,6 @@ def _show_lost(result: "LoadResult | None", *, as_json: bool) -> None:
     if result is None or not result.lost_refresh_tokens:
         return
     if as_json:
-        lost = {"run_id": result.run_id, "lost_refresh_tokens": result.lost_refresh_tokens}
-        click.echo(json.dumps(lost, indent=2))
+        print_json({"run_id": result.run_id, "lost_refresh_tokens": result.lost_refresh_tokens})
     else:
         print_lost(result_console(), result)

@@ -1,21 +1,14 @@
-"""What the commands share: options, how errors end them, how facts are printed."""
+"""What the commands share: options, and how they print for machines."""
 
 import json
-import logging
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from .console import BAD_CONFIGURATION
-
-logger = logging.getLogger("dlt_cronofy")
-
-P = ParamSpec("P")
 T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Parsed(click.ParamType[T]):
@@ -27,9 +20,6 @@ class Parsed(click.ParamType[T]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
         """What the text says, or a usage error."""
-        if not isinstance(value, str):
-            read: T = value
-            return read
         try:
             return self._parse(value)
         except ValueError as error:
@@ -48,88 +38,69 @@ def _since(text: str) -> "datetime | timedelta":
     return parse_since(text)
 
 
+def _endpoints(text: str) -> tuple[str, ...]:
+    from dlt_cronofy.source.settings import check_endpoints
+
+    return check_endpoints(text.split(","))
+
+
 DURATION = Parsed("age", _duration)  # 30m, 1h, 7d
 SINCE = Parsed("age or time", _since)  # 7d, 2026-01-31
+ENDPOINTS = Parsed("text", _endpoints)  # userinfo,account
 
 
-def destination_options(command: Callable[P, T]) -> Callable[P, T]:
-    """`--destination` and `--dataset`, the same for every command that touches the warehouse."""
-    command = click.option("--dataset", help="Dataset (schema) of the tables.  [default: cronofy]")(command)
-    return click.option(
-        "--destination", help="dlt's name of the destination.  [default: configured, else duckdb]"
-    )(command)
+def combined(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Several options as one, in the order in which the help lists them."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
-def plan_options(command: Callable[P, T]) -> Callable[P, T]:
-    """What decides which tokens are polled and which of them first, the same for `load` and `plan`."""
-    for option in reversed(
-        (
-            click.option(
-                "--every",
-                type=DURATION,
-                default="1h",
-                show_default=True,
-                help="Skip tokens that were polled successfully within this time.",
-            ),
-            click.option(
-                "--endpoints",
-                default="userinfo,account",
-                show_default=True,
-                help="Endpoints to read: userinfo, account (at most once a day per token), profiles.",
-            ),
-            click.option(
-                "--order",
-                type=click.Choice(["oldest", "hazard"]),
-                default="oldest",
-                show_default=True,
-                help="Poll first the oldest evidence, or the accounts that most likely changed.",
-            ),
-            click.option(
-                "--max-requests", type=click.IntRange(min=1), help="Send at most this many requests."
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+# of every command that touches the warehouse
+destination_options = combined(
+    click.option("--destination", help="dlt's name of the destination.  [default: configured, else duckdb]"),
+    click.option("--dataset", help="Dataset (schema) of the tables.  [default: cronofy]"),
+)
+# which tokens are polled and which of them first: keywords of `LoadOptions`
+plan_options = combined(
+    click.option(
+        "--every",
+        type=DURATION,
+        default="1h",
+        show_default=True,
+        help="Skip tokens that were polled successfully within this time.",
+    ),
+    click.option(
+        "--endpoints",
+        type=ENDPOINTS,
+        default="userinfo,account",
+        show_default=True,
+        help="Endpoints to read: userinfo, account (at most once a day per token), profiles.",
+    ),
+    click.option(
+        "--order",
+        type=click.Choice(["oldest", "hazard"]),
+        default="oldest",
+        show_default=True,
+        help="Poll first the oldest evidence, or the accounts that most likely changed.",
+    ),
+    click.option("--max-requests", type=click.IntRange(min=1), help="Send at most this many requests."),
+)
 
 
-def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """One clear line for an error that a person can fix, and its exit status."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        from dlt_cronofy.source.errors import ConfigurationError
-
-        try:
-            return command(*args, **kwargs)
-        except ConfigurationError as error:
-            logger.error("%s", error)
-            sys.exit(BAD_CONFIGURATION)
-        except _explained_errors() as error:
-            from .errors import explain
-
-            logger.debug("the whole error", exc_info=True)
-            status, message = explain(error)
-            logger.error("%s", message)
-            sys.exit(status)
-
-    return wrapped
+def json_option(what: str) -> Callable[[Command], Command]:
+    """`--json`, which prints what a command has found for machines."""
+    return combined(click.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON."))
 
 
-def _explained_errors() -> tuple[type[Exception], ...]:
-    from dlt_cronofy.warehouse.locks import WarehouseBusy
-
-    from .errors import explained_errors
-
-    return WarehouseBusy, *explained_errors()
+def print_json(facts: Any) -> None:
+    """Facts on stdout; instants as ISO 8601, decimals as numbers."""
+    click.echo(json.dumps(facts, default=_as_json, indent=2))
 
 
-def print_facts(facts: Any, lines: Iterable[str], *, as_json: bool) -> None:
-    """Facts as JSON, or the lines that say them to a person."""
-    for line in [json.dumps(facts, indent=2)] if as_json else lines:
-        click.echo(line)
-
-
-def as_json_value(value: Any) -> Any:
-    """A value that JSON has no form for: ISO 8601 for instants, a number for decimals."""
+def _as_json(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else float(value)

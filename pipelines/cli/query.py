@@ -1,17 +1,11 @@
 """`dlt-cronofy query`."""
 
 import json
-import logging
 
 import click
 
 from .console import result_console
-from .options import (
-    destination_options,
-    reports_errors,
-)
-
-logger = logging.getLogger("dlt_cronofy")
+from .options import destination_options
 
 
 # a query may begin with a comment, which begins like an option
@@ -19,8 +13,7 @@ logger = logging.getLogger("dlt_cronofy")
 @click.argument("sql")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
 @destination_options
-@reports_errors
-def query(sql: str, as_json: bool, destination: str | None, dataset: str | None) -> None:  # noqa: FBT001
+def query(sql: str, as_json: bool, destination: str | None, dataset: str | None) -> None:
     """Run one read-only SQL query on the tables and views, on any destination."""
     from dlt_cronofy.warehouse.dataset import check_query, loaded_dataset, query_rows
     from dlt_cronofy.warehouse.pipeline import open_pipeline

@@ -1,31 +1,20 @@
 """`dlt-cronofy rebuild`."""
 
-import logging
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 import click
 
 from .console import LOAD_FAILED
-from .options import (
-    destination_options,
-    print_facts,
-    reports_errors,
-)
-
-logger = logging.getLogger("dlt_cronofy")
+from .options import destination_options, json_option, print_json
 
 
 @click.command(short_help="Recompute the evidence tables from polls, or compare them.")
 @click.option("--check", is_flag=True, help="Only compare; print each difference.")
-@click.option("--json", "as_json", is_flag=True, help="Print the rows written, or all differences, as JSON.")
+@json_option("the rows written, or all differences,")
 @destination_options
-@reports_errors
-def rebuild(
-    check: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
-    destination: str | None,
-    dataset: str | None,
-) -> None:
+def rebuild(check: bool, as_json: bool, destination: str | None, dataset: str | None) -> None:
     """Recompute token_status, coverage and runs from polls and profile_changes.
 
     What is not in the polls stays as it is: labels, left_at, how runs ended. Use it to apply a changed `hold`
@@ -40,9 +29,16 @@ def rebuild(
     pipeline = open_pipeline(destination, dataset)
     if not check:
         rows = rebuild_evidence(pipeline, settings.hold)
-        print_facts(rows, rebuilt_lines(rows), as_json=as_json)
+        _show(rows, rebuilt_lines(rows), as_json=as_json)
         return
     found = check_evidence(pipeline, settings.hold)
-    print_facts({"differences": [each.as_dict() for each in found]}, check_lines(found), as_json=as_json)
+    _show({"differences": [each.as_dict() for each in found]}, check_lines(found), as_json=as_json)
     if found:
         sys.exit(LOAD_FAILED)
+
+
+def _show(facts: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo("\n".join(lines))

@@ -4,7 +4,9 @@ Nothing is wrong with the package then. It stays, and is loaded once that is don
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import dlt
@@ -74,28 +76,21 @@ Ask = Callable[..., list[Row]]
 def explain_refusal(cause: BaseException, message: str, pipeline: dlt.Pipeline | None) -> str | None:
     """What is refused, and the statement that repairs it; None where it is no refusal.
 
-    Args:
-        cause: What the warehouse's driver raised.
-        message: Its first line.
-        pipeline: Whose warehouse it is; PostgreSQL is asked which right is missing.
+    The message is the first line of what the driver raised. PostgreSQL is asked which right is missing.
     """
-    state = sqlstate(cause)
     if isinstance(cause, duckdb.ConstraintException):
         message = QUOTED_KEY.sub(r"\1", message)
         return f"the warehouse refuses: {message}; drop that constraint or index, and run again"
+    state = sqlstate(cause)
     if state is None and is_of_a_driver(cause) and TOO_MANY_CONNECTIONS.search(message):
         state = "53300"
-    if state is None:
-        return None
     if state == "42501":
-        repair = "; ".join(_missing_rights(cause, pipeline)) or "have that right granted"
+        granted = "; ".join(_missing_rights(cause, pipeline))
+        repair = f"run {granted}" if granted else "have that right granted"
     else:
-        repair = next((text for states, text in REPAIRS if re.match(states, state)), "")
-        repair = repair.format_map(_names(cause, pipeline))
-    if not repair:
-        return None
-    verb = "" if repair.startswith("have ") else "run "
-    return f"the warehouse refuses: {message}; {verb}{repair}; then run again"
+        repairs = (text for states, text in REPAIRS if state is not None and re.match(states, state))
+        repair = "".join(f"run {text.format_map(_names(cause, pipeline))}" for text in [*repairs][:1])
+    return f"the warehouse refuses: {message}; {repair}; then run again" if repair else None
 
 
 def _missing_rights(cause: BaseException, pipeline: dlt.Pipeline | None) -> list[str]:
@@ -105,9 +100,7 @@ def _missing_rights(cause: BaseException, pipeline: dlt.Pipeline | None) -> list
         return []
     try:
         with sql_client(pipeline) as client:
-            return list(
-                dict.fromkeys(_grants(statement, lambda sql, *names: query_rows(client, sql, *names)))
-            )
+            return list(dict.fromkeys(_grants(statement, partial(query_rows, client))))
     except Exception:  # noqa: BLE001 - another warehouse, or it is away by now: the error itself is reported
         return []
 
@@ -139,37 +132,21 @@ def _grants_of(verb: str, found: Row) -> Iterator[str]:
         yield f"ALTER TABLE {relation} DISABLE ROW LEVEL SECURITY, or ALTER ROLE {role} BYPASSRLS"
 
 
-def _names(cause: BaseException, pipeline: dlt.Pipeline | None) -> "_Known":
-    """What the error is about; PostgreSQL names the parts of some."""
+def _names(cause: BaseException, pipeline: dlt.Pipeline | None) -> dict[str, str]:
+    """What the error is about, by what PostgreSQL says and the statement writes; `…` for the rest."""
     diag = getattr(cause, "diag", None)
-    schema = _quoted(getattr(diag, "schema_name", None))
-    table = _quoted(getattr(diag, "table_name", None))
-    written = _written(cause)
-    names = {
-        "schema": schema,
-        "table": f"{schema}.{table}" if schema and table else written,
-        "column": _quoted(getattr(diag, "column_name", None)),
-        "constraint": _quoted(getattr(diag, "constraint_name", None)),
-        "role": _quoted(_user(pipeline)),
+    named = {
+        part: getattr(diag, f"{part}_name", None) for part in ("schema", "table", "column", "constraint")
     }
-    return _Known({name: value for name, value in names.items() if value})
-
-
-class _Known(dict[str, str]):
-    """Names for a statement; `…` for those that are not known."""
-
-    def __missing__(self, name: str) -> str:
-        return "…"
-
-
-def _written(cause: BaseException) -> str | None:
-    """The relation that the failed statement writes last."""
-    steps = [
+    written = [
         step for step in STEP.finditer(_statement(cause)) if step["verb"].upper() not in ("FROM", "JOIN")
     ]
-    if not steps:
-        return None
-    return ".".join(str(_quoted(steps[-1][part].strip('"'))) for part in ("schema", "name"))
+    if written and not named["table"]:
+        named |= {"schema": written[-1]["schema"].strip('"'), "table": written[-1]["name"].strip('"')}
+    names = {part: _quoted(name) for part, name in (named | {"role": _user(pipeline)}).items() if name}
+    if "table" in names:
+        names["table"] = f"{names.get('schema', '…')}.{names['table']}"
+    return defaultdict(lambda: "…", names)
 
 
 def _statement(cause: BaseException) -> str:
@@ -184,8 +161,6 @@ def _user(pipeline: dlt.Pipeline | None) -> str | None:
         return None
 
 
-def _quoted(name: str | None) -> str | None:
+def _quoted(name: str) -> str:
     """An identifier as a statement needs it."""
-    if name is None or re.fullmatch(r"[a-z_][a-z0-9_]*", name):
-        return name
-    return '"' + name.replace('"', '""') + '"'
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'

@@ -1,18 +1,11 @@
 """`dlt-cronofy report`."""
 
-import logging
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
 
-from .options import (
-    SINCE,
-    destination_options,
-    reports_errors,
-)
-
-logger = logging.getLogger("dlt_cronofy")
+from .options import SINCE, destination_options
 
 
 @click.command(short_help="Write the health report, one HTML file.")
@@ -32,11 +25,10 @@ logger = logging.getLogger("dlt_cronofy")
 )
 @click.option("--anonymous", is_flag=True, help="Leave out names, e-mail addresses and relink links.")
 @destination_options
-@reports_errors
 def report(
     output: Path,
     since: "datetime | timedelta | None",
-    anonymous: bool,  # noqa: FBT001
+    anonymous: bool,
     destination: str | None,
     dataset: str | None,
 ) -> None:

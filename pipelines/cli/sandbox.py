@@ -1,29 +1,24 @@
 """`dlt-cronofy sandbox`."""
 
-import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .options import (
-    reports_errors,
-)
+from .options import Command, combined
 
-logger = logging.getLogger("dlt_cronofy")
+
+def _number(
+    option: str, least: int, most: int | None, default: int, meaning: str
+) -> Callable[[Command], Command]:
+    kind = click.IntRange(least, most)
+    return combined(click.option(option, type=kind, default=default, show_default=True, help=meaning))
 
 
 @click.command(short_help="Serve a local Cronofy to try things on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes a free one."
-)
-@click.option(
-    "--accounts",
-    type=click.IntRange(1, 1_000_000),
-    default=150,
-    show_default=True,
-    help="Simulated accounts.",
-)
+@_number("--port", 0, 65535, 8765, "0 takes a free one.")
+@_number("--accounts", 1, 1_000_000, 150, "Simulated accounts.")
 @click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same population.")
 @click.option(
     "--tokens",
@@ -32,20 +27,8 @@ logger = logging.getLogger("dlt_cronofy")
     show_default=True,
     help="Token file to write (.csv, .jsonl or .parquet).",
 )
-@click.option(
-    "--per-second",
-    type=click.IntRange(min=1),
-    default=50,
-    show_default=True,
-    help="Requests a second before 429.",
-)
-@click.option(
-    "--per-minute",
-    type=click.IntRange(min=1),
-    default=500,
-    show_default=True,
-    help="Requests a minute before 429.",
-)
+@_number("--per-second", 1, None, 50, "Requests a second before 429.")
+@_number("--per-minute", 1, None, 500, "Requests a minute before 429.")
 @click.option("--no-limits", is_flag=True, help="Never answer 429.")
 @click.option("--retry-after", is_flag=True, help="Send Retry-After with each 429.")
 @click.option(
@@ -55,7 +38,6 @@ logger = logging.getLogger("dlt_cronofy")
     metavar="KIND[:PROBABILITY]",
     help="Misbehave, e.g. reset:0.02; may be repeated.",
 )
-@reports_errors
 def sandbox(**options: Any) -> None:
     """Serve the local Cronofy sandbox and write its token file."""
     from dlt_cronofy.sandbox.command import serve_sandbox

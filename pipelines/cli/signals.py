@@ -18,15 +18,13 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 def run_interruptibly(work: Callable[[], T], stop: Callable[[str], None]) -> T:
     """Do the work in a thread; the first signal asks it to stop, a second one ends the process at once.
 
-    In the main thread dlt would take the signals over while it loads, and break the load off.
-
-    Args:
-        work: what to do; its result or its error is passed on.
-        stop: called with the name of the signal; must return soon.
+    In the main thread dlt would take the signals over while it loads, and break the load off. `stop` is
+    called with the name of the signal and must return soon.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
     seen: list[int] = []
+    done: Future[T] = Future()
 
     def handle(number: int, _: FrameType | None) -> None:
         seen.append(number)
@@ -37,18 +35,16 @@ def run_interruptibly(work: Callable[[], T], stop: Callable[[str], None]) -> T:
         logger.warning("%s: no more calls; what was polled is loaded. Once more ends it at once", name)
         stop(name)
 
+    def settle() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            done.set_exception(error)
+
     before = {number: signal.signal(number, handle) for number in STOPPING}
-    done: Future[T] = Future()
-    threading.Thread(target=_settle, args=(done, work), name="load", daemon=True).start()
+    threading.Thread(target=settle, name="load", daemon=True).start()
     try:
         return done.result()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _settle(done: "Future[T]", work: Callable[[], T]) -> None:
-    try:
-        done.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
-        done.set_exception(error)

@@ -1,25 +1,15 @@
 """`dlt-cronofy status`."""
 
-import json
-import logging
-
 import click
 
 from .console import result_console
-from .options import (
-    as_json_value,
-    destination_options,
-    reports_errors,
-)
-
-logger = logging.getLogger("dlt_cronofy")
+from .options import destination_options, json_option, print_json
 
 
 @click.command(short_help="Show who is disconnected and what is unknown.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option("the figures")
 @destination_options
-@reports_errors
-def status(as_json: bool, destination: str | None, dataset: str | None) -> None:  # noqa: FBT001
+def status(as_json: bool, destination: str | None, dataset: str | None) -> None:
     """Show who is disconnected, since when, and what could not be read."""
     from dlt_cronofy.report.health import read_health
     from dlt_cronofy.warehouse.dataset import loaded_dataset
@@ -30,6 +20,6 @@ def status(as_json: bool, destination: str | None, dataset: str | None) -> None:
     with loaded_dataset(open_pipeline(destination, dataset)) as client:
         health = read_health(client)
     if as_json:
-        click.echo(json.dumps(health.as_dict(), default=as_json_value, indent=2))
+        print_json(health.as_dict())
     else:
         print_status(result_console(), health)

@@ -1,10 +1,10 @@
 """Summaries for the terminal: what a load did, and how the accounts are."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -31,8 +31,47 @@ from dlt_cronofy.source.tables import Row
 if TYPE_CHECKING:
     from dlt_cronofy.sandbox.demo import DemoResult
 
-SHOWN_OUTAGES, SHOWN_TOKENS = 8, 8
+SHOWN_ROWS = 8
 WIDEST = 10_000
+
+# the name of a column of a table, its text for a row, and how it differs from plain text
+Column = tuple[str, Callable[[Row], str | None], Mapping[str, Any]]
+TEXT: dict[str, Any] = {}
+NUMBER: dict[str, Any] = {"justify": "right"}
+LONG: dict[str, Any] = {"overflow": "ellipsis", "no_wrap": True}
+
+
+def _other_name(row: Row) -> str | None:
+    return None if row["profile_name"] == row["email"] else digest_shortened(row["profile_name"])
+
+
+def _down_since(row: Row) -> str:
+    # an outage that was open at the first look began at an unknown time before it
+    return ("" if row["started_after"] else "before ") + instant(row["first_seen_at"])
+
+
+PROVIDERS: Sequence[Column] = (
+    ("provider", lambda row: row["provider"], TEXT),
+    ("profiles", lambda row: str(row["profiles"]), NUMBER),
+    ("uptime", lambda row: percent(row["uptime"]), NUMBER),
+    ("outages", lambda row: str(row["outages"]), NUMBER),
+    ("open", lambda row: str(row["open_outages"]), NUMBER),
+    ("median time to relink", lambda row: duration(row["median_seconds_to_relink"]), NUMBER),
+)
+OUTAGES: Sequence[Column] = (
+    ("contact", lambda row: digest_shortened(row["email"] or row["name"]) or row["token_keys"], LONG),
+    ("provider", lambda row: row["provider"] or row["profile_type"], TEXT),
+    ("profile, if named differently", _other_name, LONG),
+    ("down since", _down_since, TEXT),
+    ("down for", lambda row: duration(float(row["days_down"]) * SECONDS_PER_DAY), NUMBER),
+)
+TOKENS: Sequence[Column] = (
+    ("token", lambda row: row["token_key"], TEXT),
+    ("last outcome", lambda row: row["last_outcome"], TEXT),
+    ("failing since", lambda row: instant(row["failing_since"]), TEXT),
+    ("last read", lambda row: instant(row["last_ok_at"]), TEXT),
+    ("what to do", lambda row: advice(row["last_outcome"]), TEXT),
+)
 
 QUERIES = {
     "who has been down longest, and where do they relink?": """\
@@ -50,7 +89,6 @@ FROM profile_changes WHERE kind NOT IN ('first_seen', 'attributes')
 ORDER BY observed_at DESC, profile_id LIMIT 5""",
 }
 
-
 STOPPED_BY = {
     "max_requests": "--max-requests",
     "max_duration": "--max-duration",
@@ -61,33 +99,45 @@ STOPPED_BY = {
 
 def print_load(console: Console, result: LoadResult) -> None:
     """A few lines: what was due, polled, changed and where it went."""
+    _print_lines(console, _load_lines(result))
+
+
+def print_lost(console: Console, result: LoadResult) -> None:
+    """The users whose refresh token is lost, if any; also of a load that failed."""
+    _print_lines(console, _lost_lines(result))
+
+
+def _print_lines(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        # as they are: a key or a path is no markup, and not broken into two
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _load_lines(result: LoadResult) -> Iterator[str]:
     if result.finished_packages:
-        console.print(
-            f"Finished {count(len(result.finished_packages), 'package')} that an earlier run left behind."
-        )
+        yield f"Finished {count(len(result.finished_packages), 'package')} that an earlier run left behind."
     for path in result.quarantined_packages:
-        console.print(f"A package that can never be loaded was moved to {path}", markup=False)
+        yield f"A package that can never be loaded was moved to {path}"
     if not result.due:
-        console.print(f"Nothing is due: {_why_none_is_due(result)}")
-    console.print(
-        f"Polled {result.polled_tokens:,} of {count(result.due, 'due token')}"
-        f" ({result.tokens:,} in the store)"
-        f" with {count(result.requests, 'request')} in {result.seconds:.1f} s"
+        polled = f"all {count(result.tokens, 'token')} were polled successfully a short while ago"
+        none = "the token store holds no token that can be polled"
+        yield f"Nothing is due: {polled if result.tokens else none}"
+    due, requests = count(result.due, "due token"), count(result.requests, "request")
+    yield (
+        f"Polled {result.polled_tokens:,} of {due} ({result.tokens:,} in the store)"
+        f" with {requests} in {result.seconds:.1f} s"
     )
     if result.outcomes:
-        console.print(f"  outcomes  {_listed(result.outcomes)}")
+        yield f"  outcomes  {_listed(result.outcomes)}"
     if result.polls:
-        console.print(f"  changes   {_listed(result.changes) or 'none'}")
+        yield f"  changes   {_listed(result.changes) or 'none'}"
     if result.stopped_by:
         left = result.due - result.polled_tokens - result.skipped_tokens
         reason = STOPPED_BY.get(result.stopped_by, result.stopped_by)
-        console.print(f"  stopped by {reason}; {count(left, 'token')} left for the next run")
-    for line in _unpolled_lines(result):
-        console.print(line, markup=False, soft_wrap=True)
-    print_lost(console, result)
-    console.print(
-        f"Loaded into {result.destination}, dataset {result.dataset} (run {result.run_id})", markup=False
-    )
+        yield f"  stopped by {reason}; {count(left, 'token')} left for the next run"
+    yield from _unpolled_lines(result)
+    yield from _lost_lines(result)
+    yield f"Loaded into {result.destination}, dataset {result.dataset} (run {result.run_id})"
 
 
 def _unpolled_lines(result: LoadResult) -> Iterator[str]:
@@ -108,18 +158,13 @@ def _unpolled_lines(result: LoadResult) -> Iterator[str]:
     yield from row_lines(result.unusable, result.unusable_rows, result.not_connected)
 
 
-def _why_none_is_due(result: LoadResult) -> str:
-    if not result.tokens:
-        return "the token store holds no token that can be polled"
-    return f"all {count(result.tokens, 'token')} were polled successfully a short while ago"
-
-
-def print_lost(console: Console, result: LoadResult) -> None:
-    """The users whose refresh token is lost, if any; also of a load that failed."""
+def _lost_lines(result: LoadResult) -> Iterator[str]:
     if result.lost_refresh_tokens:
-        lost = ", ".join(result.lost_refresh_tokens)
-        # as they are: a key is no markup, and not broken into two
-        console.print(f"  refresh tokens lost, authorize again: {lost}", markup=False, soft_wrap=True)
+        yield f"  refresh tokens lost, authorize again: {', '.join(result.lost_refresh_tokens)}"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return " · ".join(f"{name} {number:,}" for name, number in counts.items())
 
 
 def print_demo(console: Console, result: "DemoResult", report: Path) -> None:
@@ -128,8 +173,7 @@ def print_demo(console: Console, result: "DemoResult", report: Path) -> None:
         f"Played {result.days} days: {result.loads} loads, {result.requests:,} requests,"
         f" {result.polls:,} polls recorded."
     )
-    for part in health_parts(result.health):
-        console.print(part)
+    print_status(console, result.health)
     console.print(f"The same as a report: open {report} in a browser.\n", markup=False)
     console.print(f"The history is in {result.database}. To look around:\n", markup=False)
     console.print(f"export DESTINATION__DUCKDB__CREDENTIALS={result.database}", markup=False)
@@ -149,11 +193,13 @@ def health_parts(health: Health) -> list[RenderableType]:
     """The health summary, part by part."""
     if health.as_of is None:
         return [Text(f"Nothing was polled yet: run {program()} load")]
-    parts: list[RenderableType] = ["", _headline(health), _provider_table(health)]
-    if health.open_outages:
-        parts.append(_outage_table(health))
-    if health.failing_tokens:
-        parts.append(_token_table(health))
+    parts: list[RenderableType] = ["", _headline(health), _table("By provider", PROVIDERS, health.providers)]
+    if outages := health.open_outages:
+        title = f"Needs relinking: {_of(len(outages), 'open outage')}, longest first"
+        parts.append(_table(title, OUTAGES, outages[:SHOWN_ROWS]))
+    if tokens := health.failing_tokens:
+        title = f"Could not be read: {_of(len(tokens), 'token')}, longest first"
+        parts.append(_table(title, TOKENS, tokens[:SHOWN_ROWS]))
     return parts
 
 
@@ -178,100 +224,43 @@ def _headline(health: Health) -> RenderableType:
         f"Longest unread token: last read {instant(health.oldest_evidence_at)};"
         f" {count(health.never_read_tokens, 'token')} could never be read"
     )
-    lines = [profiles, uptime, outages, evidence]
-    return Panel(
-        Text.from_markup("\n".join(lines)), title="Connection health", title_align="left", box=box.ROUNDED
-    )
+    lines = Text.from_markup("\n".join((profiles, uptime, outages, evidence)))
+    return Panel(lines, title="Connection health", title_align="left", box=box.ROUNDED)
 
 
-def _provider_table(health: Health) -> Table:
-    table = _table("By provider")
-    table.add_column("provider")
-    for name in ("profiles", "uptime", "outages", "open", "median time to relink"):
-        table.add_column(name, justify="right")
-    for row in health.providers:
-        _add_row(
-            table,
-            row["provider"],
-            str(row["profiles"]),
-            percent(row["uptime"]),
-            str(row["outages"]),
-            str(row["open_outages"]),
-            duration(row["median_seconds_to_relink"]),
-        )
-    return table
-
-
-def _outage_table(health: Health) -> Table:
-    shown = health.open_outages[:SHOWN_OUTAGES]
-    table = _table(
-        f"Needs relinking: {_of(len(shown), len(health.open_outages), 'open outage')}, longest first"
-    )
-    table.add_column("contact", overflow="ellipsis", no_wrap=True)
-    table.add_column("provider")
-    table.add_column("profile, if named differently", overflow="ellipsis", no_wrap=True)
-    table.add_column("down since")
-    table.add_column("down for", justify="right")
-    for row in shown:
-        _add_row(
-            table,
-            digest_shortened(row["email"] or row["name"]) or row["token_keys"],
-            row["provider"] or row["profile_type"],
-            "" if row["profile_name"] == row["email"] else digest_shortened(row["profile_name"]),
-            _down_since(row),
-            duration(float(row["days_down"]) * SECONDS_PER_DAY),
-        )
-    return table
-
-
-def _token_table(health: Health) -> Table:
-    shown = health.failing_tokens[:SHOWN_TOKENS]
-    table = _table(
-        f"Could not be read: {_of(len(shown), len(health.failing_tokens), 'token')}, longest first"
-    )
-    table.add_column("token")
-    table.add_column("last outcome")
-    table.add_column("failing since")
-    table.add_column("last read")
-    table.add_column("what to do")
-    for row in shown:
-        _add_row(
-            table,
-            row["token_key"],
-            row["last_outcome"],
-            instant(row["failing_since"]),
-            instant(row["last_ok_at"]),
-            advice(row["last_outcome"]),
-        )
-    return table
+def _of(total: int, noun: str) -> str:
+    return count(total, noun) if total <= SHOWN_ROWS else f"{SHOWN_ROWS} of {count(total, noun)}"
 
 
 def print_rows(console: Console, rows: list[Row]) -> None:
-    """Rows of any query as a plain table."""
+    """Rows of any query as a plain table; where that is too wide, one column a line."""
     if not rows:
         console.print("no rows")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in rows[0]:
-        value = next((row[name] for row in rows if row[name] is not None), None)
-        numeric = isinstance(value, (int, float, Decimal))
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        _add_row(table, *(_cell(value) for value in row.values()))
+    table = _table(None, [_column(name, rows) for name in rows[0]], rows)
     wanted = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
     if wanted <= console.options.max_width:
         console.print(table)
         return
-    # too wide to read side by side: one column a line
     for number, row in enumerate(rows, start=1):
         console.print(f"row {number}", style="bold")
-        for name, value in row.items():
-            console.print(f"  {name}: {_cell(value)}", soft_wrap=True, markup=False)
+        _print_lines(console, (f"  {name}: {_cell(value)}" for name, value in row.items()))
 
 
-def _add_row(table: Table, *cells: str | None) -> None:
-    # as text: a name like "[bold]" is a name, not markup
-    table.add_row(*(Text(cell or "") for cell in cells))
+def _column(name: str, rows: Sequence[Row]) -> Column:
+    value = next((row[name] for row in rows if row[name] is not None), None)
+    style = {"no_wrap": True} | (NUMBER if isinstance(value, (int, float, Decimal)) else TEXT)
+    return name, lambda row: _cell(row[name]), style
+
+
+def _table(title: str | None, columns: Sequence[Column], rows: Iterable[Row]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, _, style in columns:
+        table.add_column(name, **style)
+    for row in rows:
+        # as text: a name like "[bold]" is a name, not markup
+        table.add_row(*(Text(text(row) or "") for _, text, _ in columns))
+    return table
 
 
 def _cell(value: object) -> str:
@@ -283,20 +272,3 @@ def _cell(value: object) -> str:
         number = float(value)
         return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
     return str(value)
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-
-
-def _down_since(row: Row) -> str:
-    # an outage that was open at the first look began at an unknown time before it
-    return ("" if row["started_after"] else "before ") + instant(row["first_seen_at"])
-
-
-def _of(shown: int, total: int, noun: str) -> str:
-    return count(total, noun) if shown == total else f"{shown} of {count(total, noun)}"
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return " · ".join(f"{name} {number:,}" for name, number in counts.items())

@@ -1,20 +1,12 @@
 """`dlt-cronofy views`."""
 
-import logging
-
 import click
 
-from .options import (
-    destination_options,
-    reports_errors,
-)
-
-logger = logging.getLogger("dlt_cronofy")
+from .options import destination_options
 
 
 @click.command(short_help="Create or replace the SQL views.")
 @destination_options
-@reports_errors
 def views(destination: str | None, dataset: str | None) -> None:
     """Create or replace the SQL views on the destination."""
     from dlt_cronofy.configuration import read_settings
@@ -30,5 +22,4 @@ def views(destination: str | None, dataset: str | None) -> None:
     with turn(pipeline), writer(pipeline):
         make_evidence(pipeline, settings.hold)
         names = refresh_views(pipeline, settings.hold.total_seconds())
-    for name in names:
-        click.echo(name)
+    click.echo("\n".join(names))

@@ -23,19 +23,11 @@ from dlt_cronofy.warehouse.duckdb_file import leftovers, log_of
 from dlt_cronofy.warehouse.pipeline import duckdb_file, location, pipeline_target
 from dlt_cronofy.warehouse.working_folders import WorkingFolder
 
-from .exchange import erase_from_exchange
-from .person import (
-    ACCOUNT_ID,
-    TOKEN_KEY,
-    person_of_account,
-    person_of_token,
-    searchable,
-    traces_of,
-)
+from .person import ACCOUNT_ID, TOKEN_KEY, person_of, searchable, traces_of
 from .relations import Relations, SchemaKind
 from .removal import Removal
-from .summary import Erased, shown, subject
-from .working_files import WorkingFiles
+from .summary import Erased, shown
+from .working_files import WorkingFiles, erase_from_exchange
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -50,11 +42,6 @@ class Erase:
     account: str | None = None
     token: str | None = None
 
-    @property
-    def subject(self) -> str:
-        """Who is asked for."""
-        return subject(self.account, self.token)
-
     def run(self) -> Erased:
         """Settle pending packages, remove, and search.
 
@@ -66,7 +53,8 @@ class Erase:
         settle_pending(self.pipeline)
         result = Erased(self.account, self.token, location(self.pipeline), self.pipeline.dataset_name or "")
         with loaded_dataset(self.pipeline) as client:
-            removal, current_tokens = self._look_up(client, result)
+            removal = self._look_up(client, result)
+            tokens = Relations(client).current_tokens(sorted(removal.person.accounts))
         files = WorkingFiles(removal.person, removal.traces, result)
         files.erase(WorkingFolder(Path(self.pipeline.pipelines_dir)), pipeline_target(self.pipeline))
         erase_from_exchange(removal.person, result)
@@ -79,40 +67,28 @@ class Erase:
         found = files.search(path for path in self._database_files() if path.is_file())
         result.found += map(shown, found)
         result.notes.append(BEYOND)
-        result.in_token_store = _still_stored(removal.person.tokens | current_tokens)
+        result.in_token_store = _still_stored(removal.person.tokens | tokens)
         return result
 
-    def _look_up(self, client: SqlClientBase[Any], result: Erased) -> tuple[Removal, set[str]]:
-        """What has to be removed, and the tokens whose account is that of the person now."""
+    def _look_up(self, client: SqlClientBase[Any], result: Erased) -> Removal:
+        """What has to be removed."""
         relations = Relations(client)
         if not any(relation.kind is SchemaKind.DATASET for relation in relations.all):
             raise ConfigurationError(f"the tables of {location(self.pipeline)} cannot be listed")
-        if self.account is not None:
-            asked = {self.account: ACCOUNT_ID}
-            person = person_of_account(self.account, relations.pairs(ACCOUNT_ID, self.account))
-        else:
-            assert self.token is not None
-            asked = {self.token: TOKEN_KEY}
-            person = person_of_token(self.token, relations.pairs(TOKEN_KEY, self.token))
-        values = relations.values(person) | asked
+        column, key = (TOKEN_KEY, self.token) if self.account is None else (ACCOUNT_ID, self.account)
+        assert key is not None
+        person = person_of(column, key, relations.pairs(column, key))
+        values = relations.values(person) | {key: column}
         traces = traces_of(values, relations.held_by_others(searchable(values), person))
-        rows = {
-            relation: relations.count(relation, condition)
-            for relation in relations.all
-            if (condition := relation.doomed(person))
+        rows = {relation: relations.count(relation, person) for relation in relations.all}
+        result.staging_rows = sum(rows[each] for each in rows if each.kind is SchemaKind.STAGING)
+        result.rows = {
+            each.label: rows[each] for each in rows if each.kind is SchemaKind.DATASET and rows[each]
         }
-        for relation, number in rows.items():
-            if relation.kind is SchemaKind.STAGING:
-                result.staging_rows += number
-            elif number:
-                result.rows[relation.label] = number
         result.left_out = dict(traces.left_out)
         result.searched_values = len(traces.values)
         result.shared_accounts = len(person.shared_accounts)
-        return (
-            Removal(self.pipeline, person, traces, rows, result),
-            relations.current_tokens(sorted(person.accounts)),
-        )
+        return Removal(self.pipeline, person, traces, rows, result)
 
     def _rebuild(self) -> None:
         """Work out the evidence from the polls that are left: another token of the account may have some."""
@@ -126,10 +102,10 @@ class Erase:
 
 
 def _search_tables(relations: Relations, removal: Removal, result: Erased) -> None:
+    texts = removal.traces.texts()
     for relation in relations.all:
-        rows, found = relations.search(relation, removal.traces)
-        condition = relation.doomed(removal.person)
-        found = max(found, relations.count(relation, condition) if condition else 0)
+        rows, found = relations.search(relation, texts)
+        found = max(found, relations.count(relation, removal.person))
         result.searched_rows += rows
         if found:
             result.found.append(f"{relation.label} ({count(found, 'row')})")

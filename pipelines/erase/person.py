@@ -5,7 +5,6 @@ accounts that have no other one.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -31,8 +30,9 @@ VALUE_COLUMNS = (
 MIN_SEARCHED = 5
 TOO_SHORT = "too short"
 
-# a token_key and an account_id that stand in one row; either may be null
+# an account_id and a token_key that stand in one row; either may be null
 Pair = tuple[str | None, str | None]
+KEYS = (ACCOUNT_ID, TOKEN_KEY)
 # an SQL condition and its parameters
 Condition = tuple[str, list[str]]
 
@@ -51,61 +51,43 @@ class Person:
     tokens: frozenset[str] = frozenset()
     shared_accounts: frozenset[str] = frozenset()
 
+    @property
+    def keys(self) -> dict[str, list[str]]:
+        """The values of each key column, sorted."""
+        return {ACCOUNT_ID: sorted(self.accounts), TOKEN_KEY: sorted(self.tokens)}
+
     def condition(self, columns: Mapping[str, str], placeholder: str = "%s") -> Condition | None:
         """The SQL condition of this person's rows and its parameters; None for a table that has none.
 
-        Args:
-            columns: the quoted names of `account_id` and `token_key`, those that the table has.
-            placeholder: what stands for a parameter.
+        `columns` has the quoted names of those of `account_id` and `token_key` that the table has.
         """
         parts, parameters = [], []
-        for name, values in ((ACCOUNT_ID, self.accounts), (TOKEN_KEY, self.tokens)):
+        for name, values in self.keys.items():
             if name in columns and values:
                 parts.append(f"{columns[name]} IN ({', '.join([placeholder] * len(values))})")
-                parameters += sorted(values)
+                parameters += values
         return (" OR ".join(parts), parameters) if parts else None
 
 
-def person_of_account(account: str, pairs: Collection[Pair]) -> Person:
-    """The account, and those of its tokens that never belonged to another one.
+def person_of(column: str, key: str, pairs: Collection[Pair]) -> Person:
+    """An account with those of its tokens that never belonged to another one, or a token likewise.
 
     A token's rows without an account are polls that failed before it was known whose it was: they are this
-    person's if the token never was anybody else's.
-
-    Args:
-        account: the account_id.
-        pairs: all that any table says of the account's tokens.
+    person's if the token never was anybody else's. `pairs` is all that any table says of the account's tokens
+    and of the accounts of these, or the reverse.
     """
-    tokens, _ = _partners(account, [(owner, token) for token, owner in pairs])
-    return Person(frozenset((account,)), tokens)
-
-
-def person_of_token(token: str, pairs: Collection[Pair]) -> Person:
-    """The token, and those of its accounts that have no other token.
-
-    Args:
-        token: the token_key.
-        pairs: all that any table says of the token's accounts.
-    """
-    accounts, shared = _partners(token, pairs)
-    return Person(accounts, frozenset((token,)), shared)
-
-
-def _partners(key: str, pairs: Collection[Pair]) -> tuple[frozenset[str], frozenset[str]]:
-    """What stands beside a key, and never beside another one; and what stands beside others as well."""
-    partners = {partner for each, partner in pairs if each == key and partner is not None}
-    shared = {partner for each, partner in pairs if partner in partners and each not in (None, key)}
-    return frozenset(partners - shared), frozenset(partners & shared)
+    mine = KEYS.index(column)
+    partners = {pair[1 - mine] for pair in pairs if pair[mine] == key}
+    found = frozenset(partner for partner in partners if partner is not None)
+    shared = found & {pair[1 - mine] for pair in pairs if pair[mine] not in (None, key)}
+    if column == ACCOUNT_ID:
+        return Person(frozenset([key]), found - shared)
+    return Person(found - shared, frozenset([key]), shared)
 
 
 @dataclass(frozen=True)
 class Traces:
-    """The values a person is recognized by.
-
-    Attributes:
-        values: what to search for.
-        left_out: how many values are not searched for, by the column they stood in, or `TOO_SHORT`.
-    """
+    """The values a person is recognized by, and how many are left out, by their column, or `TOO_SHORT`."""
 
     values: frozenset[str] = frozenset()
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -116,27 +98,22 @@ class Traces:
 
 
 def searchable(values: Mapping[str, str]) -> list[str]:
-    """The values that are long enough to be searched for, in a steady order."""
+    """The values that are long enough to be searched for, sorted."""
     return sorted(value for value in values if len(value) >= MIN_SEARCHED)
 
 
 def traces_of(values: Mapping[str, str], held_by_others: Collection[str]) -> Traces:
-    """What to search for, without what other people's rows hold too.
+    """What to search for of the values of a person's rows, each with its column.
 
-    Args:
-        values: the values of the person's rows and the column each stood in.
-        held_by_others: those that stand in other people's rows, alone or within a longer text.
+    What stands in other people's rows too, alone or within a longer text, is left out.
     """
-    left_out: Counter[str] = Counter()
-    searched = set()
-    for value, column in values.items():
-        if len(value) < MIN_SEARCHED:
-            left_out[TOO_SHORT] += 1
-        elif value in held_by_others:
-            left_out[column] += 1
-        else:
-            searched.add(value)
-    return Traces(frozenset(searched), dict(sorted(left_out.items())))
+    long_enough = set(searchable(values))
+    left_out = Counter(
+        column if value in long_enough else TOO_SHORT
+        for value, column in values.items()
+        if value not in long_enough or value in held_by_others
+    )
+    return Traces(frozenset(long_enough.difference(held_by_others)), dict(sorted(left_out.items())))
 
 
 def writings(value: str) -> set[str]:
@@ -147,8 +124,3 @@ def writings(value: str) -> set[str]:
         json.dumps(value, ensure_ascii=False)[1:-1],
         quote(value, safe=""),
     }
-
-
-def is_address(key: str) -> bool:
-    """Whether a token's key is itself an e-mail address, which no summary shows."""
-    return re.search(r"[^\s@]@[^\s@]", key) is not None

@@ -15,25 +15,17 @@ from dlt_cronofy.source.tables import TOKEN_STATUS
 from dlt_cronofy.warehouse.dataset import query_rows
 from dlt_cronofy.warehouse.pipeline import DEFAULT_DESTINATION
 
-from .person import ACCOUNT_ID, TOKEN_KEY, VALUE_COLUMNS, Condition, Pair, Person, Traces
+from .person import KEYS, VALUE_COLUMNS, Condition, Pair, Person
 
 # parameters of one query; every warehouse dlt reaches takes this many
 MAX_PARAMETERS = 1000
 # rows that are in memory at once
 ROWS_AT_ONCE = 10_000
 
-# one pattern must not outgrow RE2's memory
-TEXTS_PER_PATTERN = 200
-
-# engines whose every other type can be read as text
+# engines whose every type can be read as text
 READS_ALL_AS_TEXT = {"duckdb", "postgres"}
 TEXT = re.compile(r"(?:n?var)?char|character|text|string|json|variant", re.IGNORECASE)
 PLAIN_TEXT = re.compile(r"(?:n?varchar|character|text|string)\b(?!.*\[)", re.IGNORECASE)
-NO_TEXT = re.compile(
-    r"(?:bool|u?(?:tiny|small|big|huge)?int|integer|double|float|real|numeric|decimal|date|time|interval)"
-    r"[^\[]*$",
-    re.IGNORECASE,
-)
 
 
 class SchemaKind(Enum):
@@ -54,7 +46,7 @@ class Relation:
         kind: of the schema.
         qualified: its name in SQL.
         columns: the columns that hold text, by lower-case name, as SQL writes them.
-        keys: those of account_id and token_key that it has, likewise.
+        keys: those of account_id and token_key that it has, likewise; none where its rows stay.
     """
 
     schema: str
@@ -69,9 +61,10 @@ class Relation:
         """Its name for people: alone in the dataset, with the schema elsewhere."""
         return self.name if self.kind is SchemaKind.DATASET else f"{self.schema}.{self.name}"
 
-    def doomed(self, person: Person, placeholder: str = "%s") -> Condition | None:
-        """The SQL condition of the rows that go, with parameters; None where all stay."""
-        return None if self.kind is SchemaKind.OTHER else person.condition(self.keys, placeholder)
+    @property
+    def value_columns(self) -> list[str]:
+        """The columns whose values say who somebody is."""
+        return [column for column in VALUE_COLUMNS if column in self.columns]
 
 
 class Relations:
@@ -79,55 +72,49 @@ class Relations:
 
     def __init__(self, client: SqlClientBase[Any]) -> None:
         self._client = client
-        self.dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
-        self._is_duckdb = self.dialect == DEFAULT_DESTINATION
+        self._dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
+        self._is_duckdb = self._dialect == DEFAULT_DESTINATION
         self.all = list(self._listed())
-
-    @property
-    def _keyed(self) -> list[Relation]:
-        return [each for each in self.all if each.keys and each.kind is not SchemaKind.OTHER]
+        self._keyed = [each for each in self.all if each.keys]
 
     def pairs(self, column: str, value: str) -> set[Pair]:
-        """All that the tables say of a token's accounts and of the other tokens of these, or the reverse.
-
-        Args:
-            column: `account_id` or `token_key`.
-            value: an account_id or a token_key.
-        """
-        other, index = (TOKEN_KEY, 0) if column == ACCOUNT_ID else (ACCOUNT_ID, 1)
+        """All that the tables say of a token's accounts and of the other tokens of these, or the reverse."""
+        other = 1 - KEYS.index(column)
         direct = self._pairs_with(column, [value])
-        partners = sorted({str(pair[index]) for pair in direct if pair[index] is not None})
-        return direct | self._pairs_with(other, partners)
+        partners = sorted({str(pair[other]) for pair in direct if pair[other] is not None})
+        return direct | self._pairs_with(KEYS[other], partners)
 
     def _pairs_with(self, column: str, values: Sequence[str]) -> set[Pair]:
         found: set[Pair] = set()
         for relation in self._keyed:
-            if values and len(relation.keys) == len((TOKEN_KEY, ACCOUNT_ID)):
-                rows = self._rows(
-                    f"SELECT DISTINCT {relation.keys[TOKEN_KEY]} AS t, {relation.keys[ACCOUNT_ID]} AS a"
-                    f" FROM {relation.qualified}"
-                    f" WHERE {relation.keys[column]} IN ({', '.join(['%s'] * len(values))})",
-                    values,
+            if values and len(relation.keys) == len(KEYS):
+                names = ", ".join(relation.keys[key] for key in KEYS)
+                marks = ", ".join(["%s"] * len(values))
+                condition = f"{relation.keys[column]} IN ({marks})"
+                found.update(
+                    self._rows(f"SELECT DISTINCT {names} FROM {{}} WHERE {condition}", relation, values)
                 )
-                found.update((token, account) for token, account in rows)
         return found
 
     def current_tokens(self, accounts: Sequence[str]) -> set[str]:
         """The tokens that named one of the accounts last."""
+        sql = "SELECT token_key FROM {} WHERE account_id = %s"
         return {
             str(key)
             for relation in self._keyed
             if relation.label.lower() == TOKEN_STATUS.name
             for account in accounts
-            for (key,) in self._rows(
-                f"SELECT token_key FROM {relation.qualified} WHERE account_id = %s", [account]
-            )
+            for (key,) in self._rows(sql, relation, [account])
         }
 
-    def count(self, relation: Relation, condition: Condition) -> int:
-        """How many rows of a table meet the condition."""
-        sql = f"SELECT COUNT(*) FROM {relation.qualified} WHERE {condition[0]}"
-        return int(self._rows(sql, condition[1])[0][0])
+    def count(self, relation: Relation, person: Person) -> int:
+        """How many rows of a table are the person's."""
+        condition = person.condition(relation.keys)
+        if condition is None:
+            return 0
+        return int(
+            self._rows(f"SELECT COUNT(*) FROM {{}} WHERE {condition[0]}", relation, condition[1])[0][0]
+        )
 
     def delete(self, relation: Relation, condition: Condition) -> None:
         """Delete the rows that meet the condition."""
@@ -137,13 +124,12 @@ class Relations:
         """The values the person's rows can be recognized by, and the first column each stands in."""
         found: dict[str, str] = {}
         for relation in self._keyed:
-            columns = _value_columns(relation)
-            condition = person.condition(relation.keys)
+            columns, condition = relation.value_columns, person.condition(relation.keys)
             if not condition:
                 continue
             names = ", ".join(relation.columns[column] for column in columns)
-            sql = f"SELECT DISTINCT {names} FROM {relation.qualified} WHERE {condition[0]}"
-            for row in self._rows(sql, condition[1]):
+            sql = f"SELECT DISTINCT {names} FROM {{}} WHERE {condition[0]}"
+            for row in self._rows(sql, relation, condition[1]):
                 for column, value in zip(columns, row, strict=True):
                     if value:
                         found.setdefault(str(value), column)
@@ -153,7 +139,7 @@ class Relations:
         """Those of the values that stand in the rows of other people, alone or within a longer text."""
         left = set(values)
         for relation in self._keyed:
-            columns = ", ".join(relation.columns[column] for column in _value_columns(relation))
+            columns = ", ".join(relation.columns[column] for column in relation.value_columns)
             mine, parameters = person.condition(relation.keys) or ("1 = 0", [])
             sql = (
                 f"SELECT DISTINCT {columns} FROM {relation.qualified}"
@@ -165,44 +151,29 @@ class Relations:
                     left = {value for value in left if value not in texts}
         return set(values) - left
 
-    def search(self, relation: Relation, traces: Traces) -> tuple[int, int]:
-        """How many rows a table has, and how many have one of the values in their text columns."""
-        ((rows,),) = self._rows(f"SELECT COUNT(*) FROM {relation.qualified}", [])
+    def search(self, relation: Relation, texts: Sequence[str]) -> tuple[int, int]:
+        """How many rows a table has, and how many have one of the texts in their text columns."""
+        ((rows,),) = self._rows("SELECT COUNT(*) FROM {}", relation)
         if not rows or not relation.columns:
             return rows, 0
         # one text a row, so that each value is looked for once
-        text = " || ' | ' || ".join(
-            f"COALESCE({self._as_text(column)}, '')" for column in relation.columns.values()
+        row_text = " || ' | ' || ".join(
+            f"COALESCE({exp.cast(exp.Var(this=column), 'text').sql(dialect=self._dialect)}, '')"
+            for column in relation.columns.values()
         )
+        position = exp.StrPosition(this=exp.Var(this="row_text"), substr=exp.Var(this="%s"))
+        contains = f"{position.sql(dialect=self._dialect)} > 0"
         found = 0
-        for condition, parameters in self._holds_any("row_text", traces.texts()):
-            sql = (
-                f"SELECT COUNT(*) FROM (SELECT {text} AS row_text FROM {relation.qualified}) texts"
-                f" WHERE {condition}"
-            )
-            found += self._rows(sql, parameters)[0][0]
+        for start in range(0, len(texts), MAX_PARAMETERS):
+            chunk = texts[start : start + MAX_PARAMETERS]
+            condition = " OR ".join([contains] * len(chunk))
+            sql = f"SELECT COUNT(*) FROM (SELECT {row_text} AS row_text FROM {{}}) texts WHERE {condition}"
+            found += self._rows(sql, relation, chunk)[0][0]
         return rows, found
 
-    def _holds_any(self, column: str, texts: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
-        """SQL conditions, with parameters, of which one holds where the column contains one of the texts."""
-        if self._is_duckdb:
-            # one pass for all texts; in PostgreSQL a pattern takes longer than looking for each
-            for chunk in _chunks(texts, TEXTS_PER_PATTERN):
-                yield f"regexp_matches({column}, %s)", ["|".join(map(re.escape, chunk))]
-            return
-        for chunk in _chunks(texts, MAX_PARAMETERS):
-            yield " OR ".join([self._contains(column)] * len(chunk)), chunk
-
-    def _rows(self, sql: str, parameters: Sequence[str]) -> list[tuple[Any, ...]]:
-        with self._client.execute_query(sql, *parameters) as cursor:
+    def _rows(self, sql: str, relation: Relation, parameters: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        with self._client.execute_query(sql.replace("{}", relation.qualified), *parameters) as cursor:
             return [tuple(row) for row in cursor.fetchall()]
-
-    def _contains(self, column: str) -> str:
-        part = exp.StrPosition(this=exp.Var(this=column), substr=exp.Var(this="%s"))
-        return f"{part.sql(dialect=self.dialect)} > 0"
-
-    def _as_text(self, column: str) -> str:
-        return exp.cast(exp.Var(this=column), "text").sql(dialect=self.dialect)
 
     def _listed(self) -> Iterator[Relation]:
         """Every base table with its columns; those of other schemas only where they are in the same file."""
@@ -212,11 +183,11 @@ class Relations:
             staging = client.make_qualified_table_name_path(None, quote=False)[-1]
         tables: dict[tuple[str, str, str], dict[str, str]] = {}
         for row in query_rows(client, self._catalog_query()):
-            *path, column, kind = (str(value) for value in row.values())
-            tables.setdefault((path[0], path[1], path[2]), {})[column] = kind
-        for (catalog, schema, table), kinds in sorted(tables.items()):
-            schema_kind = _schema_kind(schema, own, staging)
-            if schema_kind is SchemaKind.OTHER and not self._is_duckdb:
+            *path, column, type_ = (str(value) for value in row.values())
+            tables.setdefault((path[0], path[1], path[2]), {})[column] = type_
+        for (catalog, schema, table), types in sorted(tables.items()):
+            kind = _schema_kind(schema, own, staging)
+            if kind is SchemaKind.OTHER and not self._is_duckdb:
                 continue
             qualified = client.make_qualified_table_name_path(
                 table,
@@ -225,7 +196,9 @@ class Relations:
                 # a schema of any name may be called like the file
                 catalog=catalog if self._is_duckdb else None,
             )
-            yield self._relation(schema, table, schema_kind, ".".join(qualified), kinds)
+            columns, keys = self._columns(types)
+            keys = {} if kind is SchemaKind.OTHER else keys
+            yield Relation(schema, table, kind, ".".join(qualified), columns, keys)
 
     def _catalog_query(self) -> str:
         qualify = self._client._qualify_info_schema_table_name  # noqa: SLF001 - BigQuery and others have their own
@@ -237,22 +210,14 @@ class Relations:
             f" AND t.table_name = c.table_name WHERE t.table_type = 'BASE TABLE'{here}"
         )
 
-    def _relation(
-        self, schema: str, table: str, kind: SchemaKind, qualified: str, types: Mapping[str, str]
-    ) -> Relation:
+    def _columns(self, types: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """The columns that can be read as text, and the key columns, of a table: types by column."""
         escape = self._client.capabilities.escape_identifier
-        reads_all = self.dialect in READS_ALL_AS_TEXT
-        columns = {
-            column.lower(): str(escape(column))
-            for column, type_ in types.items()
-            if (not NO_TEXT.match(type_) if reads_all else TEXT.match(type_))
-        }
-        keys = {
-            column.lower(): str(escape(column))
-            for column, type_ in types.items()
-            if column.lower() in (ACCOUNT_ID, TOKEN_KEY) and PLAIN_TEXT.match(type_)
-        }
-        return Relation(schema, table, kind, qualified, columns, keys)
+        names = {column.lower(): str(escape(column)) for column in types}
+        kinds = {column.lower(): type_ for column, type_ in types.items()}
+        reads_all = self._dialect in READS_ALL_AS_TEXT
+        columns = {key: name for key, name in names.items() if reads_all or TEXT.match(kinds[key])}
+        return columns, {key: names[key] for key in KEYS if key in names and PLAIN_TEXT.match(kinds[key])}
 
 
 def _schema_kind(schema: str, own: str, staging: str) -> SchemaKind:
@@ -261,12 +226,3 @@ def _schema_kind(schema: str, own: str, staging: str) -> SchemaKind:
     # that of another writer ends in a name of its own
     is_anothers = re.fullmatch(re.escape(own) + "_staging(?:_[0-9a-f]{8})?", schema, re.IGNORECASE)
     return SchemaKind.STAGING if schema == staging or is_anothers else SchemaKind.OTHER
-
-
-def _value_columns(relation: Relation) -> list[str]:
-    return [column for column in VALUE_COLUMNS if column in relation.columns]
-
-
-def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,29 +15,24 @@ from dlt_cronofy.warehouse.dataset import loaded_dataset, writer
 from dlt_cronofy.warehouse.duckdb_copy import CannotCopyError, rewrite_without
 from dlt_cronofy.warehouse.pipeline import duckdb_file, location
 
+from .finder import Finder
 from .person import Person, Traces
 from .relations import Relation, Relations
 from .summary import Erased, shown
-from .working_files import Finder
 
 logger = logging.getLogger("dlt_cronofy")
 
-POSTGRES = "postgres"
-DUCKLAKE = "ducklake"
+DUCKLAKE_KEEPS = (
+    "keeps deleted rows in old snapshots: rewrite the data files (ducklake_rewrite_data_files,"
+    " delete_threshold 0), expire the snapshots (ducklake_expire_snapshots) and delete the old files"
+    " (ducklake_cleanup_old_files)"
+)
 NOT_REMOVABLE = re.compile(r"([1-9]\d*) dead row versions cannot be removed yet")
 
 
 @dataclass(frozen=True)
 class Removal:
-    """The removal of one person's rows.
-
-    Attributes:
-        pipeline: whose warehouse it is.
-        person: whose rows go.
-        traces: what they are recognized by.
-        rows: by table, how many rows go.
-        result: where everything is reported.
-    """
+    """The removal of one person's rows: by table, how many; everything is reported in the result."""
 
     pipeline: dlt.Pipeline
     person: Person
@@ -65,7 +61,7 @@ class Removal:
         doomed = {
             (relation.schema, relation.name): condition
             for relation in self.rows
-            if (condition := relation.doomed(self.person, "?"))
+            if (condition := self.person.condition(relation.keys, "?"))
         }
         try:
             rewrite_without(file, doomed)
@@ -80,39 +76,30 @@ class Removal:
 
     def _delete(self) -> None:
         with writer(self.pipeline), loaded_dataset(self.pipeline) as client:
-            if not client.capabilities.supports_transactions:
-                self._delete_by(client)
-                return
-            with client.begin_transaction():
-                self._delete_by(client)
-
-    def _delete_by(self, client: SqlClientBase[Any]) -> None:
-        relations = Relations(client)
-        for relation, count in self.rows.items():
-            condition = relation.doomed(self.person)
-            if count and condition:
-                relations.delete(relation, condition)
+            relations = Relations(client)
+            has_transactions = client.capabilities.supports_transactions
+            with client.begin_transaction() if has_transactions else nullcontext():
+                for relation, count in self.rows.items():
+                    condition = self.person.condition(relation.keys)
+                    if count and condition:
+                        relations.delete(relation, condition)
 
     def overwrite_deleted(self) -> None:
         """Overwrite what deleting leaves behind, or say who can."""
-        name = location(self.pipeline)
+        name, result = location(self.pipeline), self.result
         kind = self.pipeline.destination.destination_type.rpartition(".")[2]
-        if kind == DUCKLAKE:
-            self.result.problems.append(
-                f"{name} keeps deleted rows in old snapshots: rewrite the data files"
-                " (ducklake_rewrite_data_files, delete_threshold 0), expire the snapshots"
-                " (ducklake_expire_snapshots) and delete the old files (ducklake_cleanup_old_files)"
-            )
-        elif kind == POSTGRES:
+        if kind == "ducklake":
+            result.problems.append(f"{name} {DUCKLAKE_KEEPS}")
+        elif kind == "postgres":
             touched = [relation for relation, count in self.rows.items() if count]
             logger.info("rewriting %d tables", len(touched))
             with loaded_dataset(self.pipeline) as client:
-                self.result.problems += vacuum(client, touched)
-            self.result.notes.append(
+                result.problems += vacuum(client, touched)
+            result.notes.append(
                 f"backups, replicas and the write-ahead log of {name} are beyond this command"
             )
         else:
-            self.result.notes.append(
+            result.notes.append(
                 f"{name} keeps deleted rows for time travel, fail-safe and backups until their retention"
                 " period has passed"
             )

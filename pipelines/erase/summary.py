@@ -1,15 +1,16 @@
 """What an erasure did, and its summary. It names the person as the command line did, in no other way."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from dlt_cronofy.formatting import count, program
 
-from .person import TOO_SHORT, is_address
+from .person import TOO_SHORT
+
+ADDRESS = re.compile(r"[^\s@]@[^\s@]")
 
 
 @dataclass
@@ -78,12 +79,6 @@ def shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def print_erased(console: Console, result: Erased) -> None:
-    """What was removed, what was searched, and what is left to do by hand."""
-    for line in erased_lines(result):
-        console.print(line, markup=False, soft_wrap=True)
-
-
 def erased_lines(result: Erased) -> Iterator[str]:
     """The summary, line by line."""
     where = f"{result.destination}, dataset {result.dataset}"
@@ -104,21 +99,18 @@ def erased_lines(result: Erased) -> Iterator[str]:
         f" {count(result.searched_rows, 'row')} for {count(result.searched_values, 'value')}:"
         f" {len(result.found)} found"
     )
-    yield from _not_searched(result)
+    shared = [f"{column} {number}" for column, number in result.left_out.items() if column != TOO_SHORT]
+    short = result.left_out.get(TOO_SHORT, 0)
+    if shared:
+        number = sum(result.left_out.values()) - short
+        yield f"shared with others, not searched: {count(number, 'value')} ({', '.join(shared)})"
+    if short:
+        yield f"too short to tell, not searched: {count(short, 'value')}"
     yield from (f"FOUND in   {place}" for place in result.found)
     yield from (f"PROBLEM    {problem}" for problem in result.problems)
     yield from (f"note: {note}" for note in result.notes)
     if result.is_known:
         yield from _advice(result)
-
-
-def _not_searched(result: Erased) -> Iterator[str]:
-    shared = {column: number for column, number in result.left_out.items() if column != TOO_SHORT}
-    if shared:
-        columns = ", ".join(f"{column} {number}" for column, number in shared.items())
-        yield f"shared with others, not searched: {count(sum(shared.values()), 'value')} ({columns})"
-    if short := result.left_out.get(TOO_SHORT):
-        yield f"too short to tell, not searched: {count(short, 'value')}"
 
 
 def _advice(result: Erased) -> Iterator[str]:
@@ -128,15 +120,10 @@ def _advice(result: Erased) -> Iterator[str]:
             f" tokens; {program()} erase --account ID removes a whole account"
         )
     if result.in_token_store is None:
-        yield (
-            "The token store could not be read: if it still holds a token of this person,"
-            " the next load will read them again"
-        )
+        yield "The token store could not be read: a token that it still holds is read again by the next load"
     elif result.in_token_store:
-        yield (
-            f"The token store still holds {stored_tokens(result.in_token_store)}:"
-            " remove them, or the next load will read this person again"
-        )
+        held = stored_tokens(result.in_token_store)
+        yield f"The token store still holds {held}: remove them, or the next load will read this person again"
     else:
         yield "The token store holds no token of this person"
     yield "Recreate reports and notebook exports, and check your backups: this command does not reach them"
@@ -144,9 +131,9 @@ def _advice(result: Erased) -> Iterator[str]:
 
 def stored_tokens(keys: list[str]) -> str:
     """The keys to remove from the token store; a key that is an e-mail address is counted, not shown."""
-    shown = [key for key in keys if not is_address(key)]
-    hidden = len(keys) - len(shown)
-    parts = [f"{'token' if len(shown) == 1 else 'tokens'} {', '.join(shown)}"] if shown else []
+    listed = [key for key in keys if not ADDRESS.search(key)]
+    hidden = len(keys) - len(listed)
+    parts = [f"{'token' if len(listed) == 1 else 'tokens'} {', '.join(listed)}"] if listed else []
     if hidden:
         parts.append(f"{count(hidden, 'token')} whose key is an e-mail address")
     return " and ".join(parts)

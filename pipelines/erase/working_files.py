@@ -1,18 +1,16 @@
-"""Working files: what they hold of a person, removed and searched for.
+"""Files beside the warehouse: what they hold of a person, removed and searched for.
 
 Packages that were pending are in the warehouse by now, so a folder needs no package any more. What was set
-aside because no warehouse takes it loses the person's rows. Packages for another warehouse are not touched,
-because others would lose their polls: where they hold the person, the result says so.
+aside because no warehouse takes it loses the person's rows, and so does what waits in the exchange directory.
+Packages for another warehouse are not touched, because others would lose their polls: where they hold the
+person, the result says so.
 """
 
-import gzip
 import shutil
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import IO
 
 import orjson
 import pyarrow as pa
@@ -20,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dlt_cronofy.formatting import program
+from dlt_cronofy.shards.exchange_directory import ExchangeDirectory, possible_exchange
 from dlt_cronofy.source.api.refresh_journal import PATTERN as REFRESH_JOURNALS
 from dlt_cronofy.source.files import replace_file
 from dlt_cronofy.warehouse.locks import WarehouseBusy, sole_user
@@ -33,50 +32,15 @@ from dlt_cronofy.warehouse.working_folders import (
     other_programs,
 )
 
-from .person import ACCOUNT_ID, MIN_SEARCHED, TOKEN_KEY, Person, Traces
-from .relations import TEXTS_PER_PATTERN
+from .finder import Finder, UnreadableError, read_parquet
+from .person import MIN_SEARCHED, Person, Traces
 from .summary import Erased, shown
-
-CHUNK_BYTES = 1 << 24
-GZIP_MAGIC = b"\x1f\x8b"
-
-
-class UnreadableError(Exception):
-    """A file that claims to be compressed, or Parquet, and is not."""
-
-
-class Finder:
-    """Looks for any of some texts in files."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        encoded = sorted({text.encode() for text in texts})
-        self._longest = max(map(len, encoded), default=1)
-        self._patterns = [
-            "|".join(map(_escaped, encoded[start : start + TEXTS_PER_PATTERN]))
-            for start in range(0, len(encoded), TEXTS_PER_PATTERN)
-        ]
-
-    def is_in(self, path: Path) -> bool:
-        """Whether a file holds one of the texts, also within compression.
-
-        Raises:
-            UnreadableError: it claims to be compressed, or Parquet, and cannot be read.
-            OSError: it cannot be opened.
-        """
-        kept = b""
-        for chunk in _contents(path) if self._patterns else ():
-            searched = pa.array([kept + chunk], pa.large_binary())
-            if any(pc.match_substring_regex(searched, pattern)[0].as_py() for pattern in self._patterns):
-                return True
-            kept = (kept + chunk)[-self._longest :]
-        return False
 
 
 class WorkingFiles:
     """The working files of one user on this machine, from which a person is removed."""
 
     def __init__(self, person: Person, traces: Traces, result: Erased) -> None:
-        """Everything is reported in the result."""
         self.person = person
         self.result = result
         self._finder = Finder(traces.texts())
@@ -87,13 +51,11 @@ class WorkingFiles:
     def erase(self, own: WorkingFolder, target: Target | None) -> None:
         """Remove the person from all folders, and search what is left in them.
 
-        Args:
-            own: the folder of the pipeline, which nothing else uses; its packages are settled.
-            target: that of the pipeline.
+        Nothing else uses the pipeline's own folder, and its packages are settled.
         """
         self._erase_in(own, target)
         others, unreadable = other_folders(own)
-        self._report(f"{folder} cannot be read; packages may wait there" for folder in unreadable)
+        self.result.problems += [f"{folder} cannot be read; packages may wait there" for folder in unreadable]
         for folder in others:
             try:
                 if folder.working_dir.is_dir() and not (folder.path / LOCK).exists():
@@ -102,16 +64,14 @@ class WorkingFiles:
                 with sole_user(folder):
                     self._erase_in(folder, target)
             except WarehouseBusy:
-                self._report(
-                    [f"a load is running over {folder.path}; nothing was done there; run this again"]
-                )
+                self._report(f"a load is running over {folder.path}; nothing was done there; run this again")
             except OSError as error:
-                self._report([f"{folder.path} cannot be cleaned ({error.strerror})"])
+                self._report(f"{folder.path} cannot be cleaned ({error.strerror})")
         try:
             for working_dir in other_programs():
                 self._search_program(working_dir)
         except OSError as error:
-            self._report([f"{error.filename} cannot be read; a program of your own may keep packages there"])
+            self._report(f"{error.filename} cannot be read; a program of your own may keep packages there")
 
     def search(self, files: Iterable[Path]) -> list[Path]:
         """The files that hold the person; counts what was searched, and reports what cannot be."""
@@ -123,12 +83,12 @@ class WorkingFiles:
                 if self._finder.is_in(path):
                     found.append(path)
             except UnreadableError:
-                self._report([f"{shown(path)} could not be searched"])
+                self._report(f"{shown(path)} could not be searched")
         return found
 
     def _erase_in(self, folder: WorkingFolder, target: Target | None) -> None:
         """Clean one folder; nothing else may use it meanwhile."""
-        # what a load in shards leaves pending comes again from the handoff
+        # what a load in shards leaves pending comes again from the exchange directory
         waits = bool(folder.pending()) and not folder.is_of_shards
         if not waits:
             self._remove_packages(folder)
@@ -139,41 +99,34 @@ class WorkingFiles:
             self._clean_journal(path)
         found = self.search([*_files(folder.working_dir), *journals])
         if waits and found:
-            self._report([_pending_line(folder, target)])
+            self._report(_pending_line(folder, target))
         else:
             self.result.found += map(shown, found)
 
     def _remove_packages(self, folder: WorkingFolder) -> None:
         for package in folder.packages():
-            _remove(package)
+            shutil.rmtree(package) if package.is_dir() else package.unlink()
             self.result.packages_deleted += 1
         trace = folder.working_dir / TRACE
         if trace.exists():
-            trace.unlink()
-            self.result.files_deleted.append(shown(trace))
+            self._delete(trace)
 
     def _clean_set_aside(self, path: Path) -> None:
         """Remove the person's rows; a file of which that is not possible goes as a whole."""
+        finder = self._wider_finder
         try:
-            is_left = (
-                self._is_left_in_parquet(path)
-                if path.suffix == ".parquet"
-                else self._wider_finder.is_in(path)
-            )
+            if path.suffix == ".parquet":
+                kept = without_person(read_parquet(path), self.person)
+                if kept is not None:
+                    content = BytesIO()
+                    pq.write_table(kept, content)
+                    self._rewrite(path, content.getvalue())
+                finder = self._finder
+            if not finder.is_in(path):
+                return
         except UnreadableError:
-            is_left = True
-        if is_left:
-            path.unlink()
-            self.result.files_deleted.append(shown(path))
-
-    def _is_left_in_parquet(self, path: Path) -> bool:
-        kept = without_person(read_parquet(path), self.person)
-        if kept is not None:
-            content = BytesIO()
-            pq.write_table(kept, content)
-            replace_file(path, content.getvalue())
-            self.result.files_rewritten.append(shown(path))
-        return self._finder.is_in(path)
+            pass
+        self._delete(path)
 
     def _clean_journal(self, path: Path) -> None:
         """Remove the refreshes of the person's tokens that were under way."""
@@ -181,39 +134,57 @@ class WorkingFiles:
         lines = path.read_bytes().splitlines(keepends=True)
         kept = [line for line in lines if not any(key in line for key in keys)]
         if kept != lines:
-            replace_file(path, b"".join(kept))
-            self.result.files_rewritten.append(shown(path))
+            self._rewrite(path, b"".join(kept))
 
     def _search_program(self, working_dir: Path) -> None:
         """A program that loads with the source alone takes no lock, so nothing is changed there."""
         for path in self.search(_files(working_dir))[:1]:
-            self._report([f"{path} holds them, and another program made it: delete {working_dir}"])
+            self._report(f"{path} holds them, and another program made it: delete {working_dir}")
 
-    def _report(self, problems: Iterable[str]) -> None:
-        self.result.problems += problems
+    def _rewrite(self, path: Path, content: bytes) -> None:
+        replace_file(path, content)
+        self.result.files_rewritten.append(shown(path))
+
+    def _delete(self, path: Path) -> None:
+        path.unlink()
+        self.result.files_deleted.append(shown(path))
+
+    def _report(self, problem: str) -> None:
+        self.result.problems.append(problem)
 
 
-def read_parquet(source: Path | IO[bytes]) -> pa.Table:
-    """A Parquet file as it is, without guessing at its path.
+def erase_from_exchange(person: Person, result: Erased) -> None:
+    """Remove a person's tasks and polls from plans and outputs that wait, where loads are in shards."""
+    exchange = possible_exchange()
+    for run_id in exchange.runs() if exchange is not None else ():
+        assert exchange is not None
+        # a file that is not whole may hold anybody
+        changed = exchange.remove_unfinished(run_id)
+        for name in exchange.names(run_id):
+            try:
+                if name.endswith(".parquet") and _rewrite_in(exchange, run_id, name, person):
+                    changed.append(name)
+            except UnreadableError:
+                result.problems.append(f"{exchange.root}/{run_id}/{name} cannot be read; remove it")
+        result.files_rewritten += [f"{exchange.root}/{run_id}/{name}" for name in changed]
 
-    Raises:
-        UnreadableError: it is none.
-    """
-    try:
-        with pq.ParquetFile(source) as file:
-            table, metadata = file.read(), file.metadata.metadata or {}
-            # that of the file stands beside that of its schema
-            return table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
-    except (pa.ArrowException, OSError):
-        raise UnreadableError(str(source)) from None
+
+def _rewrite_in(exchange: ExchangeDirectory, run_id: str, name: str, person: Person) -> bool:
+    """Whether a file held the person, and does no more."""
+    with exchange.open(run_id, name) as file:
+        kept = without_person(read_parquet(file), person)
+    if kept is None:
+        return False
+    exchange.write(run_id, partial(str, name), partial(pq.write_table, kept))
+    return True
 
 
 def without_person(table: pa.Table, person: Person) -> pa.Table | None:
     """A table without the person's rows; None where there are none."""
     doomed = pa.array([False] * len(table), pa.bool_())
-    for column, values in ((ACCOUNT_ID, person.accounts), (TOKEN_KEY, person.tokens)):
+    for column, values in person.keys.items():
         if column in table.column_names:
-            mine = pc.is_in(table[column].cast(pa.string()), pa.array(sorted(values), pa.string()))
+            mine = pc.is_in(table[column].cast(pa.string()), pa.array(values, pa.string()))
             doomed = pc.or_(doomed, pc.fill_null(mine, False))
     return table.filter(pc.invert(doomed)) if pc.any(doomed).as_py() else None
 
@@ -228,33 +199,5 @@ def _pending_line(folder: WorkingFolder, target: Target | None) -> str:
     return f"{waits}: they are for {owner}; run {program()} erase there too, or delete that folder"
 
 
-def _contents(path: Path) -> Iterator[bytes]:
-    """What a file holds, chunk by chunk; that of a compressed one as it is, and then what it unpacks to."""
-    with path.open("rb") as file:
-        is_gzip = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-        file.seek(0)
-        yield from iter(partial(file.read, CHUNK_BYTES), b"")
-    if path.suffix == ".parquet":
-        for column in read_parquet(path).columns:
-            yield "\n".join(map(str, column.to_pylist())).encode()
-    elif is_gzip:
-        try:
-            with gzip.open(path) as unpacked:
-                yield from iter(partial(unpacked.read, CHUNK_BYTES), b"")
-        except (gzip.BadGzipFile, EOFError, zlib.error):
-            raise UnreadableError(path.name) from None
-
-
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def _escaped(text: bytes) -> str:
-    return "".join(f"\\x{{{byte:02x}}}" for byte in text)

@@ -10,8 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import dlt
 from dlt.destinations.exceptions import DatabaseException, DatabaseTransientException
@@ -20,6 +19,8 @@ from dlt.destinations.sql_client import SqlClientBase
 from dlt_cronofy import rebuild
 from dlt_cronofy.source import SOURCE_NAME, Frames
 from dlt_cronofy.source.clock import Clock
+from dlt_cronofy.source.history.capture import KnownRows
+from dlt_cronofy.source.history.runs import RunCounts
 from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import MOST_AHEAD, Recording
@@ -31,13 +32,12 @@ from dlt_cronofy.warehouse.dlt_workarounds import learn_columns
 from dlt_cronofy.warehouse.duckdb_copy import CannotCopyError, rewrite_without
 from dlt_cronofy.warehouse.duckdb_file import free_share
 from dlt_cronofy.warehouse.locks import take_folder
-from dlt_cronofy.warehouse.pipeline import duckdb_file, location, reader
+from dlt_cronofy.warehouse.pipeline import duckdb_file, location
 
-from .steps import extract, pipeline_framer
+from .steps import extract, load_package, pipeline_framer
 
 logger = logging.getLogger("dlt_cronofy")
 
-T = TypeVar("T")
 Client = SqlClientBase[Any]
 
 MIGRATING = "working out the evidence that this release keeps from the polls so far; once"
@@ -52,47 +52,50 @@ OLD_POLLS_PER_LOAD = 500_000
 WASTED_SHARE = 0.5
 
 
+@dataclass(frozen=True)
+class Needed:
+    """What has to be put in order before a load."""
+
+    tables: frozenset[str] = frozenset()  # that are missing, or lack a column
+    unfinished: tuple[str, ...] = ()  # runs that were killed, whose evidence may not fit their polls
+    is_rebuilt: bool = False  # all evidence is worked out from the polls
+    is_ahead: bool = False  # the newest poll is of a clock that was ahead
+    lacks_indexes: bool = False  # of PostgreSQL
+
+    def __bool__(self) -> bool:
+        return self != Needed()
+
+
 @dataclass
 class Upkeep:
-    """The upkeep of one warehouse by one load.
-
-    Attributes:
-        alone: entered while rows are written, to keep other writers out.
-    """
+    """The upkeep of one warehouse by one load."""
 
     pipeline: dlt.Pipeline
     settings: PollingSettings
     clock: Clock
-    alone: Callable[[], AbstractContextManager[object]]
+    alone: Callable[[], AbstractContextManager[object]]  # entered to write, and keeps other writers out
     _opened: set[str] = field(default_factory=set)
 
-    def look(self, settled_runs: Collection[str] = ()) -> "Needed":
-        """What has to be put in order before a load; mostly nothing.
-
-        Args:
-            settled_runs: those whose packages were loaded by a later run.
-        """
-        with reader(self.pipeline):
-            return self._ask(lambda client: self._needed(client, settled_runs))
+    def look(self, settled_runs: Collection[str] = ()) -> Needed:
+        """What has to be put in order; mostly nothing. Settled runs had packages that a later one loaded."""
+        with sql_client(self.pipeline) as client:
+            return self._needed(client, settled_runs)
 
     def prepare(self, settled_runs: Collection[str] = ()) -> None:
-        """Make what is missing, and heal the evidence of killed loads; where nothing is to do, do nothing.
-
-        Args:
-            settled_runs: as for `look`.
-        """
+        """Make what is missing, and heal the evidence of killed loads; where nothing is to do, do nothing."""
         if not self.look(settled_runs):
             return
         with self.alone(), writer(self.pipeline):
             # asked again: another load may have been faster
-            needed = self._ask(lambda client: self._needed(client, settled_runs))
+            with sql_client(self.pipeline) as client:
+                needed = self._needed(client, settled_runs)
             if needed.tables:
                 learn_columns(self.pipeline)
                 self._make_tables(needed.tables)
-            self._ask(lambda client: self._heal(client, needed))
+            with sql_client(self.pipeline) as client:
+                self._heal(client, needed)
 
-    def _needed(self, client: Client, settled_runs: Collection[str]) -> "Needed":
-        """What has to be put in order."""
+    def _needed(self, client: Client, settled_runs: Collection[str]) -> Needed:
         tables = rebuild.incomplete_tables(client, tables_with(self.settings.token_labels))
         lacks_indexes = rebuild.lacks_indexes(client)
         if rebuild.is_needed(client):
@@ -102,7 +105,7 @@ class Upkeep:
         unfinished = {*settled_runs, *rebuild.unfinished_runs(client)}
         return Needed(tables, tuple(sorted(unfinished)), is_ahead=is_ahead, lacks_indexes=lacks_indexes)
 
-    def _heal(self, client: Client, needed: "Needed") -> None:
+    def _heal(self, client: Client, needed: Needed) -> None:
         hold = self.settings.hold
         if needed.is_rebuilt:
             logger.warning(MIGRATING)
@@ -114,14 +117,11 @@ class Upkeep:
             logger.warning("polls of a clock that was more than an hour ahead count no more")
             rebuild.void_after(client, hold, self.clock.now() + MOST_AHEAD)
         if needed.tables or needed.lacks_indexes:
-            self._make_indexes(client)
-
-    def _make_indexes(self, client: Client) -> None:
-        try:
-            rebuild.prepare_postgres(client)
-        except DatabaseException as error:
-            # the owner of the tables may; without indexes all is right, and slower
-            logger.info("PostgreSQL gets no indexes: %s", str(error).strip().splitlines()[0])
+            try:
+                rebuild.prepare_postgres(client)
+            except DatabaseException as error:
+                # the owner of the tables may; without indexes all is right, and slower
+                logger.info("PostgreSQL gets no indexes: %s", str(error).strip().splitlines()[0])
 
     def _make_tables(self, names: Collection[str]) -> None:
         """Load no rows into these tables, so that they are there with all their columns."""
@@ -129,14 +129,22 @@ class Upkeep:
         described = tables_with(self.settings.token_labels)
         frames = pipeline_framer(self.pipeline).frames({name: [] for name in names}, described)
         extract(self.pipeline, [frames], *(table.name for table in CONTENT), POLLS.name)
-        self.pipeline.normalize()
-        self.pipeline.load()
+        load_package(self.pipeline)
 
     def store_changes(self, tokens: StoredTokens, *, confirm_left: bool) -> StoreChanges:
         """What has changed in the token store since `token_status` was written."""
-        recording = self._recording({"run_id": ""})
-        with reader(self.pipeline), recording.state.connected():
+        recording = self.recording({"run_id": ""})
+        with recording.state.connected():
             return recording.compare_store(tokens, confirm_left=confirm_left)
+
+    def recording(
+        self, run: Row, known: KnownRows | None = None, counts: RunCounts | None = None
+    ) -> Recording:
+        """What captures polls of a run for this warehouse."""
+        state = SqlWarehouseState(self.pipeline, SOURCE_NAME)
+        return Recording(
+            self.settings, state, run, TABLES, self.clock, known or KnownRows(), counts or RunCounts()
+        )
 
     def open_run(self, run: Row, changes: StoreChanges) -> None:
         """Say that a load is under way, and learn what others added; at the start of each turn to write.
@@ -147,52 +155,47 @@ class Upkeep:
         """
         if duckdb_file(self.pipeline) is None:  # nobody else has added any there meanwhile
             learn_columns(self.pipeline)
-        is_open = run | {"finished_at": None, "stopped_by": None}
-        self._ask(lambda client: rebuild.write_run(client, is_open))
+        self._write_run(run | {"finished_at": None, "stopped_by": None})
         if run["run_id"] in self._opened:
             return
         self._opened.add(run["run_id"])
         if changes.changed:
             extract(self.pipeline, self._store_frames(run, changes), POLLS.name)
-            self.pipeline.normalize()
-            self.pipeline.load()
+            load_package(self.pipeline)
             # of very many tokens they take a lot of memory
             changes.changed.clear()
+
+    def _write_run(self, run: Row) -> None:
+        with sql_client(self.pipeline) as client:
+            rebuild.write_run(client, run)
 
     def _store_frames(self, run: Row, changes: StoreChanges) -> Iterator[Frames]:
         """The rows of `token_status` that change with the token store."""
         framer, described = pipeline_framer(self.pipeline), tables_with(self.settings.token_labels)
         for chunk in changes.chunks(CHUNK_ROWS):
-            recording = self._recording(run)
+            recording = self.recording(run)
             recording.set_store(chunk)
             yield framer.frames({TOKEN_STATUS.name: recording.evidence.changed_statuses()}, described)
 
-    def _recording(self, run: Row) -> Recording:
-        return Recording(
-            self.settings, SqlWarehouseState(self.pipeline, SOURCE_NAME), run, TABLES, self.clock
-        )
-
     def work_out_tokens(self, token_keys: Collection[str]) -> None:
         """Work out again what is known of tokens of which polls were replaced; within a turn to write."""
-        only = rebuild.Scope(tokens=frozenset(token_keys))
-        self._ask(lambda client: rebuild.rebuild(client, self.settings.hold, only))
+        with sql_client(self.pipeline) as client:
+            rebuild.rebuild(client, self.settings.hold, token_keys)
 
     def close_run(self, run: Row, written_rows: int) -> None:
         """Say that a load has ended, and leave the warehouse tidy; within a turn to write."""
-        self._ask(lambda client: self._close_run(client, run, written_rows))
-
-    def _close_run(self, client: Client, run: Row, written_rows: int) -> None:
-        # Counted as they are in the warehouse: a shard may come again, or late. The run has ended after that.
-        rebuild.write_run(client, run | {"finished_at": None})
-        rebuild.recount_run(client, run["run_id"])
-        rebuild.write_run(client, {name: run[name] for name in ("run_id", "finished_at")})
-        if self.settings.keep_polls is not None:
-            before = self.clock.now() - self.settings.keep_polls
-            removed = rebuild.drop_old_polls(client, before, OLD_POLLS_PER_LOAD)
-            if removed:
-                logger.info("removed %d polls from before %s", removed, f"{before:%Y-%m-%d %H:%M} UTC")
-        if written_rows >= MANY_ROWS:
-            rebuild.analyze(client, list(TABLES))
+        with sql_client(self.pipeline) as client:
+            # counted as they are in the warehouse, and ended after that: a shard may come again, or late
+            rebuild.write_run(client, run | {"finished_at": None})
+            rebuild.recount_run(client, run["run_id"])
+            rebuild.write_run(client, {name: run[name] for name in ("run_id", "finished_at")})
+            if self.settings.keep_polls is not None:
+                before = self.clock.now() - self.settings.keep_polls
+                removed = rebuild.drop_old_polls(client, before, OLD_POLLS_PER_LOAD)
+                if removed:
+                    logger.info("removed %d polls from before %s", removed, f"{before:%Y-%m-%d %H:%M} UTC")
+            if written_rows >= MANY_ROWS:
+                rebuild.analyze(client, list(TABLES))
 
     def give_back_room(self) -> None:
         """Rewrite a DuckDB file once half of it holds nothing, after old polls were removed.
@@ -208,15 +211,8 @@ class Upkeep:
         except (CannotCopyError, DatabaseTransientException) as error:
             logger.info("%s keeps the room of removed polls for now: %s", location(self.pipeline), error)
         else:
-            logger.info("rewrote %s: %d MB instead of %d", location(self.pipeline), *_megabytes(file, before))
-
-    def _ask(self, do: Callable[[Client], T]) -> T:
-        with sql_client(self.pipeline) as client:
-            return do(client)
-
-
-def _megabytes(file: Path, before_bytes: int) -> tuple[int, int]:
-    return file.stat().st_size // 1_000_000, before_bytes // 1_000_000
+            megabytes = file.stat().st_size // 1_000_000, before // 1_000_000
+            logger.info("rewrote %s: %d MB instead of %d", location(self.pipeline), *megabytes)
 
 
 def make_evidence(pipeline: dlt.Pipeline, hold: timedelta) -> None:
@@ -227,25 +223,3 @@ def make_evidence(pipeline: dlt.Pipeline, hold: timedelta) -> None:
         if rebuild.is_needed(client):
             logger.warning(MIGRATING)
             rebuild.rebuild(client, hold)
-
-
-@dataclass(frozen=True)
-class Needed:
-    """What has to be put in order before a load.
-
-    Attributes:
-        tables: those that are missing, or lack a column.
-        unfinished: runs that were killed, whose evidence may not fit their polls.
-        is_rebuilt: whether all evidence is worked out from the polls.
-        is_ahead: whether the newest poll is of a clock that was ahead.
-        lacks_indexes: whether PostgreSQL lacks an index.
-    """
-
-    tables: frozenset[str] = frozenset()
-    unfinished: tuple[str, ...] = ()
-    is_rebuilt: bool = False
-    is_ahead: bool = False
-    lacks_indexes: bool = False
-
-    def __bool__(self) -> bool:
-        return any((self.tables, self.unfinished, self.is_rebuilt, self.is_ahead, self.lacks_indexes))

@@ -7,7 +7,6 @@ what they compared it with as well. So their polls are logged, and tell nothing 
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -30,76 +29,64 @@ PARQUET, CSV = ".parquet", ".csv"
 SEEN_AT = {POLLS.name: "polled_at"} | {table.name: "observed_at" for table in CONTENT}
 
 
-@dataclass(frozen=True)
 class PendingRows:
-    """The rows in packages that wait to be loaded.
+    """The rows in packages that wait to be loaded."""
 
-    Attributes:
-        frames: of our tables, each with its name.
-    """
-
-    frames: list[tuple[str, pa.Table]]
-
-    @classmethod
-    def of(cls, pipeline: dlt.Pipeline) -> "PendingRows":
-        """Those of a pipeline."""
-        return cls(list(_frames(Path(pipeline.working_dir))))
+    def __init__(self, pipeline: dlt.Pipeline) -> None:
+        self._pipeline = pipeline
+        self._state = SqlWarehouseState(pipeline, SOURCE_NAME)
+        self._frames = list(_frames(Path(pipeline.working_dir)))  # of our tables, each with its name
 
     @property
     def run_ids(self) -> set[str]:
         """The runs they are of."""
-        return {
-            run_id
-            for _, frame in self.frames
-            if "run_id" in frame.schema.names
-            for run_id in pc.unique(frame.column("run_id")).to_pylist()
-            if run_id is not None
-        }
+        columns = [frame["run_id"] for _, frame in self._frames if "run_id" in frame.schema.names]
+        return {run_id for column in columns for run_id in pc.unique(column).to_pylist()} - {None}
 
-    @property
-    def polls(self) -> pa.Table | None:
-        """The polls among them; None where there are none."""
-        found = [frame for name, frame in self.frames if name == POLLS.name]
-        return pa.concat_tables(found, promote_options="default") if found else None
-
-    def are_overtaken(self, pipeline: dlt.Pipeline) -> bool:
+    def are_overtaken(self) -> bool:
         """Whether another run has newer evidence of one of their accounts or tokens."""
         accounts, tokens = self._first_seen("account_id"), self._first_seen("token_key")
-        state = SqlWarehouseState(pipeline, SOURCE_NAME)
-        with state.connected():
-            spans = state.newest_spans(sorted(accounts))
-            statuses = state.statuses(sorted(tokens))
-        newer = {
-            row["run_id"] for row in spans.values() if row["last_sample_at"] > accounts[row["account_id"]]
-        }
-        newer |= {
-            row["run_id"]
-            for key, row in statuses.items()
-            if row["last_polled_at"] is not None and row["last_polled_at"] > tokens[key]
-        }
+        with self._state.connected():
+            spans = self._state.newest_spans(sorted(accounts)).values()
+            statuses = self._state.statuses(sorted(tokens)).values()
+        newer = {row["run_id"] for row in spans if row["last_sample_at"] > accounts[row["account_id"]]}
+        polled = (row for row in statuses if row["last_polled_at"] is not None)
+        newer |= {row["run_id"] for row in polled if row["last_polled_at"] > tokens[row["token_key"]]}
         return not newer <= self.run_ids
 
-    def log_as_late(self, pipeline: dlt.Pipeline) -> None:
+    def log_as_late(self) -> None:
         """Make one package of their polls alone, in the place of all that wait."""
-        polls = self.polls
-        pipeline.abort_packages()
-        if polls is None:
+        found = [frame for name, frame in self._frames if name == POLLS.name]
+        self._pipeline.abort_packages()
+        if not found:
             return
-        polls = _not_loaded(pipeline, polls)
-        late = polls.drop_columns([name for name in ("is_late", LOAD_ID) if name in polls.schema.names])
-        is_late = pa.array([True] * late.num_rows, pa.bool_())
-        extract(pipeline, [{POLLS.name: late.append_column("is_late", is_late)}], POLLS.name)
+        polls = self._without_loaded(pa.concat_tables(found, promote_options="default"))
+        polls = polls.drop_columns([name for name in ("is_late", LOAD_ID) if name in polls.schema.names])
+        late = polls.append_column("is_late", pa.array([True] * polls.num_rows, pa.bool_()))
+        extract(self._pipeline, [{POLLS.name: late}], POLLS.name)
 
     def _first_seen(self, key: str) -> dict[str, datetime]:
         """When each account or token was seen first."""
         first: dict[str, datetime] = {}
-        for name, frame in self.frames:
+        for name, frame in self._frames:
             if name in SEEN_AT:
                 columns = (frame.column(each).to_pylist() for each in (key, SEEN_AT[name]))
                 for value, seen_at in zip(*columns, strict=True):
                     if value is not None and seen_at is not None:
                         first[value] = min(first.get(value, seen_at), seen_at)
         return first
+
+    def _without_loaded(self, polls: pa.Table) -> pa.Table:
+        """The polls that are not in the warehouse yet: the kill may have come just after."""
+        first = pc.min(polls.column("polled_at")).as_py()
+        with self._state.connected():
+            loaded = {
+                (run_id, *key)
+                for run_id in pc.unique(polls.column("run_id")).to_pylist()
+                for key in self._state.outcomes_of(run_id, first)
+            }
+        keys = zip(*(polls[name].to_pylist() for name in ("run_id", "token_key", "endpoint")), strict=True)
+        return polls.filter(pa.array([key not in loaded for key in keys], pa.bool_()))
 
 
 def _frames(working_dir: Path) -> Iterator[tuple[str, pa.Table]]:
@@ -125,17 +112,3 @@ def _read_csv(file: Path, table: Table) -> pa.Table:
             column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
         ),
     )
-
-
-def _not_loaded(pipeline: dlt.Pipeline, polls: pa.Table) -> pa.Table:
-    """The polls that are not in the warehouse yet: the kill may have come just after."""
-    state = SqlWarehouseState(pipeline, SOURCE_NAME)
-    first = pc.min(polls.column("polled_at")).as_py()
-    with state.connected():
-        loaded = {
-            (run_id, *key)
-            for run_id in pc.unique(polls.column("run_id")).to_pylist()
-            for key in state.outcomes_of(run_id, first)
-        }
-    keys = zip(*(polls.column(name).to_pylist() for name in ("run_id", "token_key", "endpoint")), strict=True)
-    return polls.filter(pa.array([key not in loaded for key in keys], pa.bool_()))

@@ -2,9 +2,10 @@
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import dlt
@@ -25,13 +26,16 @@ from dlt_cronofy.warehouse.dlt_workarounds import (
 )
 from dlt_cronofy.warehouse.duckdb_file import tidy
 from dlt_cronofy.warehouse.failures import is_terminal, root_cause
-from dlt_cronofy.warehouse.pipeline import duckdb_file
-from dlt_cronofy.warehouse.working_folders import EXTRACTED, NORMALIZED, QUARANTINE
+from dlt_cronofy.warehouse.locks import WarehouseBusy, sole_user
+from dlt_cronofy.warehouse.pipeline import duckdb_file, pipeline_target, reopened
+from dlt_cronofy.warehouse.target import Target
+from dlt_cronofy.warehouse.working_folders import LOCK, NORMALIZED, QUARANTINE, WorkingFolder, other_folders
 
-from .other_folders import pending_elsewhere
 from .overtaken import PendingRows
 
 logger = logging.getLogger("dlt_cronofy")
+
+Alone = Callable[[], AbstractContextManager[object]]
 
 
 @configspec
@@ -44,22 +48,14 @@ class FailedJobs(BaseConfiguration):
 
 @dataclass
 class Settled:
-    """What became of the pending packages: finished, or set aside in folders; and of which runs they were."""
+    """What became of the pending packages, and of which runs they were."""
 
     finished: list[str] = field(default_factory=list)
-    quarantined: list[str] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)  # the folders where they are now
     run_ids: set[str] = field(default_factory=set)
 
-    def add(self, other: "Settled") -> None:
-        """What became of packages of another folder."""
-        self.finished += other.finished
-        self.quarantined += other.quarantined
-        self.run_ids |= other.run_ids
 
-
-def settle_pending(
-    pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[object]] = nullcontext
-) -> Settled:
+def settle_pending(pipeline: dlt.Pipeline, alone: Alone = nullcontext) -> Settled:
     """Load what an earlier run left behind, so that new polls can be loaded after it.
 
     dlt loads pending packages before anything else and extracts nothing until they are gone. A package
@@ -81,10 +77,11 @@ def settle_pending(
     file = duckdb_file(pipeline)
     if file is not None:
         tidy(file)
-    settled = _settle_packages(pipeline, alone)
-    with closing(pending_elsewhere(pipeline)) as found:
+    settled = Settled()
+    _settle_packages(pipeline, alone, settled)
+    with closing(_pending_elsewhere(pipeline)) as found:
         for other in found:
-            settled.add(_settle_packages(other, alone))
+            _settle_packages(other, alone, settled)
     return settled
 
 
@@ -97,11 +94,10 @@ def _refuse_to_lose() -> None:
             )
 
 
-def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContextManager[object]]) -> Settled:
-    settled = Settled()
+def _settle_packages(pipeline: dlt.Pipeline, alone: Alone, settled: Settled) -> None:
     drop_unfinished_files(Path(pipeline.working_dir))
     if not pipeline.has_pending_data:
-        return settled
+        return
     drop_normalized_twins(pipeline)
     learn_extracted_columns(pipeline)
     packages = [*pipeline.list_normalized_load_packages(), *pipeline.list_extracted_load_packages()]
@@ -110,31 +106,30 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Callable[[], AbstractContext
     )
     broken = _unreadable_file(pipeline)
     if broken is not None:
-        _set_aside(pipeline, settled, f"{broken.name} cannot be read")
-        return settled
+        settled.quarantined += _set_aside(pipeline, f"{broken.name} cannot be read")
+        return
     try:
         with alone(), writer(pipeline):
-            waiting = PendingRows.of(pipeline)
+            waiting = PendingRows(pipeline)
             settled.run_ids |= waiting.run_ids
-            _reopen(pipeline, waiting.run_ids)
-            if waiting.are_overtaken(pipeline):
-                logger.warning("newer polls were loaded meanwhile: these are only logged")
-                waiting.log_as_late(pipeline)
-            if pipeline.list_extracted_load_packages():
-                pipeline.normalize()
-            load_normalized(pipeline)
-        settled.finished = packages
+            _load(pipeline, waiting)
+        settled.finished += packages
     except PipelineStepFailed as error:
         if not is_terminal(error):
             raise
-        _set_aside(pipeline, settled, type(root_cause(error)).__name__)
-    return settled
+        settled.quarantined += _set_aside(pipeline, type(root_cause(error)).__name__)
 
 
-def _reopen(pipeline: dlt.Pipeline, run_ids: set[str]) -> None:
-    """Have the runs healed by the next load, should this one be killed while their rows are written."""
+def _load(pipeline: dlt.Pipeline, waiting: PendingRows) -> None:
     with sql_client(pipeline) as client:
-        rebuild.reopen_runs(client, run_ids)
+        # so that the next load heals them, should this one be killed while their rows are written
+        rebuild.reopen_runs(client, waiting.run_ids)
+    if waiting.are_overtaken():
+        logger.warning("newer polls were loaded meanwhile: these are only logged")
+        waiting.log_as_late()
+    if pipeline.list_extracted_load_packages():
+        pipeline.normalize()
+    load_normalized(pipeline)
 
 
 def _unreadable_file(pipeline: dlt.Pipeline) -> Path | None:
@@ -149,18 +144,75 @@ def _unreadable_file(pipeline: dlt.Pipeline) -> Path | None:
     return None
 
 
-def _set_aside(pipeline: dlt.Pipeline, settled: Settled, reason: str) -> None:
-    """Copy all pending packages to the quarantine and take them out of dlt's way."""
-    working_dir = Path(pipeline.working_dir)
-    for stage in (NORMALIZED, EXTRACTED):
-        for package in sorted((working_dir / stage).glob("*")):
-            target = working_dir / QUARANTINE / package.name
-            shutil.copytree(package, target, dirs_exist_ok=True)
-            settled.quarantined.append(str(target))
+def _set_aside(pipeline: dlt.Pipeline, reason: str) -> list[str]:
+    """Copy all pending packages to the quarantine and take them out of dlt's way; returns where they are."""
+    folder = WorkingFolder(Path(pipeline.pipelines_dir))
+    quarantined = []
+    for package in folder.pending():
+        target = folder.working_dir / QUARANTINE / package.name
+        shutil.copytree(package, target, dirs_exist_ok=True)
+        quarantined.append(str(target))
     pipeline.abort_packages()
     logger.error(
         "a package of an earlier run can never be loaded (%s); its files are kept in %s. "
         "What they say is polled again, the polls themselves are in those files only",
         reason,
-        ", ".join(settled.quarantined),
+        ", ".join(quarantined),
     )
+    return quarantined
+
+
+def _pending_elsewhere(pipeline: dlt.Pipeline) -> Generator[dlt.Pipeline]:
+    """Pipelines over other folders of this user with packages for the same target, one after the other.
+
+    A run may have had another `pipelines_dir`. Each folder is kept from loads until the next one is asked
+    for. What waits and is not known to be the target's is left where it is, and a warning names it.
+    """
+    target = pipeline_target(pipeline)
+    folders, unreadable = other_folders(WorkingFolder(Path(pipeline.pipelines_dir)))
+    for place in unreadable:
+        logger.warning("%s cannot be read; packages may wait there", place)
+    for folder in folders:
+        try:
+            # what a load in shards leaves comes again from the handoff
+            if not folder.is_of_shards and folder.pending():
+                yield from _reopened(pipeline, folder, target)
+        except WarehouseBusy:
+            _warn(folder, "a load is running there")
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            logger.warning("packages in %s are not loaded: %s", folder.working_dir, why)
+        finally:
+            pipeline.activate()
+
+
+def _reopened(pipeline: dlt.Pipeline, folder: WorkingFolder, target: Target) -> Generator[dlt.Pipeline]:
+    if why := _why_left(folder, target):
+        _warn(folder, why)
+    elif folder.is_of(target):
+        with sole_user(folder):
+            if folder.pending():  # no other load was faster
+                yield reopened(pipeline, folder)
+
+
+def _why_left(folder: WorkingFolder, target: Target) -> str | None:
+    """What to say of packages that may be the target's and are not loaded; None of others."""
+    owner = folder.owner()
+    if owner is not None and owner != target:
+        if owner.is_gone():
+            return f"they are for {owner}, and that file is not there"
+        is_alike = (owner.location, owner.dataset) == (target.location, target.dataset)
+        return f"they are for {owner}, of another account or by another access token" if is_alike else None
+    if not (folder.path / LOCK).exists():
+        return "another program made them"
+    return None if folder.is_of(target) else "it is not known which warehouse they are for"
+
+
+def _warn(folder: WorkingFolder, why: str) -> None:
+    _warn_once(len(folder.pending()), folder.working_dir, why)
+
+
+@cache
+def _warn_once(packages: int, working_dir: Path, why: str) -> None:
+    """Say it once in a process, however many loads that makes."""
+    logger.warning("%d package(s) in %s are not loaded: %s", packages, working_dir, why)

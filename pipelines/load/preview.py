@@ -1,7 +1,7 @@
 """Planning aloud: what a load would poll now, in what order and why, and how far a budget gets."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import accumulate
@@ -19,10 +19,10 @@ from dlt_cronofy.source.api.limits.rate_limiter import Window
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.planning.change_rates import Hazards
-from dlt_cronofy.source.planning.plan import HAZARD, LastPoll, Rank, due_tokens, longest_wait_sweeps, order_by
+from dlt_cronofy.source.planning.plan import HAZARD, Rank, due_tokens, longest_wait_sweeps, order_by
 from dlt_cronofy.source.settings import ACCOUNT, PollingSettings
 from dlt_cronofy.source.tokens.token import LISTED_ROWS, StoredTokens, Token, UnusableRow
-from dlt_cronofy.warehouse.pipeline import location, reader
+from dlt_cronofy.warehouse.pipeline import location
 
 from .steps import LoadOptions, learned_hazards
 
@@ -49,28 +49,16 @@ class PlannedToken:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far calls get.
+    """How far calls get; retries and token refreshes aside, answers that come at once."""
 
-    Attributes:
-        calls: requests that all due tokens take, retries and token refreshes aside.
-        seconds: how long these take at least at the configured rate.
-        reached_tokens: how many due tokens `max_requests` calls read in full.
-        reached_calls: calls of one run: `max_requests`, or what the due tokens take if that is less.
-        reached_seconds: how long these take at least.
-        runs: within how many such runs every token that is due now is polled.
-        seconds_to_poll_all: until the end of the last of them, one started every `every_seconds`.
-        longest_wait_sweeps: what the order promises: every token's turn comes within that many times
-            `tokens` polls.
-    """
-
-    calls: int
-    seconds: float
-    reached_tokens: int
-    reached_calls: int
-    reached_seconds: float
-    runs: int
-    seconds_to_poll_all: float
-    longest_wait_sweeps: int
+    calls: int  # that all due tokens take
+    seconds: float  # that these take at least at the configured rate
+    reached_tokens: int  # due tokens that `max_requests` calls read in full
+    reached_calls: int  # of one run: `max_requests`, or what the due tokens take if that is less
+    reached_seconds: float  # that these take at least
+    runs: int  # within so many such runs every token that is due now is polled
+    seconds_to_poll_all: float  # until the end of the last of them, one started every `every_seconds`
+    longest_wait_sweeps: int  # every token's turn comes within that many times `tokens` polls
 
     @classmethod
     def of(cls, calls: Sequence[int], settings: PollingSettings, options: LoadOptions) -> "Reach":
@@ -95,35 +83,25 @@ class Reach:
 
 @dataclass(frozen=True)
 class Preview(Reach):
-    """What a load would do; the keys of `plan --json`.
-
-    Attributes:
-        tokens: how many of the store can be used.
-        not_connected: users of the store without any token, who have not connected yet.
-        unusable_rows: rows of the store that cannot be used.
-        unusable: the first `LISTED_ROWS` of them.
-        fallback_tokens: tokens that are polled only where another one of their account is refused.
-        fresh: tokens that are not due: their account was read less than `every_seconds` ago, or, where
-            `/v1/account` alone is read, less than a day ago.
-    """
+    """What a load would do; the keys of `plan --json`."""
 
     at: datetime
     order: str
     every_seconds: float
     endpoints: tuple[str, ...]
-    tokens: int
+    tokens: int  # of the store that can be used
     due: int
-    fresh: int
-    fallback_tokens: int
+    fresh: int  # read less than `every_seconds` ago, or less than a day where `/v1/account` alone is read
+    fallback_tokens: int  # polled only where another one of their account is refused
     never_polled: int
     failing: int
     requests_per_second: float
     requests_per_minute: float
     max_requests: int | None
     first: list[PlannedToken]
-    not_connected: int
-    unusable_rows: int
-    unusable: list[UnusableRow]
+    not_connected: int  # users of the store without any token
+    unusable_rows: int  # of the store
+    unusable: list[UnusableRow]  # the first `LISTED_ROWS` of them
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -139,8 +117,16 @@ def preview_load(
     limit: int,
 ) -> Preview:
     """What a load with these options would do now; reads the warehouse and nothing else."""
-    last_polls, hazards = _read(pipeline, options, now)
+    state = SqlWarehouseState(pipeline, SOURCE_NAME)
+    with state.connected():
+        if state.lacks_evidence():
+            raise ConfigurationError(
+                f"{location(pipeline)} is of an earlier release, which kept no evidence:"
+                f" run {program()} rebuild once"
+            )
+        last_polls, hazards = state.last_polls(), learned_hazards(options.order, state, now)
     due = due_tokens(tokens, last_polls, now, options.endpoints, options.every)
+    fallback_tokens = sum(len(each.task.fallback_tokens) for each in due)
     places = list(order_by(hazards)(due, now))
     reach = Reach.of([len(each.due.task.endpoints) for each in places], settings, options)
     stored = StoredTokens.of(tokens)
@@ -151,7 +137,7 @@ def preview_load(
         endpoints=tuple(options.endpoints),
         tokens=len(tokens),
         due=len(due),
-        fallback_tokens=(fallback_tokens := sum(len(each.task.fallback_tokens) for each in due)),
+        fallback_tokens=fallback_tokens,
         fresh=len(tokens) - len(due) - fallback_tokens,
         never_polled=sum(each.waits_since is None for each in due),
         failing=sum(not each.task.last_poll_ok for each in due),
@@ -164,20 +150,6 @@ def preview_load(
         unusable_rows=len(stored.unusable),
         unusable=list(stored.unusable[:LISTED_ROWS]),
     )
-
-
-def _read(
-    pipeline: dlt.Pipeline, options: LoadOptions, now: datetime
-) -> tuple[Mapping[str, LastPoll], Hazards | None]:
-    """What the warehouse knows, where the order needs it."""
-    state = SqlWarehouseState(pipeline, SOURCE_NAME)
-    with reader(pipeline), state.connected():
-        if state.lacks_evidence():
-            raise ConfigurationError(
-                f"{location(pipeline)} is of an earlier release, which kept no evidence:"
-                f" run {program()} rebuild once"
-            )
-        return state.last_polls(), learned_hazards(options.order, state, now)
 
 
 def least_seconds(calls: int, per_second: float, per_minute: float) -> float:
@@ -231,7 +203,7 @@ def preview_lines(preview: Preview) -> Iterator[str]:
     yield from row_lines(preview.unusable, preview.unusable_rows, preview.not_connected)
     if preview.fallback_tokens:
         why = "polled only if another token of the same account is refused"
-        yield f"  fallback  {_count(preview.fallback_tokens, 'token')}, {why}"
+        yield f"  fallback  {count(preview.fallback_tokens, 'token')}, {why}"
     if not preview.due:
         return
     yield (
@@ -250,37 +222,29 @@ def preview_lines(preview: Preview) -> Iterator[str]:
 
 
 def _order_table(preview: Preview) -> Table:
-    by_hazard = preview.order == HAZARD
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("place", justify="right")
-    table.add_column("token")
-    table.add_column("because")
-    table.add_column("last attempt", justify="right")
-    if by_hazard:
-        table.add_column(f"changes in {HAZARD_DAYS} d", justify="right")
-        table.add_column("priority", justify="right")
-        table.add_column("provider")
+    headings = ["place", "token", "because", "last attempt"]
+    if preview.order == HAZARD:
+        headings += [f"changes in {HAZARD_DAYS} d", "priority", "provider"]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("token", "because", "provider") else "right")
     for each in preview.first:
-        table.add_row(*(Text(cell) for cell in _cells(each, by_hazard=by_hazard)))
+        # as text: a key is no markup
+        table.add_row(*(Text(cell) for cell in [*_cells(each)][: len(headings)]))
     return table
 
 
-def _cells(planned: PlannedToken, *, by_hazard: bool) -> Iterator[str]:
+def _cells(planned: PlannedToken) -> Iterator[str]:
     yield f"{planned.place:,}"
     yield planned.token_key
     yield planned.reason
     yield "never" if planned.age_seconds is None else f"{_time(planned.age_seconds)} ago"
-    if by_hazard:
-        for number in (planned.changes_per_30_days, planned.priority):
-            yield "–" if number is None else f"{number:.2f}"
-        yield ", ".join(planned.providers or ())
+    for number in (planned.changes_per_30_days, planned.priority):
+        yield "–" if number is None else f"{number:.2f}"
+    yield ", ".join(planned.providers or ())
 
 
 def _time(seconds: float) -> str:
     if seconds < SHORT_SECONDS:
         return f"{math.ceil(seconds)} s"
     return duration(seconds).removesuffix(" 0 min")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

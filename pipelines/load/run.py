@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,9 +16,7 @@ from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import new_run_id, run_row
-from dlt_cronofy.source.tables import Row
 from dlt_cronofy.source.tokens.base import TokenStore
-from dlt_cronofy.source.tokens.store_changes import StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
 from dlt_cronofy.warehouse.dataset import held_open, refresh_views, writer
 from dlt_cronofy.warehouse.dlt_workarounds import drop_loaded_records, learn_columns
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dlt_cronofy")
 
-__all__ = ["Load", "LoadOptions", "LoadResult"]
-
 # a container is given 30 s between SIGTERM and SIGKILL; loading what was polled takes some of them
 STOP_GRACE_SECONDS = 5.0
 
@@ -53,13 +49,10 @@ class Load:
     clock: Clock = field(default_factory=SystemClock)
     on_plan: Callable[[int], None] = lambda _: None
     on_progress: Callable[[int], None] = lambda _: None
-    store: TokenStore | None = None
-    """where refreshed tokens are written back; without it nothing is refreshed"""
-    alerts: "Alerts | None" = None
-    """where alerts of newly opened outages go"""
+    store: TokenStore | None = None  # where refreshed tokens are written back; without it none is refreshed
+    alerts: "Alerts | None" = None  # where alerts of newly opened outages go
     quota: RunQuota = field(init=False)
-    result: LoadResult | None = field(init=False, default=None)
-    """what is known of the load so far, also if it fails"""
+    result: LoadResult | None = field(init=False, default=None)  # so far, also if the load fails
 
     def __post_init__(self) -> None:
         self.quota = RunQuota(self.options.max_requests)
@@ -85,32 +78,28 @@ class Load:
         # dlt keeps the active pipeline by thread
         self.pipeline.activate()
         settled = settle_pending(self.pipeline, self._turn)
-        # the warehouse says what the schema is, to a fresh working directory and after another machine
         upkeep = Upkeep(self.pipeline, self.settings, self.clock, self._turn)
-        with held_open(self.pipeline):
-            if self.options.sync:
-                self.pipeline.sync_destination()
-                learn_columns(self.pipeline)
-            is_ready = not upkeep.look(settled.run_ids)
-        if not is_ready:
-            upkeep.prepare(settled.run_ids)
+        self._prepare(upkeep, settled.run_ids)
         with held_open(self.pipeline):
             plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now())
             tokens = StoredTokens.of(self.tokens)
             store = upkeep.store_changes(tokens, confirm_left=self.options.confirm_left)
-        self.on_plan(len(plan.tasks))
+        self.on_plan(plan.due)
         run_id = new_run_id(self.clock)
         run = run_row(run_id, self.clock.now()) | {"tokens": plan.tokens, "due": plan.due}
-        statistics = RunStatistics(run_id, self.on_progress)
-        self.result = result = LoadResult.of(run_id, plan.tokens, plan.due, plan.fallback_tokens)
-        result.note_rows(plan.unusable, plan.not_connected)
-        result.left_tokens, result.held_back_tokens = store.left, store.held_back
-        self._poll_and_load(plan, run, partial(upkeep.open_run, run, store), statistics, result)
+        statistics = RunStatistics(self.on_progress)
+        self.result = result = LoadResult.of(run_id, plan, store)
+        package = package_polls(self.settings.requests_per_minute)
+        stop = partial(self.stop, "warehouse")
+        loading = Loading(upkeep, statistics, run, store, package, plan.unsupported, stop)
+        if plan.tasks:
+            self._poll_and_load(plan, loading, result)
         result.finished_packages, result.quarantined_packages = settled.finished, settled.quarantined
-        result.conclude(statistics, location(self.pipeline), self.pipeline.dataset_name or "")
+        result.destination, result.dataset = location(self.pipeline), self.pipeline.dataset_name or ""
+        statistics.summarize(result)
         run |= statistics.counts.row() | {"finished_at": self.clock.now(), "stopped_by": result.stopped_by}
         try:
-            self._close(upkeep, run, store, statistics.rows.total())
+            self._close(loading)
         except DestinationConnectionError:
             if plan.tasks:
                 raise
@@ -122,30 +111,30 @@ class Load:
         result.seconds = round(time.monotonic() - started, 2)
         if self.alerts is not None:
             news = result.polls or settled.finished
-            result.alerted = (
-                self.alerts.send_opened(self.pipeline, result.run_id, settled.finished) if news else 0
-            )
+            result.alerted = self.alerts.send_opened(self.pipeline, run_id, settled.finished) if news else 0
         return result
 
-    def _close(self, upkeep: Upkeep, run: Row, store: StoreChanges, written_rows: int) -> None:
+    def _prepare(self, upkeep: Upkeep, settled_runs: Collection[str]) -> None:
+        """Learn the schema, as after a load of another machine, and heal the evidence."""
+        with held_open(self.pipeline):
+            if self.options.sync:
+                self.pipeline.sync_destination()
+                learn_columns(self.pipeline)
+            is_ready = not upkeep.look(settled_runs)
+        if not is_ready:
+            upkeep.prepare(settled_runs)
+
+    def _close(self, loading: Loading) -> None:
+        upkeep, run = loading.upkeep, loading.run
         with self._turn(), writer(self.pipeline):
-            upkeep.open_run(run, store)
-            upkeep.close_run(run, written_rows)
+            upkeep.open_run(run, loading.changes)
+            upkeep.close_run(run, loading.statistics.rows.total())
             if self.options.refresh_views:
                 refresh_views(self.pipeline, self.settings.hold.total_seconds(), even_if_current=False)
         upkeep.give_back_room()
 
-    def _poll_and_load(
-        self,
-        plan: Plan,
-        run: Row,
-        open_run: Callable[[], None],
-        statistics: RunStatistics,
-        result: LoadResult,
-    ) -> None:
+    def _poll_and_load(self, plan: Plan, loading: Loading, result: LoadResult) -> None:
         """Poll all tasks, and load what was polled package by package meanwhile."""
-        if not plan.tasks:
-            return
         if self.options.max_duration is not None:
             self.quota.deadline = self.clock.monotonic() + self.options.max_duration.total_seconds()
         polling = Polling(
@@ -155,23 +144,11 @@ class Load:
             self.quota,
             plan.recent_requests,
             self._refresher(),
-            statistics.add_poll,
-        )
-        loading = Loading(
-            self.pipeline,
-            self.settings,
-            self.clock,
-            statistics,
-            run,
-            package_polls(self.settings.requests_per_minute),
-            plan.unsupported,
-            open_run,
-            self._turn,
-            stop_polling=partial(self.stop, "warehouse"),
+            loading.statistics.add_poll,
         )
         try:
             with polling.stream() as stream:
-                loading.load_all(stream)
+                loading.load_all(stream.take)
         finally:
             result.requests = polling.requests
             result.stopped_by = polling.stopped_by
@@ -185,6 +162,5 @@ class Load:
             return None
         from dlt_cronofy.source.api.token_refresh import open_refresher
 
-        return open_refresher(
-            self.settings, self.store, self.tokens, Path(self.pipeline.pipelines_dir), self.clock
-        )
+        place = Path(self.pipeline.pipelines_dir)
+        return open_refresher(self.settings, self.store, self.tokens, place, self.clock)

@@ -1,39 +1,31 @@
 """The statistics of one load: what its polls said and what was written, and the summary made of it."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlt_cronofy.source.history.runs import RunCounts
 from dlt_cronofy.source.records import Outcome, Poll
 from dlt_cronofy.source.settings import ACCOUNT
 from dlt_cronofy.source.sweep import Rows
 from dlt_cronofy.source.tables import POLLS
+from dlt_cronofy.source.tokens.store_changes import StoreChanges
 from dlt_cronofy.source.tokens.token import LISTED_ROWS, UnusableRow
+
+if TYPE_CHECKING:
+    from .steps import Plan
 
 
 @dataclass
 class LoadResult:
-    """What one load did; the keys of `load --json`.
-
-    Attributes:
-        due: tokens to be polled.
-        fallback_tokens: tokens that were polled only where another one of their account was refused.
-        fresh: tokens whose account was read less than `every` ago.
-        not_connected: users of the token store without any token, who have not connected yet.
-        left_tokens: tokens that the store has no more, since this load.
-        held_back_tokens: tokens that it has no more either, which are so many that they have not left.
-        unusable_rows: rows of the token store that cannot be used.
-        unusable: the first `LISTED_ROWS` of them; none after a load in shards, whose plan has named them.
-        alerted: newly opened outages that were sent; None where alerts are off.
-    """
+    """What one load did; the keys of `load --json`."""
 
     run_id: str
-    tokens: int
-    due: int
-    fresh: int
-    fallback_tokens: int = 0
+    tokens: int  # of the store that can be used
+    due: int  # to be polled
+    fresh: int  # whose account was read less than `every` ago
+    fallback_tokens: int = 0  # polled only where another one of their account was refused
     destination: str = ""
     dataset: str = ""
     polled_tokens: int = 0
@@ -47,37 +39,30 @@ class LoadResult:
     finished_packages: list[str] = field(default_factory=list)
     quarantined_packages: list[str] = field(default_factory=list)
     lost_refresh_tokens: list[str] = field(default_factory=list)
-    not_connected: int = 0
-    left_tokens: int = 0
-    held_back_tokens: int = 0
-    unusable_rows: int = 0
-    unusable: list[UnusableRow] = field(default_factory=list)
-    alerted: int | None = None
+    not_connected: int = 0  # users of the store without any token
+    left_tokens: int = 0  # that the store has no more, since this load
+    held_back_tokens: int = 0  # that it has no more either, so many that they have not left
+    unusable_rows: int = 0  # of the store
+    unusable: list[UnusableRow] = field(default_factory=list)  # the first; none after a load in shards
+    alerted: int | None = None  # newly opened outages that were sent; None where alerts are off
     stopped_by: str | None = None
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, run_id: str, tokens: int, due: int, fallback_tokens: int) -> "LoadResult":
+    def of(cls, run_id: str, plan: "Plan", store: StoreChanges) -> "LoadResult":
         """That of a load which has been planned."""
-        return cls(run_id, tokens, due, fresh=tokens - due - fallback_tokens, fallback_tokens=fallback_tokens)
-
-    def note_rows(self, unusable: Sequence[UnusableRow], not_connected: int) -> None:
-        """Take over what the rows of the store are that no token can be polled of."""
-        self.not_connected, self.unusable_rows = not_connected, len(unusable)
-        self.unusable = list(unusable[:LISTED_ROWS])
-
-    def conclude(self, statistics: "RunStatistics", destination: str, dataset: str) -> None:
-        """Take over what was counted, and say where the rows went."""
-        self.destination, self.dataset = destination, dataset
-        self.polled_tokens = statistics.polled_tokens
-        self.failed_tokens = statistics.failed_tokens
-        self.skipped_tokens = statistics.skipped_tokens
-        self.polls = statistics.outcomes.total()
-        self.outcomes = dict(statistics.outcomes.most_common())
-        self.changes = dict(statistics.changes.most_common())
-        self.rows = {table: count for table, count in statistics.rows.items() if count}
-        if self.due <= self.polled_tokens + self.skipped_tokens:
-            self.stopped_by = None
+        return cls(
+            run_id,
+            plan.tokens,
+            plan.due,
+            fresh=plan.tokens - plan.due - plan.fallback_tokens,
+            fallback_tokens=plan.fallback_tokens,
+            not_connected=plan.not_connected,
+            left_tokens=store.left,
+            held_back_tokens=store.held_back,
+            unusable_rows=len(plan.unusable),
+            unusable=list(plan.unusable[:LISTED_ROWS]),
+        )
 
     @property
     def failure_ratio(self) -> float:
@@ -100,22 +85,16 @@ class LoadResult:
 
 
 class RunStatistics:
-    """Counts what one load polls, captures and writes.
+    """Counts what one load polls, captures and writes."""
 
-    Attributes:
-        counts: what goes into the row of `runs`.
-        rows: written, by table.
-    """
-
-    def __init__(self, run_id: str, on_progress: Callable[[int], None] = lambda _: None) -> None:
-        self.run_id = run_id
+    def __init__(self, on_progress: Callable[[int], None] = lambda _: None) -> None:
         self._on_progress = on_progress
         self._answered: set[str] = set()
-        self._seen: dict[str, bool] = {}
+        self._is_ok: dict[str, bool] = {}
         self._skipped: set[str] = set()
-        self.counts = RunCounts()
+        self.counts = RunCounts()  # of the row of `runs`
         self.outcomes: Counter[str] = Counter()
-        self.rows: Counter[str] = Counter()
+        self.rows: Counter[str] = Counter()  # written, by table
 
     def add_poll(self, poll: Poll) -> None:
         """Show that a token was polled, before anybody has read the answer."""
@@ -124,8 +103,7 @@ class RunStatistics:
 
     def add_rows(self, rows: Rows) -> None:
         """Count the rows of one batch."""
-        for table, table_rows in rows.items():
-            self.rows[table] += len(table_rows)
+        self.rows.update({table: len(table_rows) for table, table_rows in rows.items()})
         for row in rows.get(POLLS.name, ()):
             self.add_outcome(row["token_key"], row["endpoint"], Outcome(row["outcome"]))
 
@@ -134,27 +112,18 @@ class RunStatistics:
         self.outcomes[outcome.value] += 1
         if outcome is not Outcome.SKIPPED:
             self._skipped.discard(token_key)
-            if endpoint != ACCOUNT or token_key not in self._seen:
-                self._seen[token_key] = outcome is Outcome.OK
-        elif token_key not in self._seen:
+            if endpoint != ACCOUNT or token_key not in self._is_ok:
+                self._is_ok[token_key] = outcome is Outcome.OK
+        elif token_key not in self._is_ok:
             self._skipped.add(token_key)
 
-    @property
-    def changes(self) -> Counter[str]:
-        """Rows of `profile_changes` by kind."""
-        return self.counts.changes
-
-    @property
-    def polled_tokens(self) -> int:
-        """Tokens with at least one poll."""
-        return len(self._seen)
-
-    @property
-    def skipped_tokens(self) -> int:
-        """Tokens that were to be polled and were not asked for anything."""
-        return len(self._skipped)
-
-    @property
-    def failed_tokens(self) -> int:
-        """Tokens whose poll failed."""
-        return sum(not ok for ok in self._seen.values())
+    def summarize(self, result: LoadResult) -> None:
+        """Write what was counted into the summary."""
+        result.polled_tokens, result.skipped_tokens = len(self._is_ok), len(self._skipped)
+        result.failed_tokens = sum(not is_ok for is_ok in self._is_ok.values())
+        result.polls = self.outcomes.total()
+        result.outcomes = dict(self.outcomes.most_common())
+        result.changes = dict(self.counts.changes.most_common())
+        result.rows = {table: count for table, count in self.rows.items() if count}
+        if result.due <= result.polled_tokens + result.skipped_tokens:
+            result.stopped_by = None

@@ -5,10 +5,10 @@ One process takes them in one go (`load.py`); an orchestrator gives each to any 
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import dlt
 from dlt.common.schema import Schema
@@ -27,11 +27,10 @@ from dlt_cronofy.source.records import Poll, PollTask
 from dlt_cronofy.source.settings import DEFAULT_ENDPOINTS, PollingSettings
 from dlt_cronofy.source.sweep import BATCH_POLLS, Recording
 from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, Row, tables_with
+from dlt_cronofy.source.tokens.store_changes import StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, UnusableRow
-from dlt_cronofy.warehouse import duckdb_file
 from dlt_cronofy.warehouse.dataset import writer
 from dlt_cronofy.warehouse.locks import take_folder
-from dlt_cronofy.warehouse.pipeline import reader
 
 from .gc_tuning import rare_collection
 from .statistics import RunStatistics
@@ -40,11 +39,16 @@ if TYPE_CHECKING:
     from dlt_cronofy.source.api.poll_stream import PollStream
     from dlt_cronofy.source.api.token_refresh import Refresher
 
+    from .maintenance import Upkeep
+
 logger = logging.getLogger("dlt_cronofy")
 
 # a package and the polls that wait for the next one are what a killed run loses
 MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 2_500
 MAX_PACKAGE_BYTES = 32 * 1024 * 1024
+
+# the next batch, in the order of `polled_at`, of polls under way or of what was kept of them; None at the end
+Take = Callable[[], list[Poll] | None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,6 @@ class LoadOptions:
     order: str = OLDEST
     max_requests: int | None = None
     max_duration: timedelta | None = None
-    max_failure_ratio: float = 0.5
     refresh_views: bool = True
     sync: bool = True
     confirm_left: bool = False
@@ -64,22 +67,15 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one run polls, in that order.
-
-    Attributes:
-        tokens: how many of the store can be used.
-        unsupported: tokens of which rows are missing that their digests speak for.
-        unusable: rows of the store that cannot.
-        not_connected: users of the store without any token.
-        recent_requests: when requests of earlier runs were answered that the server may still count.
-    """
+    """What one run polls, in that order."""
 
     tasks: Sequence[PollTask]
-    tokens: int
+    tokens: int  # of the store that can be used
+    # tokens of which rows are missing that their digests speak for
     unsupported: set[str] = field(default_factory=set)
-    recent_requests: Sequence[datetime] = ()
+    recent_requests: Sequence[datetime] = ()  # answers to earlier runs that the server may still count
     unusable: Sequence[UnusableRow] = ()
-    not_connected: int = 0
+    not_connected: int = 0  # users of the store without any token
 
     @property
     def due(self) -> int:
@@ -91,16 +87,11 @@ class Plan:
         """Tokens that are polled only where another one of their account is refused."""
         return sum(len(task.fallback_tokens) for task in self.tasks)
 
-    @property
-    def fresh(self) -> int:
-        """Tokens whose account was read recently enough."""
-        return self.tokens - len(self.tasks) - self.fallback_tokens
-
 
 def make_plan(pipeline: dlt.Pipeline, tokens: Sequence[Token], options: LoadOptions, now: datetime) -> Plan:
     """The first step: ask the warehouse which tokens are due."""
     state = SqlWarehouseState(pipeline, SOURCE_NAME)
-    with reader(pipeline), state.connected():
+    with state.connected():
         state.check_access()
         hazards = learned_hazards(options.order, state, now)
         unsupported = state.unsupported_digests(set(TABLES))
@@ -124,34 +115,25 @@ def learned_hazards(order: str, state: SqlWarehouseState, now: datetime) -> Haza
 
 @dataclass
 class Polling:
-    """The second step: the polls of some tasks, while they are made, and what they took.
-
-    Attributes:
-        recent_requests: when earlier requests were answered that the server may still count.
-        refresher: where refreshed tokens are written back; None where access tokens are not refreshed.
-        requests: how many were sent.
-        stopped_by: what ended the polling early.
-        lost_refresh_tokens: keys of tokens whose refresh could not be brought to its end.
-    """
+    """The second step: the polls of some tasks, while they are made, and what they took."""
 
     settings: PollingSettings
     tasks: Sequence[PollTask]
     clock: Clock
     quota: RunQuota = field(default_factory=RunQuota)
-    recent_requests: Sequence[datetime] = ()
-    refresher: "Refresher | None" = None
+    recent_requests: Sequence[datetime] = ()  # as in the plan
+    refresher: "Refresher | None" = None  # without it access tokens are not refreshed
     on_poll: Callable[[Poll], None] = lambda _: None
     requests: int = 0
-    stopped_by: str | None = None
-    lost_refresh_tokens: Sequence[str] = ()
+    stopped_by: str | None = None  # what ended the polling early
+    lost_refresh_tokens: Sequence[str] = ()  # keys of tokens whose refresh could not be brought to its end
 
     @contextmanager
     def stream(self) -> Iterator["PollStream"]:
         """The polls, batch by batch, from now on."""
         from dlt_cronofy.source.api.poll_stream import PollStream
 
-        tokens = (task.token for task in self.tasks)
-        policy = RequestPolicy(self.settings, self.clock, tokens, self.quota)
+        policy = RequestPolicy(self.settings, self.clock, (task.token for task in self.tasks), self.quota)
         now = self.clock.now()
         policy.rate_limiter.remember(sorted((now - at).total_seconds() for at in self.recent_requests))
         batch_polls = min(package_polls(self.settings.requests_per_minute), BATCH_POLLS)
@@ -172,40 +154,33 @@ class Polling:
                     self.lost_refresh_tokens = self.refresher.lost
 
 
-class PolledBatches(Protocol):
-    """Polls batch by batch, in the order of `polled_at`: a stream under way, or what was kept of one."""
-
-    def take(self) -> list[Poll] | None:
-        """The next batch; None when there is none."""
-        ...
-
-
 @dataclass
 class Loading:
-    """The third step: what polls show, captured and loaded into a pipeline package by package.
+    """The third step: what polls show, captured and loaded package by package.
 
     Attributes:
         run: the columns of the row of `runs` that polls do not tell.
+        changes: what has changed in the token store.
         package_polls: about so many polls are one package.
-        unsupported: tokens of which rows are missing that their digests speak for.
-        open_run: called in each turn to write, before any row of the run is written.
-        alone: entered while rows are written, to keep other writers out.
+        unsupported: as in the plan.
         stop_polling: called when a package cannot be loaded: what was polled by then is kept as packages,
             which the next load begins with. None where the polls are kept elsewhere.
     """
 
-    pipeline: dlt.Pipeline
-    settings: PollingSettings
-    clock: Clock
+    upkeep: "Upkeep"
     statistics: RunStatistics
     run: Row
+    changes: StoreChanges
     package_polls: int
     unsupported: set[str] = field(default_factory=set)
-    open_run: Callable[[], None] = lambda: None
-    alone: Callable[[], AbstractContextManager[object]] = nullcontext
     stop_polling: Callable[[], None] | None = None
 
-    def load_all(self, polled: PolledBatches) -> None:
+    @property
+    def pipeline(self) -> dlt.Pipeline:
+        """What the polls are loaded into."""
+        return self.upkeep.pipeline
+
+    def load_all(self, take: Take) -> None:
         """Load until nothing more comes.
 
         Raises:
@@ -213,47 +188,36 @@ class Loading:
                 pending and is loaded first next time.
         """
         take_folder(self.pipeline)
-        while polls := self._take_package(polled):
-            recording = self._recording()
+        while polls := self._take_package(take):
+            known = KnownRows(unsupported=self.unsupported)
+            recording = self.upkeep.recording(self.run, known, self.statistics.counts)
             is_extracted = False
             try:
                 # What the warehouse knows is read within the turn to write: other loads may have changed it.
-                with self.alone(), writer(self.pipeline, more_to_come=True):
-                    self.open_run()
+                with self.upkeep.alone(), writer(self.pipeline, more_to_come=True):
+                    self.upkeep.open_run(self.run, self.changes)
                     self._extract(polls, recording)
                     is_extracted = True
                     self._load_package()
             except Exception:
-                self._keep_rest([] if is_extracted else polls, polled, recording)
+                self._keep_rest([] if is_extracted else polls, take, recording)
                 raise
 
     def _load_package(self) -> None:
-        self.pipeline.normalize()
-        self.pipeline.load()
+        load_package(self.pipeline)
 
-    def _take_package(self, polled: PolledBatches) -> list[Poll]:
+    def _take_package(self, take: Take) -> list[Poll]:
         polls: list[Poll] = []
         size = 0
         while len(polls) < self.package_polls and size < MAX_PACKAGE_BYTES:
-            batch = polled.take()
+            batch = take()
             if batch is None:
                 break
             polls += batch
             size += sum(poll.body_bytes for poll in batch)
         return polls
 
-    def _recording(self) -> Recording:
-        return Recording(
-            self.settings,
-            SqlWarehouseState(self.pipeline, SOURCE_NAME),
-            self.run,
-            TABLES,
-            self.clock,
-            KnownRows(unsupported=self.unsupported),
-            self.statistics.counts,
-        )
-
-    def _keep_rest(self, polls: list[Poll], polled: PolledBatches, recording: Recording) -> None:
+    def _keep_rest(self, polls: list[Poll], take: Take, recording: Recording) -> None:
         """Extract what was polled by now, compared with what waits to be loaded as well.
 
         The evidence that goes along may be old when these packages are loaded: it is healed then.
@@ -262,9 +226,8 @@ class Loading:
             return
         self.stop_polling()
         try:
-            while polls or (polls := self._take_package(polled)):
-                with reader(self.pipeline, duckdb_file.WRITE_WAIT_SECONDS):
-                    self._extract(polls, recording)
+            while polls or (polls := self._take_package(take)):
+                self._extract(polls, recording)
                 polls = []
         except Exception:
             # the failure that led here is the one to report
@@ -279,7 +242,7 @@ class Loading:
         does not fit the polls; the run has no `finished_at` then, and the next load heals it.
         """
         framer = pipeline_framer(self.pipeline)
-        described = tables_with(self.settings.token_labels)
+        described = tables_with(self.upkeep.settings.token_labels)
         content: list[Frames] = []
         poll_rows: list[Row] = []
         with recording.state.connected():
@@ -304,6 +267,12 @@ def pipeline_framer(pipeline: dlt.Pipeline) -> Framer:
 def extract(pipeline: dlt.Pipeline, frames: Iterable[Frames], *resources: str) -> None:
     """Make a package of rows."""
     pipeline.extract(prepared_source(frames).with_resources(*resources))
+
+
+def load_package(pipeline: dlt.Pipeline) -> None:
+    """Load what was extracted."""
+    pipeline.normalize()
+    pipeline.load()
 
 
 def package_polls(requests_per_minute: float) -> int:

@@ -5,18 +5,24 @@ is. It makes the tables for a warehouse of an earlier release, works out again w
 done, applies a changed `hold` to the past, and compares.
 """
 
-from .ahead import void_after
 from .comparison import Difference, differences
-from .healing import KILLED, heal, is_needed, recount_run, recount_runs, unfinished_runs
-from .parts import Scope
+from .healing import KILLED, heal, is_needed, recount_run, unfinished_runs, void_after
 from .replacement import rebuild
-from .state import create_missing, incomplete_tables, newest_poll_at, reopen_runs, write_run
-from .upkeep import analyze, drop_old_polls, lacks_indexes, prepare_postgres
+from .upkeep import (
+    analyze,
+    create_missing,
+    drop_old_polls,
+    incomplete_tables,
+    lacks_indexes,
+    newest_poll_at,
+    prepare_postgres,
+    reopen_runs,
+    write_run,
+)
 
 __all__ = [
     "KILLED",
     "Difference",
-    "Scope",
     "analyze",
     "create_missing",
     "differences",
@@ -29,7 +35,6 @@ __all__ = [
     "prepare_postgres",
     "rebuild",
     "recount_run",
-    "recount_runs",
     "reopen_runs",
     "unfinished_runs",
     "void_after",

@@ -13,22 +13,13 @@ from dlt_cronofy.warehouse.dataset import loaded_dataset, read, sql_client, writ
 from dlt_cronofy.warehouse.locks import LOCKED_DIALECT, sole_writer, turn
 
 from . import Difference, analyze, differences, rebuild
-from .replacement import PART_KEYS
+from .warehouse_sql import PART_KEYS
 
 SHOWN_DIFFERENCES = 100
 
 
 def rebuild_evidence(pipeline: dlt.Pipeline, hold: timedelta) -> dict[str, int]:
-    """Work out the evidence and put it in the place of what is kept; returns how many rows each table has.
-
-    Args:
-        pipeline: whose dataset it is.
-        hold: how long one sample is trusted.
-
-    Raises:
-        ConfigurationError: nothing was loaded there yet.
-        WarehouseBusy: a load is writing there.
-    """
+    """Put evidence that is worked out in the place of what is kept; returns how many rows each table has."""
     with loaded_dataset(pipeline):
         pass
     with sole_writer(pipeline), turn(pipeline), writer(pipeline), sql_client(pipeline) as client:
@@ -38,15 +29,7 @@ def rebuild_evidence(pipeline: dlt.Pipeline, hold: timedelta) -> dict[str, int]:
 
 
 def check_evidence(pipeline: dlt.Pipeline, hold: timedelta) -> list[Difference]:
-    """In what the evidence that is kept is not what polls and changes say; only reads.
-
-    Args:
-        pipeline: whose dataset it is.
-        hold: how long one sample is trusted.
-
-    Raises:
-        ConfigurationError: nothing was loaded there yet.
-    """
+    """In what the evidence that is kept is not what polls and changes say; only reads."""
     with loaded_dataset(pipeline) as client, _between_packages(pipeline, client):
         return differences(client, hold)
 

@@ -12,10 +12,8 @@ from dlt.destinations.sql_client import SqlClientBase
 from dlt_cronofy.source.records import FAILURES
 from dlt_cronofy.source.tables import COVERAGE, RUNS, TABLES, TOKEN_STATUS
 
-from .horizon import find_horizon
-from .parts import parts
-from .replacement import PART_KEYS, as_length
-from .warehouse_sql import Part, WarehouseSql
+from .replacement import find_horizon, parts
+from .warehouse_sql import ALL, PART_KEYS, Part, WarehouseSql
 
 # what polls and changes tell, besides the key
 COMPARED: dict[str, tuple[str, ...]] = {
@@ -53,16 +51,7 @@ MISSING, UNEXPLAINED, REPEATED = "missing", "not explained by polls", "there mor
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing in which the evidence that is kept is not what polls and changes say.
-
-    Attributes:
-        table: token_status, coverage or runs.
-        key: the row's key, values by column.
-        column: the column that differs; None where the whole row does.
-        kept: its value in the table.
-        worked_out: its value as polls and changes say.
-        problem: what is wrong with the whole row: missing, not explained by polls, or there more than once.
-    """
+    """A column in which a row of the evidence is not as worked out, or a problem of the whole row."""
 
     table: str
     key: tuple[tuple[str, Any], ...]
@@ -79,57 +68,48 @@ class Difference:
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`: times as text."""
-        found: dict[str, Any] = {
-            "table": self.table,
-            "key": {name: _as_json(value) for name, value in self.key},
-        }
+        row = {"table": self.table, "key": {name: _as_json(value) for name, value in self.key}}
         if self.problem is not None:
-            return found | {"problem": self.problem}
-        return found | {
-            "column": self.column,
-            "kept": _as_json(self.kept),
-            "worked_out": _as_json(self.worked_out),
-        }
+            return row | {"problem": self.problem}
+        values = {"kept": _as_json(self.kept), "worked_out": _as_json(self.worked_out)}
+        return row | {"column": self.column} | values
 
 
-def differences(
-    client: SqlClientBase[Any], hold: timedelta | float, polls_per_part: int | None = None
-) -> list[Difference]:
-    """In what the evidence that is kept is not what polls and changes say; only reads.
-
-    Args:
-        client: an open one.
-        hold: how long one sample is trusted, a length of time or seconds.
-        polls_per_part: about how many polls are worked out at a time; None for what suits the warehouse.
-    """
+def differences(client: SqlClientBase[Any], hold: timedelta) -> list[Difference]:
+    """In what the evidence that is kept is not what polls and changes say; only reads."""
     sql = WarehouseSql(client)
-    length, horizon = as_length(hold), find_horizon(sql)
-    found: list[Difference] = []
+    horizon = find_horizon(sql)
     with sql.without_nested_loops():
-        for table, key in PART_KEYS.items():
-            for part in parts(sql, key, polls_per_part=polls_per_part):
-                kept = sql.rows_of(table, Part(part.condition))
-                worked_out = sql.query(table, part, length, horizon)
-                found += _differences(table, sql.fetch(unequal_rows(table, kept, worked_out)))
-    return found
+        return [
+            difference
+            for table in PART_KEYS
+            for unequal in unequal_rows(sql, table, hold, horizon)
+            for difference in _differences(table, sql.fetch(unequal))
+        ]
 
 
-def unequal_rows(table: str, kept: str, worked_out: str) -> str:
-    """The rows that do not stand once on each side, and how often on each."""
+def unequal_rows(
+    sql: WarehouseSql, table: str, hold: timedelta, horizon: datetime | None, only: Part = ALL
+) -> Iterator[str]:
+    """Queries, one a part: the rows that do not stand once on each side, and how often on each."""
     columns = ", ".join((*TABLES[table].key, *COMPARED[table]))
-    return f"""
-        SELECT sum(kept) AS times_kept, sum(worked_out) AS times_worked_out, {columns}
-        FROM (
-            SELECT 1 AS kept, 0 AS worked_out, {columns} FROM ({kept}) AS kept_rows
-            UNION ALL
-            SELECT 0 AS kept, 1 AS worked_out, {columns} FROM ({worked_out}) AS worked_out_rows
-        ) AS sides
-        GROUP BY {columns}
-        HAVING sum(kept) <> sum(worked_out) OR sum(kept) > 1
-    """
+    for part in parts(sql, PART_KEYS[table], only):
+        yield f"""
+            SELECT sum(kept) AS times_kept, sum(worked_out) AS times_worked_out, {columns}
+            FROM (
+                SELECT 1 AS kept, 0 AS worked_out, {columns}
+                FROM ({sql.rows_of(table, Part(part.condition))}) AS kept_rows
+                UNION ALL
+                SELECT 0 AS kept, 1 AS worked_out, {columns}
+                FROM ({sql.query(table, part, hold, horizon)}) AS worked_out_rows
+            ) AS sides
+            GROUP BY {columns}
+            HAVING sum(kept) <> sum(worked_out) OR sum(kept) > 1
+        """
 
 
 def _differences(table: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[Difference]:
+    """What is wrong with the row of each key, in the order of the keys."""
     width = len(TABLES[table].key)
     kept: dict[Key, list[Key]] = {}
     worked_out: dict[Key, list[Key]] = {}
@@ -138,22 +118,14 @@ def _differences(table: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[Differ
         kept.setdefault(key, []).extend([rest] * int(times_kept))
         worked_out.setdefault(key, []).extend([rest] * int(times_worked_out))
     for key in sorted(kept, key=str):
-        yield from _row_differences(table, key, kept[key], worked_out[key])
-
-
-def _row_differences(table: str, key: Key, kept: list[Key], worked_out: list[Key]) -> Iterator[Difference]:
-    """What is wrong with the row of one key."""
-    row = tuple(zip(TABLES[table].key, key, strict=True))
-    if len(kept) > 1:
-        yield Difference(table, row, problem=REPEATED)
-    elif not kept:
-        yield Difference(table, row, problem=MISSING)
-    elif not worked_out:
-        yield Difference(table, row, problem=UNEXPLAINED)
-    else:
-        for column, old, new in zip(COMPARED[table], kept[0], worked_out[0], strict=True):
-            if old != new:
-                yield Difference(table, row, column, old, new)
+        row = tuple(zip(TABLES[table].key, key, strict=True))
+        if len(kept[key]) == 1 and worked_out[key]:
+            for column, old, new in zip(COMPARED[table], kept[key][0], worked_out[key][0], strict=True):
+                if old != new:
+                    yield Difference(table, row, column, old, new)
+        else:
+            problem = REPEATED if kept[key][1:] else UNEXPLAINED if kept[key] else MISSING
+            yield Difference(table, row, problem=problem)
 
 
 def _shown(value: Any) -> str:

@@ -110,7 +110,7 @@ spans AS (
     GROUP BY
         kept.account_id, kept.profile_type, kept.first_sample_at, kept.last_sample_at, kept.samples, kept.run_id
 ),
-following AS (
+chained AS (
     SELECT
         account_id,
         profile_type,
@@ -134,7 +134,7 @@ joined AS (
             PARTITION BY account_id, profile_type
             ORDER BY first_at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS span
-    FROM following
+    FROM chained
 )
 SELECT
     account_id,

@@ -29,7 +29,7 @@ evidence AS (
 SELECT
     run_id,
     min(evidence_at) AS oldest_evidence_at,
-    max(seconds_between(evidence_at, polled_at)) AS oldest_evidence_age_seconds
+    max(epoch(polled_at - evidence_at)) AS oldest_evidence_age_seconds
 FROM evidence
 WHERE evidence_at IS NOT NULL
 GROUP BY run_id

@@ -1,14 +1,18 @@
-"""Healing: what killed runs left half done, and late polls.
+"""Healing: what killed runs left half done, late polls, and times of a clock that was ahead.
 
 A load writes polls and evidence table by table. A kill between two tables leaves evidence without polls, or
 polls without evidence, and a run without its end. The next load works out again what such runs touched.
+
+To work a row out takes all polls of its account or token. To see that it is right takes recent ones only:
+what it says of the time before was right before the runs began. A run polls nothing twice. So the newest poll
+that a row knows of is the one that may be lost, or there is a newer one that is not in the row yet. Either
+shows, unless another run has built on it.
 """
 
 # ruff: noqa: S608 - names are our own, values are literals of the dialect
 
 import re
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,19 +20,23 @@ from dlt.destinations.sql_client import SqlClientBase
 
 from dlt_cronofy.source.tables import COVERAGE, LOAD_ID, POLLS, PROFILE_CHANGES, RUNS, TOKEN_STATUS
 
-from .doubts import add_doubtful, doubtful, rows_since
-from .horizon import find_horizon
-from .replacement import NO_LOAD, PART_KEYS, Replacement, ScopeTable, as_length, scope_table
-from .warehouse_sql import Part, WarehouseSql
+from .comparison import unequal_rows
+from .replacement import DIGESTS, ScopeTable, find_horizon, replace_rows, scope_table
+from .warehouse_sql import BEGINNING, NO_LOAD, PART_KEYS, Part, WarehouseSql
 
 KILLED = "killed"
-DIGESTS = ("userinfo_digest", "account_digest", "profiles_digest")
 # counts do not depend on it
 ANY_HOLD = timedelta(days=1)
 # how a load names its run: its start in UTC, and something of its own
 RUN_ID = re.compile(r"(\d{8}T\d{6}Z)-.+")
 # clocks of machines differ, but not by that much
 MOST_BEHIND = timedelta(hours=1)
+# so long before the runs began polls are recent: all that is polled daily was polled
+RECENT = timedelta(days=2)
+# a run that was under way beside them polled later than that, by any clock
+BESIDE = timedelta(minutes=5)
+# by these columns the tables grow of which a part will do
+GROWS_BY = {POLLS.name: "polled_at", PROFILE_CHANGES.name: "observed_at"}
 
 # which tables besides polls say what a run touched
 NAMING = {
@@ -37,12 +45,7 @@ NAMING = {
 }
 
 
-def heal(
-    client: SqlClientBase[Any],
-    hold: timedelta | float,
-    run_ids: Collection[str],
-    polls_per_part: int | None = None,
-) -> None:
+def heal(client: SqlClientBase[Any], hold: timedelta, run_ids: Collection[str]) -> None:
     """Put right what some runs touched, and say of those without an end that they were killed.
 
     Looks at the rows of `coverage` of every account and at those of `token_status` of every token that any
@@ -50,57 +53,49 @@ def heal(
     again, as are the runs' own counts; the digests of all go. All at once, where the warehouse has
     transactions.
 
-    Args:
-        client: an open one, which may write.
-        hold: how long one sample is trusted, a length of time or seconds.
-        run_ids: of runs that were killed, or whose polls arrived late.
-        polls_per_part: about how many polls are worked out at a time; None for what suits the warehouse.
+    The runs were killed, or their polls arrived late.
     """
     if not run_ids:
         return
     sql = WarehouseSql(client)
-    sql.create_missing([*PART_KEYS])
-    work = Replacement(sql, as_length(hold), find_horizon(sql), polls_per_part)
-    since = _since(sql, run_ids)
-    with sql.without_nested_loops(), ExitStack() as stack:
-        scope = stack.enter_context(scope_table(sql))
+    sql.create_missing(PART_KEYS)
+    horizon, started_at = find_horizon(sql), first_start(run_ids)
+    since = _since(sql, started_at, MOST_BEHIND)
+    with sql.without_nested_loops(), scope_table(sql) as scope:
         scope.add("run_id", run_ids)
         _add_missing_runs(sql, scope)
         _add_touched(sql, scope, since)
-        add_doubtful(work, scope, first_start(run_ids))
+        only = {RUNS.name: scope.part("run_id", since)}
         for table in (COVERAGE.name, TOKEN_STATUS.name):
-            key = PART_KEYS[table]
-            work.work_out(stack, table, scope.part(key, kind=doubtful(key)))
-        work.work_out(stack, RUNS.name, scope.part("run_id", since))
-        work.replace(*_afterwards(sql, scope))
+            _add_doubtful(scope, table, hold, horizon, started_at)
+            only[table] = scope.part(PART_KEYS[table], kind=table)
+        replace_rows(sql, hold, horizon, only, *_afterwards(sql, scope))
 
 
 def recount_run(client: SqlClientBase[Any], run_id: str) -> None:
-    """Count a run's polls and changes again; what else its row says stays.
-
-    Args:
-        client: an open one, which may write.
-        run_id: of a run of which no poll was deleted yet; it gets a row if it has none.
-    """
-    _recount(WarehouseSql(client), [run_id], horizon=None)
-
-
-def recount_runs(client: SqlClientBase[Any], run_ids: Collection[str]) -> None:
-    """Count the polls and changes of runs again; those of which polls were deleted as too old stay."""
-    if run_ids:
-        sql = WarehouseSql(client)
-        _recount(sql, run_ids, find_horizon(sql))
-
-
-def _recount(sql: WarehouseSql, run_ids: Collection[str], horizon: datetime | None) -> None:
+    """Count a run again of which no poll was deleted yet; what else its row says stays. It may have none."""
+    sql = WarehouseSql(client)
     sql.create_missing([RUNS.name])
-    with sql.without_nested_loops(), ExitStack() as stack:
-        scope = stack.enter_context(scope_table(sql))
-        scope.add("run_id", run_ids)
+    with sql.without_nested_loops(), scope_table(sql) as scope:
+        scope.add("run_id", [run_id])
         _add_missing_runs(sql, scope)
-        work = Replacement(sql, ANY_HOLD, horizon)
-        work.work_out(stack, RUNS.name, scope.part("run_id", _since(sql, run_ids)))
-        work.replace()
+        its_rows = scope.part("run_id", _since(sql, first_start([run_id]), MOST_BEHIND))
+        replace_rows(sql, ANY_HOLD, None, {RUNS.name: its_rows})
+
+
+def void_after(client: SqlClientBase[Any], hold: timedelta, horizon: datetime) -> None:
+    """Have polls of a clock that was ahead tell nothing, remove the changes they showed, and heal."""
+    sql = WarehouseSql(client)
+    runs: set[str] = set()
+    with sql.transaction():
+        for table, change in (
+            (POLLS.name, "UPDATE {} SET is_late = TRUE"),
+            (PROFILE_CHANGES.name, "DELETE FROM {}"),
+        ):
+            name, ahead = sql.table(table), f"{GROWS_BY[table]} > {sql.instant(horizon)}"
+            runs |= {run_id for (run_id,) in sql.fetch(f"SELECT DISTINCT run_id FROM {name} WHERE {ahead}")}
+            sql.execute(f"{change.format(name)} WHERE {ahead}")
+    heal(client, hold, [run_id for run_id in runs if run_id is not None])
 
 
 def unfinished_runs(client: SqlClientBase[Any]) -> list[str]:
@@ -127,35 +122,29 @@ def unfinished_runs(client: SqlClientBase[Any]) -> list[str]:
 def is_needed(client: SqlClientBase[Any]) -> bool:
     """Whether the warehouse has polls of a release that kept no evidence."""
     sql = WarehouseSql(client)
-
-    def has(table: str, condition: str = "1 = 1") -> bool:
-        return bool(sql.fetch(f"SELECT 1 AS found FROM ({sql.rows_of(table, Part(condition))}) AS t LIMIT 1"))
-
-    if not has(POLLS.name):
+    if not sql.has(POLLS.name):
         return False
-    if not has(RUNS.name) or not has(TOKEN_STATUS.name, "endpoint IS NOT NULL"):
+    if not sql.has(RUNS.name) or not sql.has(TOKEN_STATUS.name, "endpoint IS NOT NULL"):
         return True
-    return not has(COVERAGE.name) and has(PROFILE_CHANGES.name)
+    return not sql.has(COVERAGE.name) and sql.has(PROFILE_CHANGES.name)
 
 
 def first_start(run_ids: Collection[str]) -> datetime | None:
     """When the first of these runs began; None where a name does not say it."""
-    starts = []
-    for run_id in run_ids:
-        named = RUN_ID.fullmatch(run_id)
-        if named is None:
-            return None
-        try:
-            starts.append(datetime.strptime(named[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC))
-        except ValueError:
-            return None
-    return min(starts, default=None)
+    try:
+        return min(
+            datetime.strptime(RUN_ID.sub(r"\1", run_id), "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            for run_id in run_ids
+        )
+    except ValueError:
+        return None
 
 
-def _since(sql: WarehouseSql, run_ids: Collection[str]) -> dict[str, str]:
-    """What holds for the rows that these runs wrote, of those tables that grow."""
-    start = first_start(run_ids)
-    return rows_since(sql, start - MOST_BEHIND if start is not None else None)
+def _since(sql: WarehouseSql, started_at: datetime | None, before: timedelta) -> dict[str, str]:
+    """What holds for rows from so long before the start on, of the tables that grow; all where it is None."""
+    if started_at is None:
+        return {}
+    return {table: f"{column} >= {sql.instant(started_at - before)}" for table, column in GROWS_BY.items()}
 
 
 def _add_touched(sql: WarehouseSql, scope: ScopeTable, since: Mapping[str, str]) -> None:
@@ -169,6 +158,33 @@ def _add_touched(sql: WarehouseSql, scope: ScopeTable, since: Mapping[str, str])
         scope.add_rows(key, sql.rows_of(POLLS.name, Part(by_table=since)), key)
         for table in tables:
             scope.add_rows(key, sql.rows_of(table, of_runs), key)
+
+
+def _add_doubtful(
+    scope: ScopeTable, table: str, hold: timedelta, horizon: datetime | None, started_at: datetime | None
+) -> None:
+    """Add the touched accounts or tokens whose rows may be wrong; all, where no start is known."""
+    sql, key = scope.sql, PART_KEYS[table]
+    if started_at is None:
+        scope.add_rows(table, scope.ids(key), "id")
+        return
+    # polled by another run since, or by several
+    polls = sql.rows_of(POLLS.name, Part(by_table=_since(sql, started_at, BESIDE)))
+    scope.add_rows(
+        table,
+        f"SELECT {key} FROM ({polls}) AS polls GROUP BY {key} HAVING count(DISTINCT run_id) > 1"
+        f" OR max(CASE WHEN run_id IN ({scope.ids('run_id')}) THEN 0 ELSE 1 END) = 1",
+        key,
+    )
+    # not what they would be if all polls that are not recent were deleted
+    recent = max(started_at - RECENT, horizon or BEGINNING)
+    touched = scope.part(key, _since(sql, recent, timedelta(0)))
+    for unequal in unequal_rows(sql, table, hold, recent, touched):
+        scope.add_rows(table, unequal, key)
+    if table == TOKEN_STATUS.name:
+        # tokens all of whose polls were skipped: their rows do not say when that was
+        untried = f"{touched.condition} AND endpoint IS NOT NULL AND last_polled_at IS NULL"
+        scope.add_rows(table, sql.rows_of(table, Part(untried)), key)
 
 
 def _afterwards(sql: WarehouseSql, scope: ScopeTable) -> tuple[str, str]:

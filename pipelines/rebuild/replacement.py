@@ -1,155 +1,139 @@
 """Working out evidence, and putting it in the place of what is kept.
 
-What is worked out goes to temporary tables first, part by part. Then it replaces the rows of the evidence
-tables, in one transaction where the warehouse has them: a kill leaves the old rows or the new ones.
+What is worked out goes to temporary tables first. Then it replaces the rows of the evidence tables, in one
+transaction where the warehouse has them: a kill leaves the old rows or the new ones.
 """
 
 # ruff: noqa: S608 - names are our own or come from the warehouse's catalog
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
-from dlt_cronofy.source.tables import COVERAGE, LOAD_ID, RUNS, TABLES, TOKEN_STATUS
+from dlt_cronofy.source.tables import LOAD_ID, POLLS, RUNS, TABLES, TOKEN_STATUS
 
-from .horizon import find_horizon
-from .parts import Scope, parts
-from .warehouse_sql import ALL, Part, WarehouseSql
+from .warehouse_sql import ALL, DUCKDB, NO_LOAD, PART_KEYS, Part, WarehouseSql, columns_of
 
-# what stands for dlt's load in rows that no load wrote
-NO_LOAD = "rebuild"
+# DuckDB keeps the windows and groups of a query in memory, so that a long log is worked out part by part.
+# PostgreSQL puts them on disk, and reads the log once.
+IN_PARTS = {DUCKDB}
+POLLS_PER_PART = 1_000_000
+
 IDS_PER_STATEMENT = 500
 AGES = "evidence_ages"
 AGE_COLUMNS = ("oldest_evidence_at", "oldest_evidence_age_seconds")
+DIGESTS = ("userinfo_digest", "account_digest", "profiles_digest")
+MICROSECOND = timedelta(microseconds=1)
 
-# whose rows a part of a table is
-PART_KEYS = {COVERAGE.name: "account_id", TOKEN_STATUS.name: "token_key", RUNS.name: "run_id"}
 
-
-def rebuild(
-    client: SqlClientBase[Any],
-    hold: timedelta | float,
-    only: Scope | None = None,
-    polls_per_part: int | None = None,
-) -> None:
-    """Replace the rows of `token_status`, `coverage` and `runs` by what polls and changes say.
-
-    Args:
-        client: an open one, which may write.
-        hold: how long one sample is trusted, a length of time or seconds.
-        only: replace only these accounts' rows of `coverage` and these tokens' rows of `token_status`.
-        polls_per_part: about how many polls are worked out at a time; None for what suits the warehouse.
-    """
+def rebuild(client: SqlClientBase[Any], hold: timedelta, tokens: Collection[str] | None = None) -> None:
+    """Replace the evidence, or only these tokens' rows of `token_status`, by what polls and changes say."""
     sql = WarehouseSql(client)
-    sql.create_missing([*PART_KEYS])
-    work = Replacement(sql, as_length(hold), find_horizon(sql), polls_per_part)
-    with sql.without_nested_loops(), ExitStack() as stack:
-        if only is None:
-            for table in PART_KEYS:
-                work.work_out(stack, table)
-        else:
-            scope = stack.enter_context(scope_table(sql))
-            scope.add("account_id", only.accounts)
-            scope.add("token_key", only.tokens)
-            for table in (COVERAGE.name, TOKEN_STATUS.name):
-                work.work_out(stack, table, scope.part(PART_KEYS[table]))
-        work.replace()
+    sql.create_missing(PART_KEYS)
+    with sql.without_nested_loops(), scope_table(sql) as scope:
+        only = dict.fromkeys(PART_KEYS, ALL)
+        if tokens is not None:
+            scope.add("token_key", tokens)
+            only = {TOKEN_STATUS.name: scope.part("token_key")}
+        replace_rows(sql, hold, find_horizon(sql), only)
 
 
-def as_length(hold: timedelta | float) -> timedelta:
-    """A length of time.
-
-    Raises:
-        ValueError: it is none.
-    """
-    length = hold if isinstance(hold, timedelta) else timedelta(seconds=hold)
-    if length <= timedelta(0):
-        raise ValueError("hold must be positive")
-    return length
+def find_horizon(sql: WarehouseSql) -> datetime | None:
+    """The time from which on all polls are kept, where older ones were deleted; None where none were."""
+    for polled_at, is_left in sql.fetch(sql.query("horizon")):
+        horizon: datetime = polled_at if is_left else polled_at + MICROSECOND
+        return horizon
+    return None
 
 
-@dataclass
-class Replacement:
-    """What was worked out of each table, and takes the place of its rows at the end.
+def replace_rows(
+    sql: WarehouseSql,
+    hold: timedelta,
+    horizon: datetime | None,
+    only: Mapping[str, Part],
+    *afterwards: str,
+) -> None:
+    """Work out rows of evidence tables from the horizon on (None: from all polls), and swap them in."""
+    with ExitStack() as stack:
+        stages = {}
+        for table, rows in only.items():
+            ages = _work_out_ages(sql, stack) if table == RUNS.name and rows is ALL else None
+            stages[table] = stack.enter_context(
+                sql.temporary_table(table, f"SELECT * FROM {sql.table(table)}")
+            )
+            for part in parts(sql, PART_KEYS[table], rows):
+                worked_out = sql.query(table, part, hold, horizon)
+                complete = _complete_rows(sql, table, worked_out, ages, horizon)
+                sql.insert(stages[table], sql.columns(table), complete)
+        swap(sql, only, stages, afterwards)
 
-    Attributes:
-        hold: how long one sample is trusted.
-        horizon: from when on all polls are kept; None where none was ever deleted.
-        polls_per_part: about how many polls are worked out at a time; None for what suits the warehouse.
-    """
 
-    sql: WarehouseSql
-    hold: timedelta
-    horizon: datetime | None = None
-    polls_per_part: int | None = None
-    _worked_out: dict[str, tuple[Part, str]] = field(default_factory=dict)
+def swap(
+    sql: WarehouseSql, only: Mapping[str, Part], stages: Mapping[str, str], afterwards: Collection[str]
+) -> None:
+    """Put what stands in temporary tables in the place of what is there, all at once."""
+    with sql.transaction():
+        for table, stage in stages.items():
+            sql.execute(f"DELETE FROM {sql.table(table)} WHERE {only[table].condition}")
+            columns = sql.columns(table)
+            sql.insert(sql.table(table), columns, f"SELECT {', '.join(columns)} FROM {stage}")
+        for statement in afterwards:
+            sql.execute(statement)
 
-    def work_out(self, stack: ExitStack, table: str, only: Part = ALL) -> None:
-        """Work out the rows of a table that a part has; they are kept until the stack is left."""
-        sql = self.sql
-        ages = None
-        if table == RUNS.name and only is ALL:
-            ages = stack.enter_context(sql.temporary_table(AGES, sql.query(AGES)))
-            self._work_out_ages(ages)
-        stage = stack.enter_context(sql.temporary_table(table, f"SELECT * FROM {sql.table(table)}"))
-        for part in parts(sql, PART_KEYS[table], only, self.polls_per_part):
-            sql.insert(stage, sql.columns(table), self._complete_rows(table, part, ages))
-        self._worked_out[table] = only, stage
 
-    def replace(self, *afterwards: str) -> None:
-        """Put what was worked out in the place of what is there, and run further statements with it."""
-        sql = self.sql
-        with sql.transaction():
-            for table, (only, stage) in self._worked_out.items():
-                sql.execute(f"DELETE FROM {sql.table(table)} WHERE {only.condition}")
-                columns = sql.columns(table)
-                sql.insert(sql.table(table), columns, f"SELECT {', '.join(columns)} FROM {stage}")
-            for statement in afterwards:
-                sql.execute(statement)
+def parts(sql: WarehouseSql, key: str, only: Part = ALL) -> Iterator[Part]:
+    """Parts that together are `only`, each of some values of the key, with about so many polls."""
+    if sql.dialect not in IN_PARTS:
+        yield only
+        return
+    ((polls,),) = sql.fetch(f"SELECT count(*) FROM ({sql.rows_of(POLLS.name, only)}) AS polls")
+    number = polls // POLLS_PER_PART + 1
+    for each in range(number):
+        yield Part(f"{only.condition} AND hash({key}) % {number} = {each}", only.by_table)
 
-    def _complete_rows(self, table: str, part: Part, ages: str | None) -> str:
-        """Rows with all columns of a table: what no poll can tell is that of the row that is kept."""
-        sql = self.sql
-        selected = ", ".join(self._column(table, name, ages) for name in sql.stored[table])
-        same = " AND ".join(f"kept.{name} = worked_out.{name}" for name in TABLES[table].key)
-        rows = (
-            f"SELECT {selected} FROM ({sql.query(table, part, self.hold, self.horizon)}) AS worked_out"
-            f" LEFT JOIN ({sql.kept_rows(table)}) AS kept ON {same}"
-        )
-        if ages is not None:
-            rows += f" LEFT JOIN ({_oldest(ages)}) AS ages ON ages.run_id = worked_out.run_id"
-        return rows
 
-    def _column(self, table: str, name: str, ages: str | None) -> str:
-        """Where a column of a table comes from."""
-        kept = f"kept.{self.sql.column(table, name)}"
-        if name in self.sql.columns_of(table):
+def _complete_rows(
+    sql: WarehouseSql, table: str, worked_out: str, ages: str | None, horizon: datetime | None
+) -> str:
+    """Rows with all columns of a table: what no poll can tell is that of the row that is kept."""
+
+    def source(name: str) -> str:
+        kept = f"kept.{sql.column(table, name)}"
+        if name in columns_of(table):
             return f"worked_out.{name}"
         if name == LOAD_ID:
             return f"coalesce({kept}, '{NO_LOAD}')"
+        if name in DIGESTS:
+            return "NULL"  # so that the next answer is compared with what the warehouse holds
         if name in AGE_COLUMNS and ages is not None:
             # where polls are deleted, the kept row may know of older evidence than those that are left
-            return f"ages.{name}" if self.horizon is None else f"coalesce({kept}, ages.{name})"
+            return f"ages.{name}" if horizon is None else f"coalesce({kept}, ages.{name})"
         return kept
 
-    def _work_out_ages(self, ages: str) -> None:
-        columns = ("run_id", *AGE_COLUMNS)
-        for part in parts(self.sql, "token_key", polls_per_part=self.polls_per_part):
-            found = f"SELECT {', '.join(columns)} FROM ({self.sql.query(AGES, part)}) AS found"
-            self.sql.insert(ages, columns, found)
-
-
-def _oldest(ages: str) -> str:
-    """The ages of all parts, one row a run."""
-    return (
-        "SELECT run_id, min(oldest_evidence_at) AS oldest_evidence_at,"
-        " max(oldest_evidence_age_seconds) AS oldest_evidence_age_seconds"
-        f" FROM {ages} GROUP BY run_id"
+    same = " AND ".join(f"kept.{name} = worked_out.{name}" for name in TABLES[table].key)
+    rows = (
+        f"SELECT {', '.join(map(source, sql.stored[table]))} FROM ({worked_out}) AS worked_out"
+        f" LEFT JOIN ({sql.kept_rows(table)}) AS kept ON {same}"
     )
+    if ages is None:
+        return rows
+    oldest = (
+        "SELECT run_id, min(oldest_evidence_at) AS oldest_evidence_at,"
+        f" max(oldest_evidence_age_seconds) AS oldest_evidence_age_seconds FROM {ages} GROUP BY run_id"
+    )
+    return f"{rows} LEFT JOIN ({oldest}) AS ages ON ages.run_id = worked_out.run_id"
+
+
+def _work_out_ages(sql: WarehouseSql, stack: ExitStack) -> str:
+    """A temporary table of how old the evidence was that each run found, by parts of its tokens."""
+    ages = stack.enter_context(sql.temporary_table(AGES, sql.query(AGES)))
+    for part in parts(sql, "token_key"):
+        sql.insert(ages, columns_of(AGES), sql.query(AGES, part))
+    return ages
 
 
 @dataclass
@@ -164,9 +148,8 @@ class ScopeTable:
         ordered = sorted(set(ids))
         for start in range(0, len(ordered), IDS_PER_STATEMENT):
             chunk = ordered[start : start + IDS_PER_STATEMENT]
-            values = ", ".join(["(%s, %s)"] * len(chunk))
-            parameters = [value for each in chunk for value in (kind, each)]
-            self.sql.execute(f"INSERT INTO {self.name} (id_of, id) VALUES {values}", *parameters)
+            values = ", ".join([f"('{kind}', %s)"] * len(chunk))
+            self.sql.execute(f"INSERT INTO {self.name} (id_of, id) VALUES {values}", *chunk)
 
     def add_rows(self, kind: str, rows: str, column: str) -> None:
         """Put the ids in that stand in a column of a query."""

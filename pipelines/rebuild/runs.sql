@@ -61,11 +61,14 @@ untouched AS (
         )
 ),
 found AS (
-    SELECT run_id FROM counts
-    UNION DISTINCT
-    SELECT run_id FROM changed
-    UNION DISTINCT
-    SELECT run_id FROM runs
+    SELECT DISTINCT run_id
+    FROM (
+        SELECT run_id FROM counts
+        UNION ALL
+        SELECT run_id FROM changed
+        UNION ALL
+        SELECT run_id FROM runs
+    ) AS named
 )
 SELECT
     found.run_id,

@@ -4,7 +4,7 @@
 -- an ok poll wins over a failed one.
 --
 -- What came before the horizon is known from the rows that are kept: the polls are deleted. Other columns than these
--- stay as they are; the digests go, so that the next answer is compared with what the warehouse holds.
+-- stay as they are, but for the digests, which go.
 WITH answers AS (
     SELECT token_key, account_id, endpoint, data_center, polled_at, outcome, poll_id, run_id
     FROM polls
@@ -175,9 +175,6 @@ SELECT
         AS profiles_polled_at,
     coalesce(times.profiles_ok_at, CASE WHEN kept.profiles_ok_at < $horizon THEN kept.profiles_ok_at END)
         AS profiles_ok_at,
-    CAST(NULL AS TEXT) AS userinfo_digest,
-    CAST(NULL AS TEXT) AS account_digest,
-    CAST(NULL AS TEXT) AS profiles_digest,
     newest.run_id
 FROM times
 INNER JOIN judged ON times.token_key = judged.token_key
@@ -201,8 +198,5 @@ SELECT
     CASE WHEN kept.account_ok_at < $horizon THEN kept.account_ok_at END AS account_ok_at,
     CASE WHEN kept.profiles_polled_at < $horizon THEN kept.profiles_polled_at END AS profiles_polled_at,
     CASE WHEN kept.profiles_ok_at < $horizon THEN kept.profiles_ok_at END AS profiles_ok_at,
-    CAST(NULL AS TEXT) AS userinfo_digest,
-    CAST(NULL AS TEXT) AS account_digest,
-    CAST(NULL AS TEXT) AS profiles_digest,
     kept.run_id
 FROM unpolled AS kept

@@ -1,13 +1,14 @@
 """The SQL of this package for one warehouse: its dialect, its tables with all our columns, temporary ones.
 
-The `.sql` files are DuckDB SQL restricted to what travels. A table in them is read with all columns that
-`TABLES` names: one that the warehouse does not have yet is null, and a table that is missing is empty. So the
-same text reads a warehouse of any earlier release.
+The `.sql` files are written as the views are (`views/rendering.py`). A table in them is read with all
+columns that `TABLES` names: one that the warehouse does not have yet is null, and a table that is missing is
+empty. So the same text reads a warehouse of any earlier release.
 """
 
 # ruff: noqa: S608 - names are our own or come from the warehouse's catalog, values are literals of the dialect
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,17 +21,24 @@ from dlt.destinations.exceptions import DatabaseException
 from dlt.destinations.sql_client import SqlClientBase
 from sqlglot import exp
 
-from dlt_cronofy.source.tables import LOAD_ID, TABLES
+from dlt_cronofy.source.tables import COVERAGE, LOAD_ID, RUNS, TABLES, TOKEN_STATUS
+from dlt_cronofy.views.rendering import SOURCE_DIALECT, duration, in_dialect
+from dlt_cronofy.warehouse.dataset import in_utc
 
-DUCKDB = "duckdb"
+DUCKDB, POSTGRES = "duckdb", "postgres"
 
+# whose rows a part of an evidence table is
+PART_KEYS = {COVERAGE.name: "account_id", TOKEN_STATUS.name: "token_key", RUNS.name: "run_id"}
+# what stands for dlt's load in rows that no load wrote
+NO_LOAD = "rebuild"
 # earlier than any poll: the horizon where all polls are there
 BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)
 
 # where temporary tables are; those of other warehouses are beside ours, some of them tables like any other
-TEMPORARY_SCHEMAS = {DUCKDB: "temp.", "postgres": "pg_temp.", "redshift": ""}
+TEMPORARY_SCHEMAS = {DUCKDB: "temp.", POSTGRES: "pg_temp.", "redshift": ""}
 WITHOUT_TEMPORARY_TABLES = {"bigquery", "databricks"}
-BINARY_TEXT_ORDER = {"bigquery", "databricks", "redshift", "snowflake"}
+# these would keep the rows of a step that is read twice; the others always read again
+KEEPS_STEPS = {DUCKDB, POSTGRES}
 
 SQL_TYPES = {
     "string": "TEXT",
@@ -39,19 +47,6 @@ SQL_TYPES = {
     "double": "DOUBLE",
     "timestamp[us, tz=UTC]": "TIMESTAMPTZ",
 }
-
-# seconds from x to y
-SECONDS_BETWEEN = {
-    "bigquery": "TIMESTAMP_DIFF(y, x, MICROSECOND) / 1000000",
-    "databricks": "TIMESTAMPDIFF(MICROSECOND, x, y) / 1000000",
-    DUCKDB: "DATE_DIFF('microsecond', x, y) / 1000000",
-    "postgres": "CAST(EXTRACT(EPOCH FROM y - x) AS DOUBLE PRECISION)",
-    "redshift": "DATEDIFF(MICROSECOND, x, y) / 1000000.0",
-    "snowflake": "TIMESTAMPDIFF(MICROSECOND, x, y) / 1000000",
-}
-
-# the names of a table's columns as the warehouse spells them, by names in small letters
-Columns = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,8 @@ class WarehouseSql:
 
     Attributes:
         dialect: the warehouse's, as sqlglot names it.
-        stored: the columns of those of our tables that are there.
+        stored: the columns of those of our tables that are there, as the warehouse spells them, by their
+            names in small letters.
     """
 
     def __init__(self, client: SqlClientBase[Any]) -> None:
@@ -91,41 +87,39 @@ class WarehouseSql:
         self,
         name: str,
         part: Part = ALL,
-        hold: timedelta = timedelta(0),
+        hold: timedelta = timedelta(days=1),
         horizon: datetime | None = None,
     ) -> str:
         """The query of a file beside this module over a part of the tables.
 
-        Args:
-            name: its name without `.sql`.
-            part: the rows it looks at.
-            hold: how long one sample is trusted.
-            horizon: from when on all polls are kept; None where none was ever deleted.
+        The horizon is the time from which on all polls are kept; None where none was ever deleted.
         """
-        template = _translated(name, self.dialect)
-        values = {
-            "hold": interval(hold, self.dialect),
-            "horizon": self.instant(horizon or BEGINNING),
-            "beginning": self.instant(BEGINNING),
-        } | {f"rows_of_{table}": f"({self._rows(table, part)})" for table in template.tables}
-        return template.filled(values)
-
-    def columns_of(self, name: str) -> list[str]:
-        """The columns that the query of a file returns."""
-        return _translated(name, self.dialect).columns
+        steps = in_dialect(_text(name).replace("$hold", duration(hold.total_seconds())), self.dialect)
+        for gap, value in (("$horizon", horizon or BEGINNING), ("$beginning", BEGINNING)):
+            steps = steps.replace(gap, self.instant(value))
+        keeping = "NOT MATERIALIZED " if self.dialect in KEEPS_STEPS else ""
+        tables = (f"{table} AS {keeping}({self._rows(table, part)})" for table in tables_of(name))
+        return f"WITH {', '.join(tables)}, {steps.removeprefix('WITH ')}"
 
     def rows_of(self, table: str, part: Part = ALL) -> str:
         """The rows of one of `TABLES` that a part has, with all its columns."""
-        return f"SELECT {self._our_columns(table)} {self._from(self.table(table), table, part)}"
+        stored = self.stored.get(table, {})
+        columns = ", ".join(
+            name if name in stored else f"CAST(NULL AS {kind}) AS {name}"
+            for name, kind, _ in _columns(table, self.dialect)
+            if name != LOAD_ID
+        )
+        return f"SELECT {columns} {self._from(table, part)}"
 
     def kept_rows(self, table: str, part: Part = ALL) -> str:
-        """The same of an evidence table, with the columns that it has, and one for each key."""
-        key = ", ".join(TABLES[table].key)
-        columns = ", ".join(self.columns(table))
+        """The same of an evidence table, with the columns that it has, and one row for each key."""
         # a load that was killed may have written a row twice
+        key = ", ".join(TABLES[table].key)
         numbered = f"SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY run_id) AS copy_number"
-        rows = f"{numbered} {self._from(self.table(table), table, part)}"
-        return f"SELECT {columns} FROM ({rows}) AS numbered WHERE copy_number = 1"
+        columns = ", ".join(self.columns(table))
+        return (
+            f"SELECT {columns} FROM ({numbered} {self._from(table, part)}) AS numbered WHERE copy_number = 1"
+        )
 
     def table(self, name: str) -> str:
         """The name of a table of the dataset in SQL."""
@@ -138,10 +132,6 @@ class WarehouseSql:
     def column(self, table: str, name: str) -> str:
         """One column of a table, as SQL writes it."""
         return str(self.client.capabilities.escape_identifier(self.stored[table][name]))
-
-    def text(self, value: str) -> str:
-        """A text as SQL writes it."""
-        return exp.Literal.string(value).sql(dialect=self.dialect)
 
     def instant(self, moment: datetime) -> str:
         """A time as SQL writes it."""
@@ -156,10 +146,15 @@ class WarehouseSql:
         """Append the rows of a query."""
         self.execute(f"INSERT INTO {table} ({', '.join(columns)}) {query}")
 
-    def fetch(self, query: str) -> list[tuple[Any, ...]]:
+    def fetch(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """The rows of a query, times in UTC."""
-        with self.client.execute_query(query) as cursor:
-            return [tuple(map(_in_utc, row)) for row in cursor.fetchall()]
+        with self.client.execute_query(query, *parameters) as cursor:
+            return [tuple(map(in_utc, row)) for row in cursor.fetchall()]
+
+    def has(self, table: str, condition: str = "1 = 1") -> bool:
+        """Whether a table has a row of which the condition holds."""
+        rows = self.rows_of(table, Part(condition))
+        return bool(self.fetch(f"SELECT 1 AS found FROM ({rows}) AS found_rows LIMIT 1"))
 
     @contextmanager
     def temporary_table(self, name: str, like: str) -> Iterator[str]:
@@ -186,7 +181,7 @@ class WarehouseSql:
         It knows nothing of what stands in temporary tables and steps of a query, takes them for small, and
         would compare each row with each: minutes instead of a second.
         """
-        if self.dialect != "postgres":
+        if self.dialect != POSTGRES:
             yield
             return
         self.execute("SET enable_nestloop = off")
@@ -206,32 +201,23 @@ class WarehouseSql:
         else:
             yield
 
-    def create_missing(self, tables: Sequence[str]) -> None:
+    def create_missing(self, tables: Iterable[str]) -> None:
         """Create tables as a load does, where they are missing."""
         missing = [name for name in tables if name not in self.stored]
         for name in missing:
-            columns = ", ".join(f"{column} {kind}" for column, kind in _column_types(name, self.dialect))
+            columns = ", ".join(map(" ".join, _columns(name, self.dialect)))
             self.execute(f"CREATE TABLE {self.table(name)} ({columns})")
         if missing:
             self.stored = self._stored_columns()
 
     def _rows(self, table: str, part: Part) -> str:
-        is_evidence = table in KEPT_ONCE and table in self.stored
+        is_evidence = table in PART_KEYS and table in self.stored
         return self.kept_rows(table, part) if is_evidence else self.rows_of(table, part)
 
-    def _our_columns(self, table: str) -> str:
-        stored = self.stored.get(table, {})
-        return ", ".join(
-            name if name in stored else f"CAST(NULL AS {kind.removesuffix(' NOT NULL')}) AS {name}"
-            for name, kind in _column_types(table, self.dialect)
-            if name != LOAD_ID
-        )
-
-    def _from(self, relation: str, table: str, part: Part) -> str:
-        return f"FROM {relation} WHERE {part.of(table)}" if table in self.stored else "LIMIT 0"
+    def _from(self, table: str, part: Part) -> str:
+        return f"FROM {self.table(table)} WHERE {part.of(table)}" if table in self.stored else "LIMIT 0"
 
     def _stored_columns(self) -> dict[str, dict[str, str]]:
-        """The columns of our tables, as the warehouse spells them, by names in small letters."""
         client = self.client
         # BigQuery and others have their own
         listed = client._qualify_info_schema_table_name("COLUMNS")  # noqa: SLF001
@@ -239,106 +225,42 @@ class WarehouseSql:
         here = " AND table_catalog = current_database()" if self.dialect == DUCKDB else ""
         sql = f"SELECT table_name, column_name FROM {listed} WHERE table_schema = %s{here}"
         found: dict[str, dict[str, str]] = {}
-        with client.execute_query(sql, schema) as cursor:
-            for table, column in cursor.fetchall():
-                if table.lower() in TABLES:
-                    found.setdefault(table.lower(), {})[column.lower()] = column
+        for table, column in self.fetch(sql, schema):
+            if table.lower() in TABLES:
+                found.setdefault(table.lower(), {})[column.lower()] = column
         return found
 
 
-KEPT_ONCE = {"coverage", "runs", "token_status"}
-
-
-@dataclass(frozen=True)
-class Template:
-    """A query in a dialect, with gaps for what differs from one time to another.
-
-    Attributes:
-        text: the query; a gap is a name between two signs that occur nowhere else.
-        tables: the tables that it reads; the gap for the rows of one is `rows_of_<table>`.
-        columns: the columns that it returns.
-    """
-
-    text: str
-    tables: Sequence[str]
-    columns: list[str]
-
-    def filled(self, values: Mapping[str, str]) -> str:
-        """The query with its gaps filled."""
-        text = self.text
-        for name, value in values.items():
-            text = text.replace(_gap(name), value)
-        return text
+@cache
+def _text(name: str) -> str:
+    text = (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
+    return re.sub(r"^ *--.*\n", "", text, flags=re.MULTILINE)
 
 
 @cache
-def _translated(name: str, dialect: str) -> Template:
-    source = (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
-    query = sqlglot.parse_one(source, dialect=DUCKDB)
+def tables_of(name: str) -> list[str]:
+    """The tables that the query of a file reads."""
+    return sorted(set(re.findall(rf"\b(?:FROM|JOIN) ({'|'.join(TABLES)})\b", _text(name))))
+
+
+@cache
+def columns_of(name: str) -> list[str]:
+    """The columns that the query of a file returns."""
+    text = re.sub(r"\$\w+", "x", _text(name))
+    query = sqlglot.parse_one(text, dialect=SOURCE_DIALECT)
     assert isinstance(query, exp.Query)
-    ctes = {cte.alias for cte in query.find_all(exp.CTE)}
-    tables = [table for table in query.find_all(exp.Table) if table.name not in ctes]
-    names = sorted({table.name for table in tables})
-    for table in tables:
-        gap = exp.to_identifier(_gap(f"rows_of_{table.name}"))
-        table.replace(exp.Table(this=gap, alias=exp.TableAlias(this=exp.to_identifier(table.alias_or_name))))
-    translated = query.transform(_translate, dialect)
-    return Template(translated.sql(dialect=dialect, comments=False), names, query.named_selects)
-
-
-def _translate(node: exp.Expr, dialect: str) -> exp.Expr:
-    if isinstance(node, exp.Placeholder):
-        return exp.column(exp.to_identifier(_gap(node.name)))
-    if isinstance(node, exp.Collate) and dialect in BINARY_TEXT_ORDER:
-        plain: exp.Expr = node.this
-        return plain
-    if isinstance(node, exp.Anonymous) and node.name.lower() == "seconds_between":
-        return _seconds_between(dialect, *node.expressions)
-    if isinstance(node, exp.Ordered):
-        return _without_place_of_nulls(node, dialect)
-    return node
-
-
-def _gap(name: str) -> str:
-    return f"gap_{name}_gap"
-
-
-def _seconds_between(dialect: str, earlier: exp.Expr, later: exp.Expr) -> exp.Expr:
-    values = {"x": earlier, "y": later}
-    call: exp.Expr = sqlglot.parse_one(SECONDS_BETWEEN[dialect], dialect=dialect)
-    for column in list(call.find_all(exp.Column)):
-        column.replace(exp.paren(values[column.name].copy()))
-    return call
-
-
-def _without_place_of_nulls(node: exp.Ordered, dialect: str) -> exp.Ordered:
-    """Nothing is ordered by a null that matters, and not every dialect can say where nulls go."""
-    ordering = sqlglot.Dialect.get_or_raise(dialect).NULL_ORDERING
-    small, large = ordering == "nulls_are_small", ordering == "nulls_are_large"
-    node.set("nulls_first", large if node.args.get("desc") else small)
-    return node
-
-
-def interval(length: timedelta, dialect: str) -> str:
-    """A length of time as SQL writes it, in whole seconds where it can be."""
-    microseconds = length // timedelta(microseconds=1)
-    seconds, rest = divmod(microseconds, 1_000_000)
-    number, unit = (microseconds, "MICROSECOND") if rest else (seconds, "SECOND")
-    return exp.Interval(this=exp.Literal.string(str(number)), unit=exp.var(unit)).sql(dialect=dialect)
+    return query.named_selects
 
 
 @cache
-def _column_types(table: str, dialect: str) -> list[tuple[str, str]]:
-    """The columns that a load gives a table, and what SQL says of each."""
+def _columns(table: str, dialect: str) -> list[tuple[str, str, str]]:
+    """The columns that a load gives a table: name, type, and whether it may be null."""
     columns = [(each.name, str(each.type), each.required) for each in TABLES[table].columns]
     return [
         (
             name,
-            f"{exp.DataType.build(SQL_TYPES[kind]).sql(dialect=dialect)}{' NOT NULL' if required else ''}",
+            exp.DataType.build(SQL_TYPES[kind]).sql(dialect=dialect),
+            "NOT NULL" if required else "",
         )
         for name, kind, required in (*columns, (LOAD_ID, "string", True))
     ]
-
-
-def _in_utc(value: Any) -> Any:
-    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value

@@ -1,7 +1,7 @@
-"""The handoff: the folder through which planner, pollers and loader pass files, wherever they run.
+"""The exchange directory: the folder through which planner, pollers and loader pass files, wherever they run.
 
-Any path that fsspec reaches. A file is written under a name nobody reads and then renamed, so that a reader
-finds all of it or nothing. Each attempt has a name of its own; only erasing rewrites a file.
+Any path that fsspec reaches; users configure it as `handoff`. A file is written under a name nobody reads and
+then renamed, so that a reader finds all of it or nothing.
 """
 
 import os
@@ -17,7 +17,6 @@ from dlt.common.configuration import configspec
 from dlt.common.configuration.resolve import resolve_configuration
 from dlt.common.configuration.specs import BaseConfiguration
 from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
 
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.settings import CONFIG_SECTIONS
@@ -36,19 +35,14 @@ class ExchangeConfiguration(BaseConfiguration):
 
 @dataclass(frozen=True)
 class ExchangeDirectory:
-    """One application's folder: a folder a run, and in it the plan and the outputs.
-
-    Attributes:
-        files: the file system, as fsspec has it.
-        root: the folder, in the file system's own words.
-    """
+    """One application's folder in a file system of fsspec: a folder a run, and in it the plan and outputs."""
 
     files: Any
     root: str
 
     @classmethod
     def at(cls, url: str) -> "ExchangeDirectory":
-        """The handoff at a path or URL.
+        """The one at a path or URL.
 
         Raises:
             ConfigurationError: fsspec knows no such kind of place, or lacks a package for it.
@@ -60,28 +54,21 @@ class ExchangeDirectory:
         return cls(files, root.rstrip("/"))
 
     def write(self, run_id: str, name: Callable[[], str], content: Callable[[IO[bytes]], object]) -> None:
-        """Have a file in the folder of a run, all of it or none.
-
-        Args:
-            run_id: whose it is.
-            name: which nothing else has; asked for when the content is complete.
-            content: writes it.
-        """
-        folder = self._path(run_id)
-        self.files.makedirs(folder, exist_ok=True)
-        part = posixpath.join(folder, f".{secrets.token_hex(8)}")
+        """Have a file in the folder of a run, all of it or none. It is named when it is complete."""
+        self.files.makedirs(self._path(run_id), exist_ok=True)
+        part = self._path(run_id, f".{secrets.token_hex(8)}")
         try:
             with self.files.open(part, "wb") as file:
                 content(file)
                 _sync(file)
-            self.files.mv(part, posixpath.join(folder, name()))
+            self.files.mv(part, self._path(run_id, name()))
         except BaseException:
             with suppress(OSError):
                 self.files.rm(part)
             raise
 
     def open(self, run_id: str, name: str) -> IO[bytes]:
-        """Open one of them.
+        """Open a file.
 
         Raises:
             FileNotFoundError: there is none.
@@ -89,15 +76,11 @@ class ExchangeDirectory:
         file: IO[bytes] = self.files.open(self._path(run_id, name), "rb")
         return file
 
-    @property
-    def is_local(self) -> bool:
-        """Whether it is on a disk of this machine, or looks like one."""
-        return isinstance(self.files, LocalFileSystem)
-
-    def fetch(self, run_id: str, name: str, path: Path) -> None:
-        """Copy one of them to a disk of this machine."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def fetch(self, run_id: str, name: str, folder: Path) -> Path:
+        """Copy a file into a folder of this machine."""
+        path = folder / name
         self.files.get_file(self._path(run_id, name), str(path))
+        return path
 
     def runs(self) -> list[str]:
         """The runs that have a folder, oldest first."""
@@ -114,15 +97,10 @@ class ExchangeDirectory:
             self.remove(run_id, name)
         return parts
 
-    def remove(self, run_id: str, name: str) -> None:
-        """Remove a file, if it is still there."""
+    def remove(self, run_id: str, *name: str) -> None:
+        """Remove a file, or the folder of the run where none is named; if it is still there."""
         with suppress(FileNotFoundError):
-            self.files.rm(self._path(run_id, name))
-
-    def remove_run(self, run_id: str) -> None:
-        """Remove a run's folder with what an ended attempt may have left in it."""
-        with suppress(FileNotFoundError):
-            self.files.rm(self._path(run_id), recursive=True)
+            self.files.rm(self._path(run_id, *name), recursive=not name)
 
     def _names(self, folder: str) -> list[str]:
         # object stores remember listings, and other machines write here
@@ -138,22 +116,22 @@ class ExchangeDirectory:
 
 
 def configured_exchange() -> ExchangeDirectory:
-    """The configured handoff.
+    """The configured directory.
 
     Raises:
         ConfigurationError: there is none, or none that can be used.
     """
-    handoff = possible_exchange()
-    if handoff is None:
+    exchange = possible_exchange()
+    if exchange is None:
         raise ConfigurationError(
             f"set {SETTING} of .dlt/config.toml, or SOURCES__CRONOFY__HANDOFF, to a folder that all workers"
             " reach, like s3://bucket/cronofy"
         )
-    return handoff
+    return exchange
 
 
 def possible_exchange() -> ExchangeDirectory | None:
-    """The configured handoff; None where loads are not in shards.
+    """The configured directory; None where loads are not in shards.
 
     Raises:
         ConfigurationError: it cannot be used.

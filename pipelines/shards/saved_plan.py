@@ -4,11 +4,12 @@ It names tokens by their keys. The tokens themselves stay in the token store, wh
 """
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import IO, Any
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -19,17 +20,18 @@ from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.records import PollTask
 from dlt_cronofy.source.tokens.token import Token
 
-from . import MAX_SHARDS
+from . import check_shards
 from .exchange_directory import ExchangeDirectory
 
 NAME = "plan.parquet"
-VERSION = 3
+# of the plan, and so of all that is written by it
+VERSION = 4
 METADATA = b"dlt-cronofy"
 
 SCHEMA = pa.schema(
     [
         ("shard", pa.int32()),
-        ("task", pa.int32()),  # tokens of one task: the first is polled, the others may stand in for it
+        ("task", pa.int32()),  # tokens of one task: the first is polled, the others are its fallbacks
         ("token_key", pa.string()),
         ("data_center", pa.string()),
         ("endpoints", pa.list_(pa.string())),
@@ -39,18 +41,17 @@ SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SavedToken:
+class SavedToken(NamedTuple):
     """A token of a task, by its key."""
 
     token_key: str
     data_center: str | None
-    endpoints: tuple[str, ...]
+    endpoints: Sequence[str]
     account_id: str | None
     last_poll_ok: bool
 
 
-# the token to be polled, and after it those that may stand in for it
+# the token to be polled, and after it its fallbacks
 SavedTask = Sequence[SavedToken]
 
 
@@ -62,40 +63,32 @@ class SavedPlan:
         run_id: the name of the run.
         tokens: how many the store held.
         due: how many of them were due.
-        fallback_tokens: how many may stand in for these.
-        tasks: by shard, in the order in which they are polled.
+        fallback_tokens: how many may be polled instead of these.
         deadline: no request after that, UTC; None where there is none.
         recent_requests: when requests of earlier runs were answered that the server may still count.
+        is_bounded: whether the run may send no more calls than its tasks have endpoints.
         unusable_rows: how many rows of the store cannot be used; the log of the plan says which.
         not_connected: users of the store without any token.
-        is_bounded: whether the run may send no more calls than its tasks have endpoints.
+        shards: those that have anything to do.
+        tasks: by shard, in the order in which they are polled.
     """
 
     run_id: str
-    tokens: int = 0
-    due: int = 0
-    fallback_tokens: int = 0
+    tokens: int
+    due: int
+    fallback_tokens: int
+    deadline: datetime | None
+    recent_requests: Sequence[datetime]
+    is_bounded: bool
+    unusable_rows: int
+    not_connected: int
+    shards: list[int]
     tasks: Mapping[int, Sequence[SavedTask]] = field(default_factory=dict)
-    deadline: datetime | None = None
-    recent_requests: Sequence[datetime] = field(default=())
-    is_bounded: bool = False
-    unusable_rows: int = 0
-    not_connected: int = 0
-
-    @property
-    def shards(self) -> list[int]:
-        """Those that have anything to do."""
-        return sorted(self.tasks)
-
-    @property
-    def fresh(self) -> int:
-        """How many were read recently enough."""
-        return self.tokens - self.due - self.fallback_tokens
 
     @property
     def is_cut_short(self) -> bool:
         """Whether tokens that are due were left out for want of calls."""
-        return sum(map(len, self.tasks.values())) < self.due
+        return self.is_bounded and sum(map(len, self.tasks.values())) < self.due
 
     def affordable(self, shard: int) -> int | None:
         """How many calls a shard may send, retries included; None where there is no limit."""
@@ -105,26 +98,15 @@ class SavedPlan:
 
     def share_of(self, shard: int) -> tuple[int, Sequence[datetime]]:
         """Into how many parts the limits go where each shard keeps one, and this one's of what was sent."""
-        parts = max(1, len(self.tasks))
-        place = self.shards.index(shard) if shard in self.tasks else 0
-        return parts, self.recent_requests[place::parts]
+        parts = max(1, len(self.shards))
+        part = self.shards.index(shard) if shard in self.shards else 0
+        return parts, self.recent_requests[part::parts]
 
 
 def shard_of(token_key: str, shards: int) -> int:
     """The shard of a token: a digest of its key, so that no list of them needs to be kept."""
     digest = hashlib.blake2b(token_key.encode(), digest_size=8).digest()
     return int.from_bytes(digest) % shards
-
-
-def check_shards(shards: int) -> int:
-    """How many shards there may be.
-
-    Raises:
-        ConfigurationError: none, or too many.
-    """
-    if not 1 <= shards <= MAX_SHARDS:
-        raise ConfigurationError(f"shards must be between 1 and {MAX_SHARDS}, not {shards}")
-    return shards
 
 
 def save_plan(
@@ -134,39 +116,35 @@ def save_plan(
     max_requests: int | None = None,
     deadline: datetime | None = None,
 ) -> SavedPlan:
-    """Share the tasks of a plan out to shards. Pure.
+    """Share the tasks of a plan out to shards; those that would have none are left out. Pure.
 
-    Args:
-        run_id: the name of the run.
-        plan: what is due, in order.
-        shards: how many at most; those without a task are left out.
-        max_requests: leave out what comes after that many calls, so that the first of all is polled.
-        deadline: no request after that.
+    What comes after `max_requests` calls is left out, so that the first of all shards is polled.
 
     Raises:
-        ConfigurationError: no shards, or too many.
+        ValueError: no shards, or too many.
     """
     check_shards(shards)
-    tasks: defaultdict[int, list[SavedTask]] = defaultdict(list)
+    tasks: dict[int, list[SavedTask]] = {}
     for task in _affordable(plan.tasks, max_requests):
-        chain = [
+        saved = [
             SavedToken(
-                each.token.key, each.token.data_center, each.endpoints, each.account_id, each.last_poll_ok
+                each.token.key, each.token.data_center, [*each.endpoints], each.account_id, each.last_poll_ok
             )
             for each in (task, *task.fallbacks)
         ]
-        tasks[shard_of(task.token.key, shards)].append(chain)
+        tasks.setdefault(shard_of(task.token.key, shards), []).append(saved)
     return SavedPlan(
         run_id,
         plan.tokens,
-        len(plan.tasks),
+        plan.due,
         plan.fallback_tokens,
-        dict(tasks),
         deadline,
         plan.recent_requests,
         max_requests is not None,
         len(plan.unusable),
         plan.not_connected,
+        sorted(tasks),
+        tasks,
     )
 
 
@@ -181,105 +159,64 @@ def _affordable(tasks: Iterable[PollTask], max_requests: int | None) -> Iterable
 
 
 def tasks_with_tokens(
-    frozen: Iterable[SavedTask], tokens: Iterable[Token]
+    saved: Iterable[SavedTask], tokens: Iterable[Token]
 ) -> tuple[list[PollTask], list[SavedTask]]:
     """The tasks of a shard with the tokens of the store, and those of which it has no token any more."""
     by_key = {token.key: token for token in tokens}
     tasks: list[PollTask] = []
     gone: list[SavedTask] = []
-    for chain in frozen:
+    for task in saved:
         found = [
-            PollTask(token, each.endpoints, each.account_id, each.last_poll_ok)
-            for each in chain
-            if (token := by_key.get(each.token_key)) is not None
+            PollTask(by_key[each.token_key], tuple(each.endpoints), each.account_id, each.last_poll_ok)
+            for each in task
+            if each.token_key in by_key
         ]
         if found:
             tasks.append(replace(found[0], fallbacks=tuple(found[1:])))
         else:
-            gone.append(chain)
+            gone.append(task)
     return tasks, gone
 
 
-def write_plan(handoff: ExchangeDirectory, plan: SavedPlan) -> None:
-    """Freeze it."""
+def write_plan(exchange: ExchangeDirectory, plan: SavedPlan) -> None:
+    """Have the plan in the folder of its run."""
     rows = [
-        (shard, number, *astuple(each))
+        {"shard": shard, "task": number} | token._asdict()
         for shard in plan.shards
-        for number, chain in enumerate(plan.tasks[shard])
-        for each in chain
+        for number, task in enumerate(plan.tasks[shard])
+        for token in task
     ]
-    columns = zip(*rows, strict=True) if rows else [[]] * len(SCHEMA)
-    about = {
-        "version": VERSION,
-        "tokens": plan.tokens,
-        "due": plan.due,
-        "fallback_tokens": plan.fallback_tokens,
-        "deadline": plan.deadline,
-        "recent_requests": plan.recent_requests,
-        "is_bounded": plan.is_bounded,
-        "unusable_rows": plan.unusable_rows,
-        "not_connected": plan.not_connected,
-    }
-    table = pa.Table.from_arrays(
-        [pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)],
-        schema=SCHEMA.with_metadata({METADATA: orjson.dumps(about)}),
-    )
-
-    def content(file: IO[bytes]) -> None:
-        parquet.write_table(table, file)
-
-    handoff.write(plan.run_id, lambda: NAME, content)
+    facts = {each.name: getattr(plan, each.name) for each in fields(plan) if each.name != "tasks"}
+    about = orjson.dumps({"version": VERSION, "facts": facts})
+    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({METADATA: about}))
+    exchange.write(plan.run_id, lambda: NAME, lambda file: parquet.write_table(table, file))
 
 
-def read_plan(handoff: ExchangeDirectory, run_id: str, shard: int | None = None) -> SavedPlan:
-    """The plan of a run; where a shard is given, with the tasks of that one and the numbers of the others.
+def read_plan(exchange: ExchangeDirectory, run_id: str, shard: int | None = None) -> SavedPlan:
+    """The plan of a run; where a shard is given, with the tasks of that one only.
 
     Raises:
-        ConfigurationError: there is none, or one of another version.
+        ConfigurationError: there is none, or one that is damaged or of another version.
     """
+    wanted = None if shard is None else [("shard", "=", shard)]
     try:
-        with handoff.open(run_id, NAME) as file:
-            table = parquet.read_table(file)
+        with exchange.open(run_id, NAME) as file:
+            table = parquet.read_table(file, filters=wanted)
     except FileNotFoundError:
-        raise ConfigurationError(f"run {run_id} has no plan in {handoff.root}; plan it again") from None
+        raise ConfigurationError(f"run {run_id} has no plan in {exchange.root}; plan it again") from None
+    except pa.ArrowInvalid:
+        raise ConfigurationError(f"the plan of run {run_id} in {exchange.root} is damaged") from None
     about = orjson.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
-    check_version(about, f"the plan of run {run_id}")
-    tasks: dict[int, list[SavedTask]] = {}
-    last = None
-    for number, task, token_key, *known in zip(
-        *(table.column(name).to_pylist() for name in SCHEMA.names), strict=True
-    ):
-        shard_tasks = tasks.setdefault(number, [])
-        if shard is not None and number != shard:
-            continue
-        if (number, task) != last:
-            shard_tasks.append([])
-            last = number, task
-        chain: Any = shard_tasks[-1]
-        data_center, endpoints, account_id, last_poll_ok = known
-        chain.append(SavedToken(token_key, data_center, tuple(endpoints), account_id, last_poll_ok))
-    return SavedPlan(
-        run_id,
-        about["tokens"],
-        about["due"],
-        about["fallback_tokens"],
-        tasks,
-        about["deadline"] and datetime.fromisoformat(about["deadline"]),
-        [datetime.fromisoformat(each) for each in about["recent_requests"]],
-        about["is_bounded"],
-        about.get("unusable_rows", 0),
-        about.get("not_connected", 0),
-    )
-
-
-def check_version(about: Mapping[str, Any], what: str) -> None:
-    """Refuse what another version of this package has written.
-
-    Raises:
-        ConfigurationError: the versions differ.
-    """
     if about.get("version") != VERSION:
         raise ConfigurationError(
-            f"{what} was written by another version of dlt-cronofy; have one version on all machines,"
-            " and remove what an older one left"
+            f"the plan of run {run_id} was written by another version of dlt-cronofy; have one version on all"
+            " machines, and remove what an older one left"
         )
+    tasks: dict[int, list[SavedTask]] = {}
+    for (number, _), rows in groupby(table.to_pylist(), itemgetter("shard", "task")):
+        task = [SavedToken(**{name: row[name] for name in SavedToken._fields}) for row in rows]
+        tasks.setdefault(number, []).append(task)
+    facts = about["facts"]
+    facts["deadline"] = facts["deadline"] and datetime.fromisoformat(facts["deadline"])
+    facts["recent_requests"] = list(map(datetime.fromisoformat, facts["recent_requests"]))
+    return SavedPlan(**facts, tasks=tasks)

@@ -1,21 +1,25 @@
 """A shard output: the polls of one shard of one run in a Parquet file, whole or not there at all.
 
-One row a poll, in the order of `polled_at`. What an ok answer said is kept as it was read, after
+One row a poll, in the order of `polled_at`. What an ok answer contains is kept as it was read, after
 `personal_data` was applied, so the file holds what the tables will hold, and no token.
 
 A shard may be polled twice, when a worker is taken for dead and is not. Each attempt has a file of its own,
-and the one finished first counts: its name says when that was.
+and the one finished first counts: its name says when that was. Which outputs count is in the manifest of the
+run, written before the first row is loaded: a load that runs again takes the same ones, whatever has been
+delivered since, and knows which shards have been delivered.
 """
 
+import heapq
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import orjson
 import pyarrow as pa
@@ -23,35 +27,20 @@ from pyarrow import parquet
 
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.records import Calendar, Outcome, Payload, Poll, Profile, Record, Response
-from dlt_cronofy.source.tables import TIME
 
 from .exchange_directory import ExchangeDirectory
-from .saved_plan import METADATA, VERSION, check_version
+from .saved_plan import METADATA
 
 NAME = re.compile(r"shard-(\d{4})\.(\d{8}T\d{12})-[0-9a-f]{8}\.parquet")
+MANIFEST = "manifest.json"
 # The loader has so many polls of every shard in memory at once.
 ROW_GROUP_POLLS = 250
 
-SCHEMA = pa.schema(
-    [
-        ("token_key", pa.string()),
-        ("data_center", pa.string()),
-        ("endpoint", pa.string()),
-        ("account_id", pa.string()),
-        ("fallback_tokens", pa.list_(pa.string())),
-        ("digest", pa.string()),
-        ("outcome", pa.string()),
-        ("requested_at", TIME),
-        ("polled_at", TIME),
-        ("latency_ms", pa.int64()),
-        ("http_status", pa.int64()),
-        ("attempts", pa.int64()),
-        ("refreshes", pa.int64()),
-        ("message", pa.string()),
-        ("body_bytes", pa.int64()),
-        ("payload", pa.large_binary()),
-    ]
-)
+# by the first two `erase` finds a person
+SCHEMA = pa.schema([("token_key", pa.string()), ("account_id", pa.string()), ("poll", pa.large_binary())])
+
+# (token_key, endpoint) → outcome
+Outcomes = Mapping[tuple[str, str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,35 +58,11 @@ class ShardSummary:
     lost_refresh_tokens: Sequence[str] = ()
 
 
-class OutputWriter:
-    """Writes a set into an open file: polls batch by batch, and in the end what they took."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._writer = parquet.ParquetWriter(file, SCHEMA, compression="zstd")
-
-    def add(self, polls: Sequence[Poll]) -> None:
-        """Add a batch."""
-        table = pa.Table.from_pylist([_poll_row(poll) for poll in polls], SCHEMA)
-        self._writer.write_table(table, row_group_size=ROW_GROUP_POLLS)
-
-    def add_summary(self, summary: ShardSummary) -> None:
-        """Say what all of them took."""
-        about = {"version": VERSION, **asdict(summary)}
-        self._writer.add_key_value_metadata({METADATA: orjson.dumps(about)})
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # of what is broken off as well: left to itself, it would write when the file is closed
-        self._writer.close()
-
-
 @dataclass(frozen=True, slots=True)
 class ShardOutput:
-    """One of a run's sets in the handoff, by its name."""
+    """One of the outputs of a run in the exchange directory, by its name."""
 
-    handoff: ExchangeDirectory
+    exchange: ExchangeDirectory
     run_id: str
     name: str
 
@@ -112,129 +77,150 @@ class ShardOutput:
         """What it took.
 
         Raises:
-            ConfigurationError: it cannot be read, or is of another version.
+            ConfigurationError: it cannot be read.
         """
-        with self._file() as file:
-            about = orjson.loads((file.metadata.metadata or {}).get(METADATA, b"{}"))
-        check_version(about, self._label)
-        about.pop("version")
-        return ShardSummary(**about)
-
-    def polls(self) -> Iterator[Poll]:
-        """Its polls, in the order of `polled_at`."""
-        with self._file() as file:
-            for batch in file.iter_batches(ROW_GROUP_POLLS):
-                for row in batch.to_pylist():
-                    yield _poll(row)
+        with self.exchange.open(self.run_id, self.name) as opened:
+            try:
+                metadata = parquet.read_metadata(opened).metadata
+            except pa.ArrowInvalid:
+                raise ConfigurationError(
+                    f"{self.name} of run {self.run_id} in {self.exchange.root} is damaged; remove it and poll"
+                    " its shard again"
+                ) from None
+        return ShardSummary(**orjson.loads(metadata[METADATA]))
 
     def remove(self) -> None:
         """Remove it: what it says is in the warehouse."""
-        self.handoff.remove(self.run_id, self.name)
+        self.exchange.remove(self.run_id, self.name)
 
-    @property
-    def _label(self) -> str:
-        return f"{self.name} of run {self.run_id}"
 
-    @contextmanager
-    def _file(self) -> Iterator[Any]:
-        with self.handoff.open(self.run_id, self.name) as opened:
-            try:
-                file = parquet.ParquetFile(opened)
-            except pa.ArrowInvalid:
-                raise ConfigurationError(
-                    f"{self._label} in {self.handoff.root} is damaged; remove it and poll its shard again"
-                ) from None
-            with file:
-                yield file
+def outputs_of(exchange: ExchangeDirectory, run_id: str) -> list[ShardOutput]:
+    """The outputs of a run; those of one shard in the order in which they were finished."""
+    return [ShardOutput(exchange, run_id, name) for name in exchange.names(run_id) if NAME.fullmatch(name)]
 
 
 def new_name(shard: int, finished_at: datetime) -> str:
-    """A name for a set, which nobody else gives; names of one shard sort by when they were finished."""
+    """A name for an output, which nobody else gives; those of one shard sort by when they were finished."""
     return f"shard-{shard:04}.{finished_at.astimezone(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.parquet"
 
 
-def outputs_of(handoff: ExchangeDirectory, run_id: str) -> list[ShardOutput]:
-    """The sets of a run; those of one shard in the order in which they were finished."""
-    return [ShardOutput(handoff, run_id, name) for name in handoff.names(run_id) if NAME.fullmatch(name)]
+def write_output(
+    file: IO[bytes], batches: Iterable[Iterable[Poll]], summarize: Callable[[], ShardSummary]
+) -> None:
+    """Write polls batch by batch, and what they took, which is asked for after the last one."""
+    # closed when broken off as well: left to itself, it would write when the file is closed
+    with parquet.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+        for polls in batches:
+            table = pa.Table.from_pylist([_row(poll) for poll in polls], SCHEMA)
+            writer.write_table(table, row_group_size=ROW_GROUP_POLLS)
+        writer.add_key_value_metadata({METADATA: orjson.dumps(asdict(summarize()))})
 
 
-@contextmanager
-def at_hand(sets: Sequence[ShardOutput]) -> Iterator[Sequence[ShardOutput]]:
-    """The same sets on this machine's disk: all are read at once, and a remote one keeps megabytes ready."""
-    if all(each.handoff.is_local for each in sets):
-        yield sets
-        return
-    with TemporaryDirectory(prefix="cronofy-outputs-") as folder:
-        here = ExchangeDirectory.at(folder)
-        for each in sets:
-            each.handoff.fetch(each.run_id, each.name, Path(folder) / each.run_id / each.name)
-        yield [replace(each, handoff=here) for each in sets]
+def read_polls(path: Path) -> Iterator[Poll]:
+    """The polls of an output, in the order of `polled_at`."""
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(ROW_GROUP_POLLS, columns=["poll"]):
+            yield from map(_poll, batch.column(0).to_pylist())
 
 
-def _poll_row(poll: Poll) -> dict[str, Any]:
-    response = poll.response
+@dataclass(frozen=True)
+class ManifestEntry:
+    """The output of a shard that counts, by its name, and its summary."""
+
+    name: str
+    summary: ShardSummary
+
+
+Manifest = dict[int, ManifestEntry]
+
+
+def read_manifest(exchange: ExchangeDirectory, run_id: str) -> Manifest:
+    """That of a run, by shard; empty where nothing was loaded yet."""
+    try:
+        with exchange.open(run_id, MANIFEST) as file:
+            entries = orjson.loads(file.read())
+    except FileNotFoundError:
+        return {}
     return {
-        "token_key": poll.token_key,
-        "data_center": poll.data_center,
-        "endpoint": poll.endpoint,
-        "account_id": poll.account_id,
-        "fallback_tokens": list(poll.fallback_tokens),
-        "digest": poll.digest,
-        "outcome": response.outcome.value,
-        "requested_at": response.requested_at,
-        "polled_at": response.polled_at,
-        "latency_ms": response.latency_ms,
-        "http_status": response.http_status,
-        "attempts": response.attempts,
-        "refreshes": response.refreshes,
-        "message": response.message,
-        "body_bytes": poll.body_bytes,
-        "payload": None if poll.payload is None else orjson.dumps(poll.payload),
+        int(shard): ManifestEntry(entry["name"], ShardSummary(**entry["summary"]))
+        for shard, entry in entries.items()
     }
 
 
-def _poll(row: dict[str, Any]) -> Poll:
-    response = Response(
-        Outcome(row["outcome"]),
-        row["requested_at"],
-        row["polled_at"],
-        row["latency_ms"],
-        row["http_status"],
-        message=row["message"],
-        attempts=row["attempts"],
-        refreshes=row["refreshes"],
-    )
-    return Poll(
-        row["token_key"],
-        row["data_center"],
-        row["endpoint"],
-        response,
-        row["account_id"],
-        None if row["payload"] is None else _payload(orjson.loads(row["payload"])),
-        row["digest"],
-        row["body_bytes"],
-        tuple(row["fallback_tokens"]),
-    )
+def write_manifest(exchange: ExchangeDirectory, run_id: str, manifest: Manifest) -> None:
+    """Note durably what is about to be loaded."""
+    entries = {str(shard): asdict(entry) for shard, entry in manifest.items()}
+    exchange.write(run_id, lambda: MANIFEST, lambda file: file.write(orjson.dumps(entries)))
 
 
-def _payload(said: dict[str, Any]) -> Payload:
-    return Payload(
-        said["account_id"],
-        said["record"] and Record(**said["record"]),
-        {kind: [_profile(each) for each in profiles] for kind, profiles in said["samples"].items()},
-    )
+def choose(outputs: Iterable[ShardOutput], manifest: Manifest) -> list[ShardOutput]:
+    """Of each shard the output that an earlier load took, if it is there, else the one finished first."""
+    taken = {entry.name for entry in manifest.values()}
+    chosen: dict[int, ShardOutput] = {}
+    for each in sorted(outputs, key=lambda each: (each.name not in taken, each.name)):
+        chosen.setdefault(each.shard, each)
+    return [chosen[shard] for shard in sorted(chosen)]
 
 
-def _profile(said: dict[str, Any]) -> Profile:
-    calendars = said["calendars"]
-    return Profile(
-        said["profile_type"],
-        said["profile_id"],
-        said["connected"],
-        Record(**said["record"]),
-        None if calendars is None else [_calendar(each) for each in calendars],
-    )
+@contextmanager
+def merged_polls(outputs: Iterable[ShardOutput], loaded: Outcomes) -> Iterator[Iterator[Poll]]:
+    """The polls of these outputs in the order of their answers, but for those that are loaded already."""
+    with TemporaryDirectory(prefix="cronofy-outputs-") as folder:
+        # all are read at once, and a remote one would keep megabytes ready
+        paths = [each.exchange.fetch(each.run_id, each.name, Path(folder)) for each in outputs]
+        merged = heapq.merge(*map(read_polls, paths), key=lambda poll: poll.response.polled_at)
+        yield (
+            poll
+            for poll in merged
+            if loaded.get((poll.token_key, poll.endpoint), Outcome.SKIPPED) == Outcome.SKIPPED
+        )
 
 
-def _calendar(said: dict[str, Any]) -> Calendar:
-    return Calendar(said["calendar_id"], said["profile_id"], Record(**said["record"]))
+class MergedReader:
+    """Polls, batch by batch; what change capture takes instead of a stream under way.
+
+    Attributes:
+        taken: token_key and endpoint of the polls that were taken so far.
+    """
+
+    def __init__(self, polls: Iterator[Poll]) -> None:
+        self._polls = polls
+        self.taken: set[tuple[str, str]] = set()
+
+    def take(self) -> list[Poll] | None:
+        """The next batch; None when there is none."""
+        batch = list(islice(self._polls, ROW_GROUP_POLLS))
+        self.taken.update((poll.token_key, poll.endpoint) for poll in batch)
+        return batch or None
+
+
+def _row(poll: Poll) -> dict[str, Any]:
+    # the raw body is left out: what is kept of it is in the payload
+    content = orjson.dumps(poll, default=lambda _: None)
+    return {"token_key": poll.token_key, "account_id": poll.account_id, "poll": content}
+
+
+def _poll(content: bytes) -> Poll:
+    poll = orjson.loads(content)
+    response = poll["response"] | {"body": b""}
+    response["outcome"] = Outcome(response["outcome"])
+    for name in ("requested_at", "polled_at"):
+        response[name] = datetime.fromisoformat(response[name])
+    poll["response"] = Response(**response)
+    poll["payload"] = poll["payload"] and _payload(**poll["payload"])
+    poll["fallback_tokens"] = tuple(poll["fallback_tokens"])
+    return Poll(**poll)
+
+
+def _payload(account_id: str | None, record: Any, samples: dict[str, Any]) -> Payload:
+    profiles = {kind: [_profile(**each) for each in listed] for kind, listed in samples.items()}
+    return Payload(account_id, record and Record(**record), profiles)
+
+
+def _profile(record: Any, calendars: Any, **known: Any) -> Profile:
+    listed = None if calendars is None else [_calendar(**each) for each in calendars]
+    return Profile(**known, record=Record(**record), calendars=listed)
+
+
+def _calendar(record: Any, **known: Any) -> Calendar:
+    return Calendar(**known, record=Record(**record))

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from sqlglot import exp
 
-from .comments import view_statements
-from .headers import header, source
+from .headers import header, source, view_statements
 from .names import FORMER_VIEWS, MARKER, PUBLIC_VIEWS, TABLES, VIEWS
 from .rendering import render, restricted, translate_query
 
@@ -38,7 +37,7 @@ _COLUMNS_CANNOT_CHANGE = {"postgres", "redshift"}
 
 
 def create_views(
-    execute: Callable[[str], None], dialect: str, dataset: str, hold_seconds: float
+    execute: Callable[[str], object], dialect: str, dataset: str, hold_seconds: float
 ) -> list[str]:
     """Create or replace all views in the dataset of the tables, comments included, and return their names.
 
@@ -75,7 +74,7 @@ def _statements(dialect: str, dataset: str, hold_seconds: float) -> Iterator[str
 
 
 def are_current(
-    fetch: Callable[[str], Sequence[Sequence[object]]],
+    fetch: Callable[[str], Sequence[Sequence[object]] | None],
     dialect: str,
     dataset: str,
     schema: str,
@@ -83,12 +82,7 @@ def are_current(
 ) -> bool:
     """Whether all views are there and were made from these definitions; False where that is not known.
 
-    Args:
-        fetch: Rows of a query; its errors mean that something is missing.
-        dialect: The destination's.
-        dataset: As for `create_views`.
-        schema: The plain name of the dataset.
-        hold_seconds: How long one sample is trusted.
+    `schema` is the plain name of the dataset. An error of `fetch` means that something is missing.
     """
     if dialect not in _LISTS_VIEWS:
         return False
@@ -102,19 +96,13 @@ def are_current(
         rows = fetch(f"SELECT digest, ({listed}) FROM {dataset}.{MARKER}")  # noqa: S608
     except Exception:  # noqa: BLE001 - whatever a driver says where there is no such view
         return False
-    return [tuple(row) for row in rows] == [(definitions_digest(dialect, dataset, hold_seconds), len(VIEWS))]
+    return [tuple(row) for row in rows or ()] == [
+        (definitions_digest(dialect, dataset, hold_seconds), len(VIEWS))
+    ]
 
 
 def definitions_digest(dialect: str, dataset: str, hold_seconds: float) -> str:
     """A digest of all that the views' statements are made from, this package included."""
-    made_from = (
-        dialect,
-        dataset,
-        str(hold_seconds),
-        *map(source, VIEWS),
-        *(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))),
-    )
-    digest = hashlib.blake2b(digest_size=16)
-    for part in made_from:
-        digest.update(part.encode() + b"\0")
-    return digest.hexdigest()
+    programs = (path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
+    made_from = (dialect, dataset, str(hold_seconds), *map(source, VIEWS), *programs)
+    return hashlib.blake2b("\0".join(made_from).encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""What the sources of the views say of themselves: the comment that heads each, taken apart."""
+"""What the sources of the views say of themselves, as comments that head them and in the warehouse."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
+
+from sqlglot import exp
 
 from dlt_cronofy.source.tables import POLLS, PROFILE_CHANGES, PROFILES, TOKEN_STATUS
 
@@ -16,32 +18,7 @@ _OF_TABLES = {
 }
 
 COLUMN_MEANINGS: Mapping[str, str] = {
-    **{
-        name: _OF_TABLES[name]
-        for name in (
-            "account_id",
-            "application",
-            "attempts",
-            "customer",
-            "data_center",
-            "endpoint",
-            "has_token",
-            "http_status",
-            "latency_ms",
-            "left_at",
-            "message",
-            "poll_id",
-            "profile_id",
-            "profile_name",
-            "profile_type",
-            "provider_name",
-            "provider_protocol",
-            "provider_service",
-            "refreshes",
-            "server_request_id",
-            "token_key",
-        )
-    },
+    **_OF_TABLES,
     "account_type": "what the account is: account, service_account, application_calendar, …",
     "calendar_connected": "calendar profiles that are connected",
     "calendar_disconnected": "calendar profiles that are disconnected",
@@ -72,6 +49,9 @@ COLUMN_MEANINGS: Mapping[str, str] = {
 # how a meaning in a header begins that adds to the usual one
 _ADDITIONS = ("or ", "of all ", "null ")
 _NAME = re.compile(r"(\w+)(?: \((.*)\))?")
+
+# their comments stand in the statement that creates a view
+_BESIDE_THE_QUERY = {"bigquery", "databricks"}
 
 
 @dataclass(frozen=True)
@@ -107,22 +87,14 @@ def query(view: str) -> str:
 
 @cache
 def read_header(view: str) -> Header:
-    """Grain, definition and columns of a view as its header has them.
-
-    Raises:
-        ValueError: a line of the columns is no list of columns.
-    """
+    """Grain, definition and columns of a view as its header has them; ValueError where one is no list."""
     described, _, columns = header(view).partition("\n\n")
     grain, *definition = described.removeprefix(f"{view}: ").splitlines()
     return Header(grain, " ".join(definition), dict(_column_entries(columns)))
 
 
 def column_meaning(view: str, column: str) -> str:
-    """What a column of a view means: what the header says, with what goes without saying there.
-
-    Raises:
-        ValueError: neither the header nor `COLUMN_MEANINGS` explains it.
-    """
+    """What a column of a view means: what the header says, with what goes without saying there."""
     in_header = read_header(view).columns[column]
     if in_header and not in_header.startswith(_ADDITIONS):
         return in_header
@@ -144,3 +116,44 @@ def _column_entries(text: str) -> Iterator[tuple[str, str]]:
             if (found := _NAME.fullmatch(name)) is None:
                 raise ValueError(f"not a list of columns: {head}")
             yield found[1], meaning or found[2] or ""
+
+
+def view_statements(name: str, view: str, query: str, dialect: str) -> list[str]:
+    """The statements that create or replace a view, called `name` in the warehouse, with its comments."""
+    if view.startswith("_"):
+        return [f"CREATE OR REPLACE VIEW {name} AS\n{query}"]
+    if dialect in _BESIDE_THE_QUERY:
+        return [f"CREATE OR REPLACE VIEW {name} {_clauses(view, dialect)} AS\n{query}"]
+    return [f"CREATE OR REPLACE VIEW {name} AS\n{query}", *_comments(name, view, dialect)]
+
+
+def _comments(name: str, view: str, dialect: str) -> list[str]:
+    """`COMMENT ON` for the view and each of its columns."""
+    described = read_header(view)
+    return [
+        f"COMMENT ON VIEW {name} IS {_text(described.description, dialect)}",
+        *(
+            f"COMMENT ON COLUMN {name}.{_name(column, dialect)}"
+            f" IS {_text(column_meaning(view, column), dialect)}"
+            for column in described.columns
+        ),
+    ]
+
+
+def _clauses(view: str, dialect: str) -> str:
+    """The list of columns and what follows it, for warehouses that take comments nowhere else."""
+    comment = "OPTIONS (description = {})" if dialect == "bigquery" else "COMMENT {}"
+    described = read_header(view)
+    columns = ", ".join(
+        f"{_name(column, dialect)} {comment.format(_text(column_meaning(view, column), dialect))}"
+        for column in described.columns
+    )
+    return f"({columns}) {comment.format(_text(described.description, dialect))}"
+
+
+def _name(column: str, dialect: str) -> str:
+    return exp.to_identifier(column, quoted=True).sql(dialect=dialect)
+
+
+def _text(text: str, dialect: str) -> str:
+    return exp.Literal.string(text).sql(dialect=dialect)

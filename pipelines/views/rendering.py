@@ -151,34 +151,20 @@ IDIOMS = (
 
 
 def render(view: str, dialect: str, hold_seconds: float, dataset: str) -> str:
-    """The view's query in a destination's dialect, its tables qualified with the dataset.
+    """The view's query in a dialect, its tables qualified with the dataset as that dialect writes it."""
+    sql = query(view).replace("$hold", duration(hold_seconds))
+    return in_dialect(sql, dialect, lambda name: _qualified(name, dialect, dataset))
 
-    Args:
-        view: One of `VIEWS`.
-        dialect: As sqlglot names it, such as `duckdb` or `postgres`.
-        hold_seconds: How long one sample is trusted.
-        dataset: The schema of the tables as that dialect writes it, quoted and qualified as need be.
 
-    Raises:
-        ValueError: hold_seconds is not positive.
-    """
-    return rewrite(
-        query(view).replace("$hold", duration(hold_seconds)),
-        lambda name: _qualified(name, dialect, dataset),
-        lambda idiom, arguments: idiom.template(dialect).format(**arguments),
-    )
+def in_dialect(sql: str, dialect: str, relation: Callable[[str], str] = str) -> str:
+    """A query as the views are written, as a dialect writes it."""
+    return rewrite(sql, relation, lambda idiom, found: idiom.template(dialect).format(**found))
 
 
 def rewrite(
     sql: str, relation: Callable[[str], str], idiom: Callable[[Idiom, Mapping[str, str]], str]
 ) -> str:
-    """A query with its relations and idioms written otherwise.
-
-    Args:
-        sql: A query as the views are written.
-        relation: What stands for a table or view, by its name.
-        idiom: What stands for an idiom with these arguments.
-    """
+    """A query as the views are written, with other words for its relations and its idioms."""
     sql = _RELATION.sub(lambda found: f"{found[1]} {relation(found[2])}", sql)
     for each in IDIOMS:
         sql = re.sub(each.pattern, lambda found, each=each: idiom(each, found.groupdict()), sql)  # type: ignore[misc]
@@ -186,11 +172,7 @@ def rewrite(
 
 
 def duration(hold_seconds: float) -> str:
-    """SQL for a length of time, in whole seconds or else in microseconds.
-
-    Raises:
-        ValueError: it is not positive.
-    """
+    """SQL for a length of time, in whole seconds or else in microseconds."""
     if hold_seconds <= 0:
         raise ValueError("hold_seconds must be positive")
     if hold_seconds == round(hold_seconds):
@@ -199,13 +181,7 @@ def duration(hold_seconds: float) -> str:
 
 
 def translate_query(sql: str, dialect: str, dataset: str) -> str:
-    """A query on tables and views, in DuckDB's SQL and by their bare names, for a destination.
-
-    Args:
-        sql: One query.
-        dialect: As for `render`.
-        dataset: As for `render`.
-    """
+    """A query on tables and views, in DuckDB's SQL and by their bare names, for a destination."""
     tree = sqlglot.parse_one(sql, dialect=SOURCE_DIALECT)
     for table in tree.find_all(exp.Table):
         if table.name in (*TABLES, *VIEWS):
@@ -217,16 +193,7 @@ def translate_query(sql: str, dialect: str, dataset: str) -> str:
 
 
 def restricted(view: str, relation: str, condition: str) -> str:
-    """The view's query over a part of what it reads, in DuckDB's SQL.
-
-    Args:
-        view: One of `VIEWS`.
-        relation: A table or view that it reads.
-        condition: SQL that holds for the rows of it that count.
-
-    Raises:
-        ValueError: the view does not read it.
-    """
+    """The view's query, in DuckDB's SQL, over those rows of a relation for which a condition holds."""
     part = f"(SELECT * FROM {relation} WHERE {condition}) AS {relation}"  # noqa: S608 - our own names
     found = query(view)
     if f"FROM {relation}\n" not in found:

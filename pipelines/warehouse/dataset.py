@@ -23,7 +23,7 @@ from dlt_cronofy.source.tables import Row
 from dlt_cronofy.views import PUBLIC_VIEWS, are_current, create_views
 
 from .duckdb_file import checkpoint, is_checkpoint_due, is_written, writing
-from .pipeline import DEFAULT_DESTINATION, duckdb_file, is_duckdb, location, reader
+from .pipeline import DEFAULT_DESTINATION, duckdb_file, location
 
 Client = SqlClientBase[Any]
 
@@ -52,7 +52,7 @@ def sql_client(pipeline: dlt.Pipeline) -> Iterator[Client]:
     if key is not None and key in _open_clients:
         yield _open_clients[key]
         return
-    with reader(pipeline), pipeline.sql_client() as client:
+    with pipeline.sql_client() as client:
         set_session_utc(client)
         if key is None:
             yield client
@@ -65,10 +65,7 @@ def sql_client(pipeline: dlt.Pipeline) -> Iterator[Client]:
 
 
 def set_session_utc(client: Client) -> None:
-    """Have the open session of a client show times, and cut days, in UTC.
-
-    Otherwise the database, the role, the environment or dlt's configuration decide what day it is in a query.
-    """
+    """Have the open session of a client show times, and cut days, in UTC, whatever is configured."""
     dialect = str(client.capabilities.sqlglot_dialect)
     if dialect == "bigquery":
         # it has no session: each query brings its time zone along, over that of the project
@@ -83,11 +80,7 @@ def set_session_utc(client: Client) -> None:
 
 @contextmanager
 def loaded_dataset(pipeline: dlt.Pipeline) -> Iterator[Client]:
-    """An open SQL client on a dataset that holds something.
-
-    Raises:
-        ConfigurationError: nothing was loaded there yet.
-    """
+    """An open SQL client on a dataset that holds something; ConfigurationError where nothing was loaded."""
     nothing = ConfigurationError(f"{location(pipeline)} holds no data yet; run {program()} load first")
     path = duckdb_file(pipeline)
     if path is not None and not path.exists():
@@ -119,13 +112,12 @@ def query_rows(client: Client, sql: str, *parameters: Any) -> list[Row]:
     with client.execute_query(sql, *parameters) as cursor:
         names = [column[0] for column in cursor.description]
         return [
-            {name: _in_utc(value) for name, value in zip(names, row, strict=True)}
-            for row in cursor.fetchall()
+            {name: in_utc(value) for name, value in zip(names, row, strict=True)} for row in cursor.fetchall()
         ]
 
 
-def _in_utc(value: Any) -> Any:
-    # a column may keep the offset with which it was written, whatever the session says
+def in_utc(value: Any) -> Any:
+    """A time with a zone in UTC: a column may keep another offset, whatever the session says."""
     return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value
 
 
@@ -135,9 +127,8 @@ def check_query(client: Client, sql: str) -> None:
     Raises:
         ConfigurationError: it is none, several, or one that writes.
     """
-    dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
     try:
-        statements = [statement for statement in sqlglot.parse(sql, dialect=dialect) if statement is not None]
+        statements = [each for each in sqlglot.parse(sql, dialect=_dialect(client)) if each is not None]
     except SqlglotError as error:
         raise ConfigurationError(f"not SQL: {str(error).splitlines()[0]}") from None
     if len(statements) != 1:
@@ -150,27 +141,24 @@ def check_query(client: Client, sql: str) -> None:
 def refresh_views(
     pipeline: dlt.Pipeline, hold_seconds: float, *, even_if_current: bool = True
 ) -> Sequence[str]:
-    """Create or replace the SQL views beside the tables; returns their names.
-
-    Args:
-        pipeline: Whose dataset it is.
-        hold_seconds: How long one sample is trusted.
-        even_if_current: Also where they are current.
-    """
+    """Create or replace the SQL views, or only where they are not current; returns their names."""
     if even_if_current or not _has_current_views(pipeline, hold_seconds):
         with writer(pipeline), sql_client(pipeline) as client:
-            dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
+            dataset = client.fully_qualified_dataset_name()
             execute: Callable[[str], Any] = client.execute_sql
-            create_views(execute, dialect, client.fully_qualified_dataset_name(), hold_seconds)
+            create_views(execute, _dialect(client), dataset, hold_seconds)
     return PUBLIC_VIEWS
 
 
 def _has_current_views(pipeline: dlt.Pipeline, hold_seconds: float) -> bool:
     with sql_client(pipeline) as client:
         execute: Callable[[str], Any] = client.execute_sql
-        dialect = str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
         dataset, schema = client.fully_qualified_dataset_name(), str(client.dataset_name)
-        return are_current(lambda sql: execute(sql) or [], dialect, dataset, schema, hold_seconds)
+        return are_current(execute, _dialect(client), dataset, schema, hold_seconds)
+
+
+def _dialect(client: Client) -> str:
+    return str(client.capabilities.sqlglot_dialect or DEFAULT_DESTINATION)
 
 
 def drop_staging(pipeline: dlt.Pipeline) -> None:
@@ -186,7 +174,7 @@ def drop_staging(pipeline: dlt.Pipeline) -> None:
 @contextmanager
 def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
     """Keep a DuckDB file open while it is opened and closed a dozen times, which is then nearly free."""
-    with reader(pipeline), sql_client(pipeline) if is_duckdb(pipeline) else nullcontext():
+    with sql_client(pipeline) if duckdb_file(pipeline) is not None else nullcontext():
         yield
 
 
@@ -194,14 +182,8 @@ def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
 def writer(pipeline: dlt.Pipeline, *, more_to_come: bool = False) -> Iterator[None]:
     """Open a DuckDB file for writing, which keeps all other processes out, and keep it open.
 
-    Afterwards its log is moved into the file, if that is worth a copy of it. Other warehouses need nothing.
-
-    Args:
-        pipeline: Whose file it is.
-        more_to_come: The file is opened for writing again soon, so that a small log can wait.
-
-    Raises:
-        DestinationConnectionError: another process kept the file open for too long.
+    Afterwards its log is moved into the file, if that is worth a copy of it; where more is to come soon, a
+    small one waits. Other warehouses need nothing.
     """
     file = duckdb_file(pipeline)
     if file is None:

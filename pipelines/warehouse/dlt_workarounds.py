@@ -56,7 +56,7 @@ from dlt_cronofy.source.tables import TABLES
 from .duckdb_file import PRAGMAS, SETTINGS, connect
 from .failures import root_cause
 from .target import digest
-from .working_folders import EXTRACTED, LOADED, NORMALIZED
+from .working_folders import EXTRACTED, LOADED
 
 # A merge deletes rows and inserts them again. dlt 1.31 does not know that these warehouses have transactions,
 # and without one a kill between the two takes the rows along.
@@ -65,14 +65,17 @@ MERGES_AT_ONCE = {"supports_transactions": True}
 # dlt's own words for a job that is tried again, traceback included, and for a package that is not
 FAILED_JOB = re.compile(r"Traceback \(most recent|was not fully loaded|ransient exception in job")
 
-# dlt's own words for destinations that are refused in one line
-UNFIT_DESTINATION = re.compile(r"Custom destination callable not provided|initializing destination factory")
+# dlt's own words for destinations that are refused in one line, and for a schema that moved on by design: a
+# load is two packages, extracted one after the other
+NOISE = re.compile(
+    r"Custom destination callable not provided|initializing destination factory|Storage schema was used"
+)
 
 # loaded packages whose records stay, to look at: without rows, but with a schema of 60 KB each
 KEPT_RECORDS = 20
 # dlt writes a file under such a name and then renames it
 UNFINISHED_FILE = re.compile(r"[0-9a-f]{16}")
-HOLDS_UNFINISHED_FILES = ("", "schemas", "normalize", EXTRACTED, "load/new", NORMALIZED, LOADED)
+HOLD_UNFINISHED_FILES = ("*", "schemas/**/*", "normalize/**/*", "load/**/*")
 
 
 def own_staging(target: Destination[Any, Any], folder: Path) -> None:
@@ -113,10 +116,7 @@ def leave_no_telemetry_id() -> None:
 
 def is_worth_a_line(record: logging.LogRecord) -> bool:
     """Whether a line of dlt's log says what our own lines do not."""
-    # a load is two packages, extracted one after the other: the schema has moved on by design
-    if "Storage schema was used" in record.getMessage():
-        return False
-    if UNFIT_DESTINATION.search(record.getMessage()):
+    if NOISE.search(record.getMessage()):
         return False
     # what fails for good is raised as well, and one line says what to do about it; --verbose shows all
     failed = record.exc_info is not None or FAILED_JOB.search(record.getMessage()) is not None
@@ -124,7 +124,7 @@ def is_worth_a_line(record: logging.LogRecord) -> bool:
 
 
 class FilePool(DuckDbConnectionPool):
-    """Opens the file as `duckdb_file.connect` does: read-only while this process only reads."""
+    """Opens the file as `duckdb_file.connect` does: to read, but within `writing`."""
 
     def borrow_conn(self, *args: Any, **kwargs: Any) -> driver.DuckDBPyConnection:
         """A connection of its own for each caller, cloned from one."""
@@ -270,13 +270,12 @@ def load_normalized(pipeline: dlt.Pipeline) -> None:
 
 def drop_unfinished_files(working_dir: Path) -> None:
     """Remove what a kill or a full disk left half-written; dlt would take a half schema for a schema."""
-    for folder in HOLDS_UNFINISHED_FILES:
-        for path in (working_dir / folder).glob("*"):
-            if UNFINISHED_FILE.fullmatch(path.name) and path.is_file():
-                path.unlink()
-    for path in (working_dir / "normalize").glob("*"):
+    for path in [path for pattern in HOLD_UNFINISHED_FILES for path in working_dir.glob(pattern)]:
         if UNFINISHED_FILE.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def learn_extracted_columns(pipeline: dlt.Pipeline) -> None:

@@ -16,9 +16,11 @@ import duckdb
 from dlt_cronofy.source.files import is_mount, sync
 
 from .duckdb_file import (
+    ROWS_PER_GROUP,
     WRITE_WAIT_SECONDS,
     checkpoint,
     copy_of,
+    literal,
     log_of,
     quoted,
     remove_database,
@@ -28,9 +30,8 @@ from .duckdb_file import (
 # what the new file is called in SQL
 COPY = "copy_of_the_warehouse"
 
-# schema and name of a table
+# schema and name of a table; an SQL condition and its parameters
 TableName = tuple[str, str]
-# an SQL condition and its parameters
 Condition = tuple[str, list[str]]
 
 # what there is in a file besides rows: all of it must be in the copy too
@@ -64,9 +65,7 @@ def rewrite_without(file: Path, doomed: Mapping[TableName, Condition]) -> None:
 
     A kill at any instant leaves the complete old file or the complete new one. Its mode and owner stay.
 
-    Args:
-        file: nothing in this process may have it open.
-        doomed: by table, which rows go; every other table is copied whole.
+    Nothing in this process may have it open. Tables that are not named are copied whole.
 
     Raises:
         DatabaseTransientException: another process has the file open for writing, or it cannot be read.
@@ -107,9 +106,9 @@ def _copy(connection: duckdb.DuckDBPyConnection, copy: Path, doomed: Mapping[Tab
         " JOIN pragma_database_size() USING (database_name) WHERE database_name = current_database()"
     ).fetchall()
     # the same format, so that what could read the file still can
-    options = ["READ_WRITE", f"BLOCK_SIZE {block_size}"]
-    options += [f"STORAGE_VERSION {_literal(version.rstrip('+'))}"] if version else []
-    connection.execute(f"ATTACH {_literal(str(copy))} AS {COPY} ({', '.join(options)})")
+    options = ["READ_WRITE", f"BLOCK_SIZE {block_size}", f"ROW_GROUP_SIZE {ROWS_PER_GROUP}"]
+    options += [f"STORAGE_VERSION {literal(version.rstrip('+'))}"] if version else []
+    connection.execute(f"ATTACH {literal(str(copy))} AS {COPY} ({', '.join(options)})")
     connection.execute(f"COPY FROM DATABASE {quoted(catalog)} TO {COPY} (SCHEMA)")
     for what, columns in CONTENTS.items():
         sql = f"SELECT {columns} FROM duckdb_{what}() WHERE database_name = ? ORDER BY ALL"
@@ -136,8 +135,3 @@ def _copy_rows(
     ((arrived,),) = connection.execute(f"SELECT COUNT(*) FROM {new}").fetchall()
     if stay != arrived:
         raise CannotCopyError("rows")
-
-
-def _literal(text: str) -> str:
-    """A text as SQL writes it."""
-    return "'" + text.replace("'", "''") + "'"

@@ -1,7 +1,7 @@
 """A DuckDB file: who has it open how, and checkpoints that a kill cannot tear.
 
-DuckDB lets one process write to a file, or several read it. So what only reads has a read-only connection
-(`reading`), and a load writes in short turns (`writing`). Each waits a while for the others.
+DuckDB lets one process write to a file, or several read it. So every connection only reads, but within
+`writing`, and a load writes in short turns. Each waits a while for the others.
 
 A checkpoint of DuckDB 1.4 and 1.5 writes over the metadata that the last checkpoint made valid before the
 new one is. A kill in the middle of that write leaves a file that never opens again. So no connection of ours
@@ -42,18 +42,22 @@ COPIED_PER_LOGGED_BYTE = 16
 LITTLE_LOGGED_BYTES = 1024 * 1024
 MOST_LOGGED_BYTES = 16 * 1024 * 1024
 
-CHUNK_BYTES = 8 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
+# DuckDB takes a block for each column that is written to: with its 256 KiB a checkpoint of many small tables
+# takes four times the memory, and a small file a third more of the disk
+BLOCK_BYTES = 64 * 1024
+# a checkpoint takes the groups of rows that changed into memory; DuckDB's own have 122,880 rows
+ROWS_PER_GROUP = 20_480
 
 # beside the file, so that they are on the same file system; what a killed run left is removed by the next
 CHECKPOINT, COPY, NEW = ".checkpoint", ".copy", ".new"
-# dlt-cronofy 0.2 checkpointed the file itself, with such a copy beside it
+# dlt-cronofy 0.2 checkpointed the file itself, with such a copy beside it, and left these
 COPY_OF_0_2 = ".checkpointing"
-ERASING_OF_0_2 = ".erasing"
+OF_0_2 = (COPY_OF_0_2, f"{COPY_OF_0_2}.part", f"{COPY_OF_0_2}.wal.part", ".erasing")
 # DuckDB's words for a file that was torn
 TORN = re.compile(r"Corrupt|checksum|Failure while replaying WAL|not a valid DuckDB|Failed to load metadata")
 
-# how long those that read a file now would wait for it; how many write to it
-_read: dict[Path, list[float]] = {}
+# by file, how many are within `writing`
 _written: Counter[Path] = Counter()
 
 
@@ -64,17 +68,6 @@ class CheckpointError(Exception):
 def log_of(file: Path) -> Path:
     """The write-ahead log of a DuckDB file."""
     return file.with_name(file.name + ".wal")
-
-
-@contextlib.contextmanager
-def reading(file: Path, wait_seconds: float | None = None) -> Iterator[None]:
-    """Have connections that this process opens meanwhile only read the file, but within `writing`."""
-    waits = _read.setdefault(file.resolve(), [])
-    waits.append(READ_WAIT_SECONDS if wait_seconds is None else wait_seconds)
-    try:
-        yield
-    finally:
-        waits.pop()
 
 
 @contextlib.contextmanager
@@ -94,29 +87,20 @@ def is_written(file: Path) -> bool:
 
 
 def connect(file: Path) -> duckdb.DuckDBPyConnection:
-    """A connection to the file: one that writes, but within `reading`.
+    """A connection to the file: one that only reads, but within `writing`.
 
     Where there is no file, writing creates it; reading finds an empty database of its name.
-
-    Raises:
-        duckdb.IOException: another process kept it locked for too long, or it cannot be opened.
     """
-    waits = _read.get(file.resolve())
-    if is_written(file) or not waits:
+    if is_written(file):
         if not file.exists():
             _create(file.resolve())
         return _connect_when_free(file, read_only=False, wait_seconds=WRITE_WAIT_SECONDS)
     if file.exists():
-        return _connect_when_free(file, read_only=True, wait_seconds=max(waits))
+        return _connect_when_free(file, read_only=True, wait_seconds=READ_WAIT_SECONDS)
     connection = duckdb.connect(":memory:")
     connection.execute(f"ATTACH ':memory:' AS {quoted(file.stem)}")
     connection.execute(f"USE {quoted(file.stem)}")
     return connection
-
-
-def is_locked(error: Exception) -> bool:
-    """Whether DuckDB refused because another process has the file open."""
-    return isinstance(error, duckdb.IOException) and "Could not set lock" in str(error)
 
 
 def _connect_when_free(file: Path, *, read_only: bool, wait_seconds: float) -> duckdb.DuckDBPyConnection:
@@ -127,7 +111,7 @@ def _connect_when_free(file: Path, *, read_only: bool, wait_seconds: float) -> d
         try:
             connection = _connect(file, read_only=read_only)
         except duckdb.IOException as error:
-            if not is_locked(error) or time.monotonic() >= deadline:
+            if "Could not set lock" not in str(error) or time.monotonic() >= deadline:
                 raise
             if not is_waiting:
                 logger.warning(
@@ -155,7 +139,7 @@ def _create(file: Path) -> None:
     new = file.with_name(f".{file.name}{NEW}")
     remove_database(new)
     try:
-        duckdb.connect(str(new)).close()
+        duckdb.connect(str(new), config={"default_block_size": str(BLOCK_BYTES)}).close()
         sync(new)
         # of a file that somebody removed
         log_of(file).unlink(missing_ok=True)
@@ -195,11 +179,8 @@ def checkpoint(file: Path, *, wait_seconds: float = 0.0) -> bool:
     """Move what is in the write-ahead log into the file; returns whether there is no log any more.
 
     At any instant the file and its log hold the same together, so a kill changes nothing. Where there is no
-    room for a copy, or somebody reads for too long, the log stays, which DuckDB reads as well.
-
-    Args:
-        file: nothing in this process may have it open.
-        wait_seconds: how long to wait for other processes that have it open.
+    room for a copy, or somebody reads for too long, the log stays, which DuckDB reads as well. Nothing in
+    this process may have the file open.
     """
     file = file.resolve()
     if not log_of(file).exists():
@@ -221,18 +202,19 @@ def checkpoint(file: Path, *, wait_seconds: float = 0.0) -> bool:
 
 @contextlib.contextmanager
 def _locked(file: Path, wait_seconds: float) -> Iterator[int]:
-    """The file opened under the lock that a writing DuckDB has.
+    """The file opened under the lock that a writing DuckDB has; BlockingIOError where another process has it.
 
     The lock belongs to the process, and goes when the process closes the file for the first time.
-
-    Raises:
-        BlockingIOError: another process has the file open.
     """
     deadline = time.monotonic() + wait_seconds
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
         try:
-            if _try_lock(descriptor) and os.fstat(descriptor).st_ino == file.stat().st_ino:
+            is_locked = False
+            with contextlib.suppress(BlockingIOError, PermissionError):
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_locked = os.fstat(descriptor).st_ino == file.stat().st_ino
+            if is_locked:
                 yield descriptor
                 return
         finally:
@@ -240,14 +222,6 @@ def _locked(file: Path, wait_seconds: float) -> Iterator[int]:
         if time.monotonic() >= deadline:
             raise BlockingIOError
         time.sleep(SECONDS_BETWEEN_TRIES)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
 
 
 def _checkpoint_mounted(file: Path, wait_seconds: float) -> None:
@@ -296,10 +270,11 @@ def _merge(copy: Path) -> None:
         CheckpointError: there is no marker, or DuckDB does not do that.
     """
     with log_of(copy).open("rb") as log:
-        with contextlib.closing(_connect(copy, read_only=False)) as connection:
+        with contextlib.closing(duckdb.connect(config=dict(SETTINGS))) as connection:
+            connection.execute(f"ATTACH {literal(str(copy))} AS merged (ROW_GROUP_SIZE {ROWS_PER_GROUP})")
             rows = _count_rows(connection)
             logged_bytes = os.fstat(log.fileno()).st_size
-            connection.execute("CHECKPOINT")
+            connection.execute("CHECKPOINT merged")
             has_marker = os.fstat(log.fileno()).st_size > logged_bytes
         if not has_marker:
             raise CheckpointError("DuckDB put no checkpoint marker into its log")
@@ -328,7 +303,7 @@ def _count_rows(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], 
 def replace_database(fresh: Path, file: Path) -> None:
     """Put a complete file, and before it its log if it has one, in the place of another; its rights stay.
 
-    Both are on the disk. Neither is opened here: closing it would end a lock of this process.
+    Neither is opened here: closing it would end a lock of this process.
     """
     take_over(fresh, file.stat())
     if log_of(fresh).exists():
@@ -349,9 +324,8 @@ def tidy(file: Path) -> None:
 def leftovers(file: Path) -> list[Path]:
     """What a kill may leave beside the file and its log."""
     own = [file.with_name(f".{file.name}{suffix}") for suffix in (CHECKPOINT, COPY, NEW)]
-    old, erasing = (file.with_name(file.name + suffix) for suffix in (COPY_OF_0_2, ERASING_OF_0_2))
-    parts = [path.with_name(path.name + ".part") for path in (old, log_of(old))]
-    return [*(path for each in (*own, old, erasing) for path in (each, log_of(each))), *parts]
+    of_0_2 = [file.with_name(file.name + suffix) for suffix in OF_0_2]
+    return [path for each in (*own, *of_0_2) for path in (each, log_of(each))]
 
 
 def _restore_0_2(file: Path) -> None:
@@ -379,6 +353,11 @@ def remove_database(file: Path) -> None:
     """Remove a DuckDB file and its log, where they exist."""
     for path in (file, log_of(file)):
         path.unlink(missing_ok=True)
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def quoted(name: str) -> str:

@@ -48,12 +48,7 @@ class WarehouseBusy(Exception):  # noqa: N818 - it is a state and no error
 def sole_writer(pipeline: dlt.Pipeline, wait_seconds: float = 0.0) -> Iterator[None]:
     """Keep other loads away from the working directory, and from a DuckDB file, until the end.
 
-    Args:
-        pipeline: Whose they are.
-        wait_seconds: How long another load has to come to its end.
-
-    Raises:
-        WarehouseBusy: one is there, and stays.
+    WarehouseBusy is raised where one is there, and stays for so many seconds.
     """
     directory = Path(pipeline.pipelines_dir)
     directory.mkdir(parents=True, exist_ok=True)
@@ -72,12 +67,7 @@ def sole_writer(pipeline: dlt.Pipeline, wait_seconds: float = 0.0) -> Iterator[N
 
 @contextmanager
 def sole_user(folder: WorkingFolder) -> Iterator[None]:
-    """Keep loads away from a working folder.
-
-    Raises:
-        WarehouseBusy: one is there.
-        OSError: the folder cannot be written.
-    """
+    """Keep loads away from a working folder; WarehouseBusy where one is there."""
     with _locked(folder.path / LOCK, folder.path):
         yield
 
@@ -95,13 +85,9 @@ def _locked(path: Path, place: Path, wait_seconds: float = 0.0) -> Iterator[None
 
 
 def _refuse_others(pipeline: dlt.Pipeline) -> None:
-    """Make sure that packages in the working folder are of the pipeline's target.
-
-    Raises:
-        WarehouseBusy: they are not. It was given to another one after the pipeline was opened, or moved here.
-    """
+    """Refuse packages of another target: the folder was moved here, or given away after it was opened."""
     folder, target = WorkingFolder(Path(pipeline.pipelines_dir)), pipeline_target(pipeline)
-    if target is not None and not folder.is_of(target) and not folder.is_free():
+    if not folder.is_of(target) and not folder.is_free():
         raise WarehouseBusy(
             f"{folder.path} is of loads into {folder.owner() or 'another warehouse'}; this one does nothing."
             " Run it again, or set pipelines_dir in .dlt/config.toml"
@@ -111,7 +97,7 @@ def _refuse_others(pipeline: dlt.Pipeline) -> None:
 def take_folder(pipeline: dlt.Pipeline) -> None:
     """Give the working folder to the pipeline's target, before its first package is there."""
     folder, target = WorkingFolder(Path(pipeline.pipelines_dir)), pipeline_target(pipeline)
-    if target is not None and folder.owner() != target:
+    if folder.owner() != target:
         folder.give_to(target)
 
 
@@ -119,9 +105,7 @@ def take_folder(pipeline: dlt.Pipeline) -> None:
 def turn(pipeline: dlt.Pipeline) -> Iterator[Callable[[], None]]:
     """Wait for this writer's turn, where several write to one dataset of PostgreSQL; nothing elsewhere.
 
-    Yields:
-        What makes sure that the turn is still this writer's; raises DatabaseException where the session that
-        has it has ended, and somebody else may write.
+    Yields what raises DatabaseException where the session that has the turn has ended, and others may write.
     """
     if pipeline.destination is None or pipeline.destination.capabilities().sqlglot_dialect != LOCKED_DIALECT:
         yield lambda: None

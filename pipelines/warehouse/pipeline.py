@@ -2,9 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,7 +23,6 @@ from .dlt_workarounds import (
     own_staging,
     resolve_configuration_once,
 )
-from .duckdb_file import reading
 from .target import PIPELINE_NAME, Target, bind_files, digest, target_of
 from .working_folders import WorkingFolder, configured_base, default_folder, folder_for
 
@@ -48,17 +47,16 @@ DUCKDB_CREDENTIALS = ("destination.duckdb.credentials", "destination.credentials
 # what every DuckDB file has behind a checksum
 DUCKDB_MAGIC, DUCKDB_MAGIC_AT = b"DUCK", 8
 
-_duckdb_files: "WeakKeyDictionary[dlt.Pipeline, Path]" = WeakKeyDictionary()
-
 
 @dataclass(frozen=True)
 class Opening:
-    """What a pipeline was opened with, and the target that this came to."""
+    """What a pipeline was opened with, the target that this came to, and its DuckDB file if it has one."""
 
     destination: str
     dataset: str
     credentials: str | None
     target: Target
+    file: Path | None = None
 
 
 _openings: "WeakKeyDictionary[dlt.Pipeline, Opening]" = WeakKeyDictionary()
@@ -70,26 +68,23 @@ def open_pipeline(
     credentials: str | None = None,
     pipelines_dir: Path | None = None,
 ) -> dlt.Pipeline:
-    """The dlt pipeline of that destination, brought up to date with what the destination knows.
+    """The dlt pipeline of a destination, dataset and credentials; what is None is as configured.
 
     Args:
-        destination: dlt's name of it; from dlt's configuration, else duckdb.
+        destination: dlt's name of it.
         dataset: the schema to load into.
-        credentials: overrides the configured ones, as for the demo's own file.
-        pipelines_dir: dlt's working files; the target's own folder where None. Where packages of another
-            target wait there, a folder within it.
+        credentials: such as those of the demo's own file.
+        pipelines_dir: dlt's working files; a folder within it where packages of another target wait there.
 
     Raises:
-        ConfigurationError: dlt knows no such destination, it is none that is supported, or its DuckDB file
-            can be none.
+        ConfigurationError: the destination is not supported, or its DuckDB file can be none.
     """
     name, dataset = destination or configured_destination(), dataset or DEFAULT_DATASET
     target = _target(name, dataset, credentials)
     folder = folder_for(target, pipelines_dir) if pipelines_dir else _folder(target)
     pipeline = _open(Opening(name, dataset, credentials, target), folder)
-    file = duckdb_file(pipeline)
-    if file is not None:
-        check_duckdb_file(file, f"destination.{name}.credentials")
+    if (file := duckdb_file(pipeline)) is not None:
+        _check_duckdb_file(file, f"destination.{name}.credentials")
     return pipeline
 
 
@@ -99,22 +94,35 @@ def reopened(pipeline: dlt.Pipeline, folder: WorkingFolder) -> dlt.Pipeline:
 
 
 def _open(opening: Opening, folder: WorkingFolder) -> dlt.Pipeline:
-    place = folder.path
-    target = _destination(opening.destination, opening.credentials)
-    if not _loads_duckdb(target):
-        own_staging(target, place)
-    resolve_configuration_once(target)
+    destination = _destination(opening.destination, opening.credentials)
+    is_duckdb = isinstance(destination, dlt.destinations.duckdb)
+    if not is_duckdb:
+        own_staging(destination, folder.path)
+    resolve_configuration_once(destination)
     pipeline: dlt.Pipeline = dlt.pipeline(
-        PIPELINE_NAME, destination=target, dataset_name=opening.dataset, pipelines_dir=str(place)
+        PIPELINE_NAME, destination=destination, dataset_name=opening.dataset, pipelines_dir=str(folder.path)
     )
-    _openings[pipeline] = opening
+    file = Path(str(pipeline.sql_client().credentials.database)) if is_duckdb else None
+    _openings[pipeline] = replace(opening, file=file)
     return pipeline
 
 
-def pipeline_target(pipeline: dlt.Pipeline) -> Target | None:
-    """What the pipeline loads into; None where something else than `open_pipeline` made it."""
-    opening = _openings.get(pipeline)
-    return opening.target if opening is not None else None
+def pipeline_target(pipeline: dlt.Pipeline) -> Target:
+    """What a pipeline of `open_pipeline` loads into."""
+    return _openings[pipeline].target
+
+
+def duckdb_file(pipeline: dlt.Pipeline) -> Path | None:
+    """The DuckDB file of a pipeline of `open_pipeline`; None for another warehouse."""
+    return _openings[pipeline].file
+
+
+def location(pipeline: dlt.Pipeline) -> str:
+    """Where the data is, for people: the DuckDB file, else the destination's name. Never credentials."""
+    path = duckdb_file(pipeline)
+    if path is not None:
+        return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return str(pipeline.destination.destination_name) if pipeline.destination else DEFAULT_DESTINATION
 
 
 def _target(name: str, dataset: str, credentials: str | None = None) -> Target:
@@ -154,23 +162,12 @@ def _duckdb(name: str, credentials: str | None) -> Destination[Any, Any]:
 
 def _has_credentials() -> bool:
     """Whether a DuckDB file is configured: as one value or as a field, for this pipeline or for all."""
-    for key in DUCKDB_CREDENTIALS:
-        for name in (key, f"{key}.database"):
-            if _is_configured(name) or _is_configured(f"{PIPELINE_NAME}.{name}"):
-                return True
-    return False
+    keys = product(("", f"{PIPELINE_NAME}."), DUCKDB_CREDENTIALS, ("", ".database"))
+    return any(dlt.secrets.get("".join(key)) for key in keys)
 
 
-def _is_configured(key: str) -> bool:
-    return bool(dlt.secrets.get(key))
-
-
-def check_duckdb_file(file: Path, setting: str) -> None:
-    """Refuse what can never be a DuckDB file; DuckDB says so late, and dlt then names the internet.
-
-    Raises:
-        ConfigurationError: its folder is missing, it is a folder itself, or a file of another kind.
-    """
+def _check_duckdb_file(file: Path, setting: str) -> None:
+    """Refuse what can never be a DuckDB file; DuckDB says so late, and dlt then names the internet."""
     if str(file).startswith((":", "md:")):
         return  # in memory, or MotherDuck
     if file.is_dir():
@@ -219,38 +216,3 @@ def _configure_dlt() -> None:
     if dlt.config.get("load.delete_completed_jobs") is None:
         # loaded packages hold what people's tables hold; they are not kept on disk
         dlt.config["load.delete_completed_jobs"] = True
-
-
-@contextmanager
-def reader(pipeline: dlt.Pipeline, wait_seconds: float | None = None) -> Iterator[None]:
-    """Have whatever opens a DuckDB file meanwhile, dlt too, read it only. Other warehouses need nothing."""
-    file = duckdb_file(pipeline)
-    with reading(file, wait_seconds) if file is not None else nullcontext():
-        yield
-
-
-def is_duckdb(pipeline: dlt.Pipeline) -> bool:
-    """Whether the pipeline loads a DuckDB file."""
-    return _loads_duckdb(pipeline.destination)
-
-
-def _loads_duckdb(destination: Destination[Any, Any] | None) -> bool:
-    return isinstance(destination, dlt.destinations.duckdb)
-
-
-def duckdb_file(pipeline: dlt.Pipeline) -> Path | None:
-    """The DuckDB file of the pipeline, without opening it; None for another warehouse."""
-    if not is_duckdb(pipeline):
-        return None
-    if pipeline not in _duckdb_files:
-        # where that is, is looked for in all of dlt's configuration
-        _duckdb_files[pipeline] = Path(str(pipeline.sql_client().credentials.database))
-    return _duckdb_files[pipeline]
-
-
-def location(pipeline: dlt.Pipeline) -> str:
-    """Where the data is, for people: the DuckDB file, else the destination's name. Never credentials."""
-    path = duckdb_file(pipeline)
-    if path is not None:
-        return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-    return str(pipeline.destination.destination_name) if pipeline.destination else DEFAULT_DESTINATION

@@ -5,7 +5,6 @@ where the data is, so they are left out; a path is resolved, and names are compa
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from dlt.common.configuration import inject_section, resolve_configuration
 from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.common.configuration.specs.config_section_context import ConfigSectionContext
 from dlt.common.destination import Destination
-from dlt.common.destination.client import DestinationClientConfiguration, DestinationClientDwhConfiguration
+from dlt.common.destination.client import DestinationClientDwhConfiguration
 from dlt.common.runtime import run_context
 from dlt.common.schema import Schema
 from dlt.common.storages.configuration import WithLocalFiles
@@ -79,7 +78,7 @@ def target_of(destination: Destination[Any, Any], dataset: str) -> Target:
         except RuntimeError:
             # the DuckDB file is in dlt's own folder, and which one that is depends on where one stands
             return Target(kind, "", dataset, digest(str(Path.cwd())))
-        location, account = _LOCATIONS.get(kind, _elsewhere)(config)
+        location, account = _location(kind, config)
         return Target(kind, location, _named(dataset, config), account)
 
 
@@ -112,68 +111,43 @@ def _named(dataset: str, config: Any) -> str:
     return str(Schema(SOURCE_NAME).naming.normalize_table_identifier(name))
 
 
-def _duckdb(config: Any) -> tuple[str, str]:
-    return resolved(str(config.credentials.database)), ""
+def _location(kind: str, config: Any) -> tuple[str, str]:
+    """Where one of the supported warehouses is, and a digest of the account where that tells two apart."""
+    credentials = config.credentials
+    match kind:
+        case "duckdb":
+            return resolved(str(credentials.database)), ""
+        case "motherduck":
+            # its name is unique within an account, and the token is all that identifies the account
+            return f"md:{credentials.database}".lower(), digest(str(config.fingerprint()))
+        case "ducklake":
+            scheme, separator, catalog = str(config.data_location()).partition("://")
+            is_file = scheme in ("duckdb", "sqlite")
+            return f"{scheme}{separator}{resolved(catalog) if is_file else catalog}", ""
+        case "postgres" | "redshift":
+            return _server(config), ""
+        case "snowflake":
+            # what is not quoted is one name in any case
+            return f"{credentials.host}/{credentials.database}".lower(), ""
+        case "bigquery":
+            project = config.project_id or getattr(credentials, "project_id", None)
+            return f"{project}/{config.location}".lower(), ""
+        case _:
+            host = str(credentials.server_hostname).removeprefix("https://").rstrip("/")
+            return f"{host}/{credentials.catalog}".lower(), ""
 
 
-def _motherduck(config: Any) -> tuple[str, str]:
-    # its name is unique within an account, and the token is all that identifies the account
-    return f"md:{config.credentials.database}".lower(), digest(str(config.fingerprint()))
-
-
-def _ducklake(config: Any) -> tuple[str, str]:
-    kind, separator, catalog = str(config.data_location()).partition("://")
-    if kind in ("duckdb", "sqlite"):
-        return f"{kind}{separator}{resolved(catalog)}", ""
-    return f"{kind}{separator}{catalog}", ""
-
-
-def _server(config: Any) -> tuple[str, str]:
+def _server(config: Any) -> str:
     """Host, port and database as libpq finds them: options of the URL win over what stands before them."""
     credentials = config.credentials
     query = credentials.query or {}
-    hosts = query.get("hostaddr") or query.get("host") or credentials.host or DEFAULT_HOST
-    host = ",".join(_host(each) for each in str(hosts).split(","))
+    hosts = str(query.get("hostaddr") or query.get("host") or credentials.host or DEFAULT_HOST).split(",")
+    # a path is the folder of a socket
+    host = ",".join(
+        resolved(name) if name.startswith("/") else name.strip().lower().rstrip(".") for name in hosts
+    )
     port = query.get("port") or credentials.port or config.DEFAULT_PORT
-    database = query.get("dbname") or unquote(str(credentials.database or ""))
-    return f"{host}:{port}/{database}", ""
-
-
-def _host(name: str) -> str:
-    """A host, or the folder of a socket."""
-    return resolved(name) if name.startswith("/") else name.strip().lower().rstrip(".")
-
-
-def _snowflake(config: Any) -> tuple[str, str]:
-    # what is not quoted is one name in any case
-    return f"{config.credentials.host}/{config.credentials.database}".lower(), ""
-
-
-def _bigquery(config: Any) -> tuple[str, str]:
-    project = config.project_id or getattr(config.credentials, "project_id", None)
-    return f"{project}/{config.location}".lower(), ""
-
-
-def _databricks(config: Any) -> tuple[str, str]:
-    host = str(config.credentials.server_hostname).removeprefix("https://").rstrip("/")
-    return f"{host}/{config.credentials.catalog}".lower(), ""
-
-
-def _elsewhere(config: DestinationClientConfiguration) -> tuple[str, str]:
-    """As much as dlt knows of a destination that this module does not know."""
-    return f"{config.data_location()}/{getattr(config.credentials, 'database', None) or ''}", ""
-
-
-_LOCATIONS: dict[str, Callable[[Any], tuple[str, str]]] = {
-    "duckdb": _duckdb,
-    "motherduck": _motherduck,
-    "ducklake": _ducklake,
-    "postgres": _server,
-    "redshift": _server,
-    "snowflake": _snowflake,
-    "bigquery": _bigquery,
-    "databricks": _databricks,
-}
+    return f"{host}:{port}/{query.get('dbname') or unquote(str(credentials.database or ''))}"
 
 
 def resolved(path: str) -> str:

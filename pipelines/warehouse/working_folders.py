@@ -8,7 +8,7 @@ given to the next target.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -65,11 +65,7 @@ class WorkingFolder:
         return owner == target if owner is not None else self.path.name == folder_name(target)
 
     def pending(self) -> list[Path]:
-        """The packages that wait here, oldest first.
-
-        Raises:
-            OSError: the folder cannot be read.
-        """
+        """The packages that wait here, oldest first; OSError where the folder cannot be read."""
         found = [path for stage in (EXTRACTED, NORMALIZED) for path in _entries(self.working_dir / stage)]
         return sorted(found, key=lambda path: path.name)
 
@@ -90,11 +86,7 @@ class WorkingFolder:
         return target is None or written_at != str(self.path.resolve()) or target.is_gone()
 
     def give_to(self, target: Target) -> None:
-        """Write down durably whose packages are going to be here.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Write down durably whose packages are going to be here."""
         mark = {"place": str(self.path.resolve())} | asdict(target)
         replace_file(self.path / OWNER, json.dumps(mark).encode(), mode=0o666)
         _remember(self.path)
@@ -143,7 +135,14 @@ def other_folders(folder: WorkingFolder) -> tuple[list[WorkingFolder], list[Path
     found: dict[Path, WorkingFolder] = {}
     unreadable: list[Path] = []
     seen: set[Path] = set()
-    for base in {Path(get_dlt_pipelines_dir()), *_remembered(), *_bases(folder), *_bases_configured()}:
+    bases = {Path(get_dlt_pipelines_dir()), *_remembered()}
+    if (configured := configured_base()) is not None:
+        bases.add(configured)
+    for base in folder.path, *folder.path.parents:
+        bases.add(base)
+        if not _is_made_here(base):
+            break
+    for base in bases:
         _look_through(base, found, unreadable, seen)
     found.pop(folder.path.resolve(), None)
     return [found[place] for place in sorted(found)], unreadable
@@ -157,20 +156,6 @@ def other_programs() -> list[Path]:
         for path in _entries(root)
         if path.name != PIPELINE_NAME and (path / "schemas" / f"{SOURCE_NAME}.schema.json").is_file()
     ]
-
-
-def _bases(folder: WorkingFolder) -> Iterator[Path]:
-    """The folder itself, and those it was made in."""
-    place = folder.path
-    yield place
-    while _is_made_here(place):
-        place = place.parent
-        yield place
-
-
-def _bases_configured() -> list[Path]:
-    base = configured_base()
-    return [base] if base is not None else []
 
 
 def _look_through(
@@ -220,24 +205,16 @@ def _remember(place: Path) -> None:
     path = base.resolve()
     if path.is_relative_to(root.resolve()) or path in _remembered():
         return
-    try:
+    with suppress(OSError):  # a load does not fail for that
         root.mkdir(parents=True, exist_ok=True)
         with (root / ELSEWHERE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(str(path)) + "\n")
-    except OSError:
-        pass  # a load does not fail for that
 
 
-def _remembered() -> Iterable[Path]:
-    try:
-        lines = (Path(get_dlt_pipelines_dir()) / ELSEWHERE).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    return [Path(json.loads(line)) for line in lines if _is_whole(line)]
-
-
-def _is_whole(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), str)
-    except ValueError:
-        return False  # its writer was killed
+def _remembered() -> list[Path]:
+    found = []
+    with suppress(OSError):
+        for line in (Path(get_dlt_pipelines_dir()) / ELSEWHERE).read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError, TypeError):  # half a line: its writer was killed
+                found.append(Path(json.loads(line)))
+    return found

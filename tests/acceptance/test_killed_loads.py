@@ -53,8 +53,8 @@ def is_loading(place: Place, server: ScriptedServer) -> bool:
 
 
 INSTANTS: dict[str, Callable[[Place, ScriptedServer], bool]] = {
-    "polling": is_polling,
     "extracted": is_extracted,
+    "polling": is_polling,
     "normalized": is_normalized,
     "loading": is_loading,
     "loading, a little later": is_loading,
@@ -63,7 +63,7 @@ INSTANTS: dict[str, Callable[[Place, ScriptedServer], bool]] = {
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(seed=11, accounts=150, shared=False)
+    return World(seed=11, accounts=100, shared=False)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def assert_keys_are_unique(place: Place) -> None:
         assert place.query(f"SELECT {columns} FROM {table} GROUP BY ALL HAVING COUNT(*) > 1") == []
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("instant", INSTANTS)
 def test_a_kill_costs_repeated_polls_and_nothing_else(
     instant: str, yesterday: Place, undisturbed: Place, server: ScriptedServer, tmp_path: Path
@@ -171,7 +171,7 @@ def test_a_kill_costs_repeated_polls_and_nothing_else(
 def test_the_undisturbed_load_had_something_to_write(yesterday: Place, undisturbed: Place) -> None:
     """What the others compare with is not trivial."""
     before, after = yesterday.counts(), undisturbed.counts()
-    assert after["profile_changes"] > before["profile_changes"] + 30
-    assert after["polls"] > before["polls"] + 150
+    assert after["profile_changes"] > before["profile_changes"] + 20
+    assert after["polls"] > before["polls"] + 100
     assert content(yesterday) != content(undisturbed)
     assert_keys_are_unique(undisturbed)

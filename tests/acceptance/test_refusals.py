@@ -190,6 +190,7 @@ def test_a_first_load_that_may_create_no_schema(stage: Stage) -> None:
     assert stage.execute("SELECT COUNT(*) FROM cronofy.polls") == [(stage.polls_answered(),)]
 
 
+@pytest.mark.long
 def test_a_column_of_somebody_elses_takes_its_default(stage: Stage) -> None:
     assert stage.load().exit_code == 0
     stage.execute("ALTER TABLE cronofy.polls ADD COLUMN team text NOT NULL DEFAULT 'ours'")

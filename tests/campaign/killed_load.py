@@ -83,7 +83,7 @@ INSTANTS = {
 # where a load comes to that follows a killed one
 HEALING = {
     "not healed": Instant(*HEAL),
-    "healing worked out": Instant("dlt_cronofy.rebuild.replacement", "Replacement.replace"),
+    "healing worked out": Instant("dlt_cronofy.rebuild.replacement", "swap"),
     "healed": Instant(*HEAL, after=True),
 }
 

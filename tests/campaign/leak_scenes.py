@@ -52,15 +52,18 @@ STAGED = """
 import sys, dlt
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 from dlt_cronofy.source import cronofy_source
+from dlt_cronofy.warehouse.dataset import writer
 pipeline = open_pipeline("duckdb")
 for step in (lambda: pipeline.extract(cronofy_source()), pipeline.normalize, pipeline.load):
-    step()
+    with writer(pipeline):
+        step()
     print("done", flush=True)
     sys.stdin.readline()
-trace = pipeline.run(cronofy_source()) and pipeline.last_trace
-print(trace, trace.asstr(verbosity=2), trace.asdict(), pipeline.state)
-print(pipeline.default_schema.to_pretty_yaml())
-pipeline.run([trace], table_name="_trace")
+with writer(pipeline):
+    trace = pipeline.run(cronofy_source()) and pipeline.last_trace
+    print(trace, trace.asstr(verbosity=2), trace.asdict(), pipeline.state)
+    print(pipeline.default_schema.to_pretty_yaml())
+    pipeline.run([trace], table_name="_trace")
 print(pipeline.last_trace)
 """
 

@@ -15,6 +15,7 @@ from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import Sweep
 from dlt_cronofy.warehouse.dlt_workarounds import catalog_duckdb
+from dlt_cronofy.warehouse.duckdb_file import writing
 from tests.cronofy.bodies import token
 from tests.cronofy.clocks import ManualClock
 from tests.cronofy.server import Server, answer
@@ -68,7 +69,8 @@ class Warehouse:
         pipeline = self.pipeline()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("dlt_cronofy.source.sweep.new_run_id", lambda _: f"run-{self.runs}")
-            pipeline.run(source.with_resources(*tables) if tables else source)
+            with writing(self.directory / self.file):
+                pipeline.run(source.with_resources(*tables) if tables else source)
         assert not pipeline.has_pending_data
         return self.server.called()
 

@@ -36,6 +36,8 @@ BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 NOT_RUN = "not run: "
+# pages whose commands take long, each a process of its own, and change seldom
+SLOW_PAGES = ("operations.md", "report.md")
 # few, so that a load takes no longer than the command's start
 TOKENS = 12
 
@@ -208,7 +210,14 @@ def run(block: Block, place: Place) -> str:
     return trimmed(finished.stdout)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in ELSEWHERE])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.long) if page in SLOW_PAGES else page
+        for page in PAGES
+        if page not in ELSEWHERE
+    ],
+)
 def test_commands_run_and_print_what_is_shown(
     page: str, place: Place, request: pytest.FixtureRequest
 ) -> None:

@@ -240,12 +240,20 @@ class SqlWarehouseState:
 
     def store_rows(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """These columns of all rows of `token_status`; one that the table lacks is null."""
-        for batch in self._batches(TOKEN_STATUS, "SELECT * FROM {table}"):
-            found = [
-                _values(batch.column(name)) if name in batch.schema.names else [None] * batch.num_rows
-                for name in columns
-            ]
-            yield from zip(*found, strict=True)
+        with self.connected():
+            there = self._column_names(TOKEN_STATUS)
+            assert self._client is not None
+            selected = [self._client.escape_column_name(name) for name in columns if name in there]
+            query = f"SELECT {', '.join(selected)} FROM {{table}}"  # noqa: S608 - quoted
+            for batch in self._batches(TOKEN_STATUS, query) if selected else ():
+                values = map(_values, batch.columns)
+                found = [next(values) if name in there else [None] * batch.num_rows for name in columns]
+                yield from zip(*found, strict=True)
+
+    def _column_names(self, table: Table) -> set[str]:
+        """The columns of a table that has rows; none of one that has not."""
+        one_row = self._batches(table, "SELECT * FROM {table} LIMIT 1")
+        return {name for batch in one_row for name in batch.schema.names}
 
     def statuses_of_accounts(self, account_ids: Sequence[str]) -> dict[str, Row]:
         """The rows of `token_status` of all tokens of these accounts, by token_key."""

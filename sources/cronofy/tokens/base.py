@@ -1,7 +1,7 @@
 """What every token store is, and what it takes back."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,15 @@ class Renewal:
     refresh_token: Secret
     expires_at: datetime | None = None
 
+    def applied_to(self, token: Token) -> Token:
+        """A token that holds the used refresh token, with the new pair."""
+        return replace(
+            token,
+            access_token=self.access_token,
+            refresh_token=self.refresh_token,
+            expires_at=self.expires_at,
+        )
+
 
 OnRefresh = Callable[[Renewal], Any]
 
@@ -46,9 +55,8 @@ class TokenStore(Protocol):
         """All tokens, in the order of the store.
 
         `StoredTokens`, a list as well, also says which rows cannot be used. The rows of any other list are
-        checked by `stored_tokens`, so that one that cannot be used costs itself only: they are tokens, or
-        tables with the columns of a token and of the labels. The labels of a token are in the order of the
-        setting `token_labels`.
+        checked by `stored_tokens`: they are tokens, with labels in the order of the setting `token_labels`,
+        or tables with the columns of a token and of the labels.
 
         Raises:
             ConfigurationError: the store, or most of its rows, cannot be used; names the place.

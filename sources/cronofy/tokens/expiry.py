@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -52,22 +54,25 @@ def parse_expiry(value: Any) -> datetime | None:
             return datetime.combine(value, time(), UTC)
         if isinstance(value, (int, float, Decimal, str)) and type(value) is not bool:
             units = _units_a_second(float(value))
-            return START + timedelta(microseconds=int(Decimal(value) * 10**6 / units))
+            if units is not None:
+                return START + timedelta(microseconds=int(Decimal(value) * 10**6 / units))
     except (ArithmeticError, OSError, TypeError, ValueError):
         pass  # what was wrong may quote the value
     raise ValueError("not a point in time")
 
 
-def _units_a_second(number: float) -> int:
-    """In what unit a number counts from 1970: how many of it a second has.
+def _units_a_second(number: float) -> int | None:
+    """In what unit a number counts from 1970: how many of it a second has; None: it is too large for any."""
+    return next((units for units, limit in UNITS if abs(number) < limit), None)
 
-    Raises:
-        ValueError: it is too large for any.
-    """
-    for units, limit in UNITS:
-        if abs(number) < limit:
-            return units
-    raise ValueError("no unit")
+
+def expiry_form(values: Iterable[Any], default: Any) -> Any:
+    """The first of the values that is a point in time: a sample for `expiry_like`."""
+    for value in values:
+        with suppress(ValueError):
+            if parse_expiry(value) is not None:
+                return value
+    return default
 
 
 def expiry_like(moment: datetime | None, sample: Any) -> Any:
@@ -91,20 +96,17 @@ def expiry_like(moment: datetime | None, sample: Any) -> Any:
         return (moment + timedelta(days=1, seconds=-1)).date()
     if isinstance(sample, (int, float, Decimal)):
         kind: Any = type(sample)
-        return kind(int(moment.timestamp()) * _units_like(sample))
+        return kind(_number_like(moment, float(sample)))
     return moment
 
 
-def _units_like(sample: Any) -> int:
-    try:
-        return _units_a_second(float(sample))
-    except (ArithmeticError, ValueError):
-        return 1
+def _number_like(moment: datetime, sample: float) -> int:
+    return int(moment.timestamp()) * (_units_a_second(sample) or 1)
 
 
 def _text_like(moment: datetime, sample: str) -> str:
     if EPOCH.fullmatch(sample):
-        return str(int(moment.timestamp()) * _units_like(sample))
+        return str(_number_like(moment, float(sample)))
     text = moment.replace(tzinfo=None).isoformat(sep=" " if " " in sample else "T")
     if not sample or sample[-1] in "Zz":
         return text + "Z"

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from ..errors import ConfigurationError
 from ..settings import TOKEN_COLUMNS
-from .file_changes import Changes
-from .rows import NAMED_COLUMNS, NumberedRows, RowError
+from .rows import NAMED_COLUMNS, Edits, NumberedRows, RowError
 
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
@@ -116,30 +115,17 @@ def _column_names(name: str, header: CsvRecord) -> Sequence[str]:
     )
 
 
-def rewrite_csv(text: str, changes: Changes) -> str:
-    """The CSV text with its changes; a record without one stays as it is written.
-
-    Raises:
-        ValueError: the first line, which names the columns, cannot be read.
-    """
-    header, *records = [*csv_records(text)] or [CsvRecord(1, "", ())]
-    if header.cells is None:
-        raise ValueError("not CSV")
+def write_csv(text: str, edits: Edits) -> str:
+    """The text with new values, by the line of the row; a record without any stays as it is written."""
+    header, *records = csv_records(text)
     # of two columns of one name the last one is read
-    at = {name.strip(): index for index, name in enumerate(header.cells)}
-    if not {"access_token", "refresh_token"} <= at.keys():
-        return text
-    columns = {name: at[name] for name in ("key", "refresh_token", "expires_at") if name in at}
-    edits = changes.edits(
-        {name: "".join((record.cells or ())[index : index + 1]).strip() for name, index in columns.items()}
-        for record in records
-    )
+    at = {name.strip(): index for index, name in enumerate(header.cells or ())}
     new_column = None
     if "key" not in at and any("key" in values for values in edits.values()):
-        new_column = at["key"] = len(header.cells)
+        new_column = at["key"] = len(header.cells or ())
     lines = [_edited(header, {} if new_column is None else {new_column: "key"}, new_column)]
-    for number, record in enumerate(records):
-        cells = {at[name]: value or "" for name, value in edits.get(number, {}).items()}
+    for record in records:
+        cells = {at[name]: value or "" for name, value in edits.get(record.line, {}).items()}
         lines.append(_edited(record, cells, new_column))
     return "".join(lines)
 

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 
 from ..errors import ConfigurationError
 from ..settings import TOKEN_COLUMNS
-from .file_changes import Changes, Values
-from .rows import NAMED_COLUMNS, NumberedRows, is_blank
+from .expiry import expiry_like
+from .rows import NAMED_COLUMNS, Edits, NumberedRows, is_blank
 
 # what a value of a type that Python lacks is read as: nothing that any column may hold
 UNREADABLE = object()
 # what Arrow raises where a value does not fit, and Python below it
 CONVERSION_ERRORS = (pa.ArrowException, ArithmeticError, OSError, TypeError, ValueError)
-# the form of an expiry in a column without any, by the column's type; else it is a timestamp
+# the form of an expiry in a column without any, by the column's type; else it is text
 EMPTY_EXPIRIES: tuple[tuple[Callable[[pa.DataType], bool], Any], ...] = (
     (pa.types.is_null, None),
     (pa.types.is_timestamp, None),
@@ -64,55 +64,45 @@ def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     return (dict(zip(batch.schema.names, cells, strict=True)) for cells in zip(*columns, strict=True))
 
 
-def _plain_values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+def _plain_values(column: pa.Array) -> list[Any]:
     """The values as Python has them; a time or a text that it has nothing for is `UNREADABLE`."""
+
+    def plain(cell: pa.Scalar) -> Any:
+        try:
+            return cell.as_py()
+        except (ArithmeticError, ValueError):
+            return UNREADABLE
+
     try:
         values: list[Any] = column.to_pylist()
     except (ArithmeticError, ValueError):
-        values = [_plain(cell) for cell in column]
+        values = list(map(plain, column))
     return values
 
 
-def _plain(cell: pa.Scalar) -> Any:
-    try:
-        return cell.as_py()
-    except (ArithmeticError, ValueError):
-        return UNREADABLE
-
-
-def rewrite_parquet(content: bytes, changes: Changes) -> bytes:
-    """The Parquet file with its changes; schema, metadata and compression stay.
+def write_parquet(content: bytes, edits: Edits) -> bytes:
+    """The file with new values; schema, metadata and compression stay.
 
     A column without any value, such as pandas writes one of nothing but None, is given a type with its
     first value.
 
     Raises:
         ColumnError: a column cannot be read, written, or take its new values.
-        ValueError: not a Parquet file.
     """
-    try:
-        file = pq.ParquetFile(pa.BufferReader(content))
-    except (pa.ArrowException, OSError):
-        raise ValueError("not a Parquet file") from None
+    file = pq.ParquetFile(pa.BufferReader(content))
     names = file.schema_arrow.names
-    # of two columns of one name the last one is read
-    at = {name: index for index, name in enumerate(names)}
-    if not {"access_token", "refresh_token"} <= at.keys():
-        return content
     try:
         table = file.read()
-    except (pa.ArrowException, OSError):
+    except CONVERSION_ERRORS:
         raise _culprit(
             file.schema_arrow, "cannot be read", lambda index: file.read(columns=[names[index]])
         ) from None
-    edits = _edits(table, at, changes)
-    if not edits:
-        return content
-    if "key" not in at and any("key" in values for values in edits.values()):
-        at["key"] = table.num_columns
+    if "key" not in names and any("key" in values for values in edits.values()):
         table = table.append_column("key", pa.nulls(table.num_rows, pa.string()))
+    # of two columns of one name the last one is read
+    at = {name: index for index, name in enumerate(table.column_names)}
     for name in ("key", "access_token", "refresh_token", "expires_at"):
-        changed = {number: values[name] for number, values in edits.items() if name in values}
+        changed = {number - 1: values[name] for number, values in edits.items() if name in values}
         if changed:
             table = _with_values(table, at[name], changed)
     return _file_of(table, file.metadata)
@@ -125,23 +115,13 @@ def _culprit(schema: pa.Schema, problem: str, attempt: Callable[[int], Any]) -> 
             attempt(index)
         except CONVERSION_ERRORS:
             return ColumnError(field, problem)
-    return ValueError("not a Parquet file")
-
-
-def _edits(table: pa.Table, at: Mapping[str, int], changes: Changes) -> dict[int, Values]:
-    names = [name for name in ("key", "refresh_token", "expires_at") if name in at]
-    columns = [_plain_values(table.column(at[name])) for name in names]
-    form = None
-    if "expires_at" in at:
-        kind = table.schema.field(at["expires_at"]).type
-        form = next((empty for is_kind, empty in EMPTY_EXPIRIES if is_kind(kind)), "")
-        columns[-1] = [None if value is UNREADABLE else value for value in columns[-1]]
-    return changes.edits((dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)), form)
+    return ValueError(f"it {problem}")
 
 
 def _with_values(table: pa.Table, index: int, changed: Mapping[int, Any]) -> pa.Table:
     """The table with some values of one column replaced; the others are never taken for Python's."""
     field, before = table.schema.field(index), table.column(index)
+    changed = {number: _fitting(value, field.type) for number, value in changed.items()}
     for kind in _possible_types(field.type, before, changed):
         with suppress(*CONVERSION_ERRORS):
             fresh = {number: pa.scalar(value, kind) for number, value in changed.items()}
@@ -149,6 +129,12 @@ def _with_values(table: pa.Table, index: int, changed: Mapping[int, Any]) -> pa.
             column = pa.array([fresh.get(number, cell) for number, cell in kept], kind)
             return table.set_column(index, field.with_type(kind), column)
     raise ColumnError(field, "does not take what a refresh brings")
+
+
+def _fitting(value: Any, kind: pa.DataType) -> Any:
+    """The value; an expiry for a column that had none in the form that its type holds."""
+    form = next((empty for is_kind, empty in EMPTY_EXPIRIES if is_kind(kind)), "")
+    return expiry_like(value, form) if isinstance(value, datetime) and form is not None else value
 
 
 def _possible_types(

@@ -2,9 +2,10 @@
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from threading import Lock
 
@@ -13,16 +14,16 @@ import fasteners
 from ..errors import ConfigurationError
 from ..files import TEMPORARY, abandoned, is_mount, put_in_place, written_beside
 from .base import Renewal, StoreError
-from .file_changes import Changes
 from .file_formats import FORMATS
 from .file_parquet import ColumnError
 from .labels import LabelReader
+from .placeholders import trial_renewals
 from .rows import collect_tokens
 from .token import StoredTokens, Token
-from .write_trial import is_as_written, trial_renewals
 
 LOCK_SECONDS = 60
 ATTEMPTS = 10
+A_DAY = timedelta(days=1)
 # an inter-process lock keeps out other processes only
 _thread_locks: dict[str, Lock] = {}
 
@@ -91,14 +92,12 @@ class FileStore:
         """What is wrong with a new version that has placeholders."""
         content = path.read_bytes()
         tokens = self._tokens_in(content)
-        renewals = trial_renewals(tokens, datetime.now(UTC))
-        with written_beside(path, self._rewritten(content, Changes(renewals))) as temporary:
+        renewals = trial_renewals(tokens)
+        with written_beside(path, self._renewed(content, renewals)[0]) as temporary:
             written = temporary.read_bytes()
-        by_used = {renewal.token.refresh_token: renewal for renewal in renewals}
-        expected = [by_used.get(token.refresh_token) if token.refresh_token else None for token in tokens]
         with suppress(ConfigurationError):
             found = self._tokens_in(written)
-            if len(found) == len(tokens) and all(map(is_as_written, tokens, found, expected)):
+            if len(found) == len(tokens) and all(map(_reads_as, found, _with(renewals, tokens))):
                 return None
         return f"{self.name} cannot be written: with new tokens it does not read as it should"
 
@@ -125,42 +124,42 @@ class FileStore:
                     for stale in abandoned(path):
                         stale.unlink(missing_ok=True)
                 for _ in range(ATTEMPTS):
-                    changes = Changes(renewals)
-                    if self._replaced(path, changes):
-                        return changes.conflicts()
+                    conflicts = self._replaced(path, renewals)
+                    if conflicts is not None:
+                        return conflicts
+        except ConfigurationError as error:
+            raise StoreError(str(error)) from None
         except OSError as error:
             raise StoreError(f"{self.name} cannot be written: {_in_words(error)}") from None
         raise StoreError(f"{self.name} cannot be written: it changes all the time")
 
-    def _replaced(self, path: Path, changes: Changes) -> bool:
-        """Whether the file is as it should be; not when the application wrote it meanwhile."""
+    def _replaced(self, path: Path, renewals: Sequence[Renewal]) -> list[Renewal] | None:
+        """The renewals that no row was found for; None when the application wrote the file meanwhile."""
         before, content = _signature(path), path.read_bytes()
-        new = self._rewritten(content, changes)
+        new, conflicts = self._renewed(content, renewals)
         if new == content:
-            return True
-        after = _replace(path, new, before)
-        if after is None:
-            return False
+            return conflicts
+        with written_beside(path, new) as temporary:
+            after = _signature(temporary)
+            if _signature(path) != before:
+                return None
+            put_in_place(temporary, path)
         with self._cache_lock:
             if self._seen == before:  # then the new file is known without reading it
-                self._known = {key: changes.renewed(token) for key, token in self._known.items()}
+                self._known = {each.key: each for each in _with(renewals, self._known.values())}
                 self._seen = after
-        return True
+        return conflicts
 
-    def _rewritten(self, content: bytes, changes: Changes) -> bytes:
-        """The content with its changes.
+    def _renewed(self, content: bytes, renewals: Sequence[Renewal]) -> tuple[bytes, list[Renewal]]:
+        """The content with the renewals, and those that no row was found for.
 
         Raises:
-            StoreError: it cannot have them; says why.
+            StoreError: a column cannot have them.
         """
         try:
-            return self._format.rewrite(content, changes)
+            return self._format.renewed(self.name, content, renewals)
         except ColumnError as error:
             raise StoreError(f"{self.name} cannot be written: {error}") from None
-        except ValueError:
-            raise StoreError(
-                f"{self.name} cannot be written: it is not {self._suffix[1:]} any more"
-            ) from None
 
     @contextmanager
     def _locked(self) -> Iterator[Path]:
@@ -213,11 +212,16 @@ def _why_not_replaced(path: Path) -> str | None:
     return None
 
 
-def _replace(path: Path, content: bytes, before: Signature) -> Signature | None:
-    """Put a new file in the place of the old one; None where the old one has changed meanwhile."""
-    with written_beside(path, content) as temporary:
-        after = _signature(temporary)
-        if _signature(path) != before:
-            return None
-        put_in_place(temporary, path)
-    return after
+def _with(renewals: Sequence[Renewal], tokens: Iterable[Token]) -> Iterator[Token]:
+    """The tokens, renewed where one of the renewals used their refresh token."""
+    by_used = {renewal.token.refresh_token: renewal for renewal in renewals}
+    for token in tokens:
+        renewal = by_used.get(token.refresh_token) if token.refresh_token else None
+        yield renewal.applied_to(token) if renewal else token
+
+
+def _reads_as(found: Token, written: Token) -> bool:
+    """Whether a row reads as it must; a column of days, or of inexact numbers, is as good as it gets."""
+    if found.expires_at and written.expires_at and abs(found.expires_at - written.expires_at) > A_DAY:
+        return False
+    return replace(found, expires_at=written.expires_at) == written

@@ -1,18 +1,21 @@
 """Tokens in the configuration, or given by code; a function takes the refreshed ones."""
 
 import inspect
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from ..errors import ConfigurationError
 from .base import OnRefresh, Renewal, StoreError
-from .rows import collect_tokens, configured_rows
+from .rows import collect_tokens
 from .token import StoredTokens, Token
 
 REREAD_SECONDS = 30.0
+NO_HOOK = "tokens in [sources.cronofy] cannot be written back: use tokens_file, tokens_query or on_refresh"
 NOT_PLAIN = "it must be a plain function, not async and without yield"
 
 
@@ -40,19 +43,18 @@ class GivenStore:
 
     def read(self) -> StoredTokens:
         """All tokens; a callable is called again, and an iterator is used up by the first time."""
-        if not callable(self._rows):
-            # kept, because an iterator gives its rows once
-            self._rows = list(configured_rows(self._rows))
-        return self._collect()
+        try:
+            if not callable(self._rows):
+                # kept, because an iterator gives its rows once
+                self._rows = list(_listed(self._rows))
+            rows = enumerate(_listed(self._rows() if callable(self._rows) else self._rows), start=1)
+            return collect_tokens(self.name, "entry", rows, self._labels)
+        except ConfigurationError as error:
+            raise error.with_traceback(None) from None  # the frames below hold tokens in plain
 
     def why_not_saved(self) -> str | None:
         """Without a hook there is nowhere to write to; what a hook does shows when it is first called."""
-        if self._on_refresh is None:
-            return (
-                "tokens in [sources.cronofy] cannot be written back:"
-                " use tokens_file, tokens_query or on_refresh"
-            )
-        return _why_not_called(self._on_refresh)
+        return NO_HOOK if self._on_refresh is None else _why_not_called(self._on_refresh)
 
     def current(self, token: Token) -> Token | None:
         """What a callable returns, called again after half a minute; a list does not show what is current."""
@@ -62,10 +64,8 @@ class GivenStore:
             now = self._monotonic()
             if self._known_at is None or now - self._known_at >= REREAD_SECONDS:
                 self._known_at, self._known = now, {}
-                try:
-                    self._known = {each.key: each for each in self._collect()}
-                except Exception:  # noqa: BLE001 - the callable may raise anything
-                    return None
+                with suppress(Exception):  # the callable may raise anything
+                    self._known = {each.key: each for each in self.read()}
             return self._known.get(token.key)
 
     def save(self, renewals: Sequence[Renewal]) -> list[Renewal]:
@@ -76,7 +76,7 @@ class GivenStore:
                 same renewals are saved again.
         """
         if self._on_refresh is None:
-            raise StoreError(self.why_not_saved())
+            raise StoreError(NO_HOOK)
         failures: list[str] = []
         for renewal in renewals:
             if renewal in self._handed_over:
@@ -88,16 +88,25 @@ class GivenStore:
                 continue
             if _is_unfinished(returned):
                 failures.append(NOT_PLAIN)
-                continue
-            self._handed_over.add(renewal)
+            else:
+                self._handed_over.add(renewal)
         if failures:
             raise StoreError(f"on_refresh failed for {len(failures)} of {len(renewals)}: {failures[0]}")
         self._handed_over.difference_update(renewals)
         return []
 
-    def _collect(self) -> StoredTokens:
-        rows = enumerate(configured_rows(self._rows), start=1)
-        return collect_tokens(self.name, "entry", rows, self._labels)
+
+def _listed(tokens: Any) -> Iterable[Any]:
+    if isinstance(tokens, str):
+        try:
+            tokens = json.loads(tokens)
+        except ValueError:
+            tokens = None
+    if isinstance(tokens, (Mapping, str)) or not isinstance(tokens, Iterable):
+        raise ConfigurationError(
+            'tokens is not a list: write ["token", …] or [{"key": …, "access_token": …}, …]'
+        )
+    return tokens
 
 
 def _why_not_called(hook: OnRefresh) -> str | None:

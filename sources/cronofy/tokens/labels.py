@@ -6,6 +6,7 @@ Nothing else of a row is kept, and no label is ever logged.
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
@@ -18,10 +19,8 @@ from .expiry import is_missing, plain
 # what is kept where the setting `token_labels` says nothing, if the store has it
 DEFAULT_LABELS = (CUSTOMER,)
 LONGEST_LABEL = 1000
-# rows of one store mostly have the same columns; those of JSON may all differ
-KNOWN_LAYOUTS = 1000
-# a float is exact up to here
-LARGEST_EXACT = 2**53
+# a float is exact up to here, so two larger numbers could be one; and no number this long names anything
+LARGEST_EXACT, LONGEST_NUMBER = 2**53, 10**100
 
 Labels = tuple[str | None, ...]
 
@@ -37,7 +36,6 @@ class LabelReader:
         """The names of the labels; None for the default."""
         self.wanted = DEFAULT_LABELS if wanted is None else tuple(wanted)
         self._found: set[str] = set()
-        self._layouts: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._shared: dict[Labels, Labels] = {}
 
     @property
@@ -47,11 +45,15 @@ class LabelReader:
 
     def read(self, row: Mapping[Any, Any]) -> Labels:
         """The labels of a table, whose columns may be in any case."""
-        layout = tuple(row)
-        columns = self._layouts.get(layout)
-        if columns is None:
-            columns = self._columns(layout)
-        return self._share(None if column is None else label_text(row[column]) for column in columns)
+        if not self.wanted:
+            return ()
+        texts = [name for name in row if isinstance(name, str)]
+        # the name as it is written wins over one that differs in case
+        columns = {name.strip().lower(): name for name in reversed(texts)} | {name: name for name in texts}
+        self._found.update(columns.keys() & self.wanted)
+        return self._share(
+            label_text(row[columns[name]]) if name in columns else None for name in self.wanted
+        )
 
     def take(self, labels: Sequence[Any]) -> Labels:
         """The labels of a token that has them already; null unless there is one for each that is wanted."""
@@ -59,16 +61,6 @@ class LabelReader:
             return self._share([None] * len(self.wanted))
         self._found.update(self.wanted)
         return self._share(map(label_text, labels))
-
-    def _columns(self, layout: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Which columns of such a row the labels are in; None for one that it lacks."""
-        if len(self._layouts) >= KNOWN_LAYOUTS:
-            self._layouts.clear()
-        texts = [name for name in layout if isinstance(name, str)]
-        # the name as it is written wins over one that differs in case
-        named = {name.strip().lower(): name for name in reversed(texts)} | {name: name for name in texts}
-        self._found.update(name for name in self.wanted if name in named)
-        return self._layouts.setdefault(layout, tuple(named.get(name) for name in self.wanted))
 
     def _share(self, values: Iterable[str | None]) -> Labels:
         labels = tuple(values)
@@ -102,20 +94,21 @@ def _plain_text(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float, Decimal)):
-        return _number(value)
+        with suppress(ArithmeticError, ValueError):  # too many digits, or a NaN that signals
+            # a whole one without a point, which pandas gives it
+            return whole_number(value) or (str(value) if math.isfinite(value) else None)
+        return None
     if isinstance(value, (date, time)):
         return None if is_missing(value) else value.isoformat()
     return str(value) if isinstance(value, UUID) else None
 
 
-def _number(value: int | float | Decimal) -> str | None:
-    """The number as people write it; a whole one without a point, which pandas gives it."""
+def whole_number(value: Any) -> str | None:
+    """A whole number of any type as text; None where it is none, or not exact."""
     try:
-        if isinstance(value, int):
-            return str(int(value))
-        if not math.isfinite(value):
-            return None
-        is_whole = -LARGEST_EXACT <= value <= LARGEST_EXACT and value == int(value)
-        return str(int(value)) if is_whole else str(value)
-    except (ArithmeticError, ValueError):  # too many digits, or a NaN that signals
+        is_number = isinstance(value, (int, float, Decimal)) and type(value) is not bool
+        limit = LARGEST_EXACT if isinstance(value, float) else LONGEST_NUMBER
+        is_whole = is_number and abs(value) <= limit and value == int(value)
+        return str(int(value)) if is_whole else None
+    except (ArithmeticError, ValueError):  # not finite, or a NaN that signals
         return None

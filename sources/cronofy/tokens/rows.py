@@ -4,13 +4,11 @@ A row is a table (a mapping), a plain access token, a `Token`, or a `RowError` i
 not be read.
 """
 
-import json
 import re
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +16,7 @@ from ..errors import ConfigurationError
 from ..secret import Secret
 from ..settings import DATA_CENTERS, TOKEN_COLUMNS
 from .expiry import is_missing, parse_expiry, plain
-from .labels import LabelReader
+from .labels import LabelReader, whole_number
 from .token import StoredTokens, Token, UnusableRow, check_usable, token_key
 
 # what messages name; expires_at may be missing everywhere
@@ -26,45 +24,17 @@ NAMED_COLUMNS = ", ".join(TOKEN_COLUMNS[:-1])
 # RFC 6750 b68token and everything else that can stand in a header without breaking it
 HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 QUOTES = ("'", '"')
-# a float is exact up to here, so two larger keys could become one; and no number that long is a key
-LARGEST_EXACT, LARGEST_KEY = 2**53, 10**100
 # a token that stands in the wrong column: long, and nothing a person would write
 OPAQUE = re.compile(r"[A-Za-z0-9._~+/=-]{32,}")
 UUID_TEXT = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 NumberedRows = Iterator[tuple[int, Any]]
+# new values of some rows, by the row's number and by column
+Edits = Mapping[int, Mapping[str, Any]]
 
 
 class RowError(Exception):
     """A row cannot be used; the message says why, and quotes no value."""
-
-
-def configured_rows(tokens: Any) -> Iterable[Any]:
-    """The rows of the setting `tokens`, unchecked: an iterable, a callable that returns one, or JSON text.
-
-    Raises:
-        ConfigurationError: it is not a list of any kind.
-    """
-    try:
-        return _as_rows(tokens() if callable(tokens) else tokens)
-    except ConfigurationError as error:
-        tokens = None
-        raise error.with_traceback(None) from None  # the frames below hold tokens in plain
-
-
-def _as_rows(tokens: Any) -> Iterable[Any]:
-    if isinstance(tokens, str):
-        try:
-            tokens = json.loads(tokens)
-        except ValueError:
-            raise ConfigurationError(
-                'tokens is not a list: write ["token", …] or [{"key": …, "access_token": …}, …]'
-            ) from None
-    if isinstance(tokens, (Mapping, str)) or not isinstance(tokens, Iterable):
-        raise ConfigurationError(
-            "tokens is not a list of tables {key, access_token, refresh_token, data_center}"
-        )
-    return tokens
 
 
 def collect_tokens(
@@ -72,11 +42,8 @@ def collect_tokens(
 ) -> StoredTokens:
     """The tokens of numbered rows, and which rows are none. Of rows with one key the first is the token.
 
-    Args:
-        store: what messages call the store.
-        unit: what messages call a row.
-        rows: each with its number.
-        labels: names of the labels, in lower case; None for the default.
+    Messages call the store and a row what `store` and `unit` say; `labels` are names in lower case, None for
+    the default.
 
     Raises:
         ConfigurationError: no rows, or most of them cannot be used; names the place.
@@ -118,19 +85,10 @@ def _collect(store: str, unit: str, rows: Iterable[tuple[int, Any]], labels: Lab
     return stored
 
 
-def as_token(row: Any, place: str, labels: LabelReader | None = None) -> Token:
-    """The token of one row.
-
-    Raises:
-        ConfigurationError: it cannot be used, or has no token.
-    """
-    found = _read_row(row, place, labels or LabelReader(()))
-    row = None
-    if isinstance(found, Token) and found.is_connected:
-        return found
-    raise ConfigurationError(
-        str(UnusableRow(place, "access_token is missing") if isinstance(found, Token) else found)
-    )
+def as_token(row: Any, labels: LabelReader) -> Token | None:
+    """The token of one row; None where it cannot be used, or has no token."""
+    found = _read_row(row, "", labels)
+    return found if isinstance(found, Token) and found.is_connected else None
 
 
 def _read_row(row: Any, place: str, labels: LabelReader) -> Token | UnusableRow:
@@ -142,25 +100,21 @@ def _read_row(row: Any, place: str, labels: LabelReader) -> Token | UnusableRow:
         given = row.labels if isinstance(row, Token) else None
         row = _as_table(row)
         key = _key(row.get("key"))
-        access_token, refresh_token = _token(row, "access_token"), _token(row, "refresh_token")
+        access_token, refresh_token = _token(row, "access_token") or "", _token(row, "refresh_token")
         is_connected = access_token or refresh_token
+        if not (key or is_connected):
+            return UnusableRow(place, "access_token is missing")
         return Token(
-            key=key or token_key(*_named_by(access_token, refresh_token)),
-            access_token=Secret(access_token or ""),
+            key=key or token_key(access_token, refresh_token),
+            access_token=Secret(access_token),
             refresh_token=Secret(refresh_token) if refresh_token else None,
             data_center=_data_center(row) if is_connected else None,
             expires_at=_expiry(row.get("expires_at")) if is_connected else None,
             labels=labels.read(row) if given is None else labels.take(given),
         )
     except RowError as error:
-        return UnusableRow(place, str(error), _shown_key(key))
-
-
-def _named_by(access_token: str | None, refresh_token: str | None) -> tuple[str, str | None]:
-    """The tokens of a row without a key, which go by their refresh token or else their access token."""
-    if not (access_token or refresh_token):
-        raise RowError("access_token is missing")
-    return access_token or "", refresh_token
+        is_opaque = key is not None and OPAQUE.fullmatch(key) and not UUID_TEXT.fullmatch(key)
+        return UnusableRow(place, str(error), None if is_opaque else key)
 
 
 def _as_table(row: Any) -> Mapping[str, Any]:
@@ -183,35 +137,21 @@ def is_blank(row: Any, besides: Container[str] = ()) -> bool:
     )
 
 
-def _shown_key(key: str | None) -> str | None:
-    is_opaque = key is not None and OPAQUE.fullmatch(key) and not UUID_TEXT.fullmatch(key)
-    return None if is_opaque else key
-
-
 def _key(value: Any) -> str | None:
     """A key as text: a primary key is a common one, which pandas makes a float where another is missing."""
-    if isinstance(value, str):
-        value = value.strip()
-        if not value.isprintable():
-            raise RowError("key holds control characters")
-        return value or None
     value = plain(value)
+    if isinstance(value, str):
+        if not value.strip().isprintable():
+            raise RowError("key holds control characters")
+        return value.strip() or None
     if is_missing(value):
         return None
     if isinstance(value, UUID):
         return str(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not _is_whole(value):
-        raise RowError("key is neither text nor a whole number nor a UUID")
-    if isinstance(value, float) and abs(value) > LARGEST_EXACT:
-        raise RowError("key is a number too large to be exact; make it text")
-    return str(int(value))
-
-
-def _is_whole(value: int | float | Decimal) -> bool:
-    try:
-        return -LARGEST_KEY < value < LARGEST_KEY and value == int(value)
-    except (ArithmeticError, ValueError):
-        return False
+    number = whole_number(value)
+    if number is None:
+        raise RowError("key is neither text nor an exact whole number nor a UUID")
+    return number
 
 
 def _token(row: Mapping[str, Any], name: str) -> str | None:
@@ -246,12 +186,10 @@ def _data_center(row: Mapping[str, Any]) -> str | None:
 
 
 def _expiry(value: Any) -> datetime | None:
-    if value is None:
-        return None
     try:
         return parse_expiry(value)
     except ValueError:
-        # the value is not shown: a token may stand in the wrong column
+        # nor is this one shown
         raise RowError(
             "expires_at is no point in time; use ISO 8601 text, a date or a number since 1970"
         ) from None

@@ -2,17 +2,23 @@
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
 
 from ..errors import ConfigurationError
 from ..secret import Secret
-from .sql_drivers import leave_unreadable
-
-if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection, Engine
 
 LOGGING_NAME = "dlt_cronofy_tokens"
 SHOWN_CHARACTERS = 200
@@ -23,21 +29,13 @@ DRIVER_PACKAGES = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient", "cx_
 QUOTED = re.compile(r"""(["'`])(.*?)\1""")
 
 
-def open_engine(database: str | Secret) -> "Engine":
+def open_engine(database: str | Secret) -> Engine:
     """An engine for that URL, which holds no connection open and logs neither parameters nor rows.
 
     Raises:
-        ConfigurationError: SQLAlchemy or a driver is missing, or the URL is none.
+        ConfigurationError: the driver is missing, or the URL is none.
     """
     database = Secret.of(database)
-    try:
-        from sqlalchemy import NullPool, create_engine
-        from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-    except ImportError:
-        raise ConfigurationError(
-            "tokens_query needs SQLAlchemy: install the extra sql of dlt-cronofy, or sqlalchemy,"
-            " and the driver of your database"
-        ) from None
     # SQLAlchemy logs whole rows once somebody turns its loggers to DEBUG
     for name in ("engine.Engine", "pool.impl.NullPool"):
         logging.getLogger(f"sqlalchemy.{name}.{LOGGING_NAME}").setLevel(logging.WARNING)
@@ -49,7 +47,6 @@ def open_engine(database: str | Secret) -> "Engine":
             logging_name=LOGGING_NAME,
             pool_logging_name=LOGGING_NAME,
         )
-        leave_unreadable(engine)
     except ConfigurationError as error:
         raise error.with_traceback(None) from None  # the frame below holds the URL in plain
     except NoSuchModuleError:
@@ -62,13 +59,13 @@ def open_engine(database: str | Secret) -> "Engine":
             raise ConfigurationError(AT_SIGN) from None
         problem = "must be a SQLAlchemy URL like postgresql://user:password@host:5432/database"
     else:
+        if engine.dialect.driver in TOLERANT_DRIVERS:
+            event.listen(engine, "connect", TOLERANT_DRIVERS[engine.dialect.driver])
         return engine
     raise ConfigurationError(f"tokens_database in [sources.cronofy] {problem}")
 
 
-def _url(database: str) -> "URL":
-    from sqlalchemy import make_url
-
+def _url(database: str) -> URL:
     url = make_url(database.strip())
     if "@" in (url.host or ""):
         # taken for a part of the host, it would be shown
@@ -81,7 +78,7 @@ def _url(database: str) -> "URL":
     return url
 
 
-def connect(engine: "Engine") -> "Connection":
+def connect(engine: Engine) -> Connection:
     """A connection; SQLite would make a missing database instead of saying so.
 
     Raises:
@@ -103,18 +100,14 @@ def error_line(
     Args:
         error: SQLAlchemy's.
         shown: what may be quoted: the driver's other quotations are left out.
-        secrets: whatever a part of appears in the driver's words, they are left out altogether.
-        is_harmless: whether the values that the database refused were placeholders; then a constraint or a
-            column may be named.
+        secrets: where a part of one appears in the driver's words, they are left out altogether.
+        is_harmless: whether the database refused placeholders; then a constraint or a column may be named.
     """
-    from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
-
     kind = type(error).__name__
     safe = (DBAPIError,) if is_harmless else (OperationalError, ProgrammingError)
     if not isinstance(error, safe):
         return kind
-    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
-    line = "".join(lines[:1])
+    line = next(filter(None, map(str.strip, str(error.orig).splitlines())), "")
     if not is_harmless:
         line = QUOTED.sub(lambda match: match.group() if match.group(2) in shown else "…", line)
     line = line[:SHOWN_CHARACTERS]
@@ -122,3 +115,62 @@ def error_line(
     parts = (line[at : at + SECRET_PART] for at in range(len(line) - SECRET_PART + 1))
     quotes = any(secret in line for secret in hidden) or any(part in "\n".join(hidden) for part in parts)
     return kind if quotes or not line else f"{kind} ({line})"
+
+
+# By themselves drivers fail a whole query for one value that Python lacks. These leave it as it came.
+
+
+def _keep_sqlite_bytes(connection: Any, _: object) -> None:
+    """SQLite takes any bytes for text."""
+
+    def text_of(value: bytes) -> str | bytes:
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+
+    connection.text_factory = text_of
+
+
+def _keep_psycopg_times(connection: Any, _: object) -> None:
+    """PostgreSQL has times that Python has not: years after 9999 and before 1, and infinity."""
+    psycopg, datetimes = import_module("psycopg"), import_module("psycopg.types.datetime")
+
+    def tolerant(loader: Any) -> Any:
+        class Loader(loader):  # type: ignore[misc]
+            def load(self, data: Any) -> Any:
+                try:
+                    return super().load(data)
+                except psycopg.DataError:
+                    return bytes(data).decode()
+
+        return Loader
+
+    for name in ("Date", "Timestamp", "Timestamptz"):
+        loader = tolerant(getattr(datetimes, f"{name}Loader"))
+        connection.adapters.register_loader(name.lower(), loader)
+
+
+def _keep_psycopg2_times(connection: Any, _: object) -> None:
+    """The same for the driver before it."""
+    psycopg2 = import_module("psycopg2")
+    extensions = psycopg2.extensions
+
+    def tolerant(kind: Any) -> Callable[[str | None, Any], Any]:
+        def read(value: str | None, cursor: Any) -> Any:
+            try:
+                return kind(value, cursor)
+            except (psycopg2.Error, ValueError):
+                return value
+
+        return read
+
+    for kind in (extensions.PYDATE, extensions.PYDATETIME, extensions.PYDATETIMETZ):
+        extensions.register_type(extensions.new_type(kind.values, kind.name, tolerant(kind)), connection)
+
+
+TOLERANT_DRIVERS: dict[str, Callable[[Any, object], None]] = {
+    "pysqlite": _keep_sqlite_bytes,
+    "psycopg": _keep_psycopg_times,
+    "psycopg2": _keep_psycopg2_times,
+}

@@ -1,28 +1,27 @@
 """The application's own token table: read with a query, written back with an update."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, TextClause, inspect, text, types
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from ..errors import ConfigurationError, UnreachableError
 from ..secret import Secret
 from ..settings import TOKEN_COLUMNS
 from .base import Renewal, StoreError
-from .expiry import expiry_like, parse_expiry
+from .expiry import expiry_form, expiry_like
 from .labels import LabelReader
+from .placeholders import is_cut_off
 from .rows import NAMED_COLUMNS, as_token, collect_tokens
 from .sql_database import connect, error_line, open_engine
 from .sql_trial import KEEPS_SOMETHING_ELSE, SqlTrial
+from .sql_update import NotDerivedError, Target, derive_target
 from .token import StoredTokens, Token
-from .write_trial import is_cut_off
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, CursorResult, TextClause
-
-    from .sql_update import Target
 
 FETCHED_ROWS = 2000
 # how long an update waits for another transaction's lock
@@ -52,7 +51,7 @@ class SqlStore:
         """Nothing is connected to yet; `labels` are names in lower case, None for the default.
 
         Raises:
-            ConfigurationError: SQLAlchemy or a driver is missing, or a setting cannot be used.
+            ConfigurationError: the driver is missing, or a setting cannot be used.
         """
         self.name = "tokens_query"
         self.folder: Path | None = None
@@ -60,7 +59,7 @@ class SqlStore:
         self._query = query.strip().rstrip(";").rstrip()
         self._engine = open_engine(database)
         self._update = _checked_update(update) if update else None
-        self._writes_with = "tokens_update" if update else "tokens_query"
+        self._cannot = f"{'tokens_update' if update else self.name} cannot be written back"
         self._shown = f"{query}\n{update or ''}\n{self._engine.url.render_as_string(hide_password=True)}"
         self._labels = labels
         self._names: list[str] | None = None
@@ -68,18 +67,14 @@ class SqlStore:
 
     def read(self) -> StoredTokens:
         """All tokens, in the order of the query, and which rows are none; a few thousand at a time."""
-        from sqlalchemy.exc import OperationalError, SQLAlchemyError
-
         try:
             with connect(self._engine) as connection:
-                rows = self._noting_expiries(self._query_rows(connection))
+                rows = map(self._noted, self._query_rows(connection))
                 return collect_tokens(self.name, "row", enumerate(rows, start=1), self._labels)
         except SQLAlchemyError as error:
             # what kind shows which are passing: no connection, a lock, a server that restarts
             kind = UnreachableError if isinstance(error, OperationalError) else ConfigurationError
             raise kind(f"{self.name} failed: {self._in_words(error)}") from None
-        except UnicodeError:
-            raise ConfigurationError(f"{self.name} failed: a column is not text in UTF-8") from None
         except (ArithmeticError, ValueError) as error:
             if isinstance(error, ConfigurationError):
                 raise
@@ -91,27 +86,26 @@ class SqlStore:
 
     def why_not_saved(self) -> str | None:
         """Tries the update on a real row, reads what the row is then, and takes it back."""
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             update = self._known_update()
             writes_expiry = "expires_at" in _parameters(update)
             with connect(self._engine) as connection:
                 trial = SqlTrial(
                     connection,
-                    partial(self._query_rows, connection),
+                    partial(self._query_tokens, connection),
                     partial(self._write, connection, update),
-                    self._trial_in_words,
-                    writes_expiry,
+                    partial(self._in_words, is_harmless=True),
+                    self._expiry_forms() if writes_expiry else (None,),
+                    lambda: writes_expiry and "expires_at" in map(str.lower, self._names or ()),
                 )
-                why, form = trial.run(self._expiry_forms() if writes_expiry else (None,))
-                if self._expiry_form is None:
-                    self._expiry_form = form
+                why, form = trial.run()
         except (StoreError, ConfigurationError) as error:
             return str(error)
         except SQLAlchemyError as error:
-            why = self._in_words(error)
-        return why and f"{self._writes_with} cannot be written back: {why}"
+            why, form = self._in_words(error), None
+        if self._expiry_form is None:
+            self._expiry_form = form
+        return why and f"{self._cannot}: {why}"
 
     def _expiry_forms(self) -> tuple[Any, ...]:
         """The forms that the column of the expiry may have: a single one, where any row has a value."""
@@ -125,24 +119,21 @@ class SqlStore:
 
         Of several rows it is the one that was read before, as long as that is there.
         """
-        from sqlalchemy.exc import SQLAlchemyError
-
-        with suppress(SQLAlchemyError, ConfigurationError, UnicodeError), connect(self._engine) as connection:
+        with suppress(SQLAlchemyError, ConfigurationError), connect(self._engine) as connection:
             return self._current(connection, token)
         return None
 
-    def _current(self, connection: "Connection", token: Token) -> Token | None:
-        from sqlalchemy import text
-
-        key = next((name for name in self._columns(connection) if name.lower() == "key"), None)
-        if key is None:
-            return None
-        quoted = self._engine.dialect.identifier_preparer.quote(key).replace(":", "\\:")
-        one = text(f"{self._as_part()} WHERE t.{quoted} = :key")
-        found, labels = [], LabelReader(self._labels)
-        for row in self._rows(connection.execute(one, {"key": token.key})):
-            with suppress(ConfigurationError):
-                found.append(as_token(row, self.name, labels))
+    def _current(self, connection: Connection, token: Token) -> Token | None:
+        found: list[Token] = []
+        with suppress(SQLAlchemyError, ConfigurationError, UnicodeError):
+            key = next((name for name in self._columns(connection) if name.lower() == "key"), None)
+            if key is None:
+                return None
+            quoted = self._engine.dialect.identifier_preparer.quote(key).replace(":", "\\:")
+            one = text(f"{self._as_part()} WHERE t.{quoted} = :key")
+            labels = LabelReader(self._labels)
+            rows = self._rows(connection.execute(one, {"key": token.key}))
+            found = [each for row in rows if (each := as_token(row, labels))]
         same = (each for each in found if each.refresh_token == token.refresh_token)
         return next(same, found[0] if found else None)
 
@@ -152,13 +143,10 @@ class SqlStore:
         Raises:
             StoreError: nothing was written; or the database took the update and kept something else.
         """
-        from sqlalchemy.exc import SQLAlchemyError
-
-        # text is the usual form in SQLite
-        form = "" if self._engine.dialect.name == "sqlite" else None
         try:
-            update = self._known_update()
-            form = self._expiry_form if self._expiry_form is not None else form
+            update, form = self._known_update(), self._expiry_form
+            if form is None:
+                form = self._expiry_forms()[0]
             with connect(self._engine) as connection:
                 with connection.begin():
                     conflicts = [
@@ -171,16 +159,12 @@ class SqlStore:
         except ConfigurationError as error:
             raise StoreError(str(error)) from None
         except SQLAlchemyError as error:
-            new = (secret for each in renewals for secret in (each.access_token, each.refresh_token))
-            words = self._in_words(error, (*new, *_old_secrets(renewals)))
-            raise StoreError(f"{self._writes_with} cannot be written back: {words}") from None
+            raise StoreError(f"{self._cannot}: {self._in_words(error, *renewals)}") from None
         if changed:
-            raise StoreError(f"{self._writes_with} cannot be written back: {KEEPS_SOMETHING_ELSE}")
+            raise StoreError(f"{self._cannot}: {KEEPS_SOMETHING_ELSE}")
         return conflicts
 
-    def _write(
-        self, connection: "Connection", update: "TextClause", renewal: Renewal, expires_at: Any
-    ) -> int:
+    def _write(self, connection: Connection, update: TextClause, renewal: Renewal, expires_at: Any) -> int:
         """Update the rows of one renewal; how many that were, below 0 where the driver does not say."""
         if connection.dialect.name == "postgresql":
             # not for ever: new refresh tokens are nowhere but in memory
@@ -196,16 +180,11 @@ class SqlStore:
         wanted = {name: values[name] for name in _parameters(update)}
         return int(connection.execute(update, wanted).rowcount)
 
-    def _is_changed(self, connection: "Connection", renewal: Renewal) -> bool:
+    def _is_changed(self, connection: Connection, renewal: Renewal) -> bool:
         """Whether the row holds, after the update, the old tokens or the beginning of the new ones."""
-        from sqlalchemy.exc import SQLAlchemyError
-
-        found = None
-        with suppress(SQLAlchemyError, ConfigurationError, UnicodeError):
-            found = self._current(connection, renewal.token)
+        old, found = renewal.token, self._current(connection, renewal.token)
         if found is None:
             return False  # the query has no key, or does not read the row any more
-        old = renewal.token
         pairs = [(old.access_token, renewal.access_token, found.access_token)]
         if old.refresh_token is not None and found.refresh_token is not None:
             pairs.append((old.refresh_token, renewal.refresh_token, found.refresh_token))
@@ -213,16 +192,21 @@ class SqlStore:
             (held == before != new) or is_cut_off(held.reveal(), new.reveal()) for before, new, held in pairs
         )
 
-    def _in_words(self, error: Exception, secrets: Iterable[Secret] = ()) -> str:
-        hidden = (self._engine.url.password, *(secret.reveal() for secret in secrets))
-        return error_line(error, self._shown, hidden)
+    def _in_words(self, error: Exception, *renewals: Renewal, is_harmless: bool = False) -> str:
+        """The database's words, unless they quote a token of these; placeholders may be quoted."""
+        secrets: list[Secret | None] = []
+        for each in renewals:
+            secrets += (each.token.access_token, each.token.refresh_token)
+            secrets += () if is_harmless else (each.access_token, each.refresh_token)
+        hidden = (secret.reveal() for secret in secrets if secret is not None)
+        password = self._engine.url.password
+        return error_line(error, self._shown, [password, *hidden], is_harmless=is_harmless)
 
-    def _trial_in_words(self, error: Exception, renewal: Renewal) -> str:
-        """The same for new tokens that are none, so that they may be quoted."""
-        hidden = (self._engine.url.password, *(secret.reveal() for secret in _old_secrets([renewal])))
-        return error_line(error, self._shown, hidden, is_harmless=True)
+    def _query_tokens(self, connection: Connection) -> list[Token | None]:
+        labels = LabelReader(())
+        return [as_token(row, labels) for row in self._query_rows(connection)]
 
-    def _query_rows(self, connection: "Connection") -> Iterator[Row]:
+    def _query_rows(self, connection: Connection) -> Iterator[Row]:
         """The rows of the query, fetched a few thousand at a time."""
         # the query goes to the driver as it is, so that : and % mean what they mean there
         options = {"no_parameters": True, "yield_per": FETCHED_ROWS}
@@ -240,24 +224,19 @@ class SqlStore:
             for row in part:
                 yield {name: row[index] for name, index in wanted}
 
-    def _noting_expiries(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """The rows, and from them the form in which the store has its expiries."""
-        for row in rows:
-            if self._expiry_form is None:
-                with suppress(ValueError):
-                    is_time = parse_expiry(row.get("expires_at")) is not None
-                    self._expiry_form = row["expires_at"] if is_time else None
-            yield row
+    def _noted(self, row: Row) -> Row:
+        """The row; the first one with an expiry shows which form the column has."""
+        if self._expiry_form is None:
+            self._expiry_form = expiry_form([row.get("expires_at")], None)
+        return row
 
     def _as_part(self) -> str:
         """The query as a part of another one; the line break ends a comment."""
         query = self._query.replace(":", "\\:")
         return f"SELECT * FROM ({query}\n) t"  # noqa: S608 - the query is the user's own
 
-    def _columns(self, connection: "Connection") -> list[str]:
+    def _columns(self, connection: Connection) -> list[str]:
         """What the query's columns are called."""
-        from sqlalchemy import text
-
         if self._names is None:
             self._names = self._checked_names(connection.execute(text(f"{self._as_part()} WHERE 1 = 0")))
         return self._names
@@ -272,43 +251,38 @@ class SqlStore:
         lower = [name.lower() for name in names]
         if "access_token" not in lower:
             raise ConfigurationError(
-                f"tokens_query: no column access_token; the query must name its columns {NAMED_COLUMNS}"
+                f"{self.name}: no column access_token; the query must name its columns {NAMED_COLUMNS}"
             )
         twice = [name for name in (*TOKEN_COLUMNS, *(self._labels or ())) if lower.count(name) > 1]
         if twice:
-            raise ConfigurationError(f"tokens_query: several columns {twice[0]}; name the ones that matter")
+            raise ConfigurationError(f"{self.name}: several columns {twice[0]}; name the ones that matter")
         return names
 
-    def _known_update(self) -> "TextClause":
+    def _known_update(self) -> TextClause:
         """The update that was given, or else the derived one.
 
         Raises:
             StoreError: none was given, and none can be derived from the query.
         """
         if self._update is None:
-            from .sql_update import NotDerivedError, derive_target
-
             with connect(self._engine) as connection:
+                names = self._columns(connection)
                 try:
-                    names = self._columns(connection)
                     target = derive_target(self._query, self._engine.dialect.name, names)
-                except NotDerivedError as error:
+                except NotDerivedError:
                     raise StoreError(
-                        f"{self.name} cannot be written back: {error};"
+                        f"{self._cannot}: it does not show which columns of which table tokens come from;"
                         " set tokens_update in [sources.cronofy] to the SQL that writes a token back"
                     ) from None
-                if self._expiry_form is None and "expires_at" in target.columns:
+                if self._expiry_form is None and target.expiry_column:
                     self._expiry_form = _declared_form(connection, target)
-            self._update = _statement(target.statement)
+            self._update = text(target.statement)
         return self._update
 
 
-def _declared_form(connection: "Connection", target: "Target") -> Any:
+def _declared_form(connection: Connection, target: Target) -> Any:
     """The form of an expiry in a column without any value yet, if its type shows it."""
-    from sqlalchemy import inspect, types
-    from sqlalchemy.exc import SQLAlchemyError
-
-    name = target.columns["expires_at"].strip('"`[]').lower()
+    name = (target.expiry_column or "").strip('"`[]').lower()
     with suppress(SQLAlchemyError):
         columns = inspect(connection).get_columns(target.table_name, target.schema_name)
         kind = next((column["type"] for column in columns if column["name"].lower() == name), None)
@@ -321,36 +295,15 @@ def _declared_form(connection: "Connection", target: "Target") -> Any:
     return None
 
 
-def _statement(sql: str) -> "TextClause":
-    from sqlalchemy import text
-
-    return text(sql.strip().rstrip(";"))
-
-
-def _parameters(statement: "TextClause") -> set[str]:
+def _parameters(statement: TextClause) -> set[str]:
     return set(statement.compile().params)
 
 
-def _checked_update(sql: str) -> "TextClause":
-    update = _statement(sql)
-    missing, unknown = NEEDED_PARAMETERS - _parameters(update), _parameters(update) - PARAMETERS
-    if missing:
+def _checked_update(sql: str) -> TextClause:
+    update = text(sql.strip().rstrip(";"))
+    if not NEEDED_PARAMETERS <= _parameters(update) <= PARAMETERS:
         raise ConfigurationError(
-            f"tokens_update in [sources.cronofy] must use {_listed(missing)}:"
-            " both new tokens are written, where the refresh token is still :used_refresh_token"
-        )
-    if unknown:
-        raise ConfigurationError(
-            f"tokens_update in [sources.cronofy] has no value for {_listed(unknown)};"
-            f" there are {_listed(PARAMETERS)}, and any other colon is written \\:"
+            "tokens_update in [sources.cronofy] must set :access_token and :refresh_token where the refresh"
+            " token is :used_refresh_token; it may use :expires_at and :key; any other colon is written \\:"
         )
     return update
-
-
-def _listed(parameters: set[str]) -> str:
-    return ", ".join(f":{name}" for name in sorted(parameters))
-
-
-def _old_secrets(renewals: Iterable[Renewal]) -> Iterator[Secret]:
-    for renewal in renewals:
-        yield from filter(None, (renewal.token.access_token, renewal.token.refresh_token))

@@ -19,39 +19,27 @@ TABLE_PARTS = {"this", "db", "catalog", "alias", "sample", "hints", "only"}
 
 
 class NotDerivedError(Exception):
-    """The query does not show where a column comes from; the message says why, and quotes nothing of it."""
+    """The query does not show which columns of which table the tokens come from."""
 
 
 class Target(NamedTuple):
     """The table that holds the tokens, and what its columns are called, quoted as in the query.
 
     Attributes:
-        table: its name in SQL.
-        columns: by what they are called in the query's result: access_token, refresh_token and, where the
-            query has it, expires_at.
-        table_name: its bare name.
-        schema_name: its schema; None where the query names none.
+        statement: the UPDATE, with named parameters.
+        table_name: the bare name.
+        schema_name: None where the query names none.
+        expiry_column: None where the query has no expires_at.
     """
 
-    table: str
-    columns: dict[str, str]
+    statement: str
     table_name: str
     schema_name: str | None
-
-    @property
-    def statement(self) -> str:
-        """The UPDATE, with named parameters."""
-        assigned = ", ".join(f"{column} = :{name}" for name, column in self.columns.items())
-        guard = f"{self.columns['refresh_token']} = :used_refresh_token"
-        return f"UPDATE {self.table} SET {assigned} WHERE {guard}"  # noqa: S608 - from the query
+    expiry_column: str | None
 
 
 class Origin(NamedTuple):
-    """Where a column of a query comes from.
-
-    Attributes:
-        path: the names of the sources on the way to the table.
-    """
+    """The table and column that a column of a query comes from, and the sources on the way to the table."""
 
     path: tuple[str, ...]
     table: exp.Table
@@ -74,34 +62,37 @@ def derive_target(query: str, backend: str, names: Sequence[str]) -> Target:
     written = {name.lower(): name for name in names}
     wanted = [name for name in ("access_token", "refresh_token", "expires_at") if name in written]
     if "refresh_token" not in wanted:
-        raise NotDerivedError("it has no column refresh_token")
+        raise NotDerivedError
     try:
-        trees = [tree for tree in sqlglot.parse(query, read=dialect) if tree is not None]
-        scope = build_scope(trees[0]) if len(trees) == 1 else None
+        [tree] = [tree for tree in sqlglot.parse(query, read=dialect) if tree is not None]
+        scope = build_scope(tree)
         found = {
             name: _origin(scope, exp.to_identifier(written[name], quoted=written[name] != name))
             for name in wanted
         }
-    except SqlglotError:
-        raise NotDerivedError("it is not understood") from None
+    except (SqlglotError, ValueError):
+        raise NotDerivedError from None
     if len({origin.path for origin in found.values()}) != 1:
-        raise NotDerivedError("its token columns come from more than one table")
+        raise NotDerivedError
     table = found["refresh_token"].table
     bare = exp.Table(this=table.this, db=table.args.get("db"), catalog=table.args.get("catalog"))
-    columns: dict[str, str] = {name: _sql(origin.column, dialect) for name, origin in found.items()}
-    return Target(_sql(bare, dialect), columns, table.name, table.db or None)
+    columns = {name: _sql(origin.column, dialect) for name, origin in found.items()}
+    assigned = ", ".join(f"{column} = :{name}" for name, column in columns.items())
+    guard = f"{columns['refresh_token']} = :used_refresh_token"
+    statement = f"UPDATE {_sql(bare, dialect)} SET {assigned} WHERE {guard}"  # noqa: S608 - from the query
+    return Target(statement, table.name, table.db or None, columns.get("expires_at"))
 
 
 def _origin(scope: Scope | None, wanted: exp.Identifier) -> Origin:
     """Where a column of a SELECT comes from, however many others are between it and the table."""
     select = None if scope is None else scope.expression
     if scope is None or not isinstance(select, exp.Select) or _parts(select) - SELECT_PARTS:
-        raise NotDerivedError("it is no plain SELECT")
+        raise NotDerivedError
     projection = _projection(select, wanted.name)
     sources = {name.lower(): source for name, (_, source) in scope.selected_sources.items()}
     qualifier = projection.table.lower() if isinstance(projection, exp.Column) else ""
     if (qualifier not in sources) if qualifier else len(sources) != 1:
-        raise NotDerivedError(f"it does not say which table {wanted.name} comes from")
+        raise NotDerivedError
     name = qualifier or next(iter(sources))
     column = wanted if projection.is_star else projection.this
     source = sources[name]
@@ -110,7 +101,7 @@ def _origin(scope: Scope | None, wanted: exp.Identifier) -> Origin:
         return origin._replace(path=(name, *origin.path))
     named = isinstance(source, exp.Table) and isinstance(source.this, exp.Identifier)
     if not named or _parts(source) - TABLE_PARTS or source.alias_column_names:
-        raise NotDerivedError("it reads from more than plain tables")
+        raise NotDerivedError
     return Origin((name,), source, column)
 
 
@@ -118,16 +109,14 @@ def _projection(select: exp.Select, name: str) -> Any:
     """What the SELECT has for this column: a column, or the only `*`."""
     named = [each for each in select.expressions if each.alias_or_name.lower() == name.lower()]
     stars = [each for each in select.expressions if each.is_star]
-    if named:
-        column = named[0].unalias()
-        if not isinstance(column, exp.Column):
-            raise NotDerivedError(f"its {name} is an expression")
+    if named and isinstance(column := named[0].unalias(), exp.Column):
         return column
-    if len(stars) != 1:
-        raise NotDerivedError(f"it does not show where {name} comes from")
-    if _parts(stars[0].this if isinstance(stars[0], exp.Column) else stars[0]):
-        raise NotDerivedError("its * has exceptions")
-    return stars[0]
+    if named or len(stars) != 1:
+        raise NotDerivedError
+    [star] = stars
+    if _parts(star.this if isinstance(star, exp.Column) else star):  # it has exceptions
+        raise NotDerivedError
+    return star
 
 
 def _parts(node: exp.Expression) -> set[str]:

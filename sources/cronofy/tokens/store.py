@@ -15,6 +15,10 @@ from .token import StoredTokens, in_data_centers, without_refreshing
 NO_STORE = (
     "no tokens: set tokens in .dlt/secrets.toml or tokens_file in .dlt/config.toml, section [sources.cronofy]"
 )
+NO_SQLALCHEMY = (
+    "tokens_query needs SQLAlchemy: install the extra sql of dlt-cronofy, or sqlalchemy,"
+    " and the driver of your database"
+)
 
 
 def stored_tokens(store: TokenStore, settings: PollingSettings) -> StoredTokens:
@@ -43,17 +47,11 @@ def open_store(
     on_refresh: OnRefresh | None = None,
     token_labels: str | Sequence[str] | None = None,
 ) -> TokenStore:
-    """The configured token store; nothing of it is read yet.
+    """The token store that the settings of these names configure; nothing of it is read yet.
 
-    Args:
-        tokens: rows with the columns of a token, or plain access tokens: an iterable, a callable that returns
-            one, or the JSON text of a list; or a store, which is an object with `read` and `save`.
-        tokens_file: path of a CSV, JSON Lines or Parquet file.
-        tokens_query: SQL query whose columns are those of a token.
-        tokens_database: SQLAlchemy URL of the database that it runs in.
-        tokens_update: SQL that writes one refreshed token back, where it cannot be derived from the query.
-        on_refresh: is given every refreshed token, where `tokens` is no store that can take it back.
-        token_labels: columns that are read as labels, as the setting of that name has them.
+    `tokens` may be an iterable of rows or of plain access tokens, a callable that returns one, the JSON text
+    of a list, or a store: an object with `read` and `save`. Where it is none, `on_refresh` is given every
+    refreshed token.
 
     Raises:
         ConfigurationError: no store, several of them, half of one, or names that no label can have; says what
@@ -61,16 +59,19 @@ def open_store(
     """
     rows, database = Hidden(tokens), Secret.of(tokens_database) if tokens_database else None
     tokens = tokens_database = None
-    is_set = {
-        "tokens": rows.value is not None,
-        "tokens_file": tokens_file is not None,
-        "tokens_query": tokens_query is not None,
-    }
-    set_ones = [name for name, is_there in is_set.items() if is_there]
+    set_ones = [
+        name
+        for name, is_set in (
+            ("tokens", rows.value is not None),
+            ("tokens_file", tokens_file is not None),
+            ("tokens_query", tokens_query is not None),
+        )
+        if is_set
+    ]
     if len(set_ones) > 1:
+        several = "two" if len(set_ones) == 2 else "three"
         raise ConfigurationError(
-            f"{'two' if len(set_ones) == 2 else 'three'} token stores are set:"
-            f" keep either {' or '.join(set_ones)} in [sources.cronofy]"
+            f"{several} token stores are set: keep either {' or '.join(set_ones)} in [sources.cronofy]"
         )
     _check_query(tokens_query, database, tokens_update)
     if not set_ones:
@@ -85,8 +86,10 @@ def open_store(
         return cast("TokenStore", rows.value)
     # these two bring large libraries, so they are imported when they are used
     if tokens_query is not None and database is not None:
-        from .sql_store import SqlStore
-
+        try:
+            from .sql_store import SqlStore
+        except ImportError:
+            raise ConfigurationError(NO_SQLALCHEMY) from None
         return SqlStore(tokens_query, database, tokens_update, labels)
     if tokens_file is not None:
         from .file_store import FileStore

@@ -5,7 +5,7 @@ and since when the store lacks it. Everything else in the row is evidence of pol
 written here.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -29,10 +29,6 @@ class StoreRow(NamedTuple):
     left_at: datetime | None = None
     labels: Labels = ()
 
-    def as_dict(self, label_names: Sequence[str]) -> dict[str, Any]:
-        """The values by column."""
-        return dict(zip(store_columns(label_names), (*self[:OWN], *self.labels), strict=True))
-
 
 # the columns before those of the labels
 OWN = len(StoreRow._fields) - 1
@@ -48,14 +44,12 @@ class StoreChanges:
         left: tokens that the store lacks from now on.
         held_back: tokens that it lacks and that have not left all the same: they are too many to leave at
             once, or may be in rows of the store that cannot be read.
-        returned: tokens that had left, and that it has again.
     """
 
     changed: list[StoreRow] = field(default_factory=list)
     label_names: Sequence[str] = ()
     left: int = 0
     held_back: int = 0
-    returned: int = 0
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -64,8 +58,10 @@ class StoreChanges:
 
     def chunks(self, size: int) -> Iterator[list[dict[str, Any]]]:
         """The same, so many at a time."""
+        names = store_columns(self.label_names)
         for start in range(0, len(self.changed), size):
-            yield [row.as_dict(self.label_names) for row in self.changed[start : start + size]]
+            part = self.changed[start : start + size]
+            yield [dict(zip(names, (*row[:OWN], *row.labels), strict=True)) for row in part]
 
 
 NO_CHANGES = StoreChanges()
@@ -99,71 +95,47 @@ def compare_store(
         now: when the store was read.
         confirm: whether all that are missing leave, however many they are.
     """
-    store = _Store(stored, application, label_names)
+    entries = {each.key: each for each in (*stored.not_connected, *stored)}
+    unusable = {row.key for row in stored.unusable}
+    without_key = sum(row.key is None for row in stored.unusable)
+    update = _updates(application, label_picker(stored.label_names, label_names))
     changes: list[StoreRow] = []
     missing: list[StoreRow] = []
     known: set[str] = set()
-    ours = returned = 0
+    ours = 0
     for values in rows:
         row = StoreRow._make((*values[:OWN], tuple(values[OWN:])))
         known.add(row.token_key)
         is_ours = row.left_at is None and row.application in (None, application)
         ours += is_ours
-        if store.has(row.token_key):
-            returned += row.left_at is not None
-            updated = store.updated(row)
-            if updated != row:
-                changes.append(updated)
+        if row.token_key in entries or row.token_key in unusable:
+            updated = update(row, entries.get(row.token_key))
+            changes += [updated] if updated != row else []
         elif is_ours:
             missing.append(row)
-    changes += (store.updated(StoreRow(key)) for key in store.entries if key not in known)
-    is_doubtful = _is_mass(len(missing), ours) or len(missing) <= store.rows_without_key
+    changes += (update(StoreRow(key), entry) for key, entry in entries.items() if key not in known)
+    is_mass = ours >= MANY_ROWS and len(missing) * ONE_IN >= ours
+    is_doubtful = is_mass or len(missing) <= without_key
     leaving = [] if is_doubtful and not confirm else missing
     changes += (row._replace(application=application, left_at=now) for row in leaving)
-    return StoreChanges(
-        changes,
-        label_names,
-        left=len(leaving),
-        held_back=len(missing) - len(leaving),
-        returned=returned,
-    )
+    return StoreChanges(changes, label_names, len(leaving), len(missing) - len(leaving))
 
 
-def _is_mass(missing: int, rows: int) -> bool:
-    return rows >= MANY_ROWS and missing * ONE_IN >= rows
+def _updates(
+    application: str, pick_labels: Callable[[Labels], Labels]
+) -> Callable[[StoreRow, Token | None], StoreRow]:
+    """A function that returns what the row of a key must be that the store has; None: it cannot be used."""
 
-
-class _Store:
-    """What the store says of each key.
-
-    Attributes:
-        entries: its tokens, and its users without one, by key.
-        rows_without_key: how many of its rows could be anybody's.
-    """
-
-    def __init__(self, stored: StoredTokens, application: str, label_names: Sequence[str]) -> None:
-        self.entries: dict[str, Token] = {each.key: each for each in (*stored.not_connected, *stored)}
-        self.rows_without_key = sum(row.key is None for row in stored.unusable)
-        self._unusable = {row.key for row in stored.unusable}
-        self._application = application
-        self._labels = label_picker(stored.label_names, label_names)
-
-    def has(self, key: str) -> bool:
-        """Whether it has such a row, one that cannot be used as well."""
-        return key in self.entries or key in self._unusable
-
-    def updated(self, row: StoreRow) -> StoreRow:
-        """What the row of a key that the store has must be."""
-        found = self.entries.get(row.token_key)
-        has_token = found is not None and found.is_connected
+    def update(row: StoreRow, entry: Token | None) -> StoreRow:
+        has_token = entry is not None and entry.is_connected
         # Two applications with the same key look like one, and so does one that has a new name: the row
         # goes to the one that loaded last.
-        is_anothers = row.application not in (None, self._application) and row.left_at is None
+        is_anothers = row.application not in (None, application) and row.left_at is None
         if is_anothers and not has_token:
             return row  # who has no token here has one there
-        application = self._application
-        if found is None:
-            # it cannot be used, so nothing more is known of it
+        if entry is None:
             return row._replace(application=application, left_at=None)
-        data_center = found.data_center or row.data_center
-        return StoreRow(row.token_key, application, data_center, has_token, None, self._labels(found.labels))
+        data_center = entry.data_center or row.data_center
+        return StoreRow(row.token_key, application, data_center, has_token, None, pick_labels(entry.labels))
+
+    return update

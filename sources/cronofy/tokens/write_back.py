@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from ..secret import Secret
 from .base import Renewal, StoreError, TokenStore, store_name
-from .write_trial import is_cut_off
+from .placeholders import is_cut_off
 
 # so long the renewals of a batch that failed are tried one by one; the rest is tried at the end of the run
 ONE_BY_ONE_SECONDS = 30.0
 
 logger = logging.getLogger("dlt_cronofy")
 
+# whether the store holds a renewal; False where it has a newer one of the application
 Saved = bool | StoreError
 
 
@@ -57,7 +58,7 @@ class WriteBack:
                 outcomes = await asyncio.to_thread(self._save, [renewal for renewal, _ in batch])
             except Exception as error:  # noqa: BLE001 - a fault of ours; those that wait must hear of it
                 self.has_failed = True
-                outcomes = [StoreError(self._cannot(type(error).__name__))] * len(batch)
+                outcomes = [self._cannot(type(error).__name__)] * len(batch)
             for (renewal, saved), outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, StoreError):
                     saved.set_exception(outcome)
@@ -71,67 +72,53 @@ class WriteBack:
         Returns:
             What is settled now, and whether the store holds it, or a newer one of the application.
         """
-        renewals = list(self.unsaved)
-        outcomes = self._save(renewals) if renewals else []
-        for error in dict.fromkeys(str(each) for each in outcomes if isinstance(each, StoreError)):
+        renewals = self.unsaved
+        outcomes = dict(zip(renewals, self._save(renewals) if renewals else (), strict=True))
+        for error in dict.fromkeys(str(each) for each in outcomes.values() if isinstance(each, StoreError)):
             logger.error("%s", error)
-        settled = [
-            (renewal, outcome)
-            for renewal, outcome in zip(renewals, outcomes, strict=True)
-            if not isinstance(outcome, StoreError)
-        ]
-        for renewal, _ in settled:
-            self.unsaved.remove(renewal)
+        settled = [(each, saved) for each, saved in outcomes.items() if not isinstance(saved, StoreError)]
+        self.unsaved = [each for each in renewals if isinstance(outcomes[each], StoreError)]
         return settled
 
-    def _save(self, renewals: list[Renewal]) -> list[Saved]:
-        """What becomes of each: whether it is in the store, or else why it could not be written.
-
-        Where one of many cannot be written, the others are not lost with it.
-        """
-        together = self._save_together(renewals)
-        if not isinstance(together, StoreError):
-            return together
+    def _save(self, renewals: Sequence[Renewal]) -> list[Saved]:
+        """What becomes of each. Where one of many cannot be written, the others are not lost with it."""
+        conflicts = self._write(renewals)
+        if not isinstance(conflicts, StoreError):
+            held = self._held() if conflicts else set()
+            outcomes: list[Saved] = [
+                self._judged(each, held) if each in conflicts else True for each in renewals
+            ]
+            self.has_failed = self.has_failed or any(isinstance(each, StoreError) for each in outcomes)
+            return outcomes
+        self.has_failed = True
         if len(renewals) == 1:
-            return [together]
-        outcomes: list[Saved] = []
+            return [conflicts]
         ends_at = time.monotonic() + ONE_BY_ONE_SECONDS
-        for renewal in renewals:
-            if time.monotonic() > ends_at:
-                outcomes.append(together)
-                continue
-            alone = self._save_together([renewal])
-            outcomes += [alone] if isinstance(alone, StoreError) else alone
-        return outcomes
+        return [conflicts if time.monotonic() > ends_at else self._save([each])[0] for each in renewals]
 
-    def _save_together(self, renewals: list[Renewal]) -> list[Saved] | StoreError:
+    def _write(self, renewals: Sequence[Renewal]) -> list[Renewal] | StoreError:
+        """Write all in one go: those that the store had no row for, or why nothing was written."""
         try:
             # a store from outside may return nothing where it should return an empty list
-            conflicts = list(self._store.save(renewals) or ())
+            return list(self._store.save(renewals) or ())
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a store from outside may raise anything at all
-            self.has_failed = True
             if isinstance(error, StoreError):
                 return error.with_traceback(None)  # the frames below hold tokens in plain
-            return StoreError(self._cannot(type(error).__name__))
-        held = self._held() if conflicts else set()
-        outcomes = [self._judged(renewal, conflicts, held) for renewal in renewals]
-        self.has_failed = self.has_failed or any(isinstance(each, StoreError) for each in outcomes)
-        return outcomes
+            return self._cannot(type(error).__name__)
 
-    def _judged(self, renewal: Renewal, conflicts: Sequence[Renewal], held: set[Secret] | None) -> Saved:
-        if renewal not in conflicts:
-            return True
+    def _judged(self, renewal: Renewal, held: set[Secret] | None) -> Saved:
+        """What became of a renewal that the store had no row for, by the refresh tokens that it holds now."""
         if held is None:
-            return StoreError(self._cannot("it was changed, and cannot be read"))
+            return self._cannot("it was changed, and cannot be read")
         used, new = renewal.token.refresh_token, renewal.refresh_token
         if new != used and new in held:
             return True  # written by an attempt that seemed to fail
         if used in held:
-            return StoreError(self._cannot("it keeps the used refresh token"))
+            return self._cannot("it keeps the used refresh token")
         if any(is_cut_off(each.reveal(), new.reveal()) for each in held):
-            return StoreError(self._cannot("it cuts the new refresh token off"))
+            return self._cannot("it cuts the new refresh token off")
         return False
 
     def _held(self) -> set[Secret] | None:
@@ -141,5 +128,5 @@ class WriteBack:
         except Exception:  # noqa: BLE001 - as above
             return None
 
-    def _cannot(self, why: str) -> str:
-        return f"{store_name(self._store)} cannot be written: {why}"
+    def _cannot(self, why: str) -> StoreError:
+        return StoreError(f"{store_name(self._store)} cannot be written: {why}")

@@ -8,6 +8,7 @@ import dlt
 import pytest
 
 from dlt_cronofy.warehouse.dlt_workarounds import catalog_duckdb
+from dlt_cronofy.warehouse.duckdb_file import writing
 from tests.postgres import credentials, postgres_database
 
 
@@ -22,7 +23,9 @@ def pipeline(request: pytest.FixtureRequest, workdir: Path) -> Iterator[dlt.Pipe
         )
 
     if request.param == "duckdb":
-        yield into(catalog_duckdb(credentials=str(workdir / "cronofy.duckdb")))
+        file = workdir / "cronofy.duckdb"
+        with writing(file):
+            yield into(catalog_duckdb(credentials=str(file)))
         return
     with postgres_database() as uri:
         yield into(dlt.destinations.postgres(credentials(uri)))

@@ -271,6 +271,6 @@ def test_a_damaged_column_is_named_and_no_parquet_is_said_to_be_none(tmp_path: P
     why = f"{path} cannot be written: its column 'note' of type string cannot be read"
     assert store.why_not_saved() == why
     path.write_bytes(b"not a Parquet file")
-    with pytest.raises(StoreError, match="it is not parquet any more"):
+    with pytest.raises(StoreError, match="not a Parquet file"):
         store.save([renewed(first)])
     assert store.why_not_saved() == f"{path}: not a Parquet file"

@@ -28,7 +28,7 @@ from dlt_cronofy.source.tokens.file_formats import FORMATS
 from dlt_cronofy.source.tokens.file_store import FileStore
 from dlt_cronofy.source.tokens.token import StoredTokens, Token
 
-rewrite_csv = FORMATS[".csv"].rewrite
+write_csv = FORMATS[".csv"].write
 ROOT = Path(__file__).parents[3]
 SECRET = "hunter2-is-secret"
 HEADER = "key,access_token,refresh_token\n"
@@ -43,8 +43,8 @@ def holding(path: Path, text: str = f"{HEADER}k,at,rt\n") -> FileStore:
     return FileStore(str(path))
 
 
-def rewrite_with(store: FileStore, rewrite: Callable[[bytes, Any], bytes]) -> None:
-    store._format = store._format._replace(rewrite=rewrite)
+def write_with(store: FileStore, write: Callable[[bytes, Any], bytes]) -> None:
+    store._format = store._format._replace(write=write)
 
 
 def shown(tokens: list[Token]) -> list[tuple[str, str, str | None]]:
@@ -251,12 +251,12 @@ def test_current_reads_the_file_again_only_when_it_changed(
 
 
 def test_many_renewals_cost_one_rewrite(path: Path) -> None:
-    rows = [f"k{n},at{n},rt{n}" for n in range(5000)]
+    rows = [f"k{n},at{n},rt{n}" for n in range(1000)]
     store = holding(path, HEADER + "\n".join(rows) + "\n")
     before = path.stat().st_ino
     assert store.save([renewed(each, "A" + each.key, "R" + each.key) for each in store.read()]) == []
     assert path.stat().st_ino != before
-    assert path.read_text() == HEADER + "".join(f"k{n},Ak{n},Rk{n}\n" for n in range(5000))
+    assert path.read_text() == HEADER + "".join(f"k{n},Ak{n},Rk{n}\n" for n in range(1000))
 
 
 def test_nothing_to_write_leaves_the_file(path: Path) -> None:
@@ -273,21 +273,21 @@ def test_a_file_written_meanwhile_is_read_once_more(path: Path, monkeypatch: pyt
     [token] = store.read()
     meanwhile = [f"{HEADER}k,at,rt\nl,new,new\n", f"{HEADER}k,at,rt\nl,newer,newer\nm,m,m\n"]
 
-    def slow(content: bytes, changes: Any) -> bytes:
+    def slow(content: bytes, edits: Any) -> bytes:
         if meanwhile:
             path.write_text(meanwhile.pop(0))
-        return rewrite_csv(content, changes)
+        return write_csv(content, edits)
 
-    rewrite_with(store, slow)
+    write_with(store, slow)
     assert store.save([renewed(token)]) == []
     assert path.read_text() == f"{HEADER}k,AT,RT\nl,newer,newer\nm,m,m\n"
 
-    def written_by_the_application(content: bytes, changes: Any) -> bytes:
+    def written_by_the_application(content: bytes, edits: Any) -> bytes:
         path.write_text(path.read_text() + "n,n,n\n")
-        return rewrite_csv(content, changes)
+        return write_csv(content, edits)
 
     path.write_text(f"{HEADER}k,at,rt\n")
-    rewrite_with(store, written_by_the_application)
+    write_with(store, written_by_the_application)
     with pytest.raises(StoreError, match="it changes all the time"):
         store.save([renewed(token)])
 
@@ -327,7 +327,7 @@ NO_HEADER = f"no column access_token; the first line must name the columns {COLU
         (full, "{path} is not writable: No space left on device", "No space left on device"),
         (no_new_files, "{path} is not writable: No space left on device", "No space left on device"),
         (lock_is_a_folder, "{path} is not writable: Is a directory (tokens.csv.lock)", "Is a directory"),
-        (not_csv, f"{{path}}, line 1: {NO_HEADER}", "{path} cannot be written: it is not csv any more"),
+        (not_csv, f"{{path}}, line 1: {NO_HEADER}", "no column access_token"),
     ],
 )
 def test_a_file_that_cannot_be_written(
@@ -363,7 +363,7 @@ def test_a_trial_leaves_nothing(tmp_path: Path, write: Callable[[Path], Path]) -
 
 def test_a_quota_is_found_by_writing_all_of_it(path: Path) -> None:
     """A file may be created, and not hold as much as the token file does."""
-    store = holding(path, HEADER + "".join(f"k{n},at{n},rt{n}\n" for n in range(5000)))
+    store = holding(path, HEADER + "".join(f"k{n},at{n},rt{n}\n" for n in range(2000)))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, before[1]))
     try:
@@ -378,25 +378,25 @@ def forgets(content: bytes, _: Any) -> bytes:
     return content
 
 
-def loses_a_row(content: bytes, changes: Any) -> bytes:
-    return b"".join(rewrite_csv(content, changes).splitlines(keepends=True)[:-1])
+def loses_a_row(content: bytes, edits: Any) -> bytes:
+    return b"".join(write_csv(content, edits).splitlines(keepends=True)[:-1])
 
 
-def mixes_rows_up(content: bytes, changes: Any) -> bytes:
-    header, first, second = rewrite_csv(content, changes).split()
+def mixes_rows_up(content: bytes, edits: Any) -> bytes:
+    header, first, second = write_csv(content, edits).split()
     return b"\n".join([header, first[:1] + second[1:], second[:1] + first[1:]])
 
 
-def breaks_it(content: bytes, changes: Any) -> bytes:
-    return rewrite_csv(content, changes).replace(b"access_token", b"token")
+def breaks_it(content: bytes, edits: Any) -> bytes:
+    return write_csv(content, edits).replace(b"access_token", b"token")
 
 
-@pytest.mark.parametrize("rewrite", [forgets, loses_a_row, mixes_rows_up, breaks_it])
+@pytest.mark.parametrize("write", [forgets, loses_a_row, mixes_rows_up, breaks_it])
 def test_what_would_not_read_as_it_should_is_not_written(
-    path: Path, monkeypatch: pytest.MonkeyPatch, rewrite: Any
+    path: Path, monkeypatch: pytest.MonkeyPatch, write: Any
 ) -> None:
     store = holding(path, f"{HEADER}k,at,rt\nl,at2,rt2\n")
-    rewrite_with(store, rewrite)
+    write_with(store, write)
     assert store.why_not_saved() == f"{path} cannot be written: with new tokens it does not read as it should"
 
 
@@ -473,7 +473,7 @@ KILLED = """
     from dlt_cronofy.source.secret import Secret
     from dlt_cronofy.source.tokens.base import Renewal
 
-    path, rounds, rows = Path("tokens.csv"), 10, 300
+    path, rounds, rows = Path("tokens.csv"), 4, 300
     for _ in range(rounds):
         before = path.stat().st_ino
         child = os.fork()
@@ -504,7 +504,7 @@ KILLED = """
 def test_a_killed_load_leaves_one_version_or_the_other(path: Path) -> None:
     holding(path, HEADER + "".join(f"k{n},at0,rt0-k{n}\n" for n in range(300)))
     generation, left = map(int, python(KILLED, path.parent).stdout.split())
-    assert generation >= 10
+    assert generation >= 4
     assert left <= 1
 
 
@@ -528,6 +528,7 @@ SAVING = """
 """
 
 
+@pytest.mark.long
 def test_two_loads_at_once_lose_nothing(path: Path) -> None:
     keys = [f"{who}{n}" for n in range(25) for who in "ab"]
     holding(path, HEADER + "".join(f"{key},at,rt-{key}\n" for key in keys))
@@ -625,10 +626,10 @@ def test_columns_that_are_no_labels_stay_in_the_file(path: Path) -> None:
 def test_a_trial_that_loses_a_label_is_no_success(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileStore(str(labelled_file(path, ".csv")))
 
-    def forgetful(content: bytes, changes: Any) -> bytes:
-        return rewrite_csv(content, changes).replace(b"Ada", b"Eve")
+    def forgetful(content: bytes, edits: Any) -> bytes:
+        return write_csv(content, edits).replace(b"Ada", b"Eve")
 
-    rewrite_with(store, forgetful)
+    write_with(store, forgetful)
     assert str(store.why_not_saved()).endswith("with new tokens it does not read as it should")
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlt_cronofy.source.secret import Secret
-from dlt_cronofy.source.tokens.labels import KNOWN_LAYOUTS, LONGEST_LABEL, LabelReader, label_text
+from dlt_cronofy.source.tokens.labels import LONGEST_LABEL, LabelReader, label_text
 from dlt_cronofy.source.tokens.store import open_store
 
 
@@ -117,10 +117,3 @@ def test_tokens_of_a_customer_share_its_labels() -> None:
         for number in range(300)
     ]
     assert len({id(each.labels) for each in open_store(rows).read()}) == 3
-
-
-def test_rows_that_all_differ_take_no_memory_each() -> None:
-    reader = LabelReader(("plan",))
-    for number in range(3 * KNOWN_LAYOUTS):
-        assert reader.read({str(number): 1, "plan": "a"}) == ("a",)
-    assert len(reader._layouts) <= KNOWN_LAYOUTS

@@ -16,6 +16,7 @@ from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.tokens.base import Renewal, StoreError
 from dlt_cronofy.source.tokens.sql_store import SqlStore
 from dlt_cronofy.source.tokens.sql_update import NotDerivedError, derive_target
+from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.source.tokens.token import Token, token_key
 from tests.cronofy.tokens.databases import Database
 
@@ -103,29 +104,30 @@ def test_a_batch_is_written_whole_or_not_at_all(postgres: Database) -> None:
     assert shown(store.read())[0] == ("1", "at1", "rt1", None)
 
 
-@pytest.mark.parametrize("is_derived", [True, False])
+WITH_EXPIRY = UPDATE.replace(" WHERE", ", expires_at = :expires_at WHERE")
+
+
 @pytest.mark.parametrize(
-    ("kind", "others", "written"),
+    ("kind", "others", "given", "written"),
     [
-        ("timestamp with time zone", "NULL", EXPIRES),
-        ("timestamp", "'2020-01-01'", EXPIRES.replace(tzinfo=None)),
-        ("text", "'2020-01-01 00:00:00'", "2026-01-05 06:07:08"),
-        ("bigint", "1", int(EXPIRES.timestamp())),
+        ("timestamp with time zone", "NULL", None, EXPIRES),
+        ("timestamp with time zone", "NULL", WITH_EXPIRY, EXPIRES),
+        ("timestamp", "'2020-01-01'", WITH_EXPIRY, EXPIRES.replace(tzinfo=None)),
+        ("text", "'2020-01-01 00:00:00'", None, "2026-01-05 06:07:08"),
+        ("bigint", "1", WITH_EXPIRY, int(EXPIRES.timestamp())),
         # the type of an empty column is looked up for an update that is derived
-        ("timestamp", None, EXPIRES.replace(tzinfo=None)),
-        ("text", None, "2026-01-05T06:07:08Z"),
-        ("bigint", None, int(EXPIRES.timestamp())),
+        ("timestamp", "NULL", None, EXPIRES.replace(tzinfo=None)),
+        ("text", "NULL", None, "2026-01-05T06:07:08Z"),
+        ("bigint", "NULL", None, int(EXPIRES.timestamp())),
     ],
 )
 def test_expiries_in_postgres_keep_their_type(
-    postgres: Database, kind: str, others: str | None, written: Any, is_derived: bool
+    postgres: Database, kind: str, others: str, given: str | None, written: Any
 ) -> None:
     """In a session that is far from UTC, as a server may be set."""
-    with_expiry = UPDATE.replace(" WHERE", ", expires_at = :expires_at WHERE")
-    given = None if is_derived or others is None else with_expiry
     create_users(postgres, kind)
     postgres.run(
-        f"UPDATE users SET expires_at = {others or 'NULL'} WHERE id = 3",
+        f"UPDATE users SET expires_at = {others} WHERE id = 3",
         "ALTER ROLE CURRENT_USER SET timezone = 'Asia/Tokyo'",
     )
     try:
@@ -207,40 +209,39 @@ def test_a_star_takes_names_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "reason"),
+    "query",
     [
-        ("SELECT * FROM a UNION ALL SELECT * FROM b", "it is no plain SELECT"),
-        ("SELECT * FROM a; SELECT * FROM b", "it is no plain SELECT"),
-        ("SELECT max(key), access_token, refresh_token FROM a GROUP BY 2, 3", "it is no plain SELECT"),
-        ("TABLE users", "it is no"),
-        ("SELECT ((", "it is not understood"),
-        ("SELECT decrypt(a, 'k') AS access_token, refresh_token, expires_at FROM t", "its access_token is"),
-        ("SELECT access_token, r || '' AS refresh_token, expires_at FROM t", "its refresh_token is an"),
-        ("SELECT access_token, refresh_token, now() AS expires_at FROM t", "its expires_at is an expression"),
-        ("SELECT * FROM (SELECT * FROM a UNION ALL SELECT * FROM b) u", "it is no plain SELECT"),
-        ("SELECT * FROM (SELECT key, f(a) AS access_token, refresh_token, expires_at FROM t) u", "its acc"),
-        ("SELECT u.*, v.refresh_token FROM (SELECT * FROM t) u, (SELECT * FROM t) v", "come from more than"),
-        ("SELECT * FROM t CROSS JOIN LATERAL f(t.x)", "it does not say which table"),
-        ("SELECT a.access_token, a.refresh_token, a.expires_at FROM t a, u a", "it is not understood"),
-        ("SELECT * FROM tokens_of(1)", "it reads from more than plain tables"),
-        ("SELECT * FROM t AS u (access_token, refresh_token, expires_at)", "it reads from more than plain"),
-        ("SELECT * FROM a, b", "it does not say which table access_token comes from"),
-        ("SELECT key, access_token, refresh_token FROM a JOIN b USING (id)", "it does not say which table"),
-        ("SELECT a.access_token, b.refresh_token, a.expires_at FROM a, b", "come from more than one table"),
-        ("SELECT a.*, b.* FROM a, b", "it does not show where access_token comes from"),
-        ("SELECT x.access_token, x.refresh_token, x.expires_at FROM a", "it does not say which table"),
-        ("SELECT 1 AS access_token", "its access_token is an expression"),
-        ("SELECT key FROM t", "it does not show where access_token comes from"),
+        "SELECT * FROM a UNION ALL SELECT * FROM b",
+        "SELECT * FROM a; SELECT * FROM b",
+        "SELECT max(key), access_token, refresh_token FROM a GROUP BY 2, 3",
+        "TABLE users",
+        "SELECT ((",
+        "SELECT decrypt(a, 'k') AS access_token, refresh_token, expires_at FROM t",
+        "SELECT access_token, r || '' AS refresh_token, expires_at FROM t",
+        "SELECT access_token, refresh_token, now() AS expires_at FROM t",
+        "SELECT * FROM (SELECT * FROM a UNION ALL SELECT * FROM b) u",
+        "SELECT * FROM (SELECT key, f(a) AS access_token, refresh_token, expires_at FROM t) u",
+        "SELECT u.*, v.refresh_token FROM (SELECT * FROM t) u, (SELECT * FROM t) v",
+        "SELECT * FROM t CROSS JOIN LATERAL f(t.x)",
+        "SELECT a.access_token, a.refresh_token, a.expires_at FROM t a, u a",
+        "SELECT * FROM tokens_of(1)",
+        "SELECT * FROM t AS u (access_token, refresh_token, expires_at)",
+        "SELECT * FROM a, b",
+        "SELECT key, access_token, refresh_token FROM a JOIN b USING (id)",
+        "SELECT a.access_token, b.refresh_token, a.expires_at FROM a, b",
+        "SELECT a.*, b.* FROM a, b",
+        "SELECT x.access_token, x.refresh_token, x.expires_at FROM a",
+        "SELECT 1 AS access_token",
+        "SELECT key FROM t",
     ],
 )  # fmt: skip
-def test_a_query_that_is_not_plain_says_why(query: str, reason: str) -> None:
-    with pytest.raises(NotDerivedError) as error:
+def test_of_a_query_that_is_not_plain_nothing_is_derived(query: str) -> None:
+    with pytest.raises(NotDerivedError):
         derive_target(query, "postgresql", NAMES)
-    assert reason in str(error.value)
 
 
 def test_without_a_column_for_refresh_tokens_nothing_is_derived() -> None:
-    with pytest.raises(NotDerivedError, match="it has no column refresh_token"):
+    with pytest.raises(NotDerivedError):
         derive_target("SELECT * FROM t", "sqlite", ["access_token"])
 
 
@@ -251,7 +252,7 @@ def test_what_cannot_be_derived_is_asked_for(database: Database) -> None:
     token = store.read()[0]
     why = store.why_not_saved()
     assert why is not None
-    assert "its access_token is an expression; set tokens_update" in why
+    assert "it does not show which columns of which table tokens come from; set tokens_update" in why
     with pytest.raises(StoreError, match="set tokens_update"):
         store.save([renewed(token)])
     store = SqlStore(query, database.url, UPDATE + ";")
@@ -268,9 +269,12 @@ GUARDED = "UPDATE t SET a = :access_token, r = :refresh_token WHERE r = :used_re
 @pytest.mark.parametrize(
     ("update", "message"),
     [
-        ("UPDATE t SET a = :access_token, r = :refresh_token", "must use :used_refresh_token:"),
-        ("UPDATE t SET a = 1 WHERE r = :used_refresh_token", "must use :access_token, :refresh_token:"),
-        (GUARDED + " AND kind = :kind", "has no value for :kind"),
+        (
+            "UPDATE t SET a = :access_token, r = :refresh_token",
+            ":used_refresh_token",
+        ),
+        ("UPDATE t SET a = 1 WHERE r = :used_refresh_token", "must set :access_token and :refresh_token"),
+        (GUARDED + " AND kind = :kind", "any other colon is written"),
     ],
 )
 def test_an_update_must_guard_on_the_used_token(sqlite: Database, update: str, message: str) -> None:
@@ -374,9 +378,9 @@ def test_a_url_that_is_none(url: str, message: str) -> None:
 
 
 def test_sqlalchemy_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    monkeypatch.setitem(sys.modules, "dlt_cronofy.source.tokens.sql_store", None)
     with pytest.raises(ConfigurationError, match="install the extra sql of dlt-cronofy, or sqlalchemy,"):
-        SqlStore(QUERY, "sqlite://")
+        open_store(tokens_query=QUERY, tokens_database="sqlite://")
 
 
 @pytest.mark.parametrize(
@@ -522,9 +526,9 @@ def test_rows_are_streamed(sqlite: Database) -> None:
     """While a table is read, little more is held than its tokens; the other columns never."""
     sqlite.run(
         """CREATE TABLE users AS
-        WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 20000)
+        WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 12000)
         SELECT id, 'access-' || id AS access_token, 'refresh-' || id AS refresh_token,
-            printf('%.300c', 'x') AS note
+            printf('%.600c', 'x') AS note
         FROM n"""
     )
     store = SqlStore("SELECT * FROM users", sqlite.url)
@@ -534,10 +538,10 @@ def test_rows_are_streamed(sqlite: Database) -> None:
         held, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(tokens) == 20_000
-    # the notes alone are 6 MB; FETCHED_ROWS of them, and an index of the keys, are less than half of that
-    assert peak - held < 20_000 * 300 / 2
-    assert held < 20_000 * 750
+    assert len(tokens) == 12_000
+    # the notes alone are 7 MB; FETCHED_ROWS of them, and an index of the keys, are less than half of that
+    assert peak - held < 12_000 * 600 / 2
+    assert held < 12_000 * 750
 
 
 CUSTOMERS = """

@@ -57,4 +57,4 @@ def test_the_log_names_the_first(caplog: pytest.LogCaptureFixture) -> None:
     assert one.startswith("1 row of the token store cannot be used: tokens, entry 5: access_token holds")
     assert one.endswith("characters that no token has")
     assert several.startswith("4 rows of the token store cannot be used: tokens, entry 5: not a table with")
-    assert several.endswith("a whole number nor a UUID; and 1 more")
+    assert several.endswith("an exact whole number nor a UUID; and 1 more")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dlt_cronofy.cli.checks import Checked, check_calls, check_lines, check_store, checks_as_dict
+from dlt_cronofy.cli.checks import Checked, check_calls, check_store
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import ClientCredentials, PollingSettings
 from dlt_cronofy.source.tokens.base import TokenStore
@@ -36,7 +36,7 @@ def checked(
     unwritable = check_store(polling, store, tokens) if store is not None else None
     [found] = check_calls(polling, tokens, unwritable)
     assert found.calls == len(server.log) <= 3
-    assert json.loads(json.dumps(checks_as_dict([found])))[0]["is_well"] == found.is_well
+    assert json.loads(json.dumps(found.as_dict()))["is_well"] == found.is_well
     return found
 
 
@@ -96,7 +96,7 @@ def test_what_is_tried_and_what_it_comes_to(case: str, answers: Answers, server:
     assert [request.token for request, _ in server.log] == called
     assert {request.endpoint for request, _ in server.log} <= {"userinfo"}
     assert found.response.outcome == outcome
-    [line] = check_lines([found])
+    line = str(found)
     assert line.startswith(f"us: {server.base_url} ")
     assert words in line
     assert found.is_well == (case not in BAD)

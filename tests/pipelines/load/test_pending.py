@@ -2,9 +2,12 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,25 +31,60 @@ HOLDS_THE_FILE = (
 )
 
 
-@pytest.fixture
-def left_behind(
-    place: Place, answers: Answers, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
-) -> Place:
+@dataclass(frozen=True)
+class Stage:
+    """A folder, and a copy of it as a killed load left it."""
+
+    place: Place
+    server: ScriptedServer
+    copy: Path
+
+    @contextmanager
+    def environment(self) -> Iterator[pytest.MonkeyPatch]:
+        """Nothing is written outside of the folder."""
+        with pytest.MonkeyPatch.context() as patched:
+            patched.chdir(self.place.directory)
+            patched.setenv("DLT_DATA_DIR", str(self.place.data_dir))
+            patched.setenv("HOME", str(self.place.directory))
+            yield patched
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """One finished load, then one that was killed between normalizing and loading what had changed."""
-    keys = ["one", "two"]
+    answers, keys = Answers(), ["one", "two"]
     answers.by_token = {key: userinfo(f"acc_{key}", [profile("pro_1")]) for key in keys}
-    place.write_tokens(keys)
-    place.clock.offset = timedelta(hours=-2)
-    place.load()
-    place.clock.offset = timedelta(0)
-    answers.by_token["one"] = userinfo("acc_one", [disconnected(profile("pro_1"))])
-    with monkeypatch.context() as patched:
-        patched.setattr(dlt.Pipeline, "load", killed)
-        with pytest.raises(KilledError):
+    with ScriptedServer(answers) as server:
+        place = Place(tmp_path_factory.mktemp("left"), server.base_url)
+        found = Stage(place, server, tmp_path_factory.mktemp("copy") / "left")
+        place.write_tokens(keys)
+        with found.environment() as patched:
+            place.clock.offset = timedelta(hours=-2)
             place.load()
-    assert len(packages(place)) == 2
-    server.log.clear()
-    return place
+            place.clock.offset = timedelta(0)
+            answers.by_token["one"] = userinfo("acc_one", [disconnected(profile("pro_1"))])
+            patched.setattr(dlt.Pipeline, "load", killed)
+            with pytest.raises(KilledError):
+                place.load()
+        assert len(packages(place)) == 2
+        shutil.copytree(place.directory, found.copy)
+        yield found
+
+
+@pytest.fixture
+def left_behind(stage: Stage) -> Iterator[Place]:
+    """What the killed load left, each time again."""
+    shutil.rmtree(stage.place.directory)
+    shutil.copytree(stage.copy, stage.place.directory)
+    stage.server.log.clear()
+    with stage.environment():
+        yield replace(stage.place)
+
+
+@pytest.fixture
+def asked(stage: Stage) -> list[Any]:
+    """What the server was asked since."""
+    return stage.server.log
 
 
 def packages(place: Place) -> list[Path]:
@@ -59,7 +97,7 @@ def changes(place: Place) -> list[tuple[Any, ...]]:
 
 
 def test_a_pending_package_is_finished_first_and_said_so(
-    left_behind: Place, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+    left_behind: Place, asked: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     left = [package.name for package in packages(left_behind)]
     with caplog.at_level(logging.INFO, "dlt_cronofy"):
@@ -68,7 +106,7 @@ def test_a_pending_package_is_finished_first_and_said_so(
     assert all(name in caplog.text for name in left)
     assert packages(left_behind) == []
     # its polls count as evidence: nobody is asked again
-    assert server.log == []
+    assert asked == []
     assert changes(left_behind) == [("one", "disconnected")]
     assert left_behind.counts()["polls"] == 6
 
@@ -126,7 +164,7 @@ def corrupted(left_behind: Place) -> Place:
 
 
 def test_a_package_that_can_never_be_loaded_is_set_aside(
-    corrupted: Place, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+    corrupted: Place, asked: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     left = [package.name for package in packages(corrupted)]
     result = corrupted.load(every=timedelta(hours=1))
@@ -137,7 +175,7 @@ def test_a_package_that_can_never_be_loaded_is_set_aside(
     assert list(Path(place).rglob("polls.*.parquet"))
     assert [record.levelname for record in caplog.records if place in record.getMessage()] == ["ERROR"]
     # what it said is asked for again
-    assert {request.token for request, _ in server.log} == {"one", "two"}
+    assert {request.token for request, _ in asked} == {"one", "two"}
     assert changes(corrupted) == [("one", "disconnected")]
     assert {row["outcome"] for row in corrupted.rows("polls")} == {"ok"}
 
@@ -176,14 +214,14 @@ def give_way(place: Place) -> None:
 
 
 def test_a_package_that_a_constraint_refuses_stays_until_that_is_gone(
-    constrained: Place, server: ScriptedServer
+    constrained: Place, asked: list[Any]
 ) -> None:
     (polls,) = packages(constrained)[1:]
     for _ in range(2):
         with pytest.raises(PipelineStepFailed, match=r"NOT NULL constraint failed: polls\.team"):
             constrained.load()
         assert packages(constrained) == [polls]
-    assert server.log == []
+    assert asked == []
     give_way(constrained)
     result = constrained.load(every=timedelta(hours=1))
     assert (result.finished_packages, result.quarantined_packages) == ([polls.name], [])
@@ -211,13 +249,13 @@ def test_a_kill_just_after_the_refusal_does_not_make_it_final(
     ("setting", "value"), [("auto_abort_on_terminal_error", "true"), ("raise_on_failed_jobs", "false")]
 )
 def test_a_setting_by_which_refused_polls_would_go_is_refused(
-    constrained: Place, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, setting: str, value: str
+    constrained: Place, asked: list[Any], monkeypatch: pytest.MonkeyPatch, setting: str, value: str
 ) -> None:
     monkeypatch.setenv(f"LOAD__{setting.upper()}", value)
     with pytest.raises(ConfigurationError, match=rf"^{setting} in \[load\]"):
         constrained.load()
     assert len(packages(constrained)) == 2
-    assert server.log == []
+    assert asked == []
 
 
 @pytest.mark.long
@@ -244,7 +282,7 @@ def locked(left_behind: Place) -> Iterator["subprocess.Popen[str]"]:
 
 
 def test_a_warehouse_out_of_reach_costs_nothing(
-    left_behind: Place, locked: "subprocess.Popen[str]", server: ScriptedServer
+    left_behind: Place, locked: "subprocess.Popen[str]", asked: list[Any]
 ) -> None:
     """The load fails, the package stays, nobody is polled; when the file is free again it is finished."""
     left = packages(left_behind)
@@ -254,7 +292,7 @@ def test_a_warehouse_out_of_reach_costs_nothing(
     assert "is open in another process (PID " in done.stderr
     assert "Traceback" not in done.stderr
     assert packages(left_behind) == left
-    assert server.log == []
+    assert asked == []
     locked.communicate("")
     result = left_behind.load(every=timedelta(hours=1))
     assert result.finished_packages == [each.name for each in left]

@@ -1,26 +1,23 @@
 """Runs that were killed half-way, wherever that was, and what heals them."""
 
 import random
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from dlt_cronofy.rebuild import (
-    Scope,
     differences,
     heal,
     is_needed,
     rebuild,
     recount_run,
-    recount_runs,
+    replacement,
     unfinished_runs,
 )
 from dlt_cronofy.rebuild.healing import MOST_BEHIND, first_start
-from dlt_cronofy.rebuild.replacement import Replacement
-from dlt_cronofy.rebuild.warehouse_sql import Part
-from tests.pipelines.rebuild.test_walk import HOLD, rows_of
+from dlt_cronofy.rebuild.warehouse_sql import WarehouseSql
+from tests.pipelines.rebuild.test_walk import HOLD, polls_per_part, rows_of
 from tests.pipelines.rebuild.warehouse import EVIDENCE, Row, Tables
 from tests.pipelines.views.worlds import World, crowds
 
@@ -192,37 +189,37 @@ def test_what_is_right_is_not_worked_out(steady: Tables, monkeypatch: pytest.Mon
         " WHERE account_id = 'acc_4'"
     )
     worked_out: list[str] = []
-    work_out = Replacement.work_out
 
-    def recorded(work: Replacement, stack: ExitStack, table: str, only: Part) -> None:
-        work_out(work, stack, table, only)
-        stage = work._worked_out[table][1]
-        worked_out.extend(row[0] for row in work.sql.fetch(f"SELECT * FROM {stage}"))
+    def recorded(sql: WarehouseSql, only: object, stages: dict[str, str], afterwards: Any) -> None:
+        for stage in stages.values():
+            worked_out.extend(row[0] for row in sql.fetch(f"SELECT * FROM {stage}"))
+        swap(sql, only, stages, afterwards)
 
-    monkeypatch.setattr(Replacement, "work_out", recorded)
+    swap: Any = replacement.swap
+    monkeypatch.setattr(replacement, "swap", recorded)
     heal(steady.client, HOLD, [LAST])
-    assert worked_out == ["acc_4", "tok_03", LAST]
+    assert worked_out == [LAST, "acc_4", "tok_03"]
     assert differences(steady.client, HOLD) == []
     killed = {row["run_id"] for row in steady.rows("runs") if row["stopped_by"] == "killed"}
     assert killed == {LAST}
 
 
-def test_a_scope_is_all_that_is_replaced(finished: Tables) -> None:
-    accounts = {row["account_id"] for row in finished.rows("coverage")}
+def test_some_tokens_are_all_that_is_replaced(finished: Tables) -> None:
     tokens = {row["token_key"] for row in finished.rows("token_status")}
-    account, token = min(accounts), min(tokens)
+    token = min(tokens)
     finished.execute(f"UPDATE {finished.name('coverage')} SET samples = -1")
     finished.execute(f"UPDATE {finished.name('token_status')} SET last_outcome = 'x'")
     finished.execute(f"UPDATE {finished.name('runs')} SET ok = -1")
-    rebuild(finished.client, HOLD, Scope({account}, {token}))
-    assert {row["account_id"] for row in finished.rows("coverage") if row["samples"] != -1} == {account}
+    rebuild(finished.client, HOLD, [token])
+    assert {row["samples"] for row in finished.rows("coverage")} == {-1}
     assert {row["token_key"] for row in finished.rows("token_status") if row["last_outcome"] != "x"} == {
         token
     }
     assert {row["ok"] for row in finished.rows("runs")} == {-1}
     many = {f"none_{number}" for number in range(1200)}
-    rebuild(finished.client, HOLD, Scope(accounts | many, tokens | many), polls_per_part=7)
-    assert {each.table for each in differences(finished.client, HOLD)} == {"runs"}
+    with polls_per_part(100):
+        rebuild(finished.client, HOLD, tokens | many)
+    assert {each.table for each in differences(finished.client, HOLD)} == {"coverage", "runs"}
 
 
 def test_a_run_is_counted_again(finished: Tables) -> None:
@@ -235,8 +232,6 @@ def test_a_run_is_counted_again(finished: Tables) -> None:
     rows = {row["run_id"]: row for row in finished.rows("runs")}
     assert rows[KILLED] == run | {"tokens": 9}
     assert {row["ok"] for run_id, row in rows.items() if run_id != KILLED} == {-1}
-    recount_runs(finished.client, list(rows))
-    assert finished.rows("runs") == [row | {"tokens": 9} for row in before]
 
 
 def test_a_run_without_a_row_gets_one_that_has_no_end(finished: Tables) -> None:
@@ -339,7 +334,8 @@ def test_any_corruption_of_what_a_run_touched_is_healed(tables: Tables, seed: in
                     row[newest],
                 )
     tables.execute(f"DELETE FROM {tables.name('runs')} WHERE run_id = %s", run_id)
-    heal(tables.client, timedelta(hours=24).total_seconds(), [run_id], polls_per_part=50)
+    with polls_per_part(500):
+        heal(tables.client, HOLD, [run_id])
     assert differences(tables.client, HOLD) == []
 
 

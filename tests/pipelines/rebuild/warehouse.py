@@ -11,6 +11,7 @@ import pyarrow as pa
 from dlt.destinations.sql_client import SqlClientBase
 
 from dlt_cronofy.source.tables import TABLES
+from dlt_cronofy.warehouse.dataset import sql_client, writer
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 
 Row = dict[str, Any]
@@ -94,8 +95,11 @@ class Tables:
 def open_tables(folder: Path, dialect: str, credentials: str) -> Iterator[Tables]:
     """A dataset of its own in a warehouse."""
     pipeline = open_pipeline(dialect, "evidence", credentials, folder / "pipelines")
-    with pipeline.sql_client() as client:
+    with writer(pipeline), sql_client(pipeline) as client:
         client.execute_sql(f"SET TimeZone = '{TIME_ZONES[dialect]}'")
+        if dialect == "duckdb":
+            # the tables are small: threads would wait for each other
+            client.execute_sql("SET threads = 1")
         if dialect == "postgres":
             client.execute_sql("SET synchronous_commit = off")
             client.execute_sql("SET jit = off")

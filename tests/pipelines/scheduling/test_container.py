@@ -158,6 +158,7 @@ def test_what_is_copied_builds_a_wheel_with_everything(tmp_path: Path) -> None:
     assert not any("secrets.toml" in name for name in names)
 
 
+@pytest.mark.long
 def test_the_entry_point_loads_as_it_is(machine: Machine) -> None:
     """In the image's folder and environment, with settings mounted where they cannot be written."""
     (home,) = of(IMAGE, "WORKDIR")

@@ -86,6 +86,7 @@ def secrets(machine: Machine, world: World) -> Iterator[dict[str, str]]:
         }
 
 
+@pytest.mark.long
 def test_the_steps_load_and_report(machine: Machine, secrets: dict[str, str]) -> None:
     """Every step but the installation, in the workflow's environment; secrets that are not set are empty."""
     machine.stub("sudo")

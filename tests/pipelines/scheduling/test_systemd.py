@@ -107,6 +107,7 @@ def start(machine: Machine, environment_file: str) -> "subprocess.CompletedProce
     return done
 
 
+@pytest.mark.long
 def test_the_service_loads_with_its_credential(machine: Machine) -> None:
     done = start(machine, "DESTINATION_TYPE=duckdb")
     assert done.returncode == 0, done.stderr

@@ -21,9 +21,10 @@ from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
 from dlt_cronofy.sandbox import World as SandboxWorld
 from dlt_cronofy.sandbox.token_files import write_token_file
 from dlt_cronofy.shards.exchange_directory import ExchangeDirectory
+from dlt_cronofy.shards.loading import ShardedResult
 from dlt_cronofy.shards.saved_plan import shard_of
 from dlt_cronofy.shards.shard_output import outputs_of
-from dlt_cronofy.shards.stages import ShardedResult, Stages
+from dlt_cronofy.shards.stages import Stages
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.source.tokens.token import in_data_centers
@@ -92,7 +93,7 @@ class Yard:
         return result
 
     def hold_back(self, run_id: str, *shards: int) -> Callable[[], None]:
-        """Take the sets of shards out of the handoff; what is returned delivers them."""
+        """Take the outputs of shards out of the exchange directory; what is returned delivers them."""
         held = self.folder / "held back"
         held.mkdir(exist_ok=True)
         folder = self.folder / "handoff" / run_id

@@ -56,8 +56,8 @@ def test_runs_and_files_are_sorted_and_removed(handoff: ExchangeDirectory) -> No
     handoff.remove(RUN, "a")
     handoff.remove(RUN, "a")
     assert handoff.names(RUN) == ["b"]
-    handoff.remove_run(RUN)
-    handoff.remove_run(RUN)
+    handoff.remove(RUN)
+    handoff.remove(RUN)
     assert handoff.runs() == [later]
 
 

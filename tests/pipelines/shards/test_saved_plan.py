@@ -44,23 +44,23 @@ def handoff(tmp_path: Path) -> ExchangeDirectory:
     return ExchangeDirectory.at(str(tmp_path))
 
 
-def _frozen(shards: int = 4, **chosen: object) -> SavedPlan:
+def _saved(shards: int = 4, **chosen: object) -> SavedPlan:
     return save_plan(RUN, PLAN, shards, **chosen)  # type: ignore[arg-type]
 
 
-def test_a_plan_comes_back_as_it_was_frozen(handoff: ExchangeDirectory) -> None:
-    plan = _frozen(deadline=minute(60))
+def test_a_plan_comes_back_as_it_was_saved(handoff: ExchangeDirectory) -> None:
+    plan = _saved(deadline=minute(60))
     write_plan(handoff, plan)
     assert read_plan(handoff, RUN) == plan
-    assert (plan.due, plan.fallback_tokens, plan.fresh) == (3, 2, 0)
+    assert (plan.due, plan.fallback_tokens, plan.tokens) == (3, 2, 5)
 
 
 def test_one_shard_reads_its_own_tasks_and_how_many_others_there_are(handoff: ExchangeDirectory) -> None:
-    plan = _frozen()
+    plan = _saved()
     write_plan(handoff, plan)
     for shard in plan.shards:
         read = read_plan(handoff, RUN, shard)
-        assert read.tasks[shard] == plan.tasks[shard]
+        assert read.tasks == {shard: plan.tasks[shard]}
         assert read.shards == plan.shards
         assert read.share_of(shard) == plan.share_of(shard)
 
@@ -72,24 +72,23 @@ def test_a_plan_without_tasks_is_one(handoff: ExchangeDirectory) -> None:
     write_plan(handoff, plan)
     assert read_plan(handoff, RUN) == plan
     assert plan.shards == []
-    assert plan.fresh == 7
 
 
-def test_thawed_tasks_are_those_that_were_frozen() -> None:
-    frozen = [task for shard in _frozen(1).tasks.values() for task in shard]
-    assert tasks_with_tokens(frozen, TOKENS) == (TASKS, [])
+def test_tasks_with_tokens_are_those_that_were_saved() -> None:
+    saved = [task for shard in _saved(1).tasks.values() for task in shard]
+    assert tasks_with_tokens(saved, TOKENS) == (TASKS, [])
 
 
-def test_a_token_that_is_gone_gives_its_place_to_its_stand_in() -> None:
-    frozen = [task for shard in _frozen(1).tasks.values() for task in shard]
-    tasks, gone = tasks_with_tokens(frozen, [token(key) for key in ("k3", "k5")])
+def test_where_a_token_is_gone_its_fallback_is_polled() -> None:
+    saved = [task for shard in _saved(1).tasks.values() for task in shard]
+    tasks, gone = tasks_with_tokens(saved, [token(key) for key in ("k3", "k5")])
     assert tasks == [_task("k3"), _task("k5")]
     assert [task[0].token_key for task in gone] == ["k1"]
 
 
 @pytest.mark.parametrize(("max_requests", "polled"), [(None, 3), (6, 3), (5, 2), (4, 2), (2, 1), (1, 0)])
 def test_max_requests_are_spent_in_the_order_of_the_plan(max_requests: int | None, polled: int) -> None:
-    plan = _frozen(max_requests=max_requests)
+    plan = _saved(max_requests=max_requests)
     kept = {task[0].token_key for tasks in plan.tasks.values() for task in tasks}
     assert kept == {"k1", "k2", "k5"} if polled == 3 else {"k1", "k2"} if polled == 2 else kept <= {"k1"}
     assert plan.due == 3
@@ -120,8 +119,14 @@ def test_the_shares_of_the_shards_are_the_whole(shards: int, sent: list[int]) ->
 
 @pytest.mark.parametrize("shards", [0, -1, MAX_SHARDS + 1])
 def test_a_number_of_shards_that_cannot_be_is_refused(shards: int) -> None:
-    with pytest.raises(ConfigurationError, match=f"shards must be between 1 and {MAX_SHARDS}, not {shards}"):
-        _frozen(shards)
+    with pytest.raises(ValueError, match=f"shards must be between 1 and {MAX_SHARDS}, not {shards}"):
+        _saved(shards)
+
+
+def test_a_damaged_plan_is_named(handoff: ExchangeDirectory) -> None:
+    handoff.write(RUN, lambda: "plan.parquet", lambda file: file.write(b"PAR1 no PAR1"))
+    with pytest.raises(ConfigurationError, match=f"the plan of run {RUN} in .* is damaged"):
+        read_plan(handoff, RUN)
 
 
 def test_a_plan_of_another_version_is_refused(
@@ -129,6 +134,6 @@ def test_a_plan_of_another_version_is_refused(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("dlt_cronofy.shards.saved_plan.VERSION", 99)
-        write_plan(handoff, _frozen())
+        write_plan(handoff, _saved())
     with pytest.raises(ConfigurationError, match="another version of dlt-cronofy; have one version"):
         read_plan(handoff, RUN)

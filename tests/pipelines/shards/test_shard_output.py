@@ -12,15 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlt_cronofy.shards.exchange_directory import ExchangeDirectory
-from dlt_cronofy.shards.manifest import Manifest
-from dlt_cronofy.shards.merged_reader import MergedReader, merged_polls
 from dlt_cronofy.shards.shard_output import (
-    OutputWriter,
+    ManifestEntry,
+    MergedReader,
+    Outcomes,
     ShardOutput,
     ShardSummary,
-    at_hand,
+    choose,
+    merged_polls,
     new_name,
     outputs_of,
+    read_manifest,
+    write_manifest,
+    write_output,
 )
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.records import Outcome, Poll, skipped
@@ -37,17 +41,17 @@ def handoff(tmp_path: Path) -> ExchangeDirectory:
     return ExchangeDirectory.at(str(tmp_path))
 
 
-def _seal(
+def _finish(
     handoff: ExchangeDirectory, shard: int, polls: Sequence[Poll], finished_at: datetime = START
 ) -> ShardOutput:
-    def content(file: Any) -> None:
-        with OutputWriter(file) as writer:
-            writer.add(polls)
-            writer.add_summary(SUMMARY)
-
     name = new_name(shard, finished_at)
-    handoff.write(RUN, lambda: name, content)
+    handoff.write(RUN, lambda: name, lambda file: write_output(file, [polls], lambda: SUMMARY))
     return ShardOutput(handoff, RUN, name)
+
+
+def _polls(*outputs: ShardOutput, loaded: Outcomes | None = None) -> list[Poll]:
+    with merged_polls(outputs, loaded or {}) as polls:
+        return list(polls)
 
 
 BODIES = {
@@ -63,14 +67,14 @@ BODIES = {
 @pytest.mark.parametrize("body", BODIES.values(), ids=list(BODIES))
 def test_an_ok_poll_comes_back_as_it_was(handoff: ExchangeDirectory, body: Any) -> None:
     polled = replace(bodies.poll(body, 1), fallback_tokens=("k2", "k3"))
-    assert list(_seal(handoff, 0, [polled]).polls()) == [polled]
+    assert _polls(_finish(handoff, 0, [polled])) == [polled]
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_a_failed_poll_comes_back_as_it_was(handoff: ExchangeDirectory, outcome: Outcome) -> None:
     answer = replace(skipped(minute(3), "why"), outcome=outcome, http_status=500, attempts=3, refreshes=1)
     polled = Poll("k1", "de", "userinfo", answer, None, None)
-    assert list(_seal(handoff, 0, [polled]).polls()) == [polled]
+    assert _polls(_finish(handoff, 0, [polled])) == [polled]
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -92,14 +96,14 @@ json_values = st.recursive(
 def test_whatever_the_api_adds_comes_back(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     handoff = ExchangeDirectory.at(str(tmp_path_factory.mktemp("handoff")))
     polled = bodies.poll(bodies.userinfo() | {"added": value}, 1)
-    assert list(_seal(handoff, 0, [polled]).polls()) == [polled]
+    assert _polls(_finish(handoff, 0, [polled])) == [polled]
 
 
 def test_the_summary_comes_back(handoff: ExchangeDirectory) -> None:
-    finished = _seal(handoff, 511, [])
+    finished = _finish(handoff, 511, [])
     assert finished.summary() == SUMMARY
     assert finished.shard == 511
-    assert list(finished.polls()) == []
+    assert _polls(finished) == []
 
 
 def _at(minutes: float, key: str = "k1") -> Poll:
@@ -107,81 +111,52 @@ def _at(minutes: float, key: str = "k1") -> Poll:
     return Poll(key, "us", "userinfo", replace(answer, outcome=Outcome.TIMEOUT), None, None)
 
 
-def test_the_set_that_was_sealed_first_counts(handoff: ExchangeDirectory) -> None:
-    later, first = _seal(handoff, 3, [], minute(9)), _seal(handoff, 3, [], minute(8))
-    other = _seal(handoff, 1, [], minute(10))
+def test_the_output_that_was_finished_first_counts(handoff: ExchangeDirectory) -> None:
+    later, first = _finish(handoff, 3, [], minute(9)), _finish(handoff, 3, [], minute(8))
+    other = _finish(handoff, 1, [], minute(10))
     assert outputs_of(handoff, RUN) == [other, first, later]
-    manifest = Manifest.read(handoff, RUN)
-    assert manifest.choose(outputs_of(handoff, RUN)) == [other, first]
+    assert read_manifest(handoff, RUN) == {}
+    assert choose(outputs_of(handoff, RUN), {}) == [other, first]
     # a load that runs again takes what the first one took, though an earlier one has come meanwhile
-    manifest.take([other, later])
-    again = Manifest.read(handoff, RUN)
-    assert sorted(each.name for each in again.choose(outputs_of(handoff, RUN))) == [other.name, later.name]
-    assert again.by_shard[3].summary == SUMMARY
-    again.confirm()
-    assert Manifest.read(handoff, RUN).choose(outputs_of(handoff, RUN)) == []
-    assert Manifest.read(handoff, RUN).loaded == {1, 3}
+    write_manifest(handoff, RUN, {each.shard: ManifestEntry(each.name, SUMMARY) for each in (other, later)})
+    again = read_manifest(handoff, RUN)
+    assert again[3] == ManifestEntry(later.name, SUMMARY)
+    assert choose(outputs_of(handoff, RUN), again) == [other, later]
+    # and what is left, where that was damaged and is removed
+    later.remove()
+    assert choose(outputs_of(handoff, RUN), again) == [other, first]
 
 
-def test_polls_of_all_shards_come_in_the_order_of_their_answers(handoff: ExchangeDirectory) -> None:
-    one = _seal(handoff, 0, [_at(1, "a"), _at(4, "b"), _at(5, "c")])
-    other = _seal(handoff, 1, [_at(2, "d"), _at(3, "e"), _at(6, "f")])
-    assert "".join(poll.token_key for poll in merged_polls([one, other], {})) == "adebcf"
+def test_polls_of_all_shards_come_in_the_order_of_their_answers() -> None:
+    remote = ExchangeDirectory.at(f"memory://{secrets.token_hex(4)}")
+    one = _finish(remote, 0, [_at(1, "a"), _at(4, "b"), _at(5, "c")])
+    other = _finish(remote, 1, [_at(2, "d"), _at(3, "e"), _at(6, "f")])
+    assert "".join(poll.token_key for poll in _polls(one, other)) == "adebcf"
 
 
 def test_what_is_loaded_already_is_left_out_but_for_what_was_skipped(handoff: ExchangeDirectory) -> None:
-    finished = _seal(handoff, 0, [_at(1, "a"), _at(2, "b"), _at(3, "c")])
+    finished = _finish(handoff, 0, [_at(1, "a"), _at(2, "b"), _at(3, "c")])
     loaded = {("a", "userinfo"): "ok", ("b", "userinfo"): "skipped", ("c", "account"): "ok"}
-    assert [poll.token_key for poll in merged_polls([finished], loaded)] == ["b", "c"]
+    assert [poll.token_key for poll in _polls(finished, loaded=loaded)] == ["b", "c"]
 
 
-def test_a_delivery_comes_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlt_cronofy.shards.merged_reader.BATCH_POLLS", 2)
+def test_merged_polls_come_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dlt_cronofy.shards.shard_output.ROW_GROUP_POLLS", 2)
     merged = MergedReader(iter([_at(number, f"k{number}") for number in range(5)]))
     assert [len(batch) for batch in iter(merged.take, None)] == [2, 2, 1]
     assert merged.take() is None
     assert len(merged.taken) == 5
 
 
-def test_a_batch_of_large_bodies_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlt_cronofy.shards.merged_reader.MAX_BATCH_BYTES", 100)
-    polls = [replace(_at(number), body_bytes=60) for number in range(4)]
-    merged = MergedReader(iter(polls))
-    assert merged.take() == polls[:2]
-
-
-def test_remote_sets_are_read_from_this_machine(handoff: ExchangeDirectory) -> None:
-    remote = ExchangeDirectory.at(f"memory://{secrets.token_hex(4)}")
-    finished = [_seal(remote, 0, [_at(1, "a"), _at(3, "c")]), _seal(remote, 1, [_at(2, "b")])]
-    with at_hand(finished) as here:
-        assert all(each.handoff.is_local for each in here)
-        assert [poll.token_key for poll in merged_polls(here, {})] == ["a", "b", "c"]
-        folder = Path(here[0].handoff.root)
-    assert not folder.exists()
-    local = [_seal(handoff, 0, [])]
-    with at_hand(local) as here:
-        assert here is local
-
-
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1 no PAR1"])
-def test_a_damaged_set_is_named(handoff: ExchangeDirectory, content: bytes) -> None:
+def test_a_damaged_output_is_named(handoff: ExchangeDirectory, content: bytes) -> None:
     name = new_name(2, datetime(2026, 1, 5, tzinfo=UTC))
     handoff.write(RUN, lambda: name, lambda file: file.write(content))
     with pytest.raises(ConfigurationError, match=f"{name} of run {RUN} in .* is damaged; remove it"):
         ShardOutput(handoff, RUN, name).summary()
 
 
-def test_a_set_of_another_version_is_refused(
-    handoff: ExchangeDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr("dlt_cronofy.shards.shard_output.VERSION", 99)
-        finished = _seal(handoff, 0, [])
-    with pytest.raises(ConfigurationError, match="another version of dlt-cronofy"):
-        finished.summary()
-
-
-def test_what_is_no_set_is_left_alone(handoff: ExchangeDirectory) -> None:
+def test_what_is_no_output_is_left_alone(handoff: ExchangeDirectory) -> None:
     handoff.write(RUN, lambda: "plan.parquet", lambda file: file.write(b"x"))
     handoff.write(RUN, lambda: "notes.txt", lambda file: file.write(b"x"))
     assert outputs_of(handoff, RUN) == []

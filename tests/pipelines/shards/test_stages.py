@@ -16,8 +16,9 @@ from pyarrow import parquet
 from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.sandbox import Fault
 from dlt_cronofy.shards import stages
+from dlt_cronofy.shards.loading import GIVEN_UP_AFTER
 from dlt_cronofy.shards.saved_plan import shard_of
-from dlt_cronofy.shards.shard_output import ShardSummary, outputs_of
+from dlt_cronofy.shards.shard_output import ShardSummary, merged_polls, outputs_of
 from dlt_cronofy.source.errors import ConfigurationError, UnreachableError
 from dlt_cronofy.source.settings import USERINFO
 from dlt_cronofy.warehouse.dataset import sql_client
@@ -27,11 +28,12 @@ from .conftest import ALWAYS, SHARDS, START, World, Yard
 # the world changes between the loads; the last gap is longer than a sample is trusted
 LOADS_AT = (timedelta(0), timedelta(hours=20), timedelta(days=9))
 # what a run's row says that its polls do not
-RUN_TOLD = "SELECT tokens, due, stopped_by FROM runs WHERE polled > 0"
+RUN_FACTS = "SELECT tokens, due, stopped_by FROM runs WHERE polled > 0"
 # which token reads /v1/account depends on what is known when a run is planned
 IDENTITY = LoadOptions(every=timedelta(0), endpoints=(USERINFO,))
 
 
+@pytest.mark.long
 def test_the_warehouse_is_that_of_one_process(world: World) -> None:
     single, sharded = world.yard("single"), world.yard("sharded")
     for passed in LOADS_AT:
@@ -87,7 +89,7 @@ def _fail_between_content_and_polls(yard: Yard, run_id: str, shards: list[int]) 
         patched.setattr(Load, "load_single_package", load_one)
         with pytest.raises(PipelineStepFailed, match="the machine went away"):
             yard.machine().load(run_id)
-    # another attempt's set turns up, and seems to have been finished before the one that was taken
+    # another attempt's output turns up, and seems to have been finished before the one that was taken
     yard.poll(run_id, shards[0])
     folder = yard.folder / "handoff" / run_id
     newest = outputs_of(yard.handoff, run_id)[1]
@@ -95,7 +97,7 @@ def _fail_between_content_and_polls(yard: Yard, run_id: str, shards: list[int]) 
     yard.machine().load(run_id)
 
 
-def _fail_before_the_sets_are_removed(yard: Yard, run_id: str, shards: list[int]) -> None:
+def _fail_before_the_outputs_are_removed(yard: Yard, run_id: str, shards: list[int]) -> None:
     yard.poll(run_id, *shards)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("dlt_cronofy.shards.shard_output.ShardOutput.remove", _fail)
@@ -109,13 +111,12 @@ def _fail(*_: object) -> Any:
 
 
 TROUBLES = [
-    # what the next one does is both of these
-    pytest.param(_poll_twice, marks=pytest.mark.long),
-    pytest.param(_load_twice, marks=pytest.mark.long),
-    _deliver_again_when_loaded,
     _deliver_late,
+    _poll_twice,
+    _load_twice,
+    _deliver_again_when_loaded,
     _fail_between_content_and_polls,
-    _fail_before_the_sets_are_removed,
+    _fail_before_the_outputs_are_removed,
 ]
 
 
@@ -123,21 +124,27 @@ TROUBLES = [
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__.strip("_"))
 def test_at_least_once_is_once(world: World, trouble: Callable[[Yard, str, list[int]], None]) -> None:
     single, sharded = world.yard("single"), world.yard("sharded")
-    single.load()
-    sharded.load_in_shards()
+    run_id, shards = sharded.plan()
+    sharded.poll(run_id, *shards)
+    one, other = single.load(), sharded.machine().load(run_id)
+    assert other.rows == one.rows
+    assert other.outcomes == one.outcomes
+    assert (other.due, other.fallback_tokens, other.fresh) == (one.due, one.fallback_tokens, one.fresh)
+    assert other.requests == one.requests
     world.clock.move_to(START + timedelta(days=9))
     assert single.load().changes
     trouble(sharded, *sharded.plan())
     assert sharded.tables() == single.tables()
-    assert sharded.views() == single.views()
 
 
 def test_a_shard_that_is_missing_becomes_skipped_polls_and_touches_nothing_else(world: World) -> None:
     yard = world.yard("sharded")
-    yard.load_in_shards()
-    before = yard.tables()
+    yard.load()
+    before, content = yard.tables(), yard.database.read_bytes()
     world.clock.move_to(START + timedelta(days=2))
     run_id, shards = yard.plan()
+    # a plan writes nothing
+    assert yard.database.read_bytes() == content
     result = yard.machine().load(run_id)
     assert result.undelivered_shards == shards
     assert set(result.outcomes) == {"skipped"}
@@ -150,7 +157,7 @@ def test_a_shard_that_is_missing_becomes_skipped_polls_and_touches_nothing_else(
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 3])
-def test_shards_that_come_after_later_runs_tell_nothing(world: World, seed: int) -> None:
+def test_shards_that_come_after_later_runs_change_nothing(world: World, seed: int) -> None:
     """Four runs; of each but the last some shards come only after some of the later ones were loaded."""
     chance = random.Random(seed)
     # with which run a shard of a run is delivered
@@ -227,11 +234,11 @@ def test_what_a_late_shard_lost_is_named_once(world: World, monkeypatch: pytest.
 
 
 @pytest.mark.long
-def test_a_run_that_was_never_loaded_is_told_of_before_it_is_given_up(world: World) -> None:
+def test_a_run_that_was_never_loaded_is_logged_as_skipped_before_it_is_given_up(world: World) -> None:
     yard = world.yard("sharded")
     run_id, shards = yard.plan()
     yard.poll(run_id, shards[0])
-    world.clock.move_to(START + stages.GIVEN_UP_AFTER + timedelta(hours=1))
+    world.clock.move_to(START + GIVEN_UP_AFTER + timedelta(hours=1))
     yard.load_in_shards()
     outcomes = Counter(row.partition("'outcome': '")[2].partition("'")[0] for row in yard.rows("polls"))
     assert outcomes["skipped"]
@@ -256,14 +263,6 @@ def test_a_plan_over_an_earlier_release_knows_what_was_polled(world: World) -> N
     yard.load_in_shards(hourly)
 
 
-def test_a_plan_writes_nothing(world: World) -> None:
-    yard = world.yard("sharded")
-    yard.load()
-    before = yard.database.read_bytes()
-    yard.plan()
-    assert yard.database.read_bytes() == before
-
-
 @pytest.mark.long
 def test_a_late_load_that_is_broken_off_is_healed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run had ended before; it has not while more of it is loaded."""
@@ -272,72 +271,63 @@ def test_a_late_load_that_is_broken_off_is_healed(world: World, monkeypatch: pyt
     yard.poll(run_id, *shards)
     deliver = yard.hold_back(run_id, *shards[1:])
     yard.machine().load(run_id)
-    (said,) = yard.query(RUN_TOLD)
+    (said,) = yard.query(RUN_FACTS)
     deliver()
     later, _ = yard.plan()
     with monkeypatch.context() as patched:
-        patched.setattr("dlt_cronofy.shards.stages.Upkeep.close_run", _fail)
-        patched.setattr("dlt_cronofy.shards.manifest.Manifest.confirm", _fail)
+        patched.setattr("dlt_cronofy.shards.loading.Upkeep.close_run", _fail)
         with pytest.raises(OSError, match="the machine went away"):
             yard.machine().load(later)
     # as if a table had not arrived
     yard.execute("UPDATE coverage SET samples = samples + 1")
     assert yard.query("SELECT finished_at FROM runs WHERE polled > 0") == [(None,)]
     yard.machine().load(later)
-    assert yard.query(RUN_TOLD) == [said]
+    assert yard.query(RUN_FACTS) == [said]
 
 
-def test_each_machine_may_be_another_one(world: World, tmp_path: Path) -> None:
-    """Nothing but the handoff and the warehouse passes from stage to stage."""
+def test_only_finished_outputs_are_there_and_they_stay_until_they_are_loaded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the exchange directory and the warehouse passes from stage to stage."""
     yard = world.yard("sharded")
-    yard.load_in_shards()
-    assert yard.hosts == SHARDS + 3
-
-
-def test_broken_off_polling_leaves_no_set(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    yard = world.yard("sharded")
-    run_id, shards = yard.plan()
+    run_id, shards = yard.plan(replace(ALWAYS, max_requests=40))
+    folder = yard.folder / "handoff" / run_id
     with monkeypatch.context() as patched:
-        patched.setattr("dlt_cronofy.shards.shard_output.OutputWriter.add_summary", _fail)
+        patched.setattr(stages, "skipped_poll", _fail)
+        patched.setattr(stages, "tasks_with_tokens", lambda *_: ([], [()]))
         with pytest.raises(OSError, match="the machine went away"):
             yard.poll(run_id, shards[0])
-    left = (yard.folder / "handoff" / run_id).iterdir()
-    assert [file.name for file in left] == ["plan.parquet"]
+    assert [file.name for file in folder.iterdir()] == ["plan.parquet"]
 
-
-def test_a_load_that_dlt_breaks_off_keeps_the_sets(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    yard = world.yard("sharded")
-    run_id, shards = yard.plan()
     yard.poll(run_id, *shards)
+    _check_that_no_token_is_in(folder, world)
+
+    first, *others = outputs_of(yard.handoff, run_id)
+    (folder / first.name).write_bytes(b"PAR1 no PAR1")
+    with pytest.raises(ConfigurationError, match=f"{first.name} .* is damaged; remove it"):
+        yard.machine().load(run_id)
+    first.remove()
+    yard.poll(run_id, first.shard)
+
     with monkeypatch.context() as patched:
         patched.setattr("dlt.load.load.Load.run", _fail)
         with pytest.raises((OSError, PipelineStepFailed)):
             yard.machine().load(run_id)
-    assert {each.shard for each in outputs_of(yard.handoff, run_id)} == set(shards)
-    assert yard.machine().load(run_id).outcomes["ok"]
+    assert [each for each in outputs_of(yard.handoff, run_id) if each.shard != first.shard] == others
+
+    result = yard.machine().load(run_id)
+    assert result.outcomes["ok"]
+    assert result.undelivered_shards == []
+    assert result.stopped_by == "max_requests"
     assert not outputs_of(yard.handoff, run_id)
+    with sql_client(yard.machine().open_pipeline()) as client:
+        schemas = client.execute_sql("SELECT schema_name FROM information_schema.schemata")
+    assert not [name for (name,) in schemas or () if "staging" in name]
 
 
-def test_a_token_that_left_the_store_is_skipped_and_its_stand_in_polled(world: World) -> None:
-    yard = world.yard("sharded")
-    yard.load()
-    run_id, shards = yard.plan()
-    lines = yard.tokens_file.read_text().splitlines(keepends=True)
-    gone = lines.pop(1).partition(",")[0]
-    yard.tokens_file.write_text("".join(lines))
-    yard.poll(run_id, *shards)
-    yard.machine().load(run_id)
-    told = [row for row in yard.rows("polls") if f"'token_key': '{gone}'" in row and "skipped" in row]
-    assert all(stages.GONE in row for row in told)
-    assert told
-
-
-def test_no_token_is_in_the_handoff(world: World) -> None:
-    yard = world.yard("sharded")
-    run_id, shards = yard.plan()
-    yard.poll(run_id, *shards)
-    files = list((yard.folder / "handoff" / run_id).iterdir())
-    assert len(files) == len(shards) + 1
+def _check_that_no_token_is_in(folder: Path, world: World) -> None:
+    files = list(folder.iterdir())
+    assert len(files) == SHARDS + 1
     for file in files:
         table = parquet.read_table(file)
         text = f"{table.to_pylist()}{table.schema.metadata}{parquet.read_metadata(file).metadata}"
@@ -346,42 +336,68 @@ def test_no_token_is_in_the_handoff(world: World) -> None:
             assert not token.refresh_token or token.refresh_token not in text
 
 
+def test_a_token_that_left_the_store_is_skipped(world: World) -> None:
+    yard = world.yard("sharded")
+    run_id, _ = yard.plan()
+    lines = yard.tokens_file.read_text().splitlines(keepends=True)
+    gone = lines.pop(1).partition(",")[0]
+    yard.tokens_file.write_text("".join(lines))
+    yard.poll(run_id, shard_of(gone, SHARDS))
+    with merged_polls(outputs_of(yard.handoff, run_id), {}) as polls:
+        found = {poll.token_key: poll.response for poll in polls}
+    assert (found[gone].outcome, found[gone].message) == ("skipped", stages.GONE)
+    assert {response.outcome for response in found.values()} == {"ok", "skipped"}
+
+
 def test_max_requests_are_spent_on_the_first_of_all_shards(world: World) -> None:
     yard = world.yard("sharded")
-    result = yard.load_in_shards(replace(ALWAYS, max_requests=20, endpoints=(USERINFO,)))
-    assert result.polls == 20
-    assert result.stopped_by == "max_requests"
-    first = [line.partition(",")[0] for line in yard.tokens_file.read_text().splitlines()[1:21]]
-    assert sorted(row.partition("'token_key': '")[2].partition("'")[0] for row in yard.rows("polls")) == (
-        sorted(first)
-    )
+    run_id, shards = yard.plan(replace(ALWAYS, max_requests=20, endpoints=(USERINFO,)))
+    yard.poll(run_id, *shards)
+    with merged_polls(outputs_of(yard.handoff, run_id), {}) as polls:
+        polled = sorted(poll.token_key for poll in polls)
+    lines = yard.tokens_file.read_text().splitlines()[1:21]
+    assert polled == sorted(line.partition(",")[0] for line in lines)
 
 
 def test_after_max_duration_nothing_is_sent_and_nothing_is_missing(world: World) -> None:
     yard = world.yard("sharded")
+    run_id = _after_max_duration(world, yard)
+    sent = world.server.app.traffic.total
+    for _ in range(2):
+        result = yard.machine().load(run_id)
+        assert (result.polls, result.stopped_by, result.undelivered_shards) == (0, "max_duration", [])
+    assert world.server.app.traffic.total == sent
+
+
+@pytest.mark.long
+def test_what_max_duration_left_out_is_not_missing_when_its_run_is_given_up(world: World) -> None:
+    yard = world.yard("sharded")
+    yard.machine().load(_after_max_duration(world, yard))
+    world.clock.move_to(START + GIVEN_UP_AFTER + timedelta(hours=1))
+    assert set(yard.load_in_shards().outcomes) == {"ok", "token_rejected", "forbidden"}
+    assert not [row for row in yard.rows("polls") if "skipped" in row]
+
+
+def _after_max_duration(world: World, yard: Yard) -> str:
+    """A run of which all shards were polled when its time was up."""
     run_id, shards = yard.plan(replace(ALWAYS, max_duration=timedelta(minutes=5)))
     sent = world.server.app.traffic.total
     world.clock.move_to(START + timedelta(minutes=5))
     yard.poll(run_id, *shards)
-    for _ in range(2):
-        result = yard.machine().load(run_id)
-        assert world.server.app.traffic.total == sent
-        assert (result.polls, result.stopped_by, result.undelivered_shards) == (0, "max_duration", [])
-    # nor when the run is given up
-    world.clock.move_to(START + stages.GIVEN_UP_AFTER + timedelta(hours=1))
-    assert set(yard.load_in_shards().outcomes) == {"ok", "token_rejected", "forbidden"}
-    assert not [row for row in yard.rows("polls") if "skipped" in row]
+    assert world.server.app.traffic.total == sent
+    return run_id
 
 
 def test_retries_are_paid_for_by_max_requests(world: World) -> None:
     yard = world.yard("sharded", max_attempts=4)
     world.server.app.faults.add(Fault("status", status=500))
     sent = world.server.app.traffic.total
-    yard.load_in_shards(replace(ALWAYS, max_requests=20, endpoints=(USERINFO,)))
-    assert world.server.app.traffic.total - sent <= 20
+    run_id, shards = yard.plan(replace(ALWAYS, max_requests=20, endpoints=(USERINFO,)))
+    yard.poll(run_id, *shards)
+    assert 0 < world.server.app.traffic.total - sent <= 20
 
 
-def test_a_shard_whose_shared_budget_fails_is_not_sealed(
+def test_a_shard_whose_shared_budget_fails_has_no_output(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     yard = world.yard("sharded")
@@ -395,7 +411,9 @@ def test_a_shard_whose_shared_budget_fails_is_not_sealed(
 
 
 @pytest.mark.long
-def test_a_damaged_set_of_an_old_run_holds_up_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_output_of_an_old_run_holds_up_nothing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     yard = world.yard("sharded")
     run_id, shards = yard.plan()
     yard.poll(run_id, *shards)
@@ -453,28 +471,7 @@ def test_without_a_shared_budget_each_shard_keeps_its_part_of_the_limits(
     assert limits == [(40 / SHARDS, 400 / SHARDS)] * SHARDS
 
 
-def test_the_staging_dataset_goes_with_the_load(world: World) -> None:
-    yard = world.yard("sharded")
-    yard.load_in_shards()
-    with sql_client(yard.machine().open_pipeline()) as client:
-        schemas = client.execute_sql("SELECT schema_name FROM information_schema.schemata")
-    assert not [name for (name,) in schemas or () if "staging" in name]
-
-
 def test_a_run_that_nobody_planned_is_named(world: World) -> None:
     yard = world.yard("sharded")
     with pytest.raises(ConfigurationError, match="run 20260101T000000Z-00000000 has no plan"):
         yard.machine().load("20260101T000000Z-00000000")
-
-
-def test_a_damaged_set_is_named_and_nothing_is_lost(world: World) -> None:
-    yard = world.yard("sharded")
-    run_id, shards = yard.plan()
-    yard.poll(run_id, *shards)
-    first = outputs_of(yard.handoff, run_id)[0]
-    (yard.folder / "handoff" / run_id / first.name).write_bytes(b"PAR1 no PAR1")
-    with pytest.raises(ConfigurationError, match=f"{first.name} .* is damaged; remove it"):
-        yard.machine().load(run_id)
-    first.remove()
-    yard.poll(run_id, first.shard)
-    assert yard.machine().load(run_id).undelivered_shards == []

@@ -5,8 +5,7 @@ import sqlglot
 from sqlglot import exp
 
 from dlt_cronofy import views
-from dlt_cronofy.views.comments import view_statements
-from dlt_cronofy.views.headers import COLUMN_MEANINGS, column_meaning, read_header
+from dlt_cronofy.views.headers import COLUMN_MEANINGS, column_meaning, read_header, view_statements
 from tests.pipelines.views.test_rendering import DATASETS
 from tests.pipelines.views.warehouse import DATASET, Warehouse
 

@@ -9,10 +9,10 @@ import pytest
 
 from dlt_cronofy.views import PUBLIC_VIEWS
 from tests.pipelines.views.warehouse import Warehouse, fill, read
-from tests.pipelines.views.worlds import World, crowds
+from tests.pipelines.views.worlds import World, crowds, each_crowd
 
 # crowds of drawn worlds; the rest of them meets the oracle
-SOME = pytest.mark.parametrize("number", range(3))
+SOME = each_crowd(1, 3)
 INTERVALS = ("account_id", "profile_type", "profile_id", "start_at", "end_at", "state")
 
 
@@ -61,7 +61,7 @@ def test_order_and_repetition_of_rows_change_no_view(warehouse: Warehouse, numbe
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize(("number", "share"), [(0, 0.1), (1, 0.4), (2, 0.6), (0, 0.8), (1, 0.95)])
+@pytest.mark.parametrize(("number", "share"), [(1, 0.4), (0, 0.8)])
 def test_the_past_does_not_change(warehouse: Warehouse, number: int, share: float) -> None:
     world = crowds()[number]
     then = world.polls[int(share * len(world.polls))].polled_at

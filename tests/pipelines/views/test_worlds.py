@@ -10,20 +10,29 @@ from hypothesis import given
 
 from tests.pipelines.views import oracle
 from tests.pipelines.views.warehouse import Warehouse, fill, read
-from tests.pipelines.views.worlds import CROWDS, ENDPOINTS, SERVICES, Poll, World, crowds, examples, worlds
+from tests.pipelines.views.worlds import (
+    ENDPOINTS,
+    SERVICES,
+    Poll,
+    World,
+    crowds,
+    each_crowd,
+    examples,
+    worlds,
+)
 
 KEY = ("account_id", "profile_type", "profile_id")
 Rows = list[tuple[Any, ...]]
 
 
-@pytest.mark.parametrize("number", range(CROWDS))
+@each_crowd(3)
 def test_views_agree_with_the_oracle(warehouse: Warehouse, number: int) -> None:
-    """200 worlds an engine; a difference names its account, which names its world."""
+    """Twenty worlds each; a difference names its account, which names its world."""
     fill(warehouse, crowds()[number].tables())
     assert_views_agree(warehouse, crowds()[number])
 
 
-@examples(15)
+@examples(6)
 @given(world=worlds())
 def test_views_agree_with_the_oracle_on_a_world_of_its_own(warehouse: Warehouse, world: World) -> None:
     """Where nothing but one small world is loaded, there may be nothing to see at all."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -154,6 +155,12 @@ def examples(count: int) -> settings:
 
 
 CROWDS, CROWD_SIZE = 10, 20
+
+
+def each_crowd(daily: int, crowds: int = CROWDS) -> pytest.MarkDecorator:
+    """The numbers of crowds: so many every day on each engine, the others where more time is."""
+    later = (pytest.param(number, marks=pytest.mark.long) for number in range(daily, crowds))
+    return pytest.mark.parametrize("number", [*range(daily), *later])
 
 
 @cache

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import duckdb
@@ -22,7 +22,6 @@ from dlt_cronofy.warehouse.duckdb_file import (
     checkpoint,
     connect,
     log_of,
-    reading,
     tidy,
     writing,
 )
@@ -251,7 +250,7 @@ def test_a_large_file_is_copied_when_its_log_is_a_good_part_of_it(
 
 
 def test_readers_stand_beside_each_other_and_none_can_write(file: Path) -> None:
-    with held(file, "reading"), reading(file), closing(connect(file)) as connection:
+    with held(file, "reading"), closing(connect(file)) as connection:
         assert connection.execute("SELECT count(*) FROM numbers").fetchall() == [(110,)]
         with pytest.raises(duckdb.InvalidInputException, match="read-only"):
             connection.execute("DELETE FROM numbers")
@@ -259,14 +258,14 @@ def test_readers_stand_beside_each_other_and_none_can_write(file: Path) -> None:
 
 def test_reading_what_is_not_there_creates_nothing(tmp_path: Path) -> None:
     file = tmp_path / "new.duckdb"
-    with reading(file), closing(connect(file)) as connection:
+    with closing(connect(file)) as connection:
         assert connection.execute("SELECT current_database()").fetchall() == [("new",)]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_log_of_a_file_that_was_removed_is_not_taken_for_that_of_a_new_one(file: Path) -> None:
     file.unlink()
-    with closing(connect(file)) as connection:
+    with writing(file), closing(connect(file)) as connection:
         assert connection.execute("SELECT * FROM duckdb_tables()").fetchall() == []
 
 
@@ -319,6 +318,6 @@ def test_a_file_that_is_replaced_while_it_is_opened(
 
     monkeypatch.setattr(duckdb, "connect", slow)
     began = time.monotonic()
-    with reading(file) if how == "reading" else writing(file), closing(connect(file)) as connection:
+    with nullcontext() if how == "reading" else writing(file), closing(connect(file)) as connection:
         assert connection.execute("SELECT count(*) FROM numbers").fetchall() == [(110,)]
     assert time.monotonic() - began >= duckdb_file.SECONDS_BETWEEN_TRIES
