@@ -53,7 +53,7 @@ FAULTS = (
     "dlt_cronofy.source.api.poller.Poller._record",
     "dlt_cronofy.source.api.transport._read_body",
     "dlt_cronofy.source.api.transport.status_outcome",
-    "dlt_cronofy.source.api.client.CronofyClient._ask",
+    "dlt_cronofy.source.api.client.CronofyClient._get",
     "dlt_cronofy.source.api.retries.Retrier._attempt",
     "dlt_cronofy.source.api.token_refresh.refresh_request",
     "dlt_cronofy.source.api.token_refresh.Refresher._keep",

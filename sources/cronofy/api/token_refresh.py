@@ -201,7 +201,7 @@ class Refresher:
         def is_valid() -> bool:
             return not self._is_over()
 
-        response = await retrier.send_unreserved(token.data_center, build, is_valid) if is_valid() else None
+        response = await retrier.send(token.data_center, build, is_valid) if is_valid() else None
         slot.answered()
         if response is None:
             # an entry of an earlier run is as true as before
