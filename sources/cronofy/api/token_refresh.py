@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from ..settings import ClientCredentials, PollingSettings
 from ..tokens.base import Renewal, StoreError, TokenStore, store_name
 from ..tokens.token import Token
 from ..tokens.write_back import WriteBack
-from .limits.concurrency import ConcurrencyLimiter, ConcurrencySlot
+from .limits.concurrency import ConcurrencySlot
 from .limits.tuning import MAX_FAILURES_IN_A_ROW, MAX_REFRESHES_IN_FLIGHT, MAX_UNREADABLE
 from .refresh_journal import RefreshJournal
 from .retries import Retrier
@@ -71,7 +70,8 @@ class Refresher:
         self._journal = journal
         self._clock = clock
         self._write_back = WriteBack(store)
-        self._concurrency = ConcurrencyLimiter(1, MAX_REFRESHES_IN_FLIGHT)
+        self._all = asyncio.Semaphore(MAX_REFRESHES_IN_FLIGHT)
+        self._quick = asyncio.Semaphore(1)
         self._store_has_taken_one = False
         self._tokens: Sequence[Token] = ()
         self._renewals: dict[Secret, Renewal] = {}
@@ -178,7 +178,7 @@ class Refresher:
 
     async def _refresh(self, token: Token, used: Secret, retrier: Retrier) -> Refreshed:
         try:
-            async with self._concurrency.slot() as slot:
+            async with self._all, ConcurrencySlot(self._quick) as slot:
                 if retrier.is_over() or self._is_over():
                     return self._unsent()
                 if await self._adopt(token, used):
@@ -250,7 +250,6 @@ class Refresher:
         if self._given_up is None:
             self._given_up = why
             logger.error(message, *arguments)
-        self._concurrency.resize(math.inf)
 
     def _prepare(self, token: Token, used: Secret) -> None:
         """Try the store once, and record durably that the refresh token is about to be used; or give up."""
@@ -309,9 +308,7 @@ class Refresher:
             self._give_up(STORE_FAILS, cannot_write)  # others, or at the first try
         self._journal.mark_done(used)
         if saved:
-            if not self._store_has_taken_one:
-                self._store_has_taken_one = True
-                self._concurrency.resize(MAX_REFRESHES_IN_FLIGHT, MAX_REFRESHES_IN_FLIGHT)
+            self._let_in_others()
             self._renewals[used] = renewal
             self._issued.add(renewal.access_token)
             return Refreshed(renewal.token)
@@ -319,6 +316,13 @@ class Refresher:
         if await self._adopt(renewal.token, used):
             return Refreshed(renewal.token)
         return Refreshed(why="its row is gone from the store")
+
+    def _let_in_others(self) -> None:
+        """The store has taken a new token: several may be under way from now on."""
+        if not self._store_has_taken_one:
+            self._store_has_taken_one = True
+            for _ in range(MAX_REFRESHES_IN_FLIGHT - 1):
+                self._quick.release()
 
     async def _refused(
         self, token: Token, used: Secret, response: Response, code: str | None, *, interrupted: bool

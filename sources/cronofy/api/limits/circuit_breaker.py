@@ -2,12 +2,12 @@
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 from ...clock import Clock
 from ...records import TROUBLES, Outcome, Response
+from .run_quota import RunQuota
 from .tuning import LOOK_AGAIN_SECONDS, PLAN_REFUSALS, PROBES, TRIPS_AFTER
 
 logger = logging.getLogger("dlt_cronofy")
@@ -34,7 +34,9 @@ class CircuitBreaker:
 
     async def admit(self, permit: "Permit") -> bool:
         """Wait until the poll may be sent, perhaps as a probe; False when none will be in this run."""
-        while self._tripped and permit.counts_toward_breaker and not self.is_open and not permit.given_up():
+        while (
+            self._tripped and permit.counts_toward_breaker and not self.is_open and not permit.quota.stopped
+        ):
             now = self._clock.monotonic()
             if now >= self._probe_at and not self._probing:
                 self._probing = permit.is_probe = True
@@ -72,47 +74,35 @@ class CircuitBreaker:
     def _trip(self, outcome: Outcome) -> None:
         self._tripped = True
         self._probe_at = self._clock.monotonic() + 1.0
-        logger.warning(
-            "%s: %d answers in a row failed (%s); waiting for it to recover",
-            self._data_center,
-            self._failed_in_a_row,
-            outcome.value,
-        )
+        message = "%s: %d answers in a row failed (%s); waiting for it to recover"
+        logger.warning(message, self._data_center, self._failed_in_a_row, outcome.value)
 
     def _fail_probe(self, outcome: Outcome) -> None:
         self._probes += 1
         self._probe_at = self._clock.monotonic() + 2.0**self._probes
         if self._probes >= PROBES:
             self.is_open = True
-            logger.error(
-                "%s does not recover (%s): the rest of its tokens is skipped, and first in the next run",
-                self._data_center,
-                outcome.value,
-            )
+            message = "%s does not recover (%s): the rest of its tokens is skipped, and first in the next run"
+            logger.error(message, self._data_center, outcome.value)
 
 
 class PlanGate:
     """One endpoint of one data center: shut when it answers 402 and nothing else."""
 
     def __init__(self, data_center: str, endpoint: str) -> None:
-        self._data_center = data_center
-        self._endpoint = endpoint
+        self._data_center, self._endpoint = data_center, endpoint
         self._refusals = 0
-
-    @property
-    def is_shut(self) -> bool:
-        """Whether the application's plan lacks the endpoint."""
-        return self._refusals >= PLAN_REFUSALS
+        self.is_shut = False
 
     def record(self, response: Response | None) -> None:
         """How one poll of it ended."""
         if response is None or self.is_shut:
             return
-        if response.outcome is Outcome.PLAN_REQUIRED:
-            self._refusals += 1
-        elif response.outcome is Outcome.OK:
+        if response.outcome is Outcome.OK:
             self._refusals = 0
-        if self._refusals == PLAN_REFUSALS:
+        self._refusals += response.outcome is Outcome.PLAN_REQUIRED
+        if self._refusals >= PLAN_REFUSALS:
+            self.is_shut = True
             logger.error(
                 "%s answers 402 to /v1/%s: the application's Cronofy plan lacks it; it is not called again"
                 " in this run",
@@ -129,7 +119,7 @@ class Permit:
     wait for their turn after they were let in, and what is known of the server may change meanwhile.
 
     Attributes:
-        given_up: asked while it waits; whether the run is to end.
+        quota: of the run: where that is stopped, nothing is waited for.
         refusal: why the poll is not to be made; None where it is.
         response: how the poll ended; None where nothing was sent.
         is_probe: others wait for how it ends.
@@ -139,8 +129,8 @@ class Permit:
 
     circuit: CircuitBreaker
     gate: PlanGate
+    quota: RunQuota
     counts_toward_breaker: bool = True
-    given_up: Callable[[], bool] = lambda: False
     refusal: str | None = None
     response: Response | None = None
     is_probe: bool = False

@@ -13,6 +13,7 @@ from dlt_cronofy.source.api.limits.circuit_breaker import (
     PlanGate,
 )
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.api.limits.tuning import PLAN_REFUSALS, PROBES, TRIPS_AFTER
 from dlt_cronofy.source.records import TROUBLES, Outcome, Response
 from dlt_cronofy.source.settings import PollingSettings
@@ -30,9 +31,10 @@ class Center:
         self.clock = clock
         self.circuit = CircuitBreaker(clock, "de")
         self.gate = PlanGate("de", "userinfo")
+        self.quota = RunQuota()
 
     def permit(self, *, counts_toward_breaker: bool = True) -> Permit:
-        return Permit(self.circuit, self.gate, counts_toward_breaker)
+        return Permit(self.circuit, self.gate, self.quota, counts_toward_breaker)
 
     def send(self, outcome: Outcome | None, permit: Permit | None = None) -> None:
         """One poll that was sent now and is answered now."""
@@ -44,8 +46,8 @@ class Center:
         for _ in range(times):
             self.send(Outcome.SERVER_ERROR)
 
-    async def admit(self, *, counts_toward_breaker: bool = True, given_up: bool = False) -> Permit | None:
-        permit = Permit(self.circuit, self.gate, counts_toward_breaker, lambda: given_up)
+    async def admit(self, *, counts_toward_breaker: bool = True) -> Permit | None:
+        permit = self.permit(counts_toward_breaker=counts_toward_breaker)
         return permit if (await permit.__aenter__()).refusal is None else None
 
     @property
@@ -197,7 +199,8 @@ def test_tokens_that_say_nothing_wait_for_nobody_until_it_is_open(center: Center
 def test_whoever_waits_is_let_go_when_the_run_is_stopped(center: Center, clock: ManualClock) -> None:
     async def scenario() -> None:
         center.fail()
-        assert await center.admit(given_up=True)
+        center.quota.stop("SIGTERM")
+        assert await center.admit()
 
     asyncio.run(scenario())
     assert clock.elapsed == 0
