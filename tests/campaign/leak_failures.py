@@ -59,7 +59,7 @@ FAULTS = (
     "dlt_cronofy.source.api.token_refresh.Refresher._keep",
     "dlt_cronofy.source.api.token_refresh.Refresher._refused",
     "dlt_cronofy.source.api.token_refresh.read_renewal",
-    "dlt_cronofy.source.api.token_refresh._as",
+    "dlt_cronofy.source.api.token_refresh._ended",
     "dlt_cronofy.source.tokens.write_back.WriteBack.save",
     "dlt_cronofy.source.tokens.write_back.WriteBack._judged",
     "dlt_cronofy.source.tokens.file_store.trial_renewals",
