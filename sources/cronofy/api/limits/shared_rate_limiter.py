@@ -183,10 +183,10 @@ class RequestLog:
             problem = type(error).__name__
         else:
             return
-        error_type, advice = UnreachableError, "does it run, and are user and password right?"
+        unusable = f"{SETTING}: {self.label} cannot be used ({problem})"
         if self._kind == "SQLite":
-            error_type, advice = ConfigurationError, "is it there, and may it be written?"
-        raise error_type(f"{SETTING}: {self.label} cannot be used ({problem}); {advice}")
+            raise ConfigurationError(f"{unusable}; is it there, and may it be written?")
+        raise UnreachableError(f"{unusable}; does it run, and are user and password right?")
 
     def draw(self, calls: int, least: int) -> Drawn:
         """Permission for so many calls, or for fewer, down to the least number, as there is room.
