@@ -1,6 +1,7 @@
 """The client: one read of one endpoint for one token, with a fresh access token where it takes one."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 import httpx
 
@@ -32,7 +33,6 @@ class CronofyClient:
         self._policy = policy
         self._clock = clock
         self._refresher = refresher
-        self._urls: dict[tuple[str, str], httpx.URL] = {}
 
     async def read(self, endpoint: str, token: Token, *, last_poll_ok: bool = True) -> Response | None:
         """Read one endpoint, unless that is known to be of no use now.
@@ -89,7 +89,7 @@ class CronofyClient:
     ) -> Response | None:
         if not token.has_access_token:
             return skipped(self._clock.now(), "not called: no access token, and no new one")
-        url = self._url(self._settings.host(token.data_center), endpoint)
+        url = _url(self._settings.host(token.data_center), endpoint)
         response = await self._retrier.send(
             token.data_center,
             lambda: reading(url, token.access_token),
@@ -101,8 +101,8 @@ class CronofyClient:
             return response
         return replace(response, body=b"")
 
-    def _url(self, host: str, endpoint: str) -> httpx.URL:
-        """Where an endpoint is read; read from its text once, which takes longer than building a request."""
-        if (host, endpoint) not in self._urls:
-            self._urls[host, endpoint] = httpx.URL(f"{host}/v1/{endpoint}")
-        return self._urls[host, endpoint]
+
+@lru_cache
+def _url(host: str, endpoint: str) -> httpx.URL:
+    """Where an endpoint is read; read from its text once, which takes longer than building a request."""
+    return httpx.URL(f"{host}/v1/{endpoint}")

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Self
 
@@ -31,6 +32,9 @@ class CircuitBreaker:
         self._probes = 0
         self._probe_at = 0.0
         self.is_open = False
+        self._plan_refusals = Counter[str]()
+        # endpoints that answer 402 and nothing else: the application's plan lacks them
+        self.lacking: set[str] = set()
 
     async def admit(self, permit: "Permit") -> bool:
         """Wait until the poll may be sent, perhaps as a probe; False when none will be in this run."""
@@ -55,6 +59,7 @@ class CircuitBreaker:
             self._probing = False
         if response is None or response.outcome in (Outcome.RATE_LIMITED, Outcome.SKIPPED):
             return
+        self._judge_plan(permit.endpoint, response.outcome)
         if response.outcome not in TROUBLES:
             self._recover()
         elif permit.is_probe:
@@ -63,6 +68,17 @@ class CircuitBreaker:
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= TRIPS_AFTER:
                 self._trip(response.outcome)
+
+    def _judge_plan(self, endpoint: str, outcome: Outcome) -> None:
+        if outcome is Outcome.OK:
+            self._plan_refusals[endpoint] = 0
+        elif outcome is Outcome.PLAN_REQUIRED and endpoint not in self.lacking:
+            self._plan_refusals[endpoint] += 1
+            if self._plan_refusals[endpoint] >= PLAN_REFUSALS:
+                self.lacking.add(endpoint)
+                message = "%s answers 402 to /v1/%s: the application's Cronofy plan lacks it;"
+                message += " it is not called again in this run"
+                logger.error(message, self._data_center, endpoint)
 
     def _recover(self) -> None:
         if self._tripped and not self.is_open:
@@ -86,31 +102,6 @@ class CircuitBreaker:
             logger.error(message, self._data_center, outcome.value)
 
 
-class PlanGate:
-    """One endpoint of one data center: shut when it answers 402 and nothing else."""
-
-    def __init__(self, data_center: str, endpoint: str) -> None:
-        self._data_center, self._endpoint = data_center, endpoint
-        self._refusals = 0
-        self.is_shut = False
-
-    def record(self, response: Response | None) -> None:
-        """How one poll of it ended."""
-        if response is None or self.is_shut:
-            return
-        if response.outcome is Outcome.OK:
-            self._refusals = 0
-        self._refusals += response.outcome is Outcome.PLAN_REQUIRED
-        if self._refusals >= PLAN_REFUSALS:
-            self.is_shut = True
-            logger.error(
-                "%s answers 402 to /v1/%s: the application's Cronofy plan lacks it; it is not called again"
-                " in this run",
-                self._data_center,
-                self._endpoint,
-            )
-
-
 @dataclass(slots=True)
 class Permit:
     """Leave to send the requests of one poll; looked at again whenever one of them could be sent.
@@ -128,7 +119,7 @@ class Permit:
     """
 
     circuit: CircuitBreaker
-    gate: PlanGate
+    endpoint: str
     quota: RunQuota
     counts_toward_breaker: bool = True
     refusal: str | None = None
@@ -138,7 +129,7 @@ class Permit:
     is_withdrawn: bool = False
 
     async def __aenter__(self) -> Self:
-        if self.gate.is_shut:
+        if self.endpoint in self.circuit.lacking:
             self.refusal = "not called: the plan lacks the endpoint"
         elif not await self.circuit.admit(self):
             self.refusal = "not called: the data center does not answer"
@@ -146,11 +137,10 @@ class Permit:
 
     async def __aexit__(self, *_: object) -> None:
         self.circuit.record(self, self.response)
-        self.gate.record(self.response)
 
     def is_valid(self) -> bool:
         """Whether a request may be sent now; once it may not, another permit is needed."""
-        if self.gate.is_shut or self.circuit.turns_away(self):
+        if self.endpoint in self.circuit.lacking or self.circuit.turns_away(self):
             self.is_withdrawn = True
         return not self.is_withdrawn
 

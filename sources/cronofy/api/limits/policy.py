@@ -1,6 +1,6 @@
 """The request policy: every limit that a request has to pass, entered before it is sent and left after it.
 
-A poll passes the breaker of its data center and the gate of its endpoint (`permit`). Each of its requests
+A poll passes the breaker of its data center (`permit`). Each of its requests
 waits for room among those under way and for the rate limits, its own and the shared ones (`slot`). Further
 attempts are paid for from the retry budget (`retry_budget`), and all requests from the run's quota (`quota`).
 """
@@ -13,7 +13,7 @@ from ...clock import Clock
 from ...records import RETRIED, Outcome, Response
 from ...settings import PollingSettings
 from ...tokens.token import Token
-from .circuit_breaker import CircuitBreaker, Permit, PlanGate
+from .circuit_breaker import CircuitBreaker, Permit
 from .concurrency import ConcurrencySlot
 from .rate_limiter import RateLimiter, whole_calls
 from .retry_budget import RetryBudget
@@ -57,13 +57,11 @@ class RequestPolicy:
             name: RetryBudget(count, settings.max_attempts) for name, count in counts.items()
         }
         self._circuits: dict[str | None, CircuitBreaker] = {}
-        self._gates: dict[tuple[str | None, str], PlanGate] = {}
 
     def permit(self, data_center: str | None, endpoint: str, *, counts_toward_breaker: bool = True) -> Permit:
         """For one poll, to be entered with `async with`."""
         circuit = self._circuits.setdefault(data_center, CircuitBreaker(self._clock, data_center or ""))
-        gate = self._gates.setdefault((data_center, endpoint), PlanGate(data_center or "", endpoint))
-        return Permit(circuit, gate, self.quota, counts_toward_breaker)
+        return Permit(circuit, endpoint, self.quota, counts_toward_breaker)
 
     def slot(self, is_valid: Callable[[], bool]) -> "RequestSlot":
         """For one request, to be entered with `async with`.

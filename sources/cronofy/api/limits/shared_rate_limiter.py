@@ -170,7 +170,13 @@ class RequestLog:
     def __init__(self, place: Secret, rates: Rates) -> None:
         self.rates = rates
         self._place = place
-        self._kind, self.label = described(place)
+        found = described(place)
+        if found is None:
+            raise ConfigurationError(
+                f"{SETTING} must be a file, or a URL like redis://host:6379/0 or"
+                " postgresql://user:password@host:5432/database"
+            )
+        self._kind, self.label = found
         self._lock = threading.Lock()
         missing = [module for module in NEEDED[self._kind] if find_spec(module) is None]
         if missing:
@@ -260,23 +266,11 @@ def shared_rates(limits: Sequence[tuple[float, float]]) -> Rates:
     return [(int(limit), seconds + MARGIN_SECONDS) for limit, seconds in limits if math.isfinite(limit)]
 
 
-def described(place: Secret) -> tuple[str, str]:
-    """The kind of a place, and how messages call it: without user and password.
+def described(place: Secret) -> tuple[str, str] | None:
+    """The kind of a place, and how messages call it: without user and password; None where it is none.
 
-    Raises:
-        ConfigurationError: it is no file and no URL of Redis or PostgreSQL.
+    Raises nothing: this frame holds the password.
     """
-    found = _described(place)
-    if found is None:
-        raise ConfigurationError(
-            f"{SETTING} must be a file, or a URL like redis://host:6379/0 or"
-            " postgresql://user:password@host:5432/database"
-        )
-    return found
-
-
-def _described(place: Secret) -> tuple[str, str] | None:
-    """Raises nothing: this frame holds the password."""
     text = place.reveal()
     if "://" not in text:
         return "SQLite", text
