@@ -114,9 +114,9 @@ ENDINGS: dict[str, tuple[Behavior, Outcome, int | None, int, str | None]] = {
     "gzip that is none": (
         answer(200, WORDS, ("Content-Encoding", "gzip")),
         Outcome.BAD_PAYLOAD,
-        None,
+        200,
         1,
-        None,
+        "body cannot be decoded",
     ),
     "too large a body": (
         endless(MAX_BODY_BYTES + 1),
