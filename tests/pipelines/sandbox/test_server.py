@@ -13,11 +13,10 @@ from tests.pipelines.sandbox.conftest import START, bearer
 
 RUN = """
 from datetime import UTC, datetime
-from dlt_cronofy.sandbox import Faults, Limits, build_world, run_forever
-world = build_world(accounts=1, seed=1, start=datetime(2025, 3, 1, tzinfo=UTC), days=2)
-faults = Faults()
-faults.add("status", status=418, endpoint="account")
-run_forever(world, port=0, limits=Limits(), faults=faults, on_ready=lambda url: print(url, flush=True))
+from dlt_cronofy.sandbox import build_world, serve
+server = serve(build_world(accounts=1, seed=1, start=datetime(2025, 3, 1, tzinfo=UTC), days=2))
+server.faults.add("status", status=418, endpoint="account")
+server.run_forever(lambda url: print(url, flush=True))
 print("ended", flush=True)
 """
 
@@ -73,7 +72,7 @@ def test_many_clients_at_once(server: SandboxServer, small_world: World, token: 
 
     with ThreadPoolExecutor(8) as pool:
         assert set().union(*pool.map(read_often, range(8))) == {200}
-    assert server.requests == 160
+    assert server.traffic.total == 160
     assert server.traffic.peak(60) == 160
 
 
@@ -84,7 +83,7 @@ def test_the_foreground_server_runs_until_interrupted(sent: signal.Signals) -> N
     ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        assert httpx.get(f"{url}/sandbox/clock", trust_env=False).json()["running"] is True
+        assert httpx.get(f"{url}/sandbox/clock", trust_env=False).json()["running"] is False
         assert httpx.get(f"{url}/v1/account", trust_env=False).status_code == 418
         process.send_signal(sent)
         rest = process.stdout.read()
