@@ -8,6 +8,7 @@ Example:
 """
 
 from .clock import MovableClock
+from .faults import Fault
 from .grants import OAuth
 from .records import SandboxToken
 from .server import SandboxServer, serve
@@ -15,6 +16,7 @@ from .traffic import Limits
 from .world import World, build_world
 
 __all__ = [
+    "Fault",
     "Limits",
     "MovableClock",
     "OAuth",
