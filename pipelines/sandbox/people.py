@@ -121,11 +121,7 @@ class Provider:
         return self.service or self.name
 
 
-def _by_slug(*providers: Provider) -> dict[str, Provider]:
-    return {provider.slug: provider for provider in providers}
-
-
-CALENDAR_PROVIDERS = _by_slug(
+_CALENDAR = (
     Provider("calendar", "google", "gsuite", 3.0, skipped_permission_share=0.01),
     Provider("calendar", "google", "google", 4.0, 0.9, skipped_permission_share=0.03),
     Provider("calendar", "exchange", "office365", 8.0),
@@ -135,12 +131,15 @@ CALENDAR_PROVIDERS = _by_slug(
     Provider("calendar", "cronofy", "cronofy", 0.0, 0.0),
 )
 
-CONFERENCING_PROVIDERS = _by_slug(
+_CONFERENCING = (
     Provider("conferencing", "zoom", None, 3.5),
     Provider("conferencing", "ms_teams", None, 5.0),
     Provider("conferencing", "google_meet_api", None, 2.0),
     Provider("conferencing", "go_to", None, 6.0),
 )
+
+CALENDAR_PROVIDERS = {each.slug: each for each in _CALENDAR}
+CONFERENCING_PROVIDERS = {each.slug: each for each in _CONFERENCING}
 
 MAIN_SERVICES = {"office365": 36, "gsuite": 34, "google": 9, "exchange": 8, "outlook_com": 7, "icloud": 6}
 """Weights of the service of an account's first profile, which is mostly the employer's."""

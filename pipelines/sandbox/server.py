@@ -118,10 +118,6 @@ class SandboxServer(HttpServer):
         self.faults = app.faults
         self.traffic = app.traffic
 
-    def revoke(self, key: str) -> None:
-        """Withdraws one token's authorization, as its user would; raises KeyError for an unknown key."""
-        self.app.grants.revoke_key(key)
-
 
 def serve(
     world: World,

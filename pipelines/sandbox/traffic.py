@@ -51,7 +51,7 @@ class RateLimiter:
 
 
 class Traffic:
-    """Counts requests to the API; the control endpoints are not counted."""
+    """Counts requests to the API, not to the control endpoints; `arrivals` are when the last ones came."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -60,13 +60,13 @@ class Traffic:
     def clear(self) -> None:
         """Forgets everything counted so far."""
         self.total = 0
-        self._arrivals: deque[float] = deque(maxlen=LONGEST_MEMORY)
+        self.arrivals: deque[float] = deque(maxlen=LONGEST_MEMORY)
         self._answers: Counter[tuple[str, str]] = Counter()
 
     def arrive(self) -> None:
         """Counts a request as it comes in."""
         self.total += 1
-        self._arrivals.append(self._monotonic())
+        self.arrivals.append(self._monotonic())
 
     def answer(self, endpoint: str, outcome: int | str) -> None:
         """Counts an answer: its HTTP status, or the kind of fault where there is none."""
@@ -78,12 +78,3 @@ class Traffic:
         for (endpoint, outcome), number in sorted(dict(self._answers).items()):
             counts.setdefault(endpoint, {})[outcome] = number
         return counts
-
-    def peak(self, window_seconds: float) -> int:
-        """Returns the most requests that came in within any `window_seconds`, of the last 200,000."""
-        arrivals, first, most = tuple(self._arrivals), 0, 0
-        for index, arrival in enumerate(arrivals):
-            while arrivals[first] <= arrival - window_seconds:
-                first += 1
-            most = max(most, index - first + 1)
-        return most
