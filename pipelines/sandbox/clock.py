@@ -5,11 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class MovableClock:
-    """A clock that stands still, or runs with real time since it was last moved. Any thread may move it.
-
-    Args:
-        start: the first time it shows; must carry a time zone.
-        running: whether it goes on with real time (True) or stands still until moved (False).
+    """A clock that stands still, or is `running` with real time since it was last moved, by any thread.
 
     Example:
         >>> clock = MovableClock(datetime(2025, 3, 1, tzinfo=UTC))
@@ -29,11 +25,7 @@ class MovableClock:
         return instant + timedelta(seconds=time.monotonic() - moved_at_seconds)
 
     def move_to(self, instant: datetime) -> datetime:
-        """Sets the clock, backwards too, and returns the time it now shows.
-
-        Raises:
-            ValueError: `instant` carries no time zone.
-        """
+        """Sets the clock, backwards too, and returns what it now shows; a time needs a zone."""
         if instant.tzinfo is None:
             raise ValueError(f"the time {instant.isoformat()} needs a time zone")
         shown = instant.astimezone(UTC)

@@ -44,9 +44,6 @@ class Fault:
         seconds: how long `hang` and `drip` take.
         url: where `redirect` points.
         partial: see `reset`.
-
-    Raises:
-        ValueError: a field is out of its range.
     """
 
     kind: FaultKind
@@ -104,14 +101,9 @@ class Faults:
         return len(self._faults)
 
     def add(self, fault: Fault | FaultKind, **settings: Any) -> int:
-        """Puts a fault in force and returns its number. Of several that match, the oldest hits.
+        """Puts a fault, or one of that kind and settings, in force; of several that match, the oldest hits.
 
-        Args:
-            fault: a fault, or its kind with the other fields as `settings`.
-            **settings: fields of `Fault`.
-
-        Raises:
-            ValueError: a field is unknown or out of its range.
+        Returns its number; raises ValueError if a setting is unknown or out of its range.
         """
         number = next(self._numbers)
         self._faults[number] = fault if isinstance(fault, Fault) else Fault.parse({"kind": fault, **settings})

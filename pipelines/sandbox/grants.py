@@ -101,10 +101,7 @@ class Grants:
     def revoke(self, form: Mapping[str, Any]) -> None:
         """Answers POST /oauth/token/revoke: by `token` (access or refresh), else by `sub`.
 
-        Unknown and revoked ones are fine.
-
-        Raises:
-            OAuthError: the client is unknown, or neither `token` nor `sub` is given.
+        Unknown and revoked ones are fine; raises OAuthError for an unknown client or if neither is given.
         """
         self._check_client(form)
         if form.get("token"):

@@ -133,7 +133,7 @@ def serve(
     Args:
         world: what it answers from.
         clock: the time it answers for; None for a clock that stands still at the world's start.
-        port: where to listen; 0 for any free port.
+        port: 0 for any free port.
         limits: rate limits; None for none, `Limits()` for the real ones.
         oauth: how the token endpoints behave; None for `OAuth()`.
         fault_seed: feeds the draws for faults with a probability below 1.

@@ -63,14 +63,8 @@ class World:
 def build_world(*, accounts: int = 200, seed: int = 7, start: datetime, days: float = 60) -> World:
     """Draws a world. Equal arguments give equal worlds, on every machine.
 
-    Args:
-        accounts: how many accounts; from 10 on every kind of account and token occurs.
-        seed: which world.
-        start: where the history begins; must carry a time zone, seconds and below are kept.
-        days: how much history.
-
-    Raises:
-        ValueError: `start` carries no time zone, or `accounts` or `days` is not positive.
+    From 10 accounts on every kind of account and token occurs. Raises ValueError if `start` carries no time
+    zone, or `accounts` or `days` is not positive.
     """
     if start.tzinfo is None:
         raise ValueError("the start needs a time zone")

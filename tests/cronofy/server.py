@@ -1,7 +1,7 @@
 """A loopback HTTP server that answers, misanswers or does not answer, by endpoint and access token.
 
-It knows nothing of the project and little of HTTP: what it writes is what the script says, byte by byte. These
-tests do not ask the sandbox because it speaks HTTP well, and takes more time beside the loads it serves.
+It knows nothing of the project and little of HTTP: what it writes is what the script says, byte by byte. The
+sandbox does not serve these tests: it speaks HTTP well, and takes more time beside the loads it serves.
 """
 
 import asyncio
