@@ -18,7 +18,7 @@ import pytest
 
 from dlt_cronofy.source.api.limits.tuning import TRIPS_AFTER
 from dlt_cronofy.source.settings import ENDPOINTS
-from tests.cronofy.server import Behavior, Server, answer, drip, endless, hang, raw, reset_after, serving
+from tests.cronofy.server import Behavior, Server, answer, drip, endless, hang, raw, reset_after
 
 from . import documents
 from .documents import Document
@@ -268,14 +268,14 @@ class Matrix:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serving() as running:
+    with Server() as running:
         yield running
 
 
 @pytest.fixture
 def elsewhere() -> Iterator[Server]:
     """Another host, where no token may go."""
-    with serving() as running:
+    with Server() as running:
         yield running
 
 
@@ -316,7 +316,7 @@ def test_every_fault_at_every_endpoint_is_one_polls_and_nobody_elses(
 
     assert (result.stopped_by, result.polled_tokens) == (None, len(matrix.order))
     assert_tables_say_what_was_said(place, matrix)
-    assert elsewhere.connections == 0
+    assert elsewhere.opened == 0
 
 
 def assert_tables_say_what_was_said(place: Place, matrix: Matrix) -> None:

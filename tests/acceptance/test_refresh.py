@@ -31,7 +31,7 @@ from dlt_cronofy.load.run import Load
 from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.load.steps import Loading, LoadOptions
 from dlt_cronofy.sandbox import MovableClock, OAuth, SandboxServer, World, build_world, serve
-from dlt_cronofy.sandbox.token_files import write_token_file
+from dlt_cronofy.sandbox.world import write_token_file
 from dlt_cronofy.source import cronofy_source
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
 from dlt_cronofy.source.api.limits.tuning import MAX_REFRESHES_IN_FLIGHT
@@ -79,7 +79,7 @@ def place(sandbox: SandboxServer, world: World, tmp_path: Path, monkeypatch: pyt
     good = [
         token
         for token in world.tokens
-        if token.refresh_token and world.status("userinfo", token, START + timedelta(hours=2)) == 200
+        if token.refresh_token and world.body("userinfo", token, START + timedelta(hours=2))[0] == 200
     ]
     write_token_file(place.tokens_file, good)
     return place
