@@ -1,4 +1,4 @@
-"""A loopback server in a process of its own, cheap enough not to be the bottleneck."""
+"""A loopback server in a process of its own, cheap enough not to be the bottleneck (the sandbox would)."""
 
 import asyncio
 import csv

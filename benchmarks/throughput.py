@@ -23,7 +23,7 @@ from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.source.api.client import CronofyClient
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
 from dlt_cronofy.source.api.limits.tuning import MAX_IN_FLIGHT
-from dlt_cronofy.source.api.poller import Poller
+from dlt_cronofy.source.api.poller import Backlog, Poller
 from dlt_cronofy.source.api.transport import open_transport
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.history.digests import body_digests
@@ -128,9 +128,10 @@ async def _polling(url: str) -> None:
     policy = RequestPolicy(polling, clock, [token(0)])
     async with open_transport() as transport:
         client = CronofyClient(transport, polling, policy, clock)
-        poller = Poller(client, policy, clock, body_digests(polling), 1000, lambda _: None)
-        async for _ in poller.poll(PollTask(token(number), (USERINFO,)) for number in range(CALLS)):
-            pass
+        # room for all of them: nobody takes them
+        backlog = Backlog(CALLS)
+        poller = Poller(client, policy, clock, body_digests(polling), backlog, lambda _: None)
+        await poller.poll(PollTask(token(number), (USERINFO,)) for number in range(CALLS))
 
 
 def _polling_rate(url: str) -> float:

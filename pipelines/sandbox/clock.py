@@ -1,16 +1,11 @@
 """The clock of the sandbox, and that demos and tests move."""
 
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 
 
 class MovableClock:
-    """A thread-safe clock that stands still, or runs with real time since it was last moved.
-
-    Args:
-        start: the first time it shows; must carry a time zone.
-        running: whether it goes on with real time (True) or stands still until moved (False).
+    """A clock that stands still, or is `running` with real time since it was last moved, by any thread.
 
     Example:
         >>> clock = MovableClock(datetime(2025, 3, 1, tzinfo=UTC))
@@ -19,55 +14,25 @@ class MovableClock:
     """
 
     def __init__(self, start: datetime, *, running: bool = False) -> None:
-        self._lock = threading.Lock()
-        self._running = running
-        self._shown = _in_utc(start)
-        self._moved_at_seconds = time.monotonic()
-
-    def __call__(self) -> datetime:
-        """Returns what `now` returns, so that a clock can stand in for a `now` function."""
-        return self.now()
-
-    def __repr__(self) -> str:
-        return f"MovableClock({self.now().isoformat()}, running={self._running})"
-
-    @property
-    def running(self) -> bool:
-        """Whether the clock goes on with real time."""
-        return self._running
+        self.running = running
+        self.move_to(start)
 
     def now(self) -> datetime:
         """Returns the time shown, in UTC."""
-        with self._lock:
-            return self._read()
+        instant, moved_at_seconds = self._moved
+        if not self.running:
+            return instant
+        return instant + timedelta(seconds=time.monotonic() - moved_at_seconds)
 
     def move_to(self, instant: datetime) -> datetime:
-        """Sets the clock, backwards too, and returns the time it now shows.
-
-        Raises:
-            ValueError: `instant` carries no time zone.
-        """
-        instant = _in_utc(instant)
-        with self._lock:
-            return self._set(instant)
+        """Sets the clock, backwards too, and returns what it now shows; a time needs a zone."""
+        if instant.tzinfo is None:
+            raise ValueError(f"the time {instant.isoformat()} needs a time zone")
+        shown = instant.astimezone(UTC)
+        # one assignment, so that a reader in another thread never sees half of it
+        self._moved = (shown, time.monotonic())
+        return shown
 
     def advance(self, step: timedelta) -> datetime:
         """Moves the clock by `step` and returns the time it now shows."""
-        with self._lock:
-            return self._set(self._read() + step)
-
-    def _read(self) -> datetime:
-        if not self._running:
-            return self._shown
-        return self._shown + timedelta(seconds=time.monotonic() - self._moved_at_seconds)
-
-    def _set(self, instant: datetime) -> datetime:
-        self._shown = instant
-        self._moved_at_seconds = time.monotonic()
-        return instant
-
-
-def _in_utc(instant: datetime) -> datetime:
-    if instant.tzinfo is None:
-        raise ValueError(f"the time {instant.isoformat()} needs a time zone")
-    return instant.astimezone(UTC)
+        return self.move_to(self.now() + step)

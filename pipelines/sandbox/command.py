@@ -8,7 +8,8 @@ import click
 from dlt_cronofy.formatting import program
 from dlt_cronofy.source.errors import ConfigurationError
 
-from . import Fault, Faults, Limits, MovableClock, build_world, run_forever
+from . import Limits, MovableClock, build_world, serve
+from .faults import Fault, Faults
 
 # the world has a past already when the sandbox starts, and goes on for as long again and more
 PAST_DAYS, FUTURE_DAYS = 30, 60
@@ -40,6 +41,16 @@ def serve_sandbox(
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"--tokens {tokens}: {error}") from None
 
+    server = serve(
+        world,
+        clock=MovableClock(now, running=True),
+        port=port,
+        limits=None if no_limits else Limits(per_second, per_minute, retry_after=retry_after),
+        fault_seed=seed,
+    )
+    for text in faults:
+        _add_fault(server.faults, text)
+
     def announce(base_url: str) -> None:
         click.echo(f"Serving {accounts} simulated accounts ({len(world.tokens)} tokens) at {base_url}")
         click.echo(f"Tokens: {tokens}")
@@ -50,24 +61,14 @@ def serve_sandbox(
         click.echo("Ctrl-C stops it.")
 
     try:
-        run_forever(
-            world,
-            clock=MovableClock(now, running=True),
-            port=port,
-            limits=None if no_limits else Limits(per_second, per_minute, retry_after=retry_after),
-            faults=_faults(faults, seed),
-            on_ready=announce,
-        )
+        server.run_forever(announce)
     except OSError as error:
         raise ConfigurationError(f"--port {port}: {error.strerror}") from None
 
 
-def _faults(texts: tuple[str, ...], seed: int) -> Faults:
-    faults = Faults(seed)
-    for text in texts:
-        kind, _, probability = text.partition(":")
-        try:
-            faults.add(Fault.parse({"kind": kind, "probability": float(probability or 1)}))
-        except ValueError as error:
-            raise ConfigurationError(f"--fault {text}: {error}") from None
-    return faults
+def _add_fault(faults: Faults, text: str) -> None:
+    kind, _, probability = text.partition(":")
+    try:
+        faults.add(Fault.parse({"kind": kind, "probability": float(probability or 1)}))
+    except ValueError as error:
+        raise ConfigurationError(f"--fault {text}: {error}") from None

@@ -1,4 +1,4 @@
-"""The control endpoints under `/sandbox/`: the clock, the faults and what was asked."""
+"""The control endpoints under `/sandbox/`: the clock, the faults and what was asked. They need no token."""
 
 import json
 from dataclasses import asdict
@@ -11,86 +11,77 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from .app import SandboxApp
-from .clock import MovableClock
 from .faults import Fault
 
 
 class Control:
-    """Turns control requests into calls on a running sandbox. Nobody has to authenticate.
+    """Turns control requests into calls on a running sandbox."""
 
-    Args:
-        app: the sandbox under control.
-        clock: its clock; None if it cannot be moved.
-    """
-
-    def __init__(self, app: SandboxApp, clock: MovableClock | None) -> None:
+    def __init__(self, app: SandboxApp) -> None:
         self._app = app
-        self._clock = clock
 
     def build_app(self) -> Starlette:
-        """Returns the ASGI application with the control endpoints."""
+        """Returns the control endpoints; what is wrong with an order is answered with 400, or 404."""
+        refusals = {ValueError: 400, TypeError: 400, OverflowError: 400, KeyError: 404}
         return Starlette(
             routes=[
-                Route("/sandbox/clock", self.show_clock, methods=["GET"]),
-                Route("/sandbox/clock", self.move_clock, methods=["POST"]),
-                Route("/sandbox/faults", self.list_faults, methods=["GET"]),
-                Route("/sandbox/faults", self.add_fault, methods=["POST"]),
-                Route("/sandbox/faults", self.clear_faults, methods=["DELETE"]),
-                Route("/sandbox/requests", self.count_requests, methods=["GET"]),
-                Route("/sandbox/requests", self.forget_requests, methods=["DELETE"]),
-                Route("/sandbox/tokens/{key}/revoke", self.revoke_token, methods=["POST"]),
-            ]
+                Route("/clock", self.show_clock, methods=["GET"]),
+                Route("/clock", self.move_clock, methods=["POST"]),
+                Route("/faults", self.list_faults, methods=["GET"]),
+                Route("/faults", self.add_fault, methods=["POST"]),
+                Route("/faults", self.clear_faults, methods=["DELETE"]),
+                Route("/requests", self.count_requests, methods=["GET"]),
+                Route("/requests", self.forget_requests, methods=["DELETE"]),
+                Route("/tokens/{key}/revoke", self.revoke_token, methods=["POST"]),
+            ],
+            exception_handlers={kind: _refuse(status) for kind, status in refusals.items()},
         )
 
     async def show_clock(self, _: Request) -> Response:
-        """GET /sandbox/clock: {"now", "running"}."""
-        running = self._clock is None or self._clock.running
-        return JSONResponse({"now": self._app.now().isoformat(), "running": running})
+        """GET: {"now", "running"}."""
+        clock = self._app.clock
+        return JSONResponse({"now": clock.now().isoformat(), "running": clock.running})
 
     async def move_clock(self, request: Request) -> Response:
-        """POST /sandbox/clock with {"now": ISO time} or {"advance_seconds": number}."""
-        if self._clock is None:
-            return _refuse("this clock cannot be moved", 409)
-        try:
-            _move(self._clock, await _read_object(request))
-        except (ValueError, TypeError, OverflowError) as error:
-            return _refuse(str(error))
+        """POST with {"now": ISO time} or {"advance_seconds": number}."""
+        order = await _read_object(request)
+        if "now" in order:
+            instant = datetime.fromisoformat(order["now"])
+            self._app.clock.move_to(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
+        elif "advance_seconds" in order:
+            self._app.clock.advance(timedelta(seconds=order["advance_seconds"]))
+        else:
+            raise ValueError("say now or advance_seconds")
         return await self.show_clock(request)
 
     async def list_faults(self, _: Request) -> Response:
-        """GET /sandbox/faults: {"faults": {number: fault}}."""
-        faults = {number: asdict(fault) for number, fault in self._app.faults.list().items()}
+        """GET: {"faults": {number: fault}}."""
+        faults = {str(number): asdict(fault) for number, fault in self._app.faults.list().items()}
         return JSONResponse({"faults": faults})
 
     async def add_fault(self, request: Request) -> Response:
-        """POST /sandbox/faults with the fields of `Fault`: {"number"}."""
-        try:
-            number = self._app.faults.add(Fault.parse(await _read_object(request)))
-        except ValueError as error:
-            return _refuse(str(error))
+        """POST with the fields of `Fault`: {"number"}."""
+        number = self._app.faults.add(Fault.parse(await _read_object(request)))
         return JSONResponse({"number": number}, status_code=201)
 
     async def clear_faults(self, _: Request) -> Response:
-        """DELETE /sandbox/faults: lifts all."""
+        """DELETE: lifts all."""
         self._app.faults.clear()
         return Response(status_code=204)
 
     async def count_requests(self, _: Request) -> Response:
-        """GET /sandbox/requests: {"total", "endpoints": {endpoint: {status: answers}}}."""
+        """GET: {"total", "endpoints": {endpoint: {status: answers}}}."""
         traffic = self._app.traffic
         return JSONResponse({"total": traffic.total, "endpoints": traffic.counts()})
 
     async def forget_requests(self, _: Request) -> Response:
-        """DELETE /sandbox/requests: counts from zero again."""
+        """DELETE: counts from zero again."""
         self._app.traffic.clear()
         return Response(status_code=204)
 
     async def revoke_token(self, request: Request) -> Response:
-        """POST /sandbox/tokens/{key}/revoke: the user withdraws the authorization, now."""
-        try:
-            self._app.grants.revoke_key(request.path_params["key"])
-        except KeyError:
-            return _refuse("no token of that key", 404)
+        """POST: the user withdraws the authorization, now."""
+        self._app.grants.revoke_key(request.path_params["key"])
         return Response(status_code=204)
 
 
@@ -101,15 +92,5 @@ async def _read_object(request: Request) -> dict[str, Any]:
     return content
 
 
-def _move(clock: MovableClock, order: dict[str, Any]) -> None:
-    if "now" in order:
-        instant = datetime.fromisoformat(order["now"])
-        clock.move_to(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
-    elif "advance_seconds" in order:
-        clock.advance(timedelta(seconds=order["advance_seconds"]))
-    else:
-        raise ValueError("say now or advance_seconds")
-
-
-def _refuse(message: str, status: int = 400) -> Response:
-    return JSONResponse({"error": message}, status_code=status)
+def _refuse(status: int) -> Any:
+    return lambda _, error: JSONResponse({"error": str(error)}, status_code=status)

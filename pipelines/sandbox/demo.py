@@ -11,6 +11,7 @@ from pathlib import Path
 import dlt
 
 from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.report.health import Health, read_health
 from dlt_cronofy.source.clock import SystemClock
@@ -87,36 +88,19 @@ class Demo:
         """Play all loads; replaces the files of an earlier demo in the same directory."""
         self._clear()
         world = build_world(accounts=self.accounts, seed=self.seed, start=START, days=self.days + 1)
-        tokens_file = self.directory / TOKENS
-        world.write_tokens(tokens_file)
-        clock = MovableClock(START)
+        world.write_tokens(self.directory / TOKENS)
         pipeline = self.open_pipeline()
-        polls = requests = loads = 0
-        with serve(world, clock=clock) as server:
-            # no limits on the sandbox, none kept here: weeks are to pass in a minute
-            settings = PollingSettings(
-                base_url=server.base_url, requests_per_second=1e6, requests_per_minute=1e6, max_attempts=2
-            )
-            # one poll after the other: which tokens fail before the load gives up is the same each time
-            in_trouble = replace(settings, max_open=1)
+        results: list[LoadResult] = []
+        with serve(world) as server:
             for at in self._schedule():
-                clock.move_to(at)
-                self._misbehave(server, at)
-                load = Load(
-                    pipeline,
-                    in_trouble if self._is_in_trouble(at) else settings,
-                    open_store(tokens_file=str(tokens_file)).read(),
-                    # nobody else loads into this file, and the views are wanted at the end only
-                    LoadOptions(refresh_views=False, sync=loads == 0),
-                    DemoClock(clock),
-                )
-                result = load.run()
-                polls, requests, loads = polls + result.polls, requests + result.requests, loads + 1
-                on_progress(loads)
-        refresh_views(pipeline, settings.hold.total_seconds())
+                server.clock.move_to(at)
+                results.append(self._load(pipeline, server, at, first=not results))
+                on_progress(len(results))
+        refresh_views(pipeline, PollingSettings().hold.total_seconds())
         with sql_client(pipeline) as client:
             health = read_health(client)
-        return DemoResult(loads, polls, requests, self.days, self.directory / DATABASE, health)
+        polls, requests = sum(each.polls for each in results), sum(each.requests for each in results)
+        return DemoResult(len(results), polls, requests, self.days, self.directory / DATABASE, health)
 
     def open_pipeline(self) -> dlt.Pipeline:
         """The pipeline that loads into the demo's own file."""
@@ -125,6 +109,23 @@ class Demo:
             credentials=str(self.directory / DATABASE),
             pipelines_dir=self.directory / WORKING_FILES,
         )
+
+    def _load(
+        self, pipeline: dlt.Pipeline, server: SandboxServer, at: datetime, *, first: bool
+    ) -> LoadResult:
+        server.faults.clear()
+        # no limits on the sandbox, none kept here: weeks are to pass in a minute
+        settings = PollingSettings(
+            base_url=server.base_url, requests_per_second=1e6, requests_per_minute=1e6, max_attempts=2
+        )
+        if (at - START).days == API_TROUBLE_DAY and at.hour < 12:
+            server.faults.add("status", status=503)
+            # one poll after the other: which tokens fail before the load gives up is the same each time
+            settings = replace(settings, max_open=1)
+        tokens = open_store(tokens_file=str(self.directory / TOKENS)).read()
+        # nobody else loads into this file, and the views are wanted at the end only
+        options = LoadOptions(refresh_views=False, sync=first)
+        return Load(pipeline, settings, tokens, options, DemoClock(server.clock)).run()
 
     def _clear(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -146,11 +147,3 @@ class Demo:
             at = START + number * step + timedelta(minutes=dice.uniform(0, JITTER_MINUTES))
             if not SCHEDULER_DOWN_DAYS[0] <= (at - START).days < SCHEDULER_DOWN_DAYS[1]:
                 yield at
-
-    def _misbehave(self, server: SandboxServer, at: datetime) -> None:
-        server.faults.clear()
-        if self._is_in_trouble(at):
-            server.faults.add("status", status=503)
-
-    def _is_in_trouble(self, at: datetime) -> bool:
-        return (at - START).days == API_TROUBLE_DAY and at.hour < 12

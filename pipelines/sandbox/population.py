@@ -3,22 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from random import Random
 from typing import Literal
 
-from .links import DAY, Fate
-from .people import EMPLOYERS, PRIVATE_DOMAINS, Person, draw_id, draw_letters, draw_person
-from .profiles import Span, draw_past, draw_profile, drop_unseen
-from .providers import (
-    CALENDAR_PROVIDERS,
-    CONFERENCING_PROVIDERS,
-    CONFERENCING_SHARES,
-    FURTHER_SERVICES,
-    MAIN_SERVICES,
-    OTHER_CONFERENCING_SHARES,
-    Provider,
-)
-from .records import Account, Endpoint, Profile, SandboxToken, ServiceAccount, Wave
+from . import people
+from .history import DAY, Fate, Span, draw_profile
+from .people import Person, Provider, draw_id, draw_letters, draw_person
+from .records import Account, Body, Profile, SandboxToken, Wave
 
 FULL_SCOPE = "read_write"
 LISTED_SCOPE = "read_events create_event delete_event read_free_busy change_participation_status"
@@ -35,201 +27,193 @@ NULL_NAME_SHARE = 0.03
 MISSING_NAME_SHARE = 0.03
 LATE_PROFILE_SHARE = 0.08
 DAYS_PER_WAVE = 30
+LONGEST_PAST_SECONDS = 90 * DAY
 SMALLEST_VARIED_POPULATION = 10
 
 Kind = Literal["user", "flapping_user", "service_account", "application_calendar"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a world is drawn from. `seed` alone feeds every generator; none is shared between accounts."""
+class Population:
+    """What a world is drawn from: how many accounts, the seed, and the time it covers.
+
+    Every part of the world has a random generator of its own, so that none depends on how another is drawn.
+    """
 
     accounts: int
     seed: int
     span: Span
 
-    def rng(self, *names: object) -> Random:
-        """Returns the generator of one part of the world, which no other part draws from."""
+    @cached_property
+    def waves(self) -> tuple[Wave, ...]:
+        """The mass events: about one in 30 days, in the middle half of the span; none within a week."""
+        rng, seconds = self._rng("waves"), self.span.seconds
+        count = max(1, round(seconds / DAY / DAYS_PER_WAVE)) if seconds >= 7 * DAY else 0
+        waves = [
+            Wave(
+                at=self.span.instant(rng.uniform(0.25, 0.8) * seconds),
+                provider_service=rng.choice(("office365", "office365", "gsuite", "exchange", "icloud")),
+                share=rng.uniform(0.3, 0.5),
+            )
+            for _ in range(count)
+        ]
+        return tuple(sorted(waves, key=lambda wave: wave.at))
+
+    def draw_accounts(self) -> tuple[Account, ...]:
+        """Returns the accounts."""
+        return tuple(self._draw_account(index, kind) for index, kind in enumerate(self._deal_kinds()))
+
+    def draw_tokens(self, accounts: Sequence[Account]) -> tuple[SandboxToken, ...]:
+        """Returns one token per account and further ones for those that several tokens share."""
+        rng = self._rng("tokens")
+        users = [account for account in accounts if account.type == "account"]
+        sharing = rng.sample(users, min(self._quota(SHARED_ACCOUNT_SHARE, len(accounts)), len(users)))
+        holders = [*accounts, *sharing, *sharing[:1]]
+        forbidden = self._sample_indexes(rng, holders, FORBIDDEN_TOKEN_SHARE)
+        revoked = self._sample_indexes(rng, holders, REVOKED_TOKEN_SHARE) - forbidden
+        return tuple(
+            self._draw_token(index, holder, forbidden=index in forbidden, revoked=index in revoked)
+            for index, holder in enumerate(holders)
+        )
+
+    def _rng(self, *names: object) -> Random:
         return Random(f"{self.seed}/" + "/".join(map(str, names)))  # noqa: S311 - a simulation, no secrets
 
-    def quota(self, share: float, of: int) -> int:
+    def _quota(self, share: float, of: int) -> int:
         """Returns how many of `of` make up `share`: one at least, none in a population too small to vary."""
         return max(1, round(share * of)) if self.accounts >= SMALLEST_VARIED_POPULATION else 0
 
+    def _sample_indexes(self, rng: Random, holders: Sequence[Account], share: float) -> set[int]:
+        users = [index for index, holder in enumerate(holders) if holder.type == "account"]
+        return set(rng.sample(users, min(self._quota(share, len(holders)), len(users))))
 
-def draw_waves(plan: Plan) -> tuple[Wave, ...]:
-    """Returns the mass events: about one in 30 days, in the middle half of the span; none within a week."""
-    rng, seconds = plan.rng("waves"), plan.span.seconds
-    count = max(1, round(seconds / DAY / DAYS_PER_WAVE)) if seconds >= 7 * DAY else 0
-    waves = [
-        Wave(
-            at=plan.span.instant(rng.uniform(0.25, 0.8) * seconds),
-            provider_service=rng.choice(("office365", "office365", "gsuite", "exchange", "icloud")),
-            share=rng.uniform(0.3, 0.5),
+    def _draw_token(self, index: int, holder: Account, *, forbidden: bool, revoked: bool) -> SandboxToken:
+        rng = self._rng("token", index)
+        access_token, refresh_token = draw_letters(rng, 32), draw_letters(rng, 32)
+        has_refresh_token = rng.random() >= WITHOUT_REFRESH_TOKEN_SHARE
+        scope = SERVICE_SCOPE if holder.type == "service_account" else rng.choice((FULL_SCOPE, LISTED_SCOPE))
+        return SandboxToken(
+            key=f"user_{1001 + index}",
+            access_token=access_token,
+            refresh_token=refresh_token if has_refresh_token else None,
+            data_center=holder.data_center,
+            account_id=holder.account_id,
+            scope="read_free_busy" if forbidden else scope,
+            forbidden=frozenset({"userinfo"} if forbidden else ()),
+            revoked_at=self.span.instant(rng.uniform(-0.1, 1.0) * self.span.seconds) if revoked else None,
         )
-        for _ in range(count)
-    ]
-    return tuple(sorted(waves, key=lambda wave: wave.at))
 
+    def _deal_kinds(self) -> list[Kind]:
+        services = max(self._quota(SERVICE_ACCOUNT_SHARE, self.accounts), 2 * self._quota(0, 1))
+        kinds: list[Kind] = ["service_account"] * services
+        kinds += ["application_calendar"] * self._quota(APPLICATION_CALENDAR_SHARE, self.accounts)
+        kinds += ["flapping_user"] * self._quota(FLAPPING_SHARE, self.accounts)
+        kinds += ["user"] * (self.accounts - len(kinds))
+        self._rng("kinds").shuffle(kinds)
+        return kinds
 
-def draw_accounts(plan: Plan, waves: Sequence[Wave]) -> tuple[Account, ...]:
-    """Returns the accounts; number i draws from a generator of its own."""
-    kinds = _deal_kinds(plan)
-    return tuple(_draw_account(plan, waves, index, kind) for index, kind in enumerate(kinds))
+    def _draw_account(self, index: int, kind: Kind) -> Account:
+        rng = self._rng("account", index)
+        if kind == "service_account":
+            return _draw_service_account(rng, draw_person(rng))
+        if kind == "application_calendar":
+            return self._draw_application_calendar(rng, index)
+        return self._draw_user(rng, index, flapping=kind == "flapping_user")
 
+    def _draw_application_calendar(self, rng: Random, index: int) -> Account:
+        calendar_id = f"app{index:04d}"
+        fate = self._draw_settled(rng)
+        return Account(
+            account_id=draw_id(rng, "apc"),
+            type="application_calendar",
+            zoneinfo="Etc/UTC",
+            data_center="us",
+            profiles=(draw_profile(rng, people.CALENDAR_PROVIDERS["cronofy"], calendar_id, self.span, fate),),
+            extras={"application_calendar_id": calendar_id},
+            data={"application_calendar": {"application_calendar_id": calendar_id}},
+        )
 
-def draw_tokens(plan: Plan, accounts: Sequence[Account]) -> tuple[SandboxToken, ...]:
-    """Returns one token per account and further ones for those that several tokens share."""
-    rng = plan.rng("tokens")
-    users = [account for account in accounts if account.type == "account"]
-    sharing = rng.sample(users, min(plan.quota(SHARED_ACCOUNT_SHARE, len(accounts)), len(users)))
-    holders = [*accounts, *sharing, *sharing[:1]]
-    forbidden = _sample_indexes(rng, holders, plan.quota(FORBIDDEN_TOKEN_SHARE, len(holders)))
-    revoked = _sample_indexes(rng, holders, plan.quota(REVOKED_TOKEN_SHARE, len(holders))) - forbidden
-    return tuple(
-        _draw_token(plan, index, holder, forbidden=index in forbidden, revoked=index in revoked)
-        for index, holder in enumerate(holders)
-    )
+    def _draw_user(self, rng: Random, index: int, *, flapping: bool) -> Account:
+        person = draw_person(rng)
+        # the number keeps namesakes apart
+        slug, employer = f"{person.slug}{index}", rng.choice(people.EMPLOYERS)
+        name_draw = rng.random()
+        nameless = name_draw < NULL_NAME_SHARE + MISSING_NAME_SHARE
+        return Account(
+            account_id=draw_id(rng, "acc"),
+            type="account",
+            email=f"{slug}@{employer}",
+            name=None if nameless else person.name,
+            omits_name=nameless and name_draw >= NULL_NAME_SHARE,
+            zoneinfo=person.zoneinfo,
+            data_center=person.data_center,
+            profiles=self._draw_user_profiles(rng, slug, employer, flapping=flapping),
+        )
 
+    def _draw_user_profiles(
+        self, rng: Random, slug: str, employer: str, *, flapping: bool
+    ) -> tuple[Profile, ...]:
+        main = _weighted(rng, people.MAIN_SERVICES)
+        further = rng.choices((0, 1, 2, 3), (56, 30, 11, 3))[0]
+        services = [main, *(_weighted(rng, people.FURTHER_SERVICES) for _ in range(further))]
+        begins = [_draw_past(rng) for _ in services]
+        if rng.random() < LATE_PROFILE_SHARE:
+            services.append(_weighted(rng, people.FURTHER_SERVICES))
+            begins.append(rng.uniform(0.05, 0.95) * self.span.seconds)
+        domains = [employer, *(people.PRIVATE_DOMAINS[service] for service in services[1:])]
+        bouts = _draw_bouts(rng, self.span.seconds) if flapping else ()
+        profiles = []
+        for number, (service, domain, begin) in enumerate(zip(services, domains, begins, strict=True)):
+            provider = people.CALENDAR_PROVIDERS[service]
+            fate = self._meet(provider, begin, bouts if number == 0 else ())
+            profiles.append(draw_profile(rng, provider, f"{slug}@{domain}", self.span, fate))
+        profiles += self._draw_conferencing(rng, main, f"{slug}@{employer}")
+        return tuple(each for each in profiles if any(s.link != "absent" for s in each.history.values))
 
-def _sample_indexes(rng: Random, holders: Sequence[Account], count: int) -> set[int]:
-    users = [index for index, holder in enumerate(holders) if holder.type == "account"]
-    return set(rng.sample(users, min(count, len(users))))
+    def _draw_conferencing(self, rng: Random, main: str, name: str) -> list[Profile]:
+        shares = people.CONFERENCING_SHARES.get(main, people.OTHER_CONFERENCING_SHARES)
+        slugs = [slug for slug, share in shares.items() if rng.random() < share]
+        fates = [self._draw_settled(rng) for _ in slugs]
+        return [
+            draw_profile(rng, people.CONFERENCING_PROVIDERS[slug], name, self.span, fate)
+            for slug, fate in zip(slugs, fates, strict=True)
+        ]
 
+    def _draw_settled(self, rng: Random) -> Fate:
+        """Returns the fate of a profile that no mass event reaches."""
+        return Fate(begin=_draw_past(rng), end=self.span.seconds)
 
-def _draw_token(plan: Plan, index: int, holder: Account, *, forbidden: bool, revoked: bool) -> SandboxToken:
-    rng = plan.rng("token", index)
-    secrets = draw_letters(rng, 32), draw_letters(rng, 32)
-    has_refresh_token = rng.random() >= WITHOUT_REFRESH_TOKEN_SHARE
-    scope = SERVICE_SCOPE if holder.service_account else rng.choice((FULL_SCOPE, LISTED_SCOPE))
-    unreachable: frozenset[Endpoint] = frozenset({"userinfo"}) if forbidden else frozenset()
-    return SandboxToken(
-        key=f"user_{1001 + index}",
-        access_token=secrets[0],
-        refresh_token=secrets[1] if has_refresh_token else None,
-        data_center=holder.data_center,
-        account_id=holder.account_id,
-        scope="read_free_busy" if forbidden else scope,
-        forbidden=unreachable,
-        revoked_at=plan.span.instant(rng.uniform(-0.1, 1.0) * plan.span.seconds) if revoked else None,
-    )
-
-
-def _deal_kinds(plan: Plan) -> list[Kind]:
-    services = max(plan.quota(SERVICE_ACCOUNT_SHARE, plan.accounts), 2 * plan.quota(0, 1))
-    kinds: list[Kind] = ["service_account"] * services
-    kinds += ["application_calendar"] * plan.quota(APPLICATION_CALENDAR_SHARE, plan.accounts)
-    kinds += ["flapping_user"] * plan.quota(FLAPPING_SHARE, plan.accounts)
-    kinds += ["user"] * (plan.accounts - len(kinds))
-    plan.rng("kinds").shuffle(kinds)
-    return kinds
-
-
-def _draw_account(plan: Plan, waves: Sequence[Wave], index: int, kind: Kind) -> Account:
-    rng = plan.rng("account", index)
-    if kind == "service_account":
-        return _draw_service_account(rng, draw_person(rng))
-    if kind == "application_calendar":
-        return _draw_application_calendar(rng, plan, index)
-    return _draw_user(rng, plan, waves, index, flapping=kind == "flapping_user")
+    def _meet(self, provider: Provider, begin: float, bouts: Sequence[float]) -> Fate:
+        """Returns the fate of a profile that the mass events of its service may reach."""
+        hits = [
+            ((wave.at - self.span.start) / timedelta(seconds=1), wave.share)
+            for wave in self.waves
+            if wave.provider_service == provider.service
+        ]
+        return Fate(begin=begin, end=self.span.seconds, waves=hits, bouts=bouts)
 
 
 def _draw_service_account(rng: Random, person: Person) -> Account:
-    """Returns a service account: some have no known domain, some are named by a user name, some are flat."""
-    domain, flat = rng.choice(EMPLOYERS), rng.random() < 0.35
-    service_account = ServiceAccount(
-        provider_name=rng.choice(("exchange", "google")),
-        domain=domain if flat or rng.random() < 0.7 else None,
-        delegated_scope=FULL_SCOPE,
-        flat=flat,
-    )
+    """Returns a service account: some have no known domain, some a user name, some the older flat keys."""
+    domain, flat = rng.choice(people.EMPLOYERS), rng.random() < 0.35
+    provider = rng.choice(("exchange", "google"))
+    names_domain = flat or rng.random() < 0.7
+    described: Body = {"provider_name": provider} | ({"domain": domain} if names_domain else {})
     return Account(
         account_id=draw_id(rng, "ser"),
         type="service_account",
         email=f"calendar-sync@{domain}" if rng.random() < 0.7 else "CONTOSO\\svc-calendar",
-        name=None,
-        omits_name=True,
         zoneinfo=person.zoneinfo,
         data_center=person.data_center,
-        service_account=service_account,
+        extras={"cronofy.service_account.domain": domain} if flat else {},
+        data={} if flat else {"service_account": described},
+        authorization={"delegated_scope": FULL_SCOPE},
     )
 
 
-def _draw_application_calendar(rng: Random, plan: Plan, index: int) -> Account:
-    calendar_id = f"app{index:04d}"
-    fate = Fate(begin=draw_past(rng), end=plan.span.seconds)
-    return Account(
-        account_id=draw_id(rng, "apc"),
-        type="application_calendar",
-        email=None,
-        name=None,
-        omits_name=True,
-        zoneinfo="Etc/UTC",
-        data_center="us",
-        profiles=(draw_profile(rng, CALENDAR_PROVIDERS["cronofy"], calendar_id, plan.span, fate),),
-        application_calendar_id=calendar_id,
-    )
-
-
-def _draw_user(rng: Random, plan: Plan, waves: Sequence[Wave], index: int, *, flapping: bool) -> Account:
-    person = draw_person(rng)
-    # the number keeps namesakes apart
-    slug, employer = f"{person.slug}{index}", rng.choice(EMPLOYERS)
-    name_draw = rng.random()
-    nameless = name_draw < NULL_NAME_SHARE + MISSING_NAME_SHARE
-    return Account(
-        account_id=draw_id(rng, "acc"),
-        type="account",
-        email=f"{slug}@{employer}",
-        name=None if nameless else person.name,
-        omits_name=nameless and name_draw >= NULL_NAME_SHARE,
-        zoneinfo=person.zoneinfo,
-        data_center=person.data_center,
-        profiles=_draw_user_profiles(rng, plan, waves, slug, employer, flapping=flapping),
-    )
-
-
-def _draw_user_profiles(
-    rng: Random, plan: Plan, waves: Sequence[Wave], slug: str, employer: str, *, flapping: bool
-) -> tuple[Profile, ...]:
-    main = _weighted(rng, MAIN_SERVICES)
-    services = [main]
-    for _ in range(rng.choices((0, 1, 2, 3), (56, 30, 11, 3))[0]):
-        services.append(_weighted(rng, FURTHER_SERVICES))  # noqa: PERF401 - each draw follows the one before
-    domains = [employer, *(PRIVATE_DOMAINS[service] for service in services[1:])]
-    begins = [draw_past(rng) for _ in services]
-    if rng.random() < LATE_PROFILE_SHARE:
-        services.append(_weighted(rng, FURTHER_SERVICES))
-        domains.append(PRIVATE_DOMAINS[services[-1]])
-        begins.append(rng.uniform(0.05, 0.95) * plan.span.seconds)
-    bouts = _draw_bouts(rng, plan.span.seconds) if flapping else ()
-    profiles = []
-    for number, (service, domain, begin) in enumerate(zip(services, domains, begins, strict=True)):
-        provider = CALENDAR_PROVIDERS[service]
-        fate = _draw_fate(plan, waves, provider, begin, bouts if number == 0 else ())
-        profiles.append(draw_profile(rng, provider, f"{slug}@{domain}", plan.span, fate))
-    return drop_unseen([*profiles, *_draw_conferencing(rng, plan, main, f"{slug}@{employer}")])
-
-
-def _draw_conferencing(rng: Random, plan: Plan, main: str, name: str) -> list[Profile]:
-    shares = CONFERENCING_SHARES.get(main, OTHER_CONFERENCING_SHARES)
-    slugs = [slug for slug, share in shares.items() if rng.random() < share]
-    fates = [Fate(begin=draw_past(rng), end=plan.span.seconds) for _ in slugs]
-    return [
-        draw_profile(rng, CONFERENCING_PROVIDERS[slug], name, plan.span, fate)
-        for slug, fate in zip(slugs, fates, strict=True)
-    ]
-
-
-def _draw_fate(
-    plan: Plan, waves: Sequence[Wave], provider: Provider, begin: float, bouts: Sequence[float]
-) -> Fate:
-    hits = [
-        ((wave.at - plan.span.start) / timedelta(seconds=1), wave.share)
-        for wave in waves
-        if wave.provider_service == provider.service
-    ]
-    return Fate(begin=begin, end=plan.span.seconds, waves=hits, bouts=bouts)
+def _draw_past(rng: Random) -> float:
+    """Returns when a settled profile was linked: seconds before the start, as a negative number."""
+    return -rng.uniform(2 * DAY, LONGEST_PAST_SECONDS)
 
 
 def _draw_bouts(rng: Random, seconds: float) -> tuple[float, ...]:

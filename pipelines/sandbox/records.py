@@ -1,103 +1,90 @@
 """The records that make up a simulated world."""
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
-from .providers import ProfileType, Provider
-from .track import Track
+from .people import Provider
 
 AccountType = Literal["account", "service_account", "application_calendar"]
 Endpoint = Literal["userinfo", "account", "profiles"]
 Link = Literal["absent", "disconnected", "syncing", "connected"]
-State = Literal["connected", "disconnected", "removed"]
+
+Body = dict[str, Any]
 
 ENDPOINTS: tuple[Endpoint, ...] = ("userinfo", "account", "profiles")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Calendar:
-    """One entry of `profile_calendars`, under the names that bodies use."""
+class Track(Generic[T]):
+    """A step function of time: `values[i]` holds from `times[i]` until `times[i + 1]`, the last one for ever.
 
-    calendar_id: str
-    calendar_name: str
-    calendar_readonly: bool
-    calendar_deleted: bool
-    calendar_primary: bool
-    calendar_integrated_conferencing_available: bool
-    calendar_attachments_available: bool
-    permission_level: str
+    Neighbouring values differ. Before `times[0]` the first value holds.
+    """
+
+    times: tuple[datetime, ...]
+    values: tuple[T, ...]
+
+    @classmethod
+    def of(cls, changes: Iterable[tuple[datetime, T]]) -> "Track[T]":
+        """Builds a track from one change or more; of two at one instant the later one in the input wins."""
+        kept: list[tuple[datetime, T]] = []
+        for instant, value in sorted(dict(changes).items(), key=lambda change: change[0]):
+            if not kept or kept[-1][1] != value:
+                kept.append((instant, value))
+        times, values = zip(*kept, strict=True)
+        return cls(times, values)
+
+    def at(self, instant: datetime) -> T:
+        """Returns the value that holds at `instant`."""
+        return self.values[max(bisect_right(self.times, instant) - 1, 0)]
+
+    def between(self, start: datetime, end: datetime) -> "Track[T]":
+        """Returns the track from `start` until `end`; what held at `start` becomes its first value."""
+        inside = [(t, v) for t, v in zip(self.times, self.values, strict=True) if start < t < end]
+        return Track.of([(start, self.at(start)), *inside])
 
 
 @dataclass(frozen=True)
 class ProfileState:
-    """What a body says of one profile at one time. `link` is `absent` or one of the three listed states."""
+    """What a body says of one profile at one time; `calendars` are the entries of `profile_calendars`."""
 
     link: Link
     profile_name: str
-    calendars: tuple[Calendar, ...] = ()
-
-    @property
-    def state(self) -> State:
-        """The connection alone: `connected` (syncing too), `disconnected` or `removed`."""
-        if self.link == "absent":
-            return "removed"
-        return "disconnected" if self.link == "disconnected" else "connected"
+    calendars: tuple[Body, ...] = ()
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One profile and all that ever happens to it. Before `history` begins it does not exist."""
+    """One profile and all that ever happens to it."""
 
     profile_id: str
     provider: Provider
     history: Track[ProfileState]
-
-    def at(self, instant: datetime) -> ProfileState | None:
-        """Returns the listed state at `instant`, or None while the profile is not listed."""
-        state = self.history.at(instant)
-        return None if state.link == "absent" else state
-
-
-@dataclass(frozen=True)
-class ServiceAccount:
-    """What only service accounts have; `flat` marks those that answer with the older flat keys."""
-
-    provider_name: str
-    domain: str | None
-    delegated_scope: str
-    flat: bool
 
 
 @dataclass(frozen=True)
 class Account:
     """One account (`acc_`), service account (`ser_`) or application calendar (`apc_`).
 
-    `omits_name` distinguishes a missing `name` from one that is null. `application_calendar_id` and
-    `service_account` are None for the other types.
+    `omits_name` distinguishes a missing `name` from one that is null. What else a kind says of itself is in
+    `extras` (of the userinfo body), `data` (of its `cronofy.data`) and `authorization` (of that).
     """
 
     account_id: str
     type: AccountType
-    email: str | None
-    name: str | None
-    omits_name: bool
     zoneinfo: str
     data_center: str
+    email: str | None = None
+    name: str | None = None
+    omits_name: bool = True
     profiles: tuple[Profile, ...] = ()
-    application_calendar_id: str | None = None
-    service_account: ServiceAccount | None = None
-
-    @cached_property
-    def breakpoints(self) -> tuple[datetime, ...]:
-        """The instants at which a body of this account changes, in order."""
-        return tuple(sorted({t for profile in self.profiles for t in profile.history.times[1:]}))
-
-    def segment(self, instant: datetime) -> int:
-        """Returns the number of the stretch between two breakpoints that `instant` lies in, from 0."""
-        return bisect_right(self.breakpoints, instant)
+    extras: Body = field(default_factory=dict)
+    data: Body = field(default_factory=dict)
+    authorization: Body = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,16 +96,13 @@ class SandboxToken:
     """
 
     key: str
-    access_token: str
-    refresh_token: str | None
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
     data_center: str
     account_id: str
     scope: str
     forbidden: frozenset[Endpoint] = frozenset()
     revoked_at: datetime | None = None
-
-    def __repr__(self) -> str:
-        return f"SandboxToken({self.key}, {self.account_id}, {self.data_center})"
 
     def is_revoked(self, at: datetime) -> bool:
         """Returns whether the user has withdrawn the authorization by `at`."""
@@ -132,13 +116,3 @@ class Wave:
     at: datetime
     provider_service: str
     share: float
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change of state of one profile, as the server would have shown it from `at` on."""
-
-    at: datetime
-    profile_type: ProfileType
-    profile_id: str
-    state: State

@@ -1,29 +1,72 @@
-"""What the server has been asked and how it answered."""
+"""The requests of an application: how many were made, and how many it may make."""
 
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 LONGEST_MEMORY = 200_000
 
 
-class Traffic:
-    """Counts requests to the API; the control endpoints are not counted.
+@dataclass(frozen=True)
+class Limits:
+    """Requests that one application may make, over all endpoints and tokens together.
 
-    Args:
-        monotonic: real time in seconds.
+    Attributes:
+        per_second: in any second.
+        per_minute: in any 60 seconds.
+        retry_after: whether a 429 says when to come back; the real API is not known to.
     """
+
+    per_second: int = 50
+    per_minute: int = 500
+    retry_after: bool = False
+
+
+class RateLimiter:
+    """Counts admitted requests over two sliding windows of real time; the simulated clock leaps.
+
+    Refused requests do not count. Limits of None admit everything.
+    """
+
+    def __init__(self, limits: Limits | None, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.limits = limits
+        self._monotonic = monotonic
+        most = max(limits.per_second, limits.per_minute) if limits else 0
+        self._admitted: deque[float] = deque(maxlen=most)
+
+    def admit(self) -> float:
+        """Counts a request and returns 0, or refuses it and returns the seconds until one is admitted."""
+        if self.limits is None:
+            return 0.0
+        now = self._monotonic()
+        free_at = max(self._free_at(self.limits.per_second, 1), self._free_at(self.limits.per_minute, 60))
+        if free_at <= now:
+            self._admitted.append(now)
+        return max(0.0, free_at - now)
+
+    def _free_at(self, allowed: int, window_seconds: float) -> float:
+        """When so few of the admitted ones are within the window that there is room for one more."""
+        return self._admitted[-allowed] + window_seconds if len(self._admitted) >= allowed else 0.0
+
+
+class Traffic:
+    """Counts requests to the API, not to the control endpoints; `arrivals` are when the last ones came."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._arrivals: deque[float] = deque(maxlen=LONGEST_MEMORY)
-        self._answers: Counter[tuple[str, str]] = Counter()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets everything counted so far."""
         self.total = 0
+        self.arrivals: deque[float] = deque(maxlen=LONGEST_MEMORY)
+        self._answers: Counter[tuple[str, str]] = Counter()
 
     def arrive(self) -> None:
         """Counts a request as it comes in."""
         self.total += 1
-        self._arrivals.append(self._monotonic())
+        self.arrivals.append(self._monotonic())
 
     def answer(self, endpoint: str, outcome: int | str) -> None:
         """Counts an answer: its HTTP status, or the kind of fault where there is none."""
@@ -35,18 +78,3 @@ class Traffic:
         for (endpoint, outcome), number in sorted(dict(self._answers).items()):
             counts.setdefault(endpoint, {})[outcome] = number
         return counts
-
-    def peak(self, window_seconds: float) -> int:
-        """Returns the most requests that came in within any `window_seconds`, of the last 200,000."""
-        arrivals, first, most = tuple(self._arrivals), 0, 0
-        for index, arrival in enumerate(arrivals):
-            while arrivals[first] <= arrival - window_seconds:
-                first += 1
-            most = max(most, index - first + 1)
-        return most
-
-    def clear(self) -> None:
-        """Forgets everything counted so far."""
-        self.total = 0
-        self._arrivals.clear()
-        self._answers.clear()

@@ -3,25 +3,8 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 MICROSECOND = timedelta(microseconds=1)
-
-
-class Clock(Protocol):
-    """What the poller needs to know about time."""
-
-    def now(self) -> datetime:
-        """The present, in UTC; never the same instant twice."""
-        ...
-
-    def monotonic(self) -> float:
-        """Seconds on a clock that never steps."""
-        ...
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait for that many seconds of `monotonic`."""
-        ...
 
 
 class SystemClock:
@@ -46,5 +29,9 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait that many seconds."""
+        """Wait that many seconds of `monotonic`."""
         await asyncio.sleep(seconds)
+
+
+# any other clock, of a test or a simulation, is derived from it
+Clock = SystemClock

@@ -63,6 +63,8 @@ class OutcomeFacts:
     is_retried: bool = False
 
 
+LATER = "will be retried by the next load"
+
 OUTCOMES = {
     Outcome.OK: OutcomeFacts("a response of the documented shape", statuses=(200,)),
     Outcome.TOKEN_REJECTED: OutcomeFacts(
@@ -96,36 +98,18 @@ OUTCOMES = {
         statuses=(423,),
     ),
     Outcome.RATE_LIMITED: OutcomeFacts(
-        "the application exceeded its limits",
-        "will be retried by the next load",
-        "try again later",
-        Fault.APPLICATION,
-        (429,),
-        is_retried=True,
+        "the application exceeded its limits", LATER, "try again later", Fault.APPLICATION, (429,), True
     ),
     # and every other status from 500 on
     Outcome.SERVER_ERROR: OutcomeFacts(
-        "an error of Cronofy, or of a proxy in between",
-        "will be retried by the next load",
-        "try again later",
-        Fault.SERVER,
-        is_retried=True,
+        "an error of Cronofy, or of a proxy in between", LATER, "try again later", Fault.SERVER, (), True
     ),
     # 408 is the server's own word for a timeout
     Outcome.TIMEOUT: OutcomeFacts(
-        "no answer within `timeout`",
-        "will be retried by the next load",
-        "is the host right, and reachable?",
-        Fault.SERVER,
-        (408,),
-        is_retried=True,
+        "no answer within `timeout`", LATER, "is the host right, and reachable?", Fault.SERVER, (408,), True
     ),
     Outcome.NETWORK_ERROR: OutcomeFacts(
-        "no connection, or one that broke",
-        "will be retried by the next load",
-        "is the host right, and reachable?",
-        Fault.SERVER,
-        is_retried=True,
+        "no connection, or one that broke", LATER, "is the host right, and reachable?", Fault.SERVER, (), True
     ),
     # and every other status below 500: redirects, 204, 404 … are not documented here
     Outcome.BAD_PAYLOAD: OutcomeFacts(

@@ -182,7 +182,9 @@ class PollingSettings:
             requests_per_minute=configuration.requests_per_minute,
             max_attempts=configuration.max_attempts,
             timeout_seconds=configuration.timeout,
-            hold=_checked_hold(configuration.hold),
+            hold=_checked_duration(
+                "hold", configuration.hold, "24h", timedelta(microseconds=1), "greater than 0"
+            ),
             client=_checked_client(configuration.client_id, hidden(configuration.client_secret)),
             personal_data=PersonalData.of(
                 configuration.personal_data, hidden(configuration.personal_data_key)
@@ -190,7 +192,11 @@ class PollingSettings:
             requests_shared_in=hidden(configuration.requests_shared_in),
             application=_checked_application(configuration.application, configuration.client_id),
             token_labels=checked_labels(configuration.token_labels),
-            keep_polls=_checked_keep_polls(configuration.keep_polls),
+            keep_polls=_checked_duration(
+                "keep_polls", configuration.keep_polls, "90d", LEAST_KEEP_POLLS, "at least 1d"
+            )
+            if configuration.keep_polls
+            else None,
         )
         if settings.data_center not in DATA_CENTERS:
             raise _bad("data_center", f"one of {', '.join(DATA_CENTERS)}", configuration.data_center)
@@ -218,33 +224,19 @@ def _checked_client(client_id: str | None, client_secret: Secret | None) -> Clie
     return ClientCredentials(client_id, client_secret)
 
 
-def _checked_hold(hold: str) -> timedelta:
+def _checked_duration(name: str, text: str, example: str, least: timedelta, expected: str) -> timedelta:
     try:
-        duration = parse_duration(hold)
+        duration = parse_duration(text)
     except ValueError:
-        raise _bad("hold", "a duration like 24h", hold) from None
-    if not duration:
-        raise _bad("hold", "greater than 0", hold)
+        raise _bad(name, f"a duration like {example}", text) from None
+    if duration < least:
+        raise _bad(name, expected, text)
     return duration
 
 
-def _checked_keep_polls(keep_polls: str | None) -> timedelta | None:
-    if not keep_polls:
-        return None
-    try:
-        duration = parse_duration(keep_polls)
-    except ValueError:
-        raise _bad("keep_polls", "a duration like 90d", keep_polls) from None
-    if duration < LEAST_KEEP_POLLS:
-        raise _bad("keep_polls", "at least 1d", keep_polls)
-    return duration
-
-
-def _checked_application(application: str | None, client_id: str | None) -> str:
-    for name in (application, client_id):
-        if name and name.strip():
-            return clean_text(name.strip())
-    return DEFAULT_APPLICATION
+def _checked_application(*names: str | None) -> str:
+    """The first name that is set."""
+    return next((clean_text(name.strip()) for name in names if name and name.strip()), DEFAULT_APPLICATION)
 
 
 def checked_labels(labels: str | Sequence[str] | None) -> tuple[str, ...] | None:
@@ -258,22 +250,18 @@ def checked_labels(labels: str | Sequence[str] | None) -> tuple[str, ...] | None
     """
     if labels is None or (isinstance(labels, str) and not labels.strip()):
         return None
-    names = _label_list(labels) if isinstance(labels, str) else labels
+    names: Any = labels
+    if isinstance(labels, str):
+        try:
+            names = json.loads(labels) if labels.lstrip().startswith("[") else labels.split(",")
+        except ValueError:
+            names = None
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise _bad("token_labels", "a list of column names", labels)
     lower = dict.fromkeys(name.strip().lower() for name in names)
     for name in lower:
         _check_label(name)
     return tuple(lower)
-
-
-def _label_list(text: str) -> Any:
-    if not text.lstrip().startswith("["):
-        return text.split(",")
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise _bad("token_labels", "a list of column names", text) from None
 
 
 def _check_label(name: str) -> None:
@@ -309,7 +297,7 @@ def _checked_url(url: str | None) -> str | None:
 
 
 def check_endpoints(endpoints: Sequence[str]) -> tuple[str, ...]:
-    """KnownRows endpoints in calling order, without repeats.
+    """Known endpoints in calling order, without repeats.
 
     Raises:
         ConfigurationError: an unknown name, or none.

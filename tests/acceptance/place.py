@@ -16,7 +16,9 @@ from typing import Any
 
 import dlt
 import duckdb
+from click.testing import CliRunner, Result
 
+from dlt_cronofy.cli.main import cli
 from dlt_cronofy.load.run import Load
 from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.load.steps import LoadOptions
@@ -172,9 +174,20 @@ class Place:
         """Run `dlt-cronofy` in this folder, in a process of its own."""
         return run([*self.command, *arguments], self.directory, self.environment(**environment))
 
+    def invoke(self, *arguments: str, **environment: str) -> Result:
+        """Run `dlt-cronofy` as from this folder, in this process."""
+        settings = self.environment(**environment)
+        return CliRunner().invoke(cli, list(arguments), env=settings, catch_exceptions=False)
+
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a query over the warehouse, with the dataset's tables by their plain names."""
         return query(self.database, sql)
+
+    def execute(self, sql: str) -> None:
+        """Change the warehouse by hand."""
+        with duckdb.connect(str(self.database)) as connection:
+            connection.execute(f'USE "{self.database.stem}"."cronofy"')
+            connection.execute(sql)
 
     def rows(self, table: str) -> list[Row]:
         """All rows of one table."""

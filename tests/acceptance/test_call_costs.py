@@ -11,7 +11,7 @@ from .documents import Document, account, calendar, disconnected, profile, useri
 from .place import TABLES, Place
 from .server import Reply, Request, ScriptedServer, says
 
-N = 200
+N = 100
 HOUR = timedelta(hours=1)
 PlaceFor = Callable[[ScriptedServer], Place]
 
@@ -138,6 +138,7 @@ def asked(server: ScriptedServer) -> list[str]:
     return tokens
 
 
+@pytest.mark.long
 def test_the_tokens_of_an_account_are_polled_once_a_sweep(serve: Serve, place_for: PlaceFor) -> None:
     """In turns; what one shows is known of all, and where one is refused another one is asked."""
     family = Family(3)

@@ -1,4 +1,4 @@
-"""Eight loads of a world that changes and fails: the tables say what the server truly answered."""
+"""Loads of a world that changes and fails: the tables say what the server truly answered."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -12,15 +12,14 @@ from .place import Place
 from .server import ScriptedServer
 from .world import ATTRIBUTES, Change, Record, World, faults, wrong_shapes
 
-LOADS = 8
 PlaceFor = Callable[[ScriptedServer], Place]
 
 
-def live(place: Place, server: ScriptedServer, world: World) -> tuple[Record, list[str]]:
+def live(place: Place, server: ScriptedServer, world: World, loads: int) -> tuple[Record, list[str]]:
     """Play the loads; returns the record of what was answered and the run ids."""
     record, run_ids = Record(), []
     place.write_tokens(world.owners)
-    for number in range(LOADS):
+    for number in range(loads):
         world.turn()
         server.log.clear()
         place.clock.offset = timedelta(hours=9 * number)
@@ -30,12 +29,14 @@ def live(place: Place, server: ScriptedServer, world: World) -> tuple[Record, li
     return record, run_ids
 
 
-def test_the_tables_equal_the_record(serve: Serve, place_for: PlaceFor) -> None:
+@pytest.mark.sampled(1)
+@pytest.mark.parametrize("loads", [4, 8])
+def test_the_tables_equal_the_record(loads: int, serve: Serve, place_for: PlaceFor) -> None:
     """One test for all tables: the loads are what takes the time."""
     world = World(seed=1)
     server = serve(world.answer)
     place = place_for(server)
-    lived = (place, *live(place, server, world))
+    lived = (place, *live(place, server, world, loads))
     check_the_world_was_rich(lived[1])
     check_profile_changes(*lived)
     check_polls(*lived)
@@ -48,7 +49,7 @@ def test_the_tables_equal_the_record(serve: Serve, place_for: PlaceFor) -> None:
 def check_the_world_was_rich(record: Record) -> None:
     kinds = Counter(change.kind for changes in record.changes.values() for change in changes)
     assert set(kinds) == {"first_seen", "connected", "disconnected", "removed", "reappeared", "attributes"}
-    assert min(kinds.values()) >= 5
+    assert min(kinds.values()) >= 4
     outcomes = Counter(outcome for _, _, _, outcome, _ in record.polls)
     troubles = (faults({}) | wrong_shapes({"cronofy.data": {}, "sub": ""})).values()
     assert set(outcomes) == {"ok", *(reply.outcome for reply in troubles)}

@@ -10,8 +10,10 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,11 +31,15 @@ from dlt_cronofy.load.run import Load
 from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.load.steps import Loading, LoadOptions
 from dlt_cronofy.sandbox import MovableClock, OAuth, SandboxServer, World, build_world, serve
-from dlt_cronofy.sandbox.token_files import write_token_file
+from dlt_cronofy.sandbox.world import write_token_file
 from dlt_cronofy.source import cronofy_source
+from dlt_cronofy.source.api.limits.policy import RequestPolicy
 from dlt_cronofy.source.api.limits.tuning import MAX_REFRESHES_IN_FLIGHT
+from dlt_cronofy.source.api.poll_stream import PollStream
+from dlt_cronofy.source.api.token_refresh import open_refresher
 from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.errors import UnreachableError
+from dlt_cronofy.source.records import Outcome, Poll, PollTask
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import ClientCredentials, PollingSettings
 from dlt_cronofy.source.tokens.base import Renewal
@@ -73,7 +79,7 @@ def place(sandbox: SandboxServer, world: World, tmp_path: Path, monkeypatch: pyt
     good = [
         token
         for token in world.tokens
-        if token.refresh_token and world.status("userinfo", token, START + timedelta(hours=2)) == 200
+        if token.refresh_token and world.body("userinfo", token, START + timedelta(hours=2))[0] == 200
     ]
     write_token_file(place.tokens_file, good)
     return place
@@ -90,28 +96,70 @@ class Heard(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def load(place: Place, **store: Any) -> tuple[LoadResult, str]:
-    """One load in this process: its summary, and what it logged."""
-    settings = PollingSettings(
+@dataclass
+class Run:
+    """What one run over all tokens did, as far as a warehouse plays no part in it."""
+
+    polls: list[Poll]
+    lost: Sequence[str]
+    logged: str
+    requests: int = 0
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        return Counter(poll.response.outcome.value for poll in self.polls)
+
+
+def chosen_settings(place: Place, client_secret: str = "sandbox-secret") -> PollingSettings:
+    return PollingSettings(
         base_url=place.base_url,
         requests_per_second=1e6,
         requests_per_minute=1e6,
         max_attempts=1,
-        client=ClientCredentials("sandbox-client", Secret("sandbox-secret")),
+        client=ClientCredentials("sandbox-client", Secret(client_secret)),
     )
+
+
+@contextmanager
+def hearing() -> Iterator[list[str]]:
+    """What the program logs meanwhile."""
+    heard, logger = Heard(), logging.getLogger("dlt_cronofy")
+    logger.addHandler(heard)
+    try:
+        yield heard.lines
+    finally:
+        logger.removeHandler(heard)
+
+
+def poll(place: Place, client_secret: str = "sandbox-secret", **store: Any) -> Run:
+    """All tokens of the store are polled, and nothing is loaded."""
+    settings, clock = chosen_settings(place, client_secret), SystemClock()
+    opened = open_store(**(store or {"tokens_file": str(place.tokens_file)}))
+    with hearing() as heard:
+        tokens = in_data_centers(opened.read(), "us")
+        policy = RequestPolicy(settings, clock, tokens)
+        refresher = open_refresher(settings, opened, tokens, place.directory, clock)
+        assert refresher is not None
+        tasks = [PollTask(token, ("userinfo", "account")) for token in tokens]
+        polls: list[Poll] = []
+        with PollStream(settings, policy, clock, tasks, 50, refresher=refresher) as stream:
+            while (batch := stream.take()) is not None:
+                polls += batch
+        refresher.finish()
+    return Run(polls, refresher.lost, "\n".join(heard), policy.rate_limiter.requests)
+
+
+def load(place: Place, **store: Any) -> tuple[LoadResult, str]:
+    """One load in this process: its summary, and what it logged."""
     tokens = open_store(**(store or {"tokens_file": str(place.tokens_file)}))
     pipeline = open_pipeline(
         "duckdb", credentials=str(place.database), pipelines_dir=place.data_dir / "pipelines"
     )
-    heard, logger = Heard(), logging.getLogger("dlt_cronofy")
-    logger.addHandler(heard)
-    try:
+    with hearing() as heard:
         options = LoadOptions(every=timedelta(0), refresh_views=False)
         found = in_data_centers(tokens.read(), "us")
-        result = Load(pipeline, settings, found, options, SystemClock(), store=tokens).run()
-    finally:
-        logger.removeHandler(heard)
-    return result, "\n".join(heard.lines)
+        result = Load(pipeline, chosen_settings(place), found, options, SystemClock(), store=tokens).run()
+    return result, "\n".join(heard)
 
 
 def invoke(place: Place, *arguments: str, **environment: str) -> Result:
@@ -166,45 +214,28 @@ def assert_nothing_is_lost(
 def test_expired_tokens_are_refreshed_once_and_written_back(
     place: Place, sandbox: SandboxServer, world: World
 ) -> None:
-    """Some share a refresh token, and the grants of some are revoked."""
-    first, *others = stored(place).values()
-    with place.tokens_file.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(first))
-        writer.writeheader()
-        writer.writerows([first | {"key": f"shared_{n}"} for n in range(6)] + others)
-    gone = sorted(row["key"] for row in others)[:3]
-    for key in gone:
-        ask(sandbox, "POST", f"/sandbox/tokens/{key}/revoke")
     before = stored(place)
-    result, logged = load(place)
+    result, _ = load(place)
     after = stored(place)
-    assert after.keys() == before.keys()
-    renewed = before.keys() - set(gone)
+    renewed = {key for key, row in before.items() if row["refresh_token"]}
     assert {key for key in after if after[key]["access_token"] != before[key]["access_token"]} == renewed
     assert {key for key in after if after[key]["refresh_token"] != before[key]["refresh_token"]} == renewed
-    assert len({row["refresh_token"] for key, row in after.items() if "shared" in key}) == 1
-    assert answers(sandbox, "token") == {"200": 1 + len(others) - len(gone), "400": len(gone)}
+    assert after.keys() == before.keys()
+    assert answers(sandbox, "token") == {"200": len(renewed)}
+    assert renewed == set(before)
     endpoints = ("token", "userinfo", "account")
     assert result.requests == sum(sum(answers(sandbox, name).values()) for name in endpoints)
-    polls = place.query(
-        "SELECT outcome, SUM(refreshes), COUNT(*) FROM polls WHERE endpoint = 'userinfo' GROUP BY ALL"
+    told = place.query(
+        "SELECT outcome, attempts, refreshes, COUNT(*) FROM polls"
+        " WHERE endpoint = 'userinfo' AND refreshes > 0 GROUP BY ALL"
     )
-    assert sorted(polls) == [
-        ("grant_revoked", len(gone), len(gone)), ("ok", 1 + len(others) - len(gone), len(renewed)),
-    ]  # fmt: skip
-    # the grant, not the endpoint: no other call for it, and nothing for a person to do about the program
-    revoked = place.query(
-        "SELECT token_key, http_status, message FROM polls WHERE outcome = 'grant_revoked' ORDER BY 1"
-    )
-    assert revoked == [(key, 400, "refresh: invalid_grant") for key in gone]
-    assert place.query("SELECT COUNT(*) FROM polls WHERE token_key = '" + gone[0] + "'") == [(1,)]
-    assert "lost" not in logged
+    assert told == [("ok", 2, 1, len(renewed))]
 
     forget(sandbox)
-    load(place)
-    assert answers(sandbox, "token") == {"400": len(gone)}
-    refresh_tokens = {after[key]["refresh_token"] for key in renewed}
-    assert all(still_works(sandbox, refresh_token) for refresh_token in refresh_tokens)
+    poll(place)
+    assert answers(sandbox, "token") == {}
+    assert set(answers(sandbox, "userinfo")) == {"200"}
+    assert_nothing_is_lost(place, sandbox)
 
 
 def test_a_known_expiry_saves_the_call_that_would_be_refused(place: Place, sandbox: SandboxServer) -> None:
@@ -219,37 +250,64 @@ def test_a_known_expiry_saves_the_call_that_would_be_refused(place: Place, sandb
         writer = csv.DictWriter(file, ["key", "access_token", "refresh_token", "data_center", "expires_at"])
         writer.writeheader()
         writer.writerows(row | {"expires_at": "2026-01-05T07:00:00Z"} for row in rows.values())
-    result, _ = load(place)
-    assert result.outcomes.keys() == {"ok"}
+    run = poll(place)
+    assert run.outcomes.keys() == {"ok"}
     assert "401" not in answers(sandbox, "userinfo")
     assert answers(sandbox, "token") == {"200": len(rows)}
     left = [datetime.fromisoformat(row["expires_at"]) - datetime.now(UTC) for row in stored(place).values()]
     assert timedelta(minutes=25) < min(left) <= max(left) <= timedelta(hours=1)
     forget(sandbox)
-    load(place)
+    poll(place)
     assert answers(sandbox, "token") == {}
+
+
+def test_a_revoked_grant_is_told_from_an_expired_token(place: Place, sandbox: SandboxServer) -> None:
+    gone = sorted(stored(place))[:3]
+    for key in gone:
+        ask(sandbox, "POST", f"/sandbox/tokens/{key}/revoke")
+    run = poll(place)
+    revoked = [each for each in run.polls if each.response.outcome is Outcome.GRANT_REVOKED]
+    assert sorted((each.token_key, each.response.http_status, each.response.message) for each in revoked) == [
+        (key, 400, "refresh: invalid_grant") for key in gone
+    ]
+    # the grant, not the endpoint: no other call for it, and nothing for a person to do about the program
+    assert [each.endpoint for each in run.polls if each.token_key == gone[0]] == ["userinfo"]
+    assert "lost" not in run.logged
+
+
+def test_tokens_that_share_a_refresh_token_refresh_once(place: Place, sandbox: SandboxServer) -> None:
+    first, *others = stored(place).values()
+    shared = [first | {"key": f"shared_{n}"} for n in range(6)]
+    with place.tokens_file.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(first))
+        writer.writeheader()
+        writer.writerows(shared + others)
+    run = poll(place)
+    assert run.outcomes.keys() == {"ok"}
+    assert answers(sandbox, "token") == {"200": 1 + len(others)}
+    assert len({row["refresh_token"] for key, row in stored(place).items() if "shared" in key}) == 1
+    assert_nothing_is_lost_of_shared(place, sandbox)
+
+
+def assert_nothing_is_lost_of_shared(place: Place, sandbox: SandboxServer) -> None:
+    refresh_tokens = {row["refresh_token"] for row in stored(place).values()}
+    assert all(still_works(sandbox, refresh_token) for refresh_token in refresh_tokens)
 
 
 def test_wrong_client_credentials_are_said_once(place: Place, sandbox: SandboxServer) -> None:
     before = place.tokens_file.read_bytes()
-    wrong = CLIENT | {"SOURCES__CRONOFY__CLIENT_SECRET": "no"}
-    done = invoke(place, "load", "--json", "--max-failure-ratio", "1", **wrong)
-    assert done.exit_code == 0, done.stderr
-    assert done.stderr.count("client_id and client_secret in [sources.cronofy] are not accepted") == 1
-    assert json.loads(done.stdout)["outcomes"] == {"token_rejected": len(stored(place))}
+    run = poll(place, client_secret="no")
+    assert run.logged.count("client_id and client_secret in [sources.cronofy] are not accepted") == 1
+    assert run.outcomes == {"token_rejected": len(stored(place))}
     assert place.tokens_file.read_bytes() == before
     assert sum(answers(sandbox, "token").values()) <= 64
 
 
-@pytest.mark.long
 def test_what_cannot_be_written_back_is_not_refreshed(place: Place, sandbox: SandboxServer) -> None:
-    tokens = json.dumps(list(stored(place).values()))
-    environment = CLIENT | {"SOURCES__CRONOFY__TOKENS": tokens, "SOURCES__CRONOFY__TOKENS_FILE": ""}
-    done = invoke(place, "load", "--max-failure-ratio", "1", **environment)
-    assert done.exit_code == 0, done.stderr
-    assert "cannot be written back" in done.stderr
+    run = poll(place, tokens=list(stored(place).values()))
+    assert "cannot be written back" in run.logged
     assert answers(sandbox, "token") == {}
-    [(message,)] = place.query("SELECT DISTINCT message FROM polls")
+    [message] = {str(each.response.message) for each in run.polls}
     assert message.startswith("HTTP 401; not refreshed")
 
 
@@ -324,8 +382,8 @@ def test_an_applications_own_table_is_refreshed_in_place(place: Place, sandbox: 
         connection.execute("CREATE TABLE users (id TEXT PRIMARY KEY, token TEXT, refresh TEXT, note TEXT)")
         connection.executemany("INSERT INTO users VALUES (?, ?, ?, 'theirs')", rows)
     query = "SELECT id AS key, token AS access_token, refresh AS refresh_token FROM users"
-    result, _ = load(place, tokens_query=query, tokens_database=f"sqlite:///{database}")
-    assert result.outcomes["ok"] >= len(rows)
+    run = poll(place, tokens_query=query, tokens_database=f"sqlite:///{database}")
+    assert run.outcomes["ok"] >= len(rows)
     with sqlite3.connect(database) as connection:
         now = connection.execute("SELECT id, token, refresh, note FROM users").fetchall()
     assert {note for *_, note in now} == {"theirs"}
@@ -342,8 +400,7 @@ def test_killed_in_mid_refresh_a_run_loses_nothing_in_silence(place: Place, sand
     process = place.start("load", "--every", "0s", **CLIENT)
     kill_while_refreshing(process, sandbox, 10)
     sandbox.faults.clear()
-    _, logged = load(place)
-    lost = set(re.findall(r"the refresh token of (\S+) is lost", logged))
+    lost = set(said_to_be_lost(poll(place).logged))
     assert list(place.directory.glob("cronofy-refreshing-*")) == []
     assert_nothing_is_lost(place, sandbox, lost)
 
@@ -417,19 +474,19 @@ def refusing(key: str) -> str:
     )
 
 
-@pytest.mark.long
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("fails_at", "most"), [(1, 1), (12, MAX_REFRESHES_IN_FLIGHT)])
 def test_a_function_that_fails_ends_refreshing(
     place: Place, sandbox: SandboxServer, fails_at: int, most: int
 ) -> None:
     rows = stored(place)
     vault = FailingVault(rows, fails_at)
-    result, logged = load(place, tokens=list(rows.values()), on_refresh=vault.keep)
+    run = poll(place, tokens=list(rows.values()), on_refresh=vault.keep)
     lost = used_up(sandbox, vault.held)
     assert 1 <= len(lost) <= most
     assert refreshed(sandbox) == fails_at - 1 + len(lost)
-    assert set(result.lost_refresh_tokens) == set(said_to_be_lost(logged)) == lost
-    assert result.outcomes["token_rejected"] >= len(rows) - refreshed(sandbox)
+    assert set(run.lost) == set(said_to_be_lost(run.logged)) == lost
+    assert run.outcomes["token_rejected"] >= len(rows) - refreshed(sandbox)
 
 
 @pytest.mark.long
@@ -439,10 +496,10 @@ def test_a_trigger_that_lets_nobody_write_is_found_before_anything_is_used(
     database, query = application_table(
         place, "CREATE TRIGGER t BEFORE UPDATE ON users BEGIN SELECT RAISE(ABORT, 'no'); END"
     )
-    result, logged = load(place, tokens_query=query, tokens_database=f"sqlite:///{database}")
+    run = poll(place, tokens_query=query, tokens_database=f"sqlite:///{database}")
     assert refreshed(sandbox) == 0
-    assert result.lost_refresh_tokens == []
-    assert "expired tokens are not refreshed: tokens_query cannot be written back" in logged
+    assert run.lost == []
+    assert "expired tokens are not refreshed: tokens_query cannot be written back" in run.logged
 
 
 @pytest.mark.sampled(1)
@@ -506,15 +563,14 @@ def test_a_parquet_file_with_columns_of_nothing_but_none_is_refreshed(
     table = pa.Table.from_pylist(list(stored(place).values()))
     nothing = pa.nulls(table.num_rows)
     pq.write_table(table.append_column("expires_at", nothing).append_column("note", nothing), path)
-    result, _ = load(place, tokens_file=str(path))
+    run = poll(place, tokens_file=str(path))
     held = {row["key"]: row["refresh_token"] for row in pq.read_table(path).to_pylist()}
     assert refreshed(sandbox) == len(held)
     assert used_up(sandbox, held) == set()
-    assert result.lost_refresh_tokens == []
+    assert run.lost == []
 
 
-@pytest.mark.sampled(1)
-@pytest.mark.parametrize("ends", ["in the middle", "well"])
+@pytest.mark.parametrize("ends", ["well", "in the middle"])
 def test_the_source_by_itself_says_what_is_lost(
     place: Place, sandbox: SandboxServer, ends: str, caplog: pytest.LogCaptureFixture
 ) -> None:

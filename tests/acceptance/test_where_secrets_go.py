@@ -10,8 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from dlt_cronofy.cli.checks import check_calls
+from dlt_cronofy.cli.main import cli
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import CronofyConfiguration, PollingSettings
@@ -98,6 +100,7 @@ def test_a_certificate_nobody_vouches_for(
     assert (impostor.log, impostor.received) == ([], b"")
 
 
+@pytest.mark.long
 def test_a_load_of_an_impostor(impostor: ThreadedServer, certificate: Path, tmp_path: Path) -> None:
     """End to end, in a process with everything switched off that can be."""
     (tmp_path / "sitecustomize.py").write_text(LYING_RESOLVER.format(port=impostor.port), encoding="utf-8")
@@ -156,7 +159,7 @@ def test_session_keys_are_not_written_down(
 STATUSES = (300, 301, 302, 303, 305, 307, 308)
 
 
-def test_a_redirect_takes_nothing_along(tmp_path: Path) -> None:
+def test_a_redirect_takes_nothing_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the access token of a GET, and not the refresh token and client secret of a POST."""
     with ExitStack() as servers:
         elsewhere = servers.enter_context(ThreadedServer(lambda _: says(userinfo("acc_1"))))
@@ -177,8 +180,9 @@ def test_a_redirect_takes_nothing_along(tmp_path: Path) -> None:
             csv.writer(file).writerows([("key", "access_token", "refresh_token"), *rows])
         before = place.tokens_file.read_bytes()
         proxies = {name: elsewhere.base_url for each in OTHERS for name in (each, each.upper())}
-        done = place.run("load", "--json", **CLIENT, **proxies)
-    assert done.returncode == 1, done.stderr
+        monkeypatch.chdir(tmp_path)
+        done = CliRunner().invoke(cli, ["load", "--json"], env=place.environment(**CLIENT, **proxies))
+    assert done.exit_code == 1, done.stderr
     assert server.calls["token"] == len(STATUSES)
     assert all(asked.method == "POST" for asked in server.log if asked.endpoint == "token")
     assert CLIENT_SECRET in {asked.form.get("client_secret") for asked in server.log}

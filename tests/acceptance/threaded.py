@@ -1,4 +1,7 @@
-"""A scriptable HTTP server that reads bodies and may speak TLS, a thread for each connection."""
+"""A scriptable HTTP server that reads bodies and may speak TLS, a thread for each connection.
+
+It sees connections before TLS does: only there it shows that a server with a wrong certificate got nothing.
+"""
 
 import contextlib
 import json
@@ -12,7 +15,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from .server import RST_ON_CLOSE, Reply
+from tests.cronofy.server import RST_ON_CLOSE
+
+from .server import Reply
 
 
 @dataclass(frozen=True)
@@ -122,10 +127,5 @@ def _send(stream: socket.socket, reply: Reply) -> bool:
     if reply.cut == "reset":
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
         return False
-    headers = (("content-type", "application/json"), *reply.headers)
-    head = f"HTTP/1.1 {reply.status} {reply.reason}\r\ncontent-length: {len(reply.body)}\r\n" + "".join(
-        f"{name}: {value}\r\n" for name, value in headers
-    )
-    body = reply.body if reply.cut == "no" else reply.body[: len(reply.body) // 2]
-    stream.sendall(reply.raw if reply.raw is not None else head.encode("latin-1") + b"\r\n" + body)
+    stream.sendall(reply.written())
     return reply.raw is None and reply.cut == "no"

@@ -10,7 +10,7 @@ from dlt_cronofy.source.history.parse import parse
 from dlt_cronofy.source.privacy import PersonalData
 from dlt_cronofy.source.records import Payload
 from tests.cronofy.clocks import ManualClock
-from tests.cronofy.server import Server, serving
+from tests.cronofy.server import Server
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -28,7 +28,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def server(clock: ManualClock) -> Iterator[Server]:
-    with serving() as running:
+    with Server() as running:
         running.time = clock.monotonic
         yield running
 
@@ -36,7 +36,7 @@ def server(clock: ManualClock) -> Iterator[Server]:
 @pytest.fixture
 def elsewhere() -> Iterator[Server]:
     """Another host, where no token may go."""
-    with serving() as running:
+    with Server() as running:
         yield running
 
 

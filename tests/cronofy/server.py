@@ -1,6 +1,7 @@
 """A loopback HTTP server that answers, misanswers or does not answer, by endpoint and access token.
 
-It knows nothing of the project and little of HTTP: what it writes is what the script says, byte by byte.
+It knows nothing of the project and little of HTTP: what it writes is what the script says, byte by byte. The
+sandbox does not serve these tests: it speaks HTTP well, and takes more time beside the loads it serves.
 """
 
 import asyncio
@@ -8,21 +9,87 @@ import gzip
 import socket
 import struct
 import threading
+from asyncio import StreamWriter
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar
 
 import orjson
 
-Behavior = Callable[[asyncio.StreamWriter], Awaitable[None]]
+Behavior = Callable[[StreamWriter], Awaitable[None]]
 FOREVER = 3600.0
+RST_ON_CLOSE = struct.pack("ii", 1, 0)
+T = TypeVar("T")
 
 
 class HangUpError(Exception):
     """The server wants no more of this connection."""
+
+
+class RawServer:
+    """Reads requests on 127.0.0.1 in a thread of its own; a subclass writes what is answered."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.opened = 0
+        self.connections: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._listener = self._wait_for(asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024))
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._wait_for(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def respond(self, method: str, path: str, headers: dict[str, str], writer: StreamWriter) -> None:
+        """Write what there is to write for one request."""
+        raise NotImplementedError
+
+    def _wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: StreamWriter) -> None:
+        """Handle one connection until either side has enough."""
+        self.opened += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self.connections.add(task)
+        try:
+            with suppress(HangUpError, ConnectionError, asyncio.IncompleteReadError):
+                while True:
+                    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                    first, *lines = head.strip().split("\r\n")
+                    named = (line.partition(":") for line in lines)
+                    headers = {name.lower(): value.strip() for name, _, value in named}
+                    method, path, _ = first.split(" ")
+                    await self.respond(method, path, headers, writer)
+        finally:
+            self.connections.discard(task)
+            writer.close()
+
+    async def _stop(self) -> None:
+        self._listener.close()
+        handlers = list(self.connections)
+        for handler in handlers:
+            handler.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
 
 
 @dataclass(frozen=True)
@@ -47,7 +114,7 @@ def answer(status: int = 200, body: Any = b"", *headers: tuple[str, str]) -> Beh
         lines.append(f"Content-Length: {len(raw)}")
     head = "\r\n".join(lines) + "\r\n\r\n"
 
-    async def write(writer: asyncio.StreamWriter) -> None:
+    async def write(writer: StreamWriter) -> None:
         writer.write(head.encode("latin-1") + raw)
         await writer.drain()
 
@@ -62,7 +129,7 @@ def gzipped(body: Any) -> Behavior:
 def raw(content: bytes) -> Behavior:
     """Just these bytes, then the end."""
 
-    async def write(writer: asyncio.StreamWriter) -> None:
+    async def write(writer: StreamWriter) -> None:
         writer.write(content)
         await writer.drain()
         raise HangUpError
@@ -73,22 +140,27 @@ def raw(content: bytes) -> Behavior:
 def reset_after(content: bytes = b"") -> Behavior:
     """These bytes, then a TCP reset."""
 
-    async def write(writer: asyncio.StreamWriter) -> None:
+    async def write(writer: StreamWriter) -> None:
         writer.write(content)
         await writer.drain()
         await asyncio.sleep(0.02)
-        linger = struct.pack("ii", 1, 0)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        writer.transport.abort()
-        raise HangUpError
+        reset(writer)
 
     return write
+
+
+def reset(writer: StreamWriter) -> NoReturn:
+    """End a connection with a TCP reset."""
+    with suppress(OSError):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
+    writer.transport.abort()
+    raise HangUpError
 
 
 def drip(pause_seconds: float) -> Behavior:
     """An answer that comes, byte by byte, and never ends."""
 
-    async def write(writer: asyncio.StreamWriter) -> None:
+    async def write(writer: StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
         while True:
             writer.write(b" ")
@@ -101,7 +173,7 @@ def drip(pause_seconds: float) -> Behavior:
 def endless(size: int) -> Behavior:
     """A chunked body of that many bytes."""
 
-    async def write(writer: asyncio.StreamWriter) -> None:
+    async def write(writer: StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         chunk = b" " * 65536
         for _ in range(size // len(chunk) + 1):
@@ -116,7 +188,7 @@ def endless(size: int) -> Behavior:
 def later(seconds: float, behavior: Behavior) -> Behavior:
     """The same after a while."""
 
-    async def write(writer: asyncio.StreamWriter) -> None:
+    async def write(writer: StreamWriter) -> None:
         await asyncio.sleep(seconds)
         await behavior(writer)
 
@@ -128,26 +200,23 @@ def hang() -> Behavior:
     return later(FOREVER, raw(b""))
 
 
-@dataclass
-class Server:
+class Server(RawServer):
     """What is answered, and what was asked.
 
     Attributes:
         script: behaviors by (endpoint, access token); the last one is repeated.
         time: what stamps arrivals.
-        connections: how many were opened.
     """
 
-    port: int = 0
-    script: dict[tuple[str, str], list[Behavior]] = field(default_factory=dict)
-    arrivals: list[Arrival] = field(default_factory=list)
-    time: Callable[[], float] = lambda: 0.0
-    connections: int = 0
-    _handlers: set["asyncio.Task[None]"] = field(default_factory=set)
+    def __init__(self) -> None:
+        super().__init__()
+        self.script: dict[tuple[str, str], list[Behavior]] = {}
+        self.arrivals: list[Arrival] = []
+        self.time: Callable[[], float] = lambda: 0.0
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return self.base_url
 
     def on(self, endpoint: str, token: str, *behaviors: Behavior) -> None:
         """Script one endpoint for one access token."""
@@ -166,60 +235,9 @@ class Server:
         times = [each.at for each in self.arrivals]
         return [after - before for before, after in pairwise(times)]
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Handle one connection until either side has enough."""
-        self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._handlers.add(task)
-        try:
-            with suppress(HangUpError, ConnectionError, asyncio.IncompleteReadError):
-                while True:
-                    await self._exchange(reader, writer)
-        finally:
-            self._handlers.discard(task)
-            writer.close()
-
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        request_line, *lines = head.strip().split("\r\n")
-        method, path, _ = request_line.split(" ")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    async def respond(self, method: str, path: str, headers: dict[str, str], writer: StreamWriter) -> None:
         endpoint = path.removeprefix("/v1/")
         token = headers.get("authorization", "").removeprefix("Bearer ")
         self.arrivals.append(Arrival(endpoint, token, self.time(), headers, method))
         behaviors = self.script.get((endpoint, token)) or [answer(401)]
         await (behaviors.pop(0) if len(behaviors) > 1 else behaviors[0])(writer)
-
-    async def stop(self) -> None:
-        """End every connection that is still open."""
-        handlers = list(self._handlers)
-        for handler in handlers:
-            handler.cancel()
-        await asyncio.gather(*handlers, return_exceptions=True)
-
-
-@contextmanager
-def serving() -> Iterator[Server]:
-    """A server in a thread of its own."""
-    server = Server()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def start() -> asyncio.Server:
-        return await asyncio.start_server(server.serve, "127.0.0.1", 0)
-
-    async def stop(listener: asyncio.Server) -> None:
-        listener.close()
-        await server.stop()
-
-    listener = asyncio.run_coroutine_threadsafe(start(), loop).result(5)
-    server.port = listener.sockets[0].getsockname()[1]
-    try:
-        yield server
-    finally:
-        asyncio.run_coroutine_threadsafe(stop(listener), loop).result(5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
-        loop.close()

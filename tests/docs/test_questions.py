@@ -50,7 +50,9 @@ def test_nothing_happens_while_a_load_runs(demo_plan: Demo) -> None:
     world = build_world(
         accounts=demo_plan.accounts, seed=demo_plan.seed, start=START, days=demo_plan.days + 1
     )
-    events = [at for account in world.accounts for at in account.breakpoints]
+    events = [
+        at for account in world.accounts for profile in account.profiles for at in profile.history.times[1:]
+    ]
     events += [token.revoked_at for token in world.tokens if token.revoked_at]
     assert len(events) > 100
     for load_at in demo_plan._schedule():

@@ -84,7 +84,7 @@ def test_it_shows_every_part(scope: Scope, notebook: ModuleType, warehouse: str)
     assert shown.count("https://vega.github.io/schema/vega-lite") >= 5
 
 
-@pytest.mark.parametrize("engine", ["duckdb", "postgres"])
+@pytest.mark.parametrize("engine", ["duckdb"])
 def test_an_account_without_a_profile_is_said_to_have_none(notebook: ModuleType, warehouse: str) -> None:
     assert warehouse
     shown = shown_by(notebook, scope=Scope(account_id="it's nobody's"))

@@ -1,6 +1,7 @@
 """The client: one read of one endpoint for one token, with a fresh access token where it takes one."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 import httpx
 
@@ -32,7 +33,6 @@ class CronofyClient:
         self._policy = policy
         self._clock = clock
         self._refresher = refresher
-        self._urls: dict[tuple[str, str], httpx.URL] = {}
 
     async def read(self, endpoint: str, token: Token, *, last_poll_ok: bool = True) -> Response | None:
         """Read one endpoint, unless that is known to be of no use now.
@@ -56,7 +56,7 @@ class CronofyClient:
     async def _read(self, endpoint: str, token: Token, permit: Permit) -> Response | None:
         refresher = self._refresher
         if refresher is None or token.refresh_token is None:
-            return await self._get(endpoint, token, permit)
+            return await self._get(endpoint, token, permit, is_reserved=True)
         token = refresher.newest(token)
         attempts = refreshes = 0
         if refresher.is_due(token):
@@ -65,7 +65,7 @@ class CronofyClient:
             if refreshed.response is not None:
                 return replace(refreshed.response, refreshes=refreshes)
             token = refreshed.token or token
-        response = await self._get(endpoint, token, permit)
+        response = await self._get(endpoint, token, permit, is_reserved=True)
         for _ in range(MAX_REFRESHES):
             is_rejected = response is not None and response.outcome is Outcome.TOKEN_REJECTED
             if response is None or not is_rejected or not refresher.may_help(token):
@@ -78,36 +78,31 @@ class CronofyClient:
                 response = refreshed.response or replace(response, message=why, attempts=0)
                 break
             token = refreshed.token
-            response = await self._get_again(endpoint, token, permit)
+            response = await self._get(endpoint, token, permit, is_reserved=False)
+            response = response or skipped(self._clock.now(), "refreshed, and no request left to call with")
         if response is None or not attempts + refreshes:
             return response
         return replace(response, attempts=attempts + response.attempts, refreshes=refreshes)
 
-    async def _get_again(self, endpoint: str, token: Token, permit: Permit) -> Response:
-        """The request once more with a fresh access token, where the quota has another one."""
-        if self._policy.quota.reserve(1):
-            response = await self._get(endpoint, token, permit)
-            if response is not None and response.attempts:
-                return response
-            self._policy.quota.release(1)
-        return skipped(self._clock.now(), "refreshed, and no request left to call with")
-
-    async def _get(self, endpoint: str, token: Token, permit: Permit) -> Response | None:
+    async def _get(
+        self, endpoint: str, token: Token, permit: Permit, *, is_reserved: bool
+    ) -> Response | None:
         if not token.has_access_token:
             return skipped(self._clock.now(), "not called: no access token, and no new one")
-        url = self._url(self._settings.host(token.data_center), endpoint)
+        url = _url(self._settings.host(token.data_center), endpoint)
         response = await self._retrier.send(
             token.data_center,
             lambda: reading(url, token.access_token),
             permit.is_valid,
             permit.use,
+            is_reserved=is_reserved,
         )
         if response is None or response.outcome is Outcome.OK:
             return response
         return replace(response, body=b"")
 
-    def _url(self, host: str, endpoint: str) -> httpx.URL:
-        """Where an endpoint is read; read from its text once, which takes longer than building a request."""
-        if (host, endpoint) not in self._urls:
-            self._urls[host, endpoint] = httpx.URL(f"{host}/v1/{endpoint}")
-        return self._urls[host, endpoint]
+
+@lru_cache
+def _url(host: str, endpoint: str) -> httpx.URL:
+    """Where an endpoint is read; read from its text once, which takes longer than building a request."""
+    return httpx.URL(f"{host}/v1/{endpoint}")

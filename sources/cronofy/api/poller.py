@@ -1,8 +1,9 @@
-"""Polling: the fan-out that turns poll tasks into a stream of polls in the order of their answers."""
+"""Polling: the fan-out that turns poll tasks into polls, in the order of their answers."""
 
 import asyncio
+import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,78 @@ if TYPE_CHECKING:
 # a parsed body takes some ten times its bytes; a batch of large ones is cut short
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 LARGE_BODY_BYTES = 256 * 1024
+# batches that may wait to be taken; beyond them polling waits
+WAITING_BATCHES = 4
+LOOK_AGAIN_SECONDS = 0.01
 # the credential or the application was refused, not the endpoint: another call for the token is wasted
 ENDS_TOKEN = frozenset({Outcome.TOKEN_REJECTED, Outcome.GRANT_REVOKED, Outcome.RATE_LIMITED})
 # slow polling is loaded package by package
 LONGEST_WAIT_SECONDS = 60.0
+
+
+class Backlog:
+    """Polls that wait to be taken, in the order they were added; filled in one thread, taken in another."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._polls: deque[Poll] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._is_ended = False
+        self._fault: BaseException | None = None
+        self.is_closed = False
+
+    def add(self, poll: Poll) -> None:
+        """Append a poll."""
+        with self._changed:
+            self._polls.append(poll)
+            self._bytes += poll.body_bytes
+            if self.is_full():
+                self._changed.notify()
+
+    def is_full(self, batches: int = 1) -> bool:
+        """Whether so many batches wait."""
+        return (
+            len(self._polls) >= batches * self._batch_size
+            # a body that waits for room always finds the batch before it full
+            or self._bytes >= batches * MAX_BATCH_BYTES - MAX_BODY_BYTES
+        )
+
+    def has_room(self, body_bytes: int) -> bool:
+        """Whether a large body may be added."""
+        return not self._polls or self._bytes + body_bytes <= MAX_BATCH_BYTES
+
+    def end(self, fault: BaseException | None = None) -> None:
+        """No other poll will come, perhaps because of a fault."""
+        with self._changed:
+            self._is_ended, self._fault = True, fault
+            self._changed.notify()
+
+    def take(self) -> list[Poll] | None:
+        """Wait for a full batch, or a part of one where that takes long; None when no other will come.
+
+        Raises:
+            BaseException: the fault that ended it, once.
+        """
+        with self._changed:
+            is_late = False
+            while not (self._is_ended or self.is_full() or (is_late and self._polls)):
+                is_late = not self._changed.wait(LONGEST_WAIT_SECONDS)
+            if self._polls:
+                return self._pop()
+            fault, self._fault = self._fault, None
+        if fault is not None:
+            raise fault
+        return None
+
+    def _pop(self) -> list[Poll]:
+        batch: list[Poll] = []
+        size = 0
+        while self._polls and len(batch) < self._batch_size and size < MAX_BATCH_BYTES:
+            batch.append(self._polls.popleft())
+            size += batch[-1].body_bytes
+        self._bytes -= size
+        return batch
 
 
 class Poller:
@@ -34,51 +103,39 @@ class Poller:
         policy: RequestPolicy,
         clock: Clock,
         digests: Callable[[Token], Callable[[bytes], str]],
-        batch_size: int,
+        backlog: Backlog,
         on_poll: Callable[[Poll], None],
         max_open: int = MAX_OPEN,
     ) -> None:
         self._client = client
         self._policy = policy
         self._clock = clock
-        self._on_poll = on_poll
-        self._batch_size = batch_size
-        self._max_open = max_open
         self._digests = digests
-        # A poll is appended in the same step of the event loop that stamped its answer: the deque is in the
-        # order of polled_at, which change capture relies on.
-        self._answered: deque[Poll] = deque()
-        self._answered_bytes = 0
-        self._ready = asyncio.Event()
+        self._backlog = backlog
+        self._on_poll = on_poll
+        self._max_open = max_open
 
-    async def poll(self, tasks: Iterable[PollTask]) -> AsyncIterator[list[Poll]]:
-        """Batches of polls, ordered by `polled_at` within and across batches."""
+    async def poll(self, tasks: Iterable[PollTask]) -> None:
+        """Poll them all into the backlog.
+
+        It ends early at a fault of ours, when the backlog is closed, and when a run that is to end cannot
+        wait longer: requests under way are abandoned then.
+        """
         remaining = iter(tasks)
-        workers = [asyncio.create_task(self._work(remaining)) for _ in range(self._max_open)]
-        all_done = asyncio.gather(*workers, return_exceptions=True)
-        all_done.add_done_callback(lambda _: self._ready.set())
-        abandoning = asyncio.create_task(self._abandon_late(workers))
+        workers = {asyncio.create_task(self._work(remaining)) for _ in range(self._max_open)}
+        pending = workers
         try:
-            while not all_done.done():
-                is_late = not await _is_set_within(self._ready, LONGEST_WAIT_SECONDS)
-                self._ready.clear()
-                while self._is_full() or (is_late and self._answered):
-                    is_late = False
-                    yield self._take_batch()
-            _raise_fault(all_done.result())
-            while self._answered:
-                yield self._take_batch()
+            while pending and not self._is_abandoned():
+                ended, pending = await asyncio.wait(pending, timeout=0.1, return_when=asyncio.FIRST_EXCEPTION)
+                for worker in ended:
+                    worker.result()
         finally:
-            for task in (abandoning, *workers):
-                task.cancel()
-            await asyncio.gather(abandoning, *workers, return_exceptions=True)
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _abandon_late(self, workers: Sequence[asyncio.Task[None]]) -> None:
-        """End the requests that are still under way when a run that is to end cannot wait longer."""
-        while self._clock.monotonic() < self._policy.quota.abandon_at:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-        for worker in workers:
-            worker.cancel()
+    def _is_abandoned(self) -> bool:
+        return self._backlog.is_closed or self._clock.monotonic() >= self._policy.quota.abandon_at
 
     async def _work(self, remaining: Iterator[PollTask]) -> None:
         for first in remaining:
@@ -86,29 +143,10 @@ class Poller:
                 affordable = self._affordable(task.endpoints)
                 if not affordable:
                     return
-                while self._is_full(batches=2):  # noqa: ASYNC110 - the consumer is a generator
-                    await asyncio.sleep(0.01)
-                is_refused = await self._poll_token(task, affordable)
-                if self._is_full():
-                    self._ready.set()
-                if not is_refused:
+                while self._backlog.is_full(WAITING_BATCHES):  # noqa: ASYNC110 - the other side is a thread
+                    await asyncio.sleep(LOOK_AGAIN_SECONDS)
+                if not await self._poll_token(task, affordable):
                     break
-
-    def _is_full(self, batches: int = 1) -> bool:
-        return (
-            len(self._answered) >= batches * self._batch_size
-            # a body that waits for room always finds the batch before it full
-            or self._answered_bytes >= batches * MAX_BATCH_BYTES - MAX_BODY_BYTES
-        )
-
-    def _take_batch(self) -> list[Poll]:
-        batch: list[Poll] = []
-        size = 0
-        while self._answered and len(batch) < self._batch_size and size < MAX_BATCH_BYTES:
-            batch.append(self._answered.popleft())
-            size += batch[-1].body_bytes
-        self._answered_bytes -= size
-        return batch
 
     def _affordable(self, endpoints: tuple[str, ...]) -> tuple[str, ...]:
         """The first of the endpoints, as many as the quota still pays for; they are reserved."""
@@ -119,42 +157,40 @@ class Poller:
 
     async def _poll_token(self, task: PollTask, endpoints: tuple[str, ...]) -> bool:
         """Poll what is affordable; returns whether the token was refused, which another one may not be."""
-        quota, retry_budget = self._policy.quota, self._policy.retry_budget(task.token.data_center)
-        is_refused = False
+        is_refused, unused = False, len(endpoints)
         for position, endpoint in enumerate(endpoints):
-            rest = endpoints[position + 1 :]
             response = await self._client.read(endpoint, task.token, last_poll_ok=task.last_poll_ok)
             if response is None:  # out of time: nothing was sent, so there is no poll to record
-                quota.release(1 + len(rest))
-                return False
-            if not response.attempts:
-                quota.release(1)
-            if len(response.body) > LARGE_BODY_BYTES:
-                response = await self._with_room(response)
-            self._record(task, endpoint, response)
+                is_refused = False
+                break
+            unused -= bool(response.attempts)
+            await self._record(task, endpoint, response)
             is_refused = is_refused or response.outcome in REFUSALS
             if response.outcome in ENDS_TOKEN:
-                quota.release(len(rest))
                 break
-            if response.outcome in TROUBLES and rest and not retry_budget.spend():
-                # so is one to a server that seems to be down
-                quota.release(len(rest))
+            rest = endpoints[position + 1 :]
+            if response.outcome in TROUBLES and rest and not self._may_go_on(task):
                 for each in rest:
-                    self._record(task, each, skipped(self._clock.now(), "the call before it failed"))
+                    await self._record(task, each, skipped(self._clock.now(), "the call before it failed"))
                 break
+        self._policy.quota.release(unused)
         return is_refused
 
-    async def _with_room(self, response: Response) -> Response:
-        """Leave a large body unread until earlier ones were taken: reading it takes ten times its bytes."""
-        while self._answered_bytes + len(response.body) > MAX_BATCH_BYTES and self._answered:
-            self._ready.set()
-            await asyncio.sleep(0.01)
-        # polls are in the order of polled_at
-        return replace(response, polled_at=self._clock.now())
+    def _may_go_on(self, task: PollTask) -> bool:
+        """Whether another call may be sent to a server that seems to be down; it is paid for then."""
+        return self._policy.retry_budget(task.token.data_center).spend()
 
-    def _record(self, task: PollTask, endpoint: str, response: Response) -> None:
-        """Add one poll to the answered ones."""
+    async def _record(self, task: PollTask, endpoint: str, response: Response) -> None:
+        """Add a poll to the backlog, in the same step of the event loop that stamped its answer.
+
+        So the backlog is in the order of `polled_at`, which change capture relies on.
+        """
         token, body = task.token, response.body
+        if len(body) > LARGE_BODY_BYTES:
+            # left unread until earlier ones were taken: reading it takes ten times its bytes
+            while not self._backlog.has_room(len(body)):  # noqa: ASYNC110 - the other side is a thread
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            response = replace(response, polled_at=self._clock.now())
         poll = Poll(
             token.key,
             token.data_center,
@@ -165,21 +201,5 @@ class Poller:
             body_bytes=len(body),
             fallback_tokens=task.fallback_tokens,
         )
-        self._answered.append(poll)
-        self._answered_bytes += poll.body_bytes
         self._on_poll(poll)
-
-
-async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
-
-
-def _raise_fault(ends: Iterable[BaseException | None]) -> None:
-    """A fault of ours ends the run, loudly; a request that was abandoned does not."""
-    for end in ends:
-        if end is not None and not isinstance(end, asyncio.CancelledError):
-            raise end
+        self._backlog.add(poll)

@@ -13,7 +13,6 @@ import os
 import secrets
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,6 @@ PATTERN = "cronofy-refreshing-*.jsonl"
 logger = logging.getLogger("dlt_cronofy")
 
 
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """A refresh that began at some time, of the token with that key."""
-
-    token_key: str
-    began_at: str
-
-
 def digest(refresh_token: Secret) -> str:
     """What an entry holds of a refresh token: enough to recognize it by, too little to use it."""
     return hashlib.sha256(b"refreshing\0" + refresh_token.reveal().encode()).hexdigest()[:16]
@@ -46,6 +37,9 @@ class RefreshJournal:
 
     The file is appended to, so that a kill leaves every earlier line whole. It exists while there is
     an entry, and its run holds a lock on it.
+
+    Attributes:
+        earlier: what ended runs left unsettled: keys of tokens, by the digest of the refresh token.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,10 +47,12 @@ class RefreshJournal:
         self._path = folder / PATTERN.replace("*", secrets.token_hex(4))
         self._lock: Any = None
         self._descriptor = -1
-        self._open: dict[str, JournalEntry] = {}
+        self._open: dict[str, str] = {}
         self._writing = threading.Lock()
         self._left_behind: list[Path] = []
-        self.earlier = self._read_earlier()
+        self.earlier: dict[str, str] = {}
+        for path in sorted(folder.glob(PATTERN)):
+            self._read_earlier(path)
 
     def begin(self, token_key: str, refresh_token: Secret, now: datetime) -> None:
         """Record durably that this refresh token is about to be used.
@@ -65,7 +61,7 @@ class RefreshJournal:
             OSError: the folder cannot be written.
         """
         with self._writing:
-            self._begin(digest(refresh_token), JournalEntry(token_key, now.isoformat(timespec="seconds")))
+            self._begin(digest(refresh_token), token_key, began_at=now.isoformat(timespec="seconds"))
 
     def mark_done(self, refresh_token: Secret) -> None:
         """The refresh is settled; that of an earlier run too."""
@@ -76,7 +72,7 @@ class RefreshJournal:
                 return
             # what cannot be marked is found settled by the next run: the store has another token then
             with contextlib.suppress(OSError):
-                self._append({"refresh_token": name})
+                self._append(refresh_token=name)
                 if not self._open:
                     os.ftruncate(self._descriptor, 0)
 
@@ -91,13 +87,13 @@ class RefreshJournal:
         """Forget earlier entries of refresh tokens that the store no longer holds: they were replaced."""
         if self.earlier:
             held = {digest(refresh_token) for refresh_token in refresh_tokens}
-            self.earlier = {name: entry for name, entry in self.earlier.items() if name in held}
+            self.earlier = {name: key for name, key in self.earlier.items() if name in held}
 
     def close(self) -> None:
         """Leave behind what is unsettled, nothing else."""
         try:
-            for name, entry in self.earlier.items():
-                self._begin(name, entry)
+            for name, token_key in self.earlier.items():
+                self._begin(name, token_key)
         except OSError:
             self._left_behind = []  # a disk is full: the earlier entries stay where they are
         for path in self._left_behind:
@@ -111,49 +107,40 @@ class RefreshJournal:
             self._lock = None
             _lock_file(self._path).unlink(missing_ok=True)
 
-    def _begin(self, name: str, entry: JournalEntry) -> None:
+    def _begin(self, name: str, token_key: str, **more: str) -> None:
         if self._lock is None:
             lock = fasteners.InterProcessLock(_lock_file(self._path))
             lock.acquire()
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             self._lock = lock
-        self._append({"refresh_token": name, "token_key": entry.token_key, "began_at": entry.began_at})
+        self._append(refresh_token=name, token_key=token_key, **more)
         os.fsync(self._descriptor)
-        self._open[name] = entry
+        self._open[name] = token_key
 
-    def _append(self, line: dict[str, str]) -> None:
+    def _append(self, **line: str) -> None:
         os.write(self._descriptor, orjson.dumps(line) + b"\n")
 
-    def _read_earlier(self) -> dict[str, JournalEntry]:
-        found: dict[str, JournalEntry] = {}
-        for path in sorted(self.folder.glob(PATTERN)):
-            lock = fasteners.InterProcessLock(_lock_file(path))
-            try:
-                if not lock.acquire(blocking=False):
-                    lock.lockfile.close()
-                    continue  # its run is under way
-                lines = path.read_bytes().splitlines()
-                lock.release()
-            except OSError as error:
-                # another user's: that user's next run looks after it
-                logger.warning("%s cannot be read (%s)", path, error.strerror)
-                continue
-            self._left_behind.append(path)
-            for line in lines:
-                _read_line(line, found)
-        return found
-
-
-def _read_line(line: bytes, entries: dict[str, JournalEntry]) -> None:
-    try:
-        written = orjson.loads(line)
-        name = written["refresh_token"]
-    except (ValueError, KeyError, TypeError):
-        return  # the last line of a killed run
-    if "token_key" in written:
-        entries[name] = JournalEntry(str(written["token_key"]), str(written.get("began_at")))
-    else:
-        entries.pop(name, None)
+    def _read_earlier(self, path: Path) -> None:
+        lock = fasteners.InterProcessLock(_lock_file(path))
+        try:
+            if not lock.acquire(blocking=False):
+                lock.lockfile.close()
+                return  # its run is under way
+            lines = path.read_bytes().splitlines()
+            lock.release()
+        except OSError as error:
+            # another user's: that user's next run looks after it
+            logger.warning("%s cannot be read (%s)", path, error.strerror)
+            return
+        self._left_behind.append(path)
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line of a killed run
+                entry = orjson.loads(line)
+                name = entry["refresh_token"]
+                if "token_key" in entry:
+                    self.earlier[name] = str(entry["token_key"])
+                else:
+                    self.earlier.pop(name, None)
 
 
 def _lock_file(path: Path) -> Path:

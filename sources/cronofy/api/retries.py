@@ -33,42 +33,39 @@ class Retrier:
         build: BuildRequest,
         is_valid: Callable[[], bool] = lambda: True,
         on_sent: Callable[[float], None] = lambda _: None,
+        *,
+        is_reserved: bool = False,
     ) -> Response | None:
-        """Send a request, again where that may help; the caller has reserved the first in the quota.
+        """Send a request, again where that may help.
 
         Args:
             data_center: whose retry budget pays for further attempts.
             build: makes the request for each attempt, so that no secret is kept meanwhile.
             is_valid: asked right before an attempt is sent; where it is false, it is not.
             on_sent: called with the monotonic time of each attempt.
+            is_reserved: the caller has reserved the first attempt in the quota, and releases it where nothing
+                was sent.
 
         Returns:
-            The response to the last attempt, or None when time ran out, the run was stopped or it was not
-            valid any more before anything was sent.
+            The response to the last attempt, or None where nothing was sent: the quota or the time is used
+            up, the run was stopped, or it was not valid any more.
         """
-        response = await self._attempt(data_center, build, is_valid, on_sent)
-        while response is not None and response.outcome in RETRIED:
+        quota = self._policy.quota
+        response: Response | None = None
+        while is_reserved or quota.reserve(1):
+            again = await self._attempt(data_center, build, is_valid, on_sent)
+            if again is None:
+                quota.release(0 if is_reserved else 1)
+                break
+            is_reserved = False
+            response = again if response is None else replace(again, attempts=response.attempts + 1)
+            if response.outcome not in RETRIED:
+                break
             wait = self._wait_seconds(response)
             if not self._may_retry(data_center, response, wait):
                 break
             if wait > 0:
                 await self._clock.sleep(wait)
-            again = await self._attempt(data_center, build, is_valid, on_sent)
-            if again is None:
-                self._policy.quota.release(1)
-                break
-            response = replace(again, attempts=response.attempts + 1)
-        return response
-
-    async def send_unreserved(
-        self, data_center: str | None, build: BuildRequest, is_valid: Callable[[], bool]
-    ) -> Response | None:
-        """The same for a request that is not reserved yet; None too where the quota has no other one."""
-        if not self._policy.quota.reserve(1):
-            return None
-        response = await self.send(data_center, build, is_valid)
-        if response is None:
-            self._policy.quota.release(1)
         return response
 
     def is_over(self) -> bool:
@@ -86,17 +83,15 @@ class Retrier:
         return random.uniform(0, longest)  # noqa: S311 - jitter
 
     def _may_retry(self, data_center: str | None, response: Response, wait: float) -> bool:
-        """Whether another attempt after that wait may help and can be afforded; it is paid for then."""
+        """Whether another attempt after that wait may help; the retry budget has paid for it then."""
         most = self._settings.max_attempts
         if response.outcome is Outcome.TIMEOUT and response.http_status is None:
             most = min(most, MAX_ATTEMPTS_AFTER_TIMEOUT)
-        quota = self._policy.quota
         return (
             self._policy.is_soon(response)
             and response.attempts < most
-            and self._clock.monotonic() + wait < quota.deadline
+            and self._clock.monotonic() + wait < self._policy.quota.deadline
             and self._policy.retry_budget(data_center).spend()
-            and quota.reserve(1)
         )
 
     async def _attempt(

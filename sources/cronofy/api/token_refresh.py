@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from ..settings import ClientCredentials, PollingSettings
 from ..tokens.base import Renewal, StoreError, TokenStore, store_name
 from ..tokens.token import Token
 from ..tokens.write_back import WriteBack
-from .limits.concurrency import ConcurrencyLimiter, ConcurrencySlot
+from .limits.concurrency import ConcurrencySlot
 from .limits.tuning import MAX_FAILURES_IN_A_ROW, MAX_REFRESHES_IN_FLIGHT, MAX_UNREADABLE
 from .refresh_journal import RefreshJournal
 from .retries import Retrier
@@ -27,6 +26,9 @@ NOT_WRITTEN_BACK = "refreshed, but not written back"
 WRITTEN_LATE = "%s was written back in the end"
 CHANGED_MEANWHILE = "%s was changed in the store while it was refreshed: the store's value is kept"
 INTERRUPTED = "a refresh of it was interrupted, and the answer with a new one never reached the store"
+STILL_WORKS = "the new access token of %s could not be written back; its refresh token still works"
+NOT_REFRESHED = "expired tokens are not refreshed: %s"
+CANNOT_WRITE = "nothing more is refreshed in this run: the token store cannot be written"
 STORE_FAILS = "not refreshed: the token store cannot be written"
 
 logger = logging.getLogger("dlt_cronofy")
@@ -55,6 +57,9 @@ class Refresher:
     One goes at a time until the store has taken its first new token, then several: a trial cannot show
     everything, a function that is given every new token for instance, and where the store fails from the
     start one refresh token is lost.
+
+    Args:
+        tokens: all those of the store.
     """
 
     def __init__(
@@ -62,18 +67,20 @@ class Refresher:
         client: ClientCredentials,
         settings: PollingSettings,
         store: TokenStore,
+        tokens: Sequence[Token],
         journal: RefreshJournal,
         clock: Clock,
     ) -> None:
         self._client = client
         self._settings = settings
         self._store = store
+        self._tokens = tokens
         self._journal = journal
         self._clock = clock
         self._write_back = WriteBack(store)
-        self._concurrency = ConcurrencyLimiter(1, MAX_REFRESHES_IN_FLIGHT)
+        self._all = asyncio.Semaphore(MAX_REFRESHES_IN_FLIGHT)
+        self._quick = asyncio.Semaphore(1)
         self._store_has_taken_one = False
-        self._tokens: Sequence[Token] = ()
         self._renewals: dict[Secret, Renewal] = {}
         self._issued: set[Secret] = set()
         self._unsaved: set[Secret] = set()
@@ -83,25 +90,26 @@ class Refresher:
         self._store_is_fine = False
         self._given_up: str | None = None
         self._lost: dict[str, None] = {}
+        journal.keep_only(token.refresh_token for token in tokens if token.refresh_token)
+        if journal.earlier:
+            keys = ", ".join(sorted(journal.earlier.values()))
+            logger.warning("an earlier run ended while it refreshed %s: refreshed before anything else", keys)
 
     @property
     def lost(self) -> list[str]:
         """Keys of tokens whose refresh token is used up, while the store holds no other; each once."""
         return list(self._lost)
 
-    def begin(self, tokens: Sequence[Token]) -> None:
-        """Look at what earlier runs left unsettled; called once, with all tokens of the store."""
-        self._tokens = tokens
-        self._journal.keep_only(token.refresh_token for token in tokens if token.refresh_token)
-        if self._journal.earlier:
-            keys = ", ".join(sorted(entry.token_key for entry in self._journal.earlier.values()))
-            logger.warning("an earlier run ended while it refreshed %s: refreshed before anything else", keys)
-
     def newest(self, token: Token) -> Token:
         """The token as it is after what was refreshed in this run."""
         while token.refresh_token is not None and token.refresh_token in self._renewals:
             renewal = self._renewals[token.refresh_token]
-            token = _renewed(token, renewal)
+            token = replace(
+                token,
+                access_token=renewal.access_token,
+                refresh_token=renewal.refresh_token,
+                expires_at=renewal.expires_at,
+            )
             if renewal.refresh_token == renewal.token.refresh_token:
                 break
         return token
@@ -153,18 +161,12 @@ class Refresher:
                 self._journal.mark_done(renewal.token.refresh_token)
                 logger.warning(WRITTEN_LATE if is_saved else CHANGED_MEANWHILE, renewal.token.key)
         finally:
-            self._name_unsaved()
+            for renewal in self._write_back.unsaved:
+                if renewal.refresh_token == renewal.token.refresh_token:
+                    logger.warning(STILL_WORKS, renewal.token.key)
+                else:
+                    self._lose(renewal.token, "it could not be written back")
             self._journal.close()
-
-    def _name_unsaved(self) -> None:
-        for renewal in self._write_back.unsaved:
-            if renewal.refresh_token == renewal.token.refresh_token:
-                logger.warning(
-                    "the new access token of %s could not be written back; its refresh token still works",
-                    renewal.token.key,
-                )
-            else:
-                self._lose(renewal.token, "it could not be written back")
 
     def _lose(self, token: Token, why: str) -> None:
         """Report the refresh token as lost, once for each token of the store that has it, this one first."""
@@ -178,7 +180,7 @@ class Refresher:
 
     async def _refresh(self, token: Token, used: Secret, retrier: Retrier) -> Refreshed:
         try:
-            async with self._concurrency.slot() as slot:
+            async with self._all, ConcurrencySlot(self._quick) as slot:
                 if retrier.is_over() or self._is_over():
                     return self._unsent()
                 if await self._adopt(token, used):
@@ -198,10 +200,9 @@ class Refresher:
             url = f"{self._settings.host(token.data_center)}/oauth/token"
             return refresh_request(url, self._client, used)
 
-        def is_valid() -> bool:
-            return not self._is_over()
-
-        response = await retrier.send_unreserved(token.data_center, build, is_valid) if is_valid() else None
+        response = None
+        if not self._is_over():
+            response = await retrier.send(token.data_center, build, lambda: not self._is_over())
         slot.answered()
         if response is None:
             # an entry of an earlier run is as true as before
@@ -210,29 +211,9 @@ class Refresher:
             return self._unsent()
         # the body holds new tokens in plain
         answer, response = read_document(response.body), replace(response, body=b"")
-        refreshed = await self._judge(
-            token, used, response, answer, interrupted=was_interrupted or response.attempts > 1
-        )
+        was_interrupted = was_interrupted or response.attempts > 1
+        refreshed = await self._judge(token, used, response, answer, interrupted=was_interrupted)
         return replace(refreshed, requests=response.attempts)
-
-    async def _judge(
-        self, token: Token, used: Secret, response: Response, answer: Hidden, *, interrupted: bool
-    ) -> Refreshed:
-        """What the response of the token endpoint means.
-
-        Where the server may have used the refresh token up, the journal keeps its entry.
-        """
-        if response.outcome in TROUBLES:
-            self._count_failure()
-            return Refreshed(response=_as(response, response.outcome, response.message or ""))
-        if response.outcome is not Outcome.OK:
-            self._failures_in_a_row = 0
-            return await self._refused(token, used, response, error_code(answer), interrupted=interrupted)
-        renewal = read_renewal(token, response, answer)
-        if renewal is None:
-            return self._unreadable(token, response)
-        self._failures_in_a_row = 0
-        return await self._keep(renewal, used)
 
     def _is_over(self) -> bool:
         """Whether nothing more may be used up; a failed write counts as soon as it has failed."""
@@ -245,29 +226,27 @@ class Refresher:
         why = "expired, and no request left to refresh it with"
         return Refreshed(response=skipped(self._clock.now(), why))
 
-    def _give_up(self, why: str, message: str = "", *arguments: object) -> None:
+    def _give_up(self, why: str, message: str, *arguments: object) -> Refreshed:
         """Refresh nothing more in this run, and log once why."""
         if self._given_up is None:
             self._given_up = why
             logger.error(message, *arguments)
-        self._concurrency.resize(math.inf)
+        return Refreshed(why=self._given_up)
 
     def _prepare(self, token: Token, used: Secret) -> None:
         """Try the store once, and record durably that the refresh token is about to be used; or give up."""
         with self._trial:
             if not self._store_is_fine and self._given_up is None:
-                self._report_obstacle(self._why_not_saved())
-                self._store_is_fine = self._given_up is None
+                obstacle = self._why_not_saved()
+                self._store_is_fine = obstacle is None
+                if obstacle is not None:
+                    self._give_up(STORE_FAILS, NOT_REFRESHED, obstacle)
         if self._given_up is None:
             try:
                 self._journal.begin(token.key, used, self._clock.now())
             except OSError as error:
-                self._report_obstacle(f"{error.filename or self._journal.folder}: {error.strerror}")
-
-    def _report_obstacle(self, obstacle: str | None) -> None:
-        if obstacle is not None and self._given_up is None:
-            self._given_up = STORE_FAILS
-            logger.error("expired tokens are not refreshed: %s", obstacle)
+                why = f"{error.filename or self._journal.folder}: {error.strerror}"
+                self._give_up(STORE_FAILS, NOT_REFRESHED, why)
 
     def _why_not_saved(self) -> str | None:
         """What the store's own trial finds."""
@@ -280,38 +259,71 @@ class Refresher:
 
     async def _adopt(self, token: Token, used: Secret) -> bool:
         """Take over what somebody else, the application itself or another run, has put into the store."""
-        found = await asyncio.to_thread(self._current, token)
+        try:
+            found = await asyncio.to_thread(self._store.current, token)
+        except Exception:  # noqa: BLE001 - a store may be somebody else's
+            return False
         if found is None or found.refresh_token is None or found.access_token == token.access_token:
             return False
         self._renewals[used] = Renewal(token, found.access_token, found.refresh_token, found.expires_at)
         self._journal.mark_done(used)
         return True
 
-    def _current(self, token: Token) -> Token | None:
-        try:
-            return self._store.current(token)
-        except Exception:  # noqa: BLE001 - a store may be somebody else's
-            return None
+    async def _judge(
+        self, token: Token, used: Secret, response: Response, answer: Hidden, *, interrupted: bool
+    ) -> Refreshed:
+        """What the response of the token endpoint means.
+
+        Where the server may have used the refresh token up, the journal keeps its entry.
+        """
+        if response.outcome in TROUBLES:
+            return self._failed(response)
+        if response.outcome is not Outcome.OK:
+            self._failures_in_a_row = 0
+            return await self._refused(token, used, response, error_code(answer), interrupted=interrupted)
+        renewal = read_renewal(token, response, answer)
+        if renewal is None:
+            logger.error("the token endpoint's answer for %s is not of the documented shape", token.key)
+            return self._failed(replace(response, outcome=Outcome.BAD_PAYLOAD, message="no access token"))
+        self._failures_in_a_row = 0
+        return await self._keep(renewal, used)
+
+    def _failed(self, response: Response) -> Refreshed:
+        """No answer, or none that can be kept.
+
+        Where the first answers cannot be kept, the next one is no better, and no refresh token is risked.
+        """
+        self._failures_in_a_row += 1
+        is_unreadable = response.outcome is Outcome.BAD_PAYLOAD and not self._store_has_taken_one
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            self._give_up(
+                "not refreshed: the token endpoint fails",
+                "the token endpoint failed %d times in a row: nothing more is refreshed in this run",
+                self._failures_in_a_row,
+            )
+        elif is_unreadable and self._failures_in_a_row >= MAX_UNREADABLE:
+            self._give_up(
+                "not refreshed: the token endpoint's answers cannot be read",
+                "nothing more is refreshed in this run: the token endpoint's answers cannot be read",
+            )
+        return _ended(response, response.outcome, response.message or "")
 
     async def _keep(self, renewal: Renewal, used: Secret) -> Refreshed:
         """Write a new pair back; it may be used when the store holds it."""
         key = renewal.token.key
-        cannot_write = "nothing more is refreshed in this run: the token store cannot be written"
         try:
             saved = await self._write_back.save(renewal)
         except StoreError as error:
             # the entry stays: the store holds a refresh token that may be used up
-            self._give_up(STORE_FAILS, cannot_write)
+            self._give_up(STORE_FAILS, CANNOT_WRITE)
             logger.error("%s was refreshed and cannot be written back: %s", key, error)
             self._unsaved.add(used)
             return Refreshed(why=NOT_WRITTEN_BACK)
         if self._write_back.has_failed:
-            self._give_up(STORE_FAILS, cannot_write)  # others, or at the first try
+            self._give_up(STORE_FAILS, CANNOT_WRITE)  # others, or at the first try
         self._journal.mark_done(used)
         if saved:
-            if not self._store_has_taken_one:
-                self._store_has_taken_one = True
-                self._concurrency.resize(MAX_REFRESHES_IN_FLIGHT, MAX_REFRESHES_IN_FLIGHT)
+            self._let_in_others()
             self._renewals[used] = renewal
             self._issued.add(renewal.access_token)
             return Refreshed(renewal.token)
@@ -319,6 +331,13 @@ class Refresher:
         if await self._adopt(renewal.token, used):
             return Refreshed(renewal.token)
         return Refreshed(why="its row is gone from the store")
+
+    def _let_in_others(self) -> None:
+        """The store has taken a new token: several may be under way from now on."""
+        if not self._store_has_taken_one:
+            self._store_has_taken_one = True
+            for _ in range(MAX_REFRESHES_IN_FLIGHT - 1):
+                self._quick.release()
 
     async def _refused(
         self, token: Token, used: Secret, response: Response, code: str | None, *, interrupted: bool
@@ -328,46 +347,21 @@ class Refresher:
             return Refreshed(token)
         self._journal.mark_done(used)
         if code == "invalid_grant":
-            why = "invalid_grant"
             if interrupted:
-                why = "invalid_grant; lost in an interrupted refresh"
                 self._lose(token, INTERRUPTED)
-            return Refreshed(response=_as(response, Outcome.GRANT_REVOKED, why))
+                code = "invalid_grant; lost in an interrupted refresh"
+            return _ended(response, Outcome.GRANT_REVOKED, code)
         if code in CLIENT_REFUSED:
-            self._give_up(
+            return self._give_up(
                 "not refreshed: client_id and client_secret are not accepted",
                 "%s: client_id and client_secret in [sources.cronofy] are not accepted (%s);"
                 " nothing is refreshed",
                 token.data_center,
                 code,
             )
-            return Refreshed(why=self._given_up or "")
         if response.outcome is Outcome.RATE_LIMITED:
-            return Refreshed(response=_as(response, Outcome.RATE_LIMITED, "HTTP 429"))
+            return _ended(response, Outcome.RATE_LIMITED, "HTTP 429")
         return Refreshed(why=f"refresh: HTTP {response.http_status}")
-
-    def _unreadable(self, token: Token, response: Response) -> Refreshed:
-        """A new token that cannot be kept: the used one may be void, so its entry in the journal stays.
-
-        Where the first answers cannot be kept, the next one is no better, and no refresh token is risked.
-        """
-        logger.error("the token endpoint's answer for %s is not of the documented shape", token.key)
-        self._count_failure()
-        if not self._store_has_taken_one and self._failures_in_a_row >= MAX_UNREADABLE:
-            self._give_up(
-                "not refreshed: the token endpoint's answers cannot be read",
-                "nothing more is refreshed in this run: the token endpoint's answers cannot be read",
-            )
-        return Refreshed(response=_as(response, Outcome.BAD_PAYLOAD, "no access token"))
-
-    def _count_failure(self) -> None:
-        self._failures_in_a_row += 1
-        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            self._give_up(
-                "not refreshed: the token endpoint fails",
-                "the token endpoint failed %d times in a row: nothing more is refreshed in this run",
-                self._failures_in_a_row,
-            )
 
 
 def open_refresher(
@@ -379,21 +373,10 @@ def open_refresher(
     """
     if settings.client is None or not any(token.refresh_token for token in tokens):
         return None
-    folder = getattr(store, "folder", None) or folder
-    refresher = Refresher(settings.client, settings, store, RefreshJournal(folder), clock)
-    refresher.begin(tokens)
-    return refresher
+    journal = RefreshJournal(getattr(store, "folder", None) or folder)
+    return Refresher(settings.client, settings, store, tokens, journal, clock)
 
 
-def _as(response: Response, outcome: Outcome, message: str) -> Response:
+def _ended(response: Response, outcome: Outcome, message: str) -> Refreshed:
     """A refresh's response as the poll's: without a request of its own."""
-    return replace(response, outcome=outcome, message=f"refresh: {message}", attempts=0)
-
-
-def _renewed(token: Token, renewal: Renewal) -> Token:
-    return replace(
-        token,
-        access_token=renewal.access_token,
-        refresh_token=renewal.refresh_token,
-        expires_at=renewal.expires_at,
-    )
+    return Refreshed(response=replace(response, outcome=outcome, message=f"refresh: {message}", attempts=0))

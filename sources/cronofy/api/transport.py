@@ -18,6 +18,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from ..clock import Clock
+from ..errors import BadPayload
 from ..records import MAX_BODY_BYTES, Outcome, Response, status_outcome
 from ..secret import Secret
 
@@ -103,8 +104,8 @@ async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_
         raise error.with_traceback(None) from None
     except TimeoutError:
         return ended(Outcome.TIMEOUT, f"no answer within {timeout_seconds:g} s")
-    except _BodyTooLargeError:
-        return ended(Outcome.BAD_PAYLOAD, f"body exceeds {MAX_BODY_BYTES} bytes", reply.status_code)
+    except BadPayload as error:
+        return ended(Outcome.BAD_PAYLOAD, str(error), reply.status_code)
     except Exception as error:  # noqa: BLE001 - whatever the transport raises is this token's outcome
         return ended(_transport_outcome(error), _transport_message(error))
     status = reply.status_code
@@ -129,8 +130,7 @@ def parse_retry_after(value: str | None, now: datetime) -> timedelta | None:
         return None
 
 
-class _BodyTooLargeError(Exception):
-    pass
+TOO_LARGE = f"body exceeds {MAX_BODY_BYTES} bytes"
 
 
 async def _read_body(response: httpx.Response) -> bytes:
@@ -142,7 +142,7 @@ async def _read_body(response: httpx.Response) -> bytes:
     async for chunk in response.stream:
         size += len(chunk)
         if size > MAX_BODY_BYTES:
-            raise _BodyTooLargeError
+            raise BadPayload(TOO_LARGE)
         chunks.append(chunk)
     encodings = [value for name, value in response.headers.raw if name.lower() == b"content-encoding"]
     return _decoded(b"".join(chunks), b", ".join(encodings).strip().lower())
@@ -152,23 +152,21 @@ def _decoded(body: bytes, encoding: bytes) -> bytes:
     if encoding in (b"", b"identity"):
         return body
     if encoding not in (b"gzip", b"x-gzip", b"deflate"):
-        raise httpx.DecodingError("content encoding is not supported")
+        raise BadPayload("content encoding is not supported")
     decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
         decoded = decoder.decompress(body, MAX_BODY_BYTES + 1)
     except zlib.error as error:
-        raise httpx.DecodingError("body cannot be decoded") from error
+        raise BadPayload("body cannot be decoded") from error
     if len(decoded) > MAX_BODY_BYTES:
-        raise _BodyTooLargeError
+        raise BadPayload(TOO_LARGE)
     if not decoder.eof:
-        raise httpx.DecodingError("body breaks off")
+        raise BadPayload("body breaks off")
     return decoded
 
 
 def _transport_outcome(error: Exception) -> Outcome:
     # the transport maps aiohttp's "server disconnected" to an httpx timeout; its cause is honest
-    if isinstance(error, httpx.DecodingError):
-        return Outcome.BAD_PAYLOAD
     cause = error.__cause__ or error
     timed_out = isinstance(cause, (TimeoutError, httpx.TimeoutException, aiohttp.ServerTimeoutError))
     return Outcome.TIMEOUT if timed_out else Outcome.NETWORK_ERROR

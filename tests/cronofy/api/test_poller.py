@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ import pytest
 from dlt_cronofy.source.api.client import CronofyClient
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
 from dlt_cronofy.source.api.limits.run_quota import RunQuota
-from dlt_cronofy.source.api.poller import Poller
+from dlt_cronofy.source.api.poller import WAITING_BATCHES, Backlog, Poller
 from dlt_cronofy.source.history.parse import parse, read_poll
 from dlt_cronofy.source.planning.plan import calling_order
 from dlt_cronofy.source.privacy import PersonalData
@@ -57,15 +58,32 @@ def digests(token: Token) -> Callable[[bytes], str]:
     return lambda body: f"{len(body)} bytes of {token.key}"
 
 
-def poller(
+async def polled(
     client: StubClient,
+    todo: Iterable[PollTask],
     batch_size: int = 10,
     max_in_flight: int = 8,
     on_poll: Callable[[Poll], None] = lambda _: None,
-) -> Poller:
-    clock = LoopClock()
+) -> AsyncGenerator[list[Poll]]:
+    """The batches, each as soon as it is full; in simulated time nobody can wait in another thread."""
+    clock, backlog = LoopClock(), Backlog(batch_size)
     policy = RequestPolicy(PollingSettings(), clock, [token()] * WELL_STOCKED, client.quota)
-    return Poller(cast("CronofyClient", client), policy, clock, digests, batch_size, on_poll, max_in_flight)
+    stub = cast("CronofyClient", client)
+    polling = asyncio.create_task(
+        Poller(stub, policy, clock, digests, backlog, on_poll, max_in_flight).poll(todo)
+    )
+    try:
+        while not polling.done():
+            await asyncio.sleep(0.001)
+            if backlog.is_full():
+                yield backlog.take() or []
+        await polling
+        backlog.end()
+        while (batch := backlog.take()) is not None:
+            yield batch
+    finally:
+        backlog.is_closed = True
+        await asyncio.gather(polling, return_exceptions=True)
 
 
 def tasks(count: int, *endpoints: str) -> list[PollTask]:
@@ -74,7 +92,7 @@ def tasks(count: int, *endpoints: str) -> list[PollTask]:
 
 def poll_all(client: StubClient, todo: list[PollTask], **options: Any) -> list[list[Poll]]:
     async def scenario() -> list[list[Poll]]:
-        return [batch async for batch in poller(client, **options).poll(todo)]
+        return [batch async for batch in polled(client, todo, **options)]
 
     return simulate(scenario())
 
@@ -108,30 +126,30 @@ def test_a_slow_consumer_holds_the_poller_back() -> None:
 
     async def scenario() -> int:
         ahead = consumed = 0
-        async for batch in poller(client, batch_size=10, max_in_flight=4).poll(tasks(300)):
+        async for batch in polled(client, tasks(300), batch_size=10, max_in_flight=4):
             await asyncio.sleep(5)
             ahead = max(ahead, len(client.calls) - consumed)
             consumed += len(batch)
         assert consumed == 300
         return ahead
 
-    # two batches, the one being consumed, and what was in flight
-    assert simulate(scenario()) <= 3 * 10 + 2 * 4
+    # the batches that may wait, the one being consumed, and what was in flight
+    assert simulate(scenario()) <= (WAITING_BATCHES + 1) * 10 + 2 * 4
 
 
 def test_tasks_are_drawn_as_they_are_needed() -> None:
     drawn = 0
 
-    def endless() -> object:
+    def endless() -> Iterator[PollTask]:
         nonlocal drawn
         while True:
             drawn += 1
             yield PollTask(token(f"k{drawn}"), ("userinfo",))
 
     async def scenario() -> int:
-        stream = poller(StubClient(), batch_size=5, max_in_flight=4).poll(endless())  # type: ignore[arg-type]
+        stream = polled(StubClient(), endless(), batch_size=5, max_in_flight=4)
         async for _ in stream:
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
             break
         return drawn
 
@@ -248,7 +266,7 @@ def test_every_poll_is_reported_as_it_is_answered() -> None:
     reported: list[Poll] = []
 
     async def scenario() -> list[Poll]:
-        stream = poller(StubClient(), on_poll=reported.append).poll(tasks(25))
+        stream = polled(StubClient(), tasks(25), on_poll=reported.append)
         return [poll async for batch in stream for poll in batch]
 
     assert simulate(scenario()) == reported
@@ -263,10 +281,10 @@ def test_closing_early_leaves_no_task_behind() -> None:
     client = StubClient()
 
     async def scenario() -> int:
-        stream = poller(client).poll(tasks(500))
+        stream = polled(client, tasks(500))
         async for _ in stream:
             break
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         return len(await other_tasks())
 
     assert simulate(scenario()) == 0
@@ -275,7 +293,7 @@ def test_closing_early_leaves_no_task_behind() -> None:
 
 def test_cancelling_leaves_no_task_behind() -> None:
     async def consume() -> None:
-        async for _ in poller(StubClient()).poll(tasks(10_000)):
+        async for _ in polled(StubClient(), tasks(10_000)):
             await asyncio.sleep(0.1)
 
     async def scenario() -> int:
@@ -302,7 +320,7 @@ def test_a_fault_of_ours_ends_the_run_and_leaves_no_task_behind(where: str) -> N
 
     async def scenario() -> None:
         on_poll: Callable[[Poll], Any] = fail if where == "callback" else lambda _: None
-        stream = poller(client, on_poll=on_poll).poll(tasks(500))
+        stream = polled(client, tasks(500), on_poll=on_poll)
         try:
             async for _ in stream:
                 pass
@@ -312,3 +330,25 @@ def test_a_fault_of_ours_ends_the_run_and_leaves_no_task_behind(where: str) -> N
     with pytest.raises(OurFaultError):
         simulate(scenario())
     assert ended == [0]
+
+
+def test_whoever_takes_waits_for_a_full_batch_or_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    [[poll]] = poll_all(StubClient(), tasks(1))
+    backlog = Backlog(2)
+    with ThreadPoolExecutor(1) as taker:
+        first = taker.submit(backlog.take)
+        backlog.add(poll)
+        assert not wait([first], 0.05).done
+        backlog.add(poll)
+        assert first.result(10) == [poll, poll]
+        # where polling is slow a part of a batch is better than none
+        monkeypatch.setattr("dlt_cronofy.source.api.poller.LONGEST_WAIT_SECONDS", 0.02)
+        late = taker.submit(backlog.take)
+        backlog.add(poll)
+        assert late.result(10) == [poll]
+        backlog.add(poll)
+        backlog.end(OurFaultError())
+        assert taker.submit(backlog.take).result(10) == [poll]
+        with pytest.raises(OurFaultError):
+            taker.submit(backlog.take).result(10)
+        assert taker.submit(backlog.take).result(10) is None

@@ -411,7 +411,7 @@ def test_an_error_of_ours_in_one_refresh_abandons_no_other(
         refresher = open_refresher(settings(), store, tokens, tmp_path, SystemClock())
         assert refresher is not None
         retrier = Retrier(endpoint, settings(), policy, SystemClock())
-        refresher._concurrency.resize(3)
+        refresher._let_in_others()
         work = [asyncio.create_task(refresher.refresh(token, retrier)) for token in tokens]
         await asyncio.sleep(0.02)
         refresher._running[Secret("broken")] = asyncio.create_task(fail())

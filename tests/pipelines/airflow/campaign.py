@@ -42,6 +42,7 @@ import psutil
 import redis
 
 from dlt_cronofy.sandbox import Limits
+from tests.peaks import peak
 from tests.pipelines.airflow.cluster import Cluster, free_ports, running, wait_for
 from tests.pipelines.airflow.scene import DAG, RUN_SECONDS, Scene, prepared_scene, text_of
 
@@ -283,7 +284,7 @@ class Campaign:
             played.faults.append("the datasets are not the same: rows in one, rows in the other, by table")
         played.late = self.left_behind()
         traffic = self.scene.sandbox.app.traffic
-        played.peaks = (traffic.peak(1.0), traffic.peak(60.0))
+        played.peaks = (peak(traffic.arrivals, 1.0), peak(traffic.arrivals, 60.0))
         played.refused = sum(answers.get("429", 0) for answers in traffic.counts().values())
         if played.peaks[0] > self.limits.per_second or played.peaks[1] > self.limits.per_minute:
             played.faults.append("more calls than the limits allow")

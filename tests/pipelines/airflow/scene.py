@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from pyarrow import parquet
 
 from dlt_cronofy.sandbox import Limits, MovableClock, SandboxServer, SandboxToken, build_world, serve
-from dlt_cronofy.sandbox.token_files import write_token_file
+from dlt_cronofy.sandbox.world import write_token_file
 from dlt_cronofy.shards.exchange_directory import ExchangeDirectory
 from dlt_cronofy.shards.shard_output import ShardOutput, outputs_of
 from tests.pipelines.airflow.cluster import Cluster

@@ -15,8 +15,6 @@ from tests.pipelines.report.browser import running_browser
 pytestmark = pytest.mark.timeout(300)
 
 PHONE, DESK = 390, 1280
-each_width = pytest.mark.parametrize("width", [PHONE, DESK])
-each_scheme = pytest.mark.parametrize("scheme", ["light", "dark"])
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +48,10 @@ def opened(context: BrowserContext, report_file: Path) -> tuple[Page, list[str]]
     return page, noticed
 
 
-@each_scheme
-@each_width
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(PHONE, "dark"), (DESK, "light"), (PHONE, "light"), (DESK, "dark")]
+)
 def test_it_asks_for_nothing_and_is_sound(opened: tuple[Page, list[str]], report_file: Path) -> None:
     page, noticed = opened
     assert noticed == [report_file.as_uri()]

@@ -130,6 +130,13 @@ HOSTILE: Row = {
 }
 
 
+@pytest.fixture
+def without_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take the time, and the lists of outages are what is looked at."""
+    monkeypatch.setattr("dlt_cronofy.report.page._figures", lambda _: [])
+
+
+@pytest.mark.usefixtures("without_drawings")
 def test_hostile_names_stay_text(demo_report: Report) -> None:
     shown = Page(render_page(with_outages(demo_report, HOSTILE)))
     assert not {"script", "img", "iframe", "object", "form"} & shown.tags
@@ -138,6 +145,7 @@ def test_hostile_names_stay_text(demo_report: Report) -> None:
     assert HOSTILE["provider"] in shown.text
 
 
+@pytest.mark.usefixtures("without_drawings")
 @pytest.mark.parametrize(
     "url", ["javascript:alert(1)", "data:text/html,x", " https://x", "hmac-sha256:abc", "", None]
 )
@@ -147,6 +155,7 @@ def test_only_web_addresses_are_linked(demo_report: Report, url: str | None) -> 
     assert "none kept" in shown.text
 
 
+@pytest.mark.usefixtures("without_drawings")
 def test_long_lists_end_and_say_so(demo_report: Report) -> None:
     many = [
         {**HOSTILE, "account_id": f"acc_{number}", "email": f"e{number}@x.example"} for number in range(250)
@@ -157,6 +166,7 @@ def test_long_lists_end_and_say_so(demo_report: Report) -> None:
     assert "e200@x.example" not in text
 
 
+@pytest.mark.usefixtures("without_drawings")
 def test_without_outages_nobody_is_asked(demo_report: Report) -> None:
     text = Page(render_page(with_outages(demo_report))).text
     assert "Nobody needs to relink" in text

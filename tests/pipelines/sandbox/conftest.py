@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from dlt_cronofy.sandbox import Account, MovableClock, SandboxServer, SandboxToken, World, build_world, serve
+from dlt_cronofy.sandbox import MovableClock, SandboxServer, SandboxToken, World, build_world, serve
+from dlt_cronofy.sandbox.records import Account
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
 
@@ -55,3 +56,8 @@ def owner(world: World, token: SandboxToken) -> Account:
 def bearer(token: SandboxToken | str) -> dict[str, str]:
     secret = token if isinstance(token, str) else token.access_token
     return {"Authorization": f"Bearer {secret}"}
+
+
+def breakpoints(account: Account) -> list[datetime]:
+    """The instants at which a body of the account changes, in order."""
+    return sorted({at for profile in account.profiles for at in profile.history.times[1:]})

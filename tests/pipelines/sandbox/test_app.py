@@ -5,7 +5,7 @@ import pytest
 
 from dlt_cronofy.sandbox import Limits, MovableClock, OAuth, SandboxServer, SandboxToken, World, serve
 from dlt_cronofy.sandbox.records import ENDPOINTS
-from tests.pipelines.sandbox.conftest import START, bearer
+from tests.pipelines.sandbox.conftest import START, bearer, breakpoints
 
 CLIENT = {"client_id": "sandbox-client", "client_secret": "sandbox-secret"}
 
@@ -21,14 +21,15 @@ def test_every_answer_is_the_worlds(
                 status, body = small_world.body(endpoint, token, at)
                 assert response.status_code == status
                 assert (response.json() if response.content else {}) == body
-    assert server.requests == 4 * 3 * len(small_world.tokens)
+    assert server.traffic.total == 4 * 3 * len(small_world.tokens)
 
 
 def test_the_state_follows_the_clock_in_both_directions(world: World, clock: MovableClock) -> None:
-    account = max(world.accounts, key=lambda each: len(each.breakpoints))
+    account = max(world.accounts, key=lambda each: len(breakpoints(each)))
     token = next(each for each in world.tokens if each.account_id == account.account_id)
     with serve(world, clock=clock) as server, httpx.Client(base_url=server.base_url, trust_env=False) as http:
-        for at in [*account.breakpoints[:5], *reversed(account.breakpoints[:5])]:
+        first = breakpoints(account)[:5]
+        for at in [*first, *reversed(first)]:
             clock.move_to(at)
             status, body = world.body("userinfo", token, at)
             response = http.get("/v1/userinfo", headers=bearer(token))
@@ -87,11 +88,10 @@ def test_refresh_takes_json_and_forms(http: httpx.Client, token: SandboxToken, e
 @pytest.mark.parametrize(
     ("content", "content_type", "error"),
     [
-        (b"{", "application/json", "invalid_request"),
-        (b"[]", "application/json", "invalid_request"),
+        (b"{", "application/json", "invalid_client"),
+        (b"[]", "application/json", "invalid_client"),
         (b"{}", "application/json", "invalid_client"),
         (b"", "application/x-www-form-urlencoded", "invalid_client"),
-        (b"x" * 100_000, "application/x-www-form-urlencoded", "invalid_request"),
     ],
 )
 def test_bad_token_requests_get_oauth_errors(

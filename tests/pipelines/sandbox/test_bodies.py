@@ -3,15 +3,22 @@ from typing import Any
 
 import pytest
 
-from dlt_cronofy.sandbox import Account
 from dlt_cronofy.sandbox.bodies import build_account, build_body, build_userinfo
-from dlt_cronofy.sandbox.providers import CALENDAR_PROVIDERS, CONFERENCING_PROVIDERS
-from dlt_cronofy.sandbox.records import Calendar, Link, Profile, ProfileState, ServiceAccount
-from dlt_cronofy.sandbox.track import Track
+from dlt_cronofy.sandbox.people import CALENDAR_PROVIDERS, CONFERENCING_PROVIDERS
+from dlt_cronofy.sandbox.records import Account, Body, Link, Profile, ProfileState, Track
 
 AT = datetime(2025, 3, 1, tzinfo=UTC)
 LATER = AT + timedelta(days=1)
-WORK = Calendar("cal_n23kjnwrw2_jsdfjksn234", "Work", False, False, True, True, False, "sandbox")
+WORK: Body = {
+    "calendar_id": "cal_n23kjnwrw2_jsdfjksn234",
+    "calendar_name": "Work",
+    "calendar_readonly": False,
+    "calendar_deleted": False,
+    "calendar_primary": True,
+    "calendar_integrated_conferencing_available": True,
+    "calendar_attachments_available": False,
+    "permission_level": "sandbox",
+}
 
 
 def profile(
@@ -54,18 +61,7 @@ def test_userinfo_of_an_account() -> None:
                     "profile_name": "jane@contoso.example",
                     "profile_connected": True,
                     "profile_initial_sync_required": True,
-                    "profile_calendars": [
-                        {
-                            "calendar_id": "cal_n23kjnwrw2_jsdfjksn234",
-                            "calendar_name": "Work",
-                            "calendar_readonly": False,
-                            "calendar_deleted": False,
-                            "calendar_primary": True,
-                            "calendar_integrated_conferencing_available": True,
-                            "calendar_attachments_available": False,
-                            "permission_level": "sandbox",
-                        }
-                    ],
+                    "profile_calendars": [WORK],
                 }
             ],
             "conferencing_profiles": [
@@ -128,53 +124,26 @@ def test_a_name_may_be_null_or_missing(omits_name: bool, shown: dict[str, None])
     assert {key: value for key, value in details.items() if key == "name"} == shown
 
 
-def service_account(*, flat: bool, domain: str | None) -> Account:
-    return user(
+def test_a_service_account_has_no_profile_list() -> None:
+    account = user(
         account_id="ser_61a8b807a341fc00bee53042",
         type="service_account",
         email="svc@contoso.example",
         name=None,
         omits_name=True,
-        service_account=ServiceAccount("exchange", domain, "read_write", flat),
+        extras={"cronofy.service_account.domain": "contoso.example"},
+        data={"service_account": {"provider_name": "exchange"}},
+        authorization={"delegated_scope": "read_write"},
     )
-
-
-AUTHORIZATION = {"scope": "s", "status": "active", "delegated_scope": "read_write"}
-
-
-@pytest.mark.parametrize(
-    ("account", "flat_keys", "data"),
-    [
-        (
-            service_account(flat=False, domain="contoso.example"),
-            {},
-            {
-                "authorization": AUTHORIZATION,
-                "service_account": {"provider_name": "exchange", "domain": "contoso.example"},
-            },
-        ),
-        (
-            service_account(flat=False, domain=None),
-            {},
-            {"authorization": AUTHORIZATION, "service_account": {"provider_name": "exchange"}},
-        ),
-        (
-            service_account(flat=True, domain="contoso.example"),
-            {"cronofy.service_account.domain": "contoso.example"},
-            {"authorization": AUTHORIZATION},
-        ),
-    ],
-    ids=["nested", "no-domain", "flat"],
-)
-def test_a_service_account_has_no_profile_list(
-    account: Account, flat_keys: dict[str, str], data: dict[str, Any]
-) -> None:
     assert build_userinfo(account, "s", AT) == {
         "sub": "ser_61a8b807a341fc00bee53042",
         "email": "svc@contoso.example",
         "cronofy.type": "service_account",
-        "cronofy.data": data,
-        **flat_keys,
+        "cronofy.data": {
+            "authorization": {"scope": "s", "status": "active", "delegated_scope": "read_write"},
+            "service_account": {"provider_name": "exchange"},
+        },
+        "cronofy.service_account.domain": "contoso.example",
     }
 
 
@@ -186,7 +155,8 @@ def test_an_application_calendar_has_no_person() -> None:
         email=None,
         name=None,
         omits_name=True,
-        application_calendar_id="app01",
+        extras={"application_calendar_id": "app01"},
+        data={"application_calendar": {"application_calendar_id": "app01"}},
     )
     body = build_userinfo(account, "read_write", AT)
     assert set(body) == {"sub", "cronofy.type", "cronofy.data", "application_calendar_id"}

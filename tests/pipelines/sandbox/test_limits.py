@@ -1,7 +1,7 @@
 import pytest
 
 from dlt_cronofy.sandbox import Limits
-from dlt_cronofy.sandbox.limits import RateLimiter
+from dlt_cronofy.sandbox.traffic import RateLimiter
 
 
 class Stopwatch:

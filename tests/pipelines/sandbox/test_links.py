@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from dlt_cronofy.sandbox.links import (
+from dlt_cronofy.sandbox.history import (
     DAY,
     HOUR,
     LONGEST_OUTAGE_SECONDS,
@@ -13,7 +13,7 @@ from dlt_cronofy.sandbox.links import (
     draw_wait,
     simulate_link,
 )
-from dlt_cronofy.sandbox.providers import CALENDAR_PROVIDERS, CONFERENCING_PROVIDERS
+from dlt_cronofy.sandbox.people import CALENDAR_PROVIDERS, CONFERENCING_PROVIDERS
 from dlt_cronofy.sandbox.records import Link
 
 PROVIDERS = [*CALENDAR_PROVIDERS.values(), *CONFERENCING_PROVIDERS.values()]

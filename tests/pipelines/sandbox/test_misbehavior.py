@@ -5,7 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from dlt_cronofy.sandbox import KINDS, SandboxServer, SandboxToken, World, serve
+from dlt_cronofy.sandbox import SandboxServer, SandboxToken, World, serve
+from dlt_cronofy.sandbox.faults import KINDS
 from tests.pipelines.sandbox.conftest import bearer
 
 
@@ -27,7 +28,7 @@ def read(http: httpx.Client, token: SandboxToken, **settings: Any) -> httpx.Resp
         (
             {"kind": "body", "body": '{"sub":1}'},
             200,
-            {"content-type": "application/json; charset=utf-8"},
+            {"content-type": "application/json"},
             b'{"sub":1}',
         ),
         ({"kind": "empty"}, 200, {"content-length": "0"}, b""),
@@ -163,4 +164,4 @@ def test_every_kind_can_be_committed(server: SandboxServer, token: SandboxToken)
                 read(http, token)
             except httpx.TransportError:
                 assert kind in {"reset", "hang"}
-    assert server.requests == len(KINDS)
+    assert server.traffic.total == len(KINDS)

@@ -1,4 +1,5 @@
 from dlt_cronofy.sandbox.traffic import Traffic
+from tests.peaks import peak
 
 
 def test_counts_by_endpoint_and_outcome() -> None:
@@ -15,7 +16,7 @@ def test_counts_by_endpoint_and_outcome() -> None:
     assert traffic.total == 4
     assert traffic.counts() == {"token": {"400": 1}, "userinfo": {"200": 2, "reset": 1}}
     traffic.clear()
-    assert (traffic.total, traffic.counts(), traffic.peak(1)) == (0, {}, 0)
+    assert (traffic.total, traffic.counts(), peak(traffic.arrivals, 1)) == (0, {}, 0)
 
 
 def test_peak_is_the_fullest_window() -> None:
@@ -23,5 +24,5 @@ def test_peak_is_the_fullest_window() -> None:
     traffic = Traffic(lambda: next(times))
     for _ in range(6):
         traffic.arrive()
-    assert traffic.peak(1) == 4
-    assert traffic.peak(60) == 6
+    assert peak(traffic.arrivals, 1) == 4
+    assert peak(traffic.arrivals, 60) == 6

@@ -2,13 +2,13 @@ import os
 import subprocess
 import sys
 from datetime import datetime, timedelta
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from dlt_cronofy.sandbox import World, build_world
-from tests.pipelines.sandbox.conftest import START, is_good, owner
+from tests.pipelines.sandbox.conftest import START, breakpoints, is_good, owner
 
 SECOND = timedelta(seconds=1)
 PRINT_WORLD = """
@@ -17,7 +17,7 @@ from dlt_cronofy.sandbox import build_world
 world = build_world(accounts=25, seed=11, start=datetime(2025, 3, 1, tzinfo=UTC), days=30)
 for token in world.tokens:
     print(token.key, token.access_token, token.refresh_token, token.revoked_at, sorted(token.forbidden))
-    print(world.body("userinfo", token, world.end), world.truth(token.account_id))
+    print(world.body("userinfo", token, world.end))
 """
 
 
@@ -35,74 +35,37 @@ def test_equal_arguments_give_equal_worlds_in_any_process() -> None:
     assert build_world(**arguments) != build_world(**arguments | {"seed": 12})
 
 
-def list_states(body: dict[str, Any]) -> dict[tuple[str, str], str]:
-    data = body["cronofy.data"]
-    listed = chain(
-        (("calendar", entry) for entry in data["profiles"]),
-        (("conferencing", entry) for entry in data.get("conferencing_profiles", [])),
+def test_nothing_changes_between_two_breakpoints(small_world: World) -> None:
+    token = max(
+        filter(is_good, small_world.tokens), key=lambda each: len(breakpoints(owner(small_world, each)))
     )
-    return {
-        (kind, entry["profile_id"]): "connected" if entry["profile_connected"] else "disconnected"
-        for kind, entry in listed
-    }
+    edges = [START, *breakpoints(owner(small_world, token)), small_world.end]
+    assert len(edges) > 5
+    shown = [
+        (small_world.body("userinfo", token, start), small_world.body("userinfo", token, end - SECOND))
+        for start, end in pairwise(edges)
+    ]
+    assert all(first == last for first, last in shown)
+    assert all(before != after for (_, before), (after, _) in pairwise(shown))
 
 
-def replay(world: World, account_id: str, at: datetime) -> dict[tuple[str, str], str]:
-    states: dict[tuple[str, str], str] = {}
-    for change in world.truth(account_id):
-        if change.at <= at:
-            states[change.profile_type, change.profile_id] = change.state
-    return {profile: state for profile, state in states.items() if state != "removed"}
-
-
-def test_the_truth_is_what_bodies_show_on_both_sides_of_every_change(small_world: World) -> None:
-    for token in small_world.tokens:
-        if not is_good(token) or owner(small_world, token).service_account:
-            continue
+def test_every_link_shows_as_it_is(small_world: World) -> None:
+    for token in filter(is_good, small_world.tokens):
         account = owner(small_world, token)
-        for at in [START, small_world.end, *account.breakpoints, *(t - SECOND for t in account.breakpoints)]:
-            status, body = small_world.body("userinfo", token, at)
-            assert status == 200
-            assert list_states(body) == replay(small_world, token.account_id, at)
-
-
-def test_states_name_removed_profiles_too(world: World) -> None:
-    account = next(
-        each for each in world.accounts if "removed" in world.states(each.account_id, world.end).values()
-    )
-    states = world.states(account.account_id, world.end)
-    assert len(states) == len(account.profiles)
-    listed = {profile: state for profile, state in states.items() if state != "removed"}
-    assert listed == replay(world, account.account_id, world.end)
-
-
-def test_nothing_changes_within_a_segment(small_world: World) -> None:
-    token = next(
-        each for each in small_world.tokens if is_good(each) and len(owner(small_world, each).breakpoints) > 3
-    )
-    account = owner(small_world, token)
-    edges = [START, *account.breakpoints, small_world.end]
-    for number, (start, end) in enumerate(pairwise(edges)):
-        assert account.segment(start) == account.segment(end - SECOND) == number
-        assert small_world.body("userinfo", token, start) == small_world.body("userinfo", token, end - SECOND)
-
-
-def test_changes_are_ordered_and_real(world: World) -> None:
-    for account in world.accounts:
-        changes = world.truth(account.account_id)
-        assert [change.at for change in changes] == sorted(change.at for change in changes)
-        assert all(START <= change.at < world.end for change in changes)
-        previous = dict.fromkeys((change.profile_id for change in changes), "removed")
-        for change in changes:
-            assert previous[change.profile_id] != change.state
-            previous[change.profile_id] = change.state
+        for at in [START, small_world.end, *breakpoints(account)]:
+            body = small_world.body("userinfo", token, at)[1]["cronofy.data"]
+            listed = [*body.get("profiles", []), *body.get("conferencing_profiles", [])]
+            links = {profile.profile_id: profile.history.at(at).link for profile in account.profiles}
+            assert {entry["profile_id"]: entry["profile_connected"] for entry in listed} == {
+                key: link != "disconnected" for key, link in links.items() if link != "absent"
+            }
 
 
 def test_a_revoked_token_gets_401_from_its_end_on(world: World) -> None:
     token = next(each for each in world.tokens if each.revoked_at and each.revoked_at > START)
     assert token.revoked_at is not None
     assert world.body("userinfo", token, token.revoked_at - SECOND)[0] == 200
-    assert world.body("userinfo", token.key, token.revoked_at) == (401, {})
+    assert world.body("userinfo", token, token.revoked_at) == (401, {})
     assert world.body("account", token, world.end) == (401, {})
 
 

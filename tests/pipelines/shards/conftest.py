@@ -19,7 +19,7 @@ from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.rebuild import Difference, differences
 from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
 from dlt_cronofy.sandbox import World as SandboxWorld
-from dlt_cronofy.sandbox.token_files import write_token_file
+from dlt_cronofy.sandbox.world import write_token_file
 from dlt_cronofy.shards.exchange_directory import ExchangeDirectory
 from dlt_cronofy.shards.loading import ShardedResult
 from dlt_cronofy.shards.saved_plan import shard_of

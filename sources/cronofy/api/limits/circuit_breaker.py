@@ -2,12 +2,13 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass
 from typing import Self
 
 from ...clock import Clock
 from ...records import TROUBLES, Outcome, Response
+from .run_quota import RunQuota
 from .tuning import LOOK_AGAIN_SECONDS, PLAN_REFUSALS, PROBES, TRIPS_AFTER
 
 logger = logging.getLogger("dlt_cronofy")
@@ -31,10 +32,15 @@ class CircuitBreaker:
         self._probes = 0
         self._probe_at = 0.0
         self.is_open = False
+        self._plan_refusals = Counter[str]()
+        # endpoints that answer 402 and nothing else: the application's plan lacks them
+        self.lacking: set[str] = set()
 
     async def admit(self, permit: "Permit") -> bool:
         """Wait until the poll may be sent, perhaps as a probe; False when none will be in this run."""
-        while self._tripped and permit.counts_toward_breaker and not self.is_open and not permit.given_up():
+        while (
+            self._tripped and permit.counts_toward_breaker and not self.is_open and not permit.quota.stopped
+        ):
             now = self._clock.monotonic()
             if now >= self._probe_at and not self._probing:
                 self._probing = permit.is_probe = True
@@ -53,6 +59,7 @@ class CircuitBreaker:
             self._probing = False
         if response is None or response.outcome in (Outcome.RATE_LIMITED, Outcome.SKIPPED):
             return
+        self._judge_plan(permit.endpoint, response.outcome)
         if response.outcome not in TROUBLES:
             self._recover()
         elif permit.is_probe:
@@ -61,6 +68,17 @@ class CircuitBreaker:
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= TRIPS_AFTER:
                 self._trip(response.outcome)
+
+    def _judge_plan(self, endpoint: str, outcome: Outcome) -> None:
+        if outcome is Outcome.OK:
+            self._plan_refusals[endpoint] = 0
+        elif outcome is Outcome.PLAN_REQUIRED and endpoint not in self.lacking:
+            self._plan_refusals[endpoint] += 1
+            if self._plan_refusals[endpoint] >= PLAN_REFUSALS:
+                self.lacking.add(endpoint)
+                message = "%s answers 402 to /v1/%s: the application's Cronofy plan lacks it;"
+                message += " it is not called again in this run"
+                logger.error(message, self._data_center, endpoint)
 
     def _recover(self) -> None:
         if self._tripped and not self.is_open:
@@ -72,53 +90,16 @@ class CircuitBreaker:
     def _trip(self, outcome: Outcome) -> None:
         self._tripped = True
         self._probe_at = self._clock.monotonic() + 1.0
-        logger.warning(
-            "%s: %d answers in a row failed (%s); waiting for it to recover",
-            self._data_center,
-            self._failed_in_a_row,
-            outcome.value,
-        )
+        message = "%s: %d answers in a row failed (%s); waiting for it to recover"
+        logger.warning(message, self._data_center, self._failed_in_a_row, outcome.value)
 
     def _fail_probe(self, outcome: Outcome) -> None:
         self._probes += 1
         self._probe_at = self._clock.monotonic() + 2.0**self._probes
         if self._probes >= PROBES:
             self.is_open = True
-            logger.error(
-                "%s does not recover (%s): the rest of its tokens is skipped, and first in the next run",
-                self._data_center,
-                outcome.value,
-            )
-
-
-class PlanGate:
-    """One endpoint of one data center: shut when it answers 402 and nothing else."""
-
-    def __init__(self, data_center: str, endpoint: str) -> None:
-        self._data_center = data_center
-        self._endpoint = endpoint
-        self._refusals = 0
-
-    @property
-    def is_shut(self) -> bool:
-        """Whether the application's plan lacks the endpoint."""
-        return self._refusals >= PLAN_REFUSALS
-
-    def record(self, response: Response | None) -> None:
-        """How one poll of it ended."""
-        if response is None or self.is_shut:
-            return
-        if response.outcome is Outcome.PLAN_REQUIRED:
-            self._refusals += 1
-        elif response.outcome is Outcome.OK:
-            self._refusals = 0
-        if self._refusals == PLAN_REFUSALS:
-            logger.error(
-                "%s answers 402 to /v1/%s: the application's Cronofy plan lacks it; it is not called again"
-                " in this run",
-                self._data_center,
-                self._endpoint,
-            )
+            message = "%s does not recover (%s): the rest of its tokens is skipped, and first in the next run"
+            logger.error(message, self._data_center, outcome.value)
 
 
 @dataclass(slots=True)
@@ -129,7 +110,7 @@ class Permit:
     wait for their turn after they were let in, and what is known of the server may change meanwhile.
 
     Attributes:
-        given_up: asked while it waits; whether the run is to end.
+        quota: of the run: where that is stopped, nothing is waited for.
         refusal: why the poll is not to be made; None where it is.
         response: how the poll ended; None where nothing was sent.
         is_probe: others wait for how it ends.
@@ -138,9 +119,9 @@ class Permit:
     """
 
     circuit: CircuitBreaker
-    gate: PlanGate
+    endpoint: str
+    quota: RunQuota
     counts_toward_breaker: bool = True
-    given_up: Callable[[], bool] = lambda: False
     refusal: str | None = None
     response: Response | None = None
     is_probe: bool = False
@@ -148,7 +129,7 @@ class Permit:
     is_withdrawn: bool = False
 
     async def __aenter__(self) -> Self:
-        if self.gate.is_shut:
+        if self.endpoint in self.circuit.lacking:
             self.refusal = "not called: the plan lacks the endpoint"
         elif not await self.circuit.admit(self):
             self.refusal = "not called: the data center does not answer"
@@ -156,11 +137,10 @@ class Permit:
 
     async def __aexit__(self, *_: object) -> None:
         self.circuit.record(self, self.response)
-        self.gate.record(self.response)
 
     def is_valid(self) -> bool:
         """Whether a request may be sent now; once it may not, another permit is needed."""
-        if self.gate.is_shut or self.circuit.turns_away(self):
+        if self.endpoint in self.circuit.lacking or self.circuit.turns_away(self):
             self.is_withdrawn = True
         return not self.is_withdrawn
 

@@ -1,10 +1,11 @@
 """The request policy: every limit that a request has to pass, entered before it is sent and left after it.
 
-A poll passes the breaker of its data center and the gate of its endpoint (`permit`). Each of its requests
+A poll passes the breaker of its data center (`permit`). Each of its requests
 waits for room among those under way and for the rate limits, its own and the shared ones (`slot`). Further
 attempts are paid for from the retry budget (`retry_budget`), and all requests from the run's quota (`quota`).
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -12,12 +13,12 @@ from ...clock import Clock
 from ...records import RETRIED, Outcome, Response
 from ...settings import PollingSettings
 from ...tokens.token import Token
-from .circuit_breaker import CircuitBreaker, Permit, PlanGate
-from .concurrency import ConcurrencyLimiter, ConcurrencySlot
+from .circuit_breaker import CircuitBreaker, Permit
+from .concurrency import ConcurrencySlot
 from .rate_limiter import RateLimiter, whole_calls
 from .retry_budget import RetryBudget
 from .run_quota import RunQuota
-from .shared_rate_limiter import open_shared
+from .shared_rate_limiter import RequestLog, SharedRateLimiter, shared_rates
 from .tuning import MAX_IN_FLIGHT, MAX_RETRY_AFTER_SECONDS
 
 
@@ -44,27 +45,23 @@ class RequestPolicy:
         self._clock = clock
         self.quota = quota or RunQuota()
         per_second, per_minute = settings.requests_per_second, settings.requests_per_minute
-        self._shared = None
-        if settings.requests_shared_in is not None:
-            limits = (whole_calls(per_second, 1.0), whole_calls(per_minute, 60.0))
-            self._shared = open_shared(settings.requests_shared_in, limits, clock, self.quota.stop)
+        rates = shared_rates([whole_calls(per_second, 1.0), whole_calls(per_minute, 60.0)])
+        self._shared: SharedRateLimiter | None = None
+        if settings.requests_shared_in is not None and rates:
+            log = RequestLog(settings.requests_shared_in, rates)
+            self._shared = SharedRateLimiter(log, clock, self.quota.stop)
         self.rate_limiter = RateLimiter(clock, per_second, per_minute, self._shared)
-        self._concurrency = ConcurrencyLimiter(MAX_IN_FLIGHT)
+        self.concurrency = asyncio.Semaphore(MAX_IN_FLIGHT)
         counts = Counter(token.data_center for token in tokens)
         self._retry_budgets = {
             name: RetryBudget(count, settings.max_attempts) for name, count in counts.items()
         }
         self._circuits: dict[str | None, CircuitBreaker] = {}
-        self._gates: dict[tuple[str | None, str], PlanGate] = {}
 
     def permit(self, data_center: str | None, endpoint: str, *, counts_toward_breaker: bool = True) -> Permit:
         """For one poll, to be entered with `async with`."""
-        circuit, gate = self._circuits.get(data_center), self._gates.get((data_center, endpoint))
-        if circuit is None:
-            circuit = self._circuits[data_center] = CircuitBreaker(self._clock, data_center or "")
-        if gate is None:
-            gate = self._gates[data_center, endpoint] = PlanGate(data_center or "", endpoint)
-        return Permit(circuit, gate, counts_toward_breaker, lambda: self.quota.stopped)
+        circuit = self._circuits.setdefault(data_center, CircuitBreaker(self._clock, data_center or ""))
+        return Permit(circuit, endpoint, self.quota, counts_toward_breaker)
 
     def slot(self, is_valid: Callable[[], bool]) -> "RequestSlot":
         """For one request, to be entered with `async with`.
@@ -72,7 +69,7 @@ class RequestPolicy:
         Args:
             is_valid: asked while it waits; where it is false, the request is not to be sent any more.
         """
-        return RequestSlot(self, self._concurrency, is_valid)
+        return RequestSlot(self, is_valid)
 
     def record(self, data_center: str | None, sent_at: float, response: Response) -> None:
         """How one request ended: a 429 holds everyone back, or ends the run if the wait is too long."""
@@ -110,10 +107,8 @@ class RequestSlot(ConcurrencySlot):
 
     __slots__ = ("_is_valid", "_policy", "_sent_at")
 
-    def __init__(
-        self, policy: RequestPolicy, concurrency: ConcurrencyLimiter, is_valid: Callable[[], bool]
-    ) -> None:
-        super().__init__(concurrency)
+    def __init__(self, policy: RequestPolicy, is_valid: Callable[[], bool]) -> None:
+        super().__init__(policy.concurrency)
         self._policy = policy
         self._is_valid = is_valid
         self._sent_at = 0.0
@@ -122,12 +117,12 @@ class RequestSlot(ConcurrencySlot):
         return self._policy.quota.stopped or not self._is_valid()
 
     async def __aenter__(self) -> float:
-        await self.limiter.enter()
+        await super().__aenter__()
         try:
             deadline = self._policy.quota.deadline
             self._sent_at = await self._policy.rate_limiter.enter(deadline, self._is_given_up)
         except BaseException:
-            self.limiter.leave()
+            self._release()
             raise
         self.sent()
         return self._sent_at

@@ -1,20 +1,16 @@
 """The shared rate limiter: several processes of one application keep one set of limits together.
 
-They meet in a log of permissions: a SQLite file on the machine they share, Redis or PostgreSQL. The log is
-pyrate-limiter's; what its buckets do, and what is added to it here:
+They meet in a log of permissions, one short text: in a SQLite file on the machine they share, in Redis or in
+PostgreSQL. One process at a time reads it, takes what there is room for and writes it back.
 
-- They count a call when it is permitted, the server when it arrives. So each period is lengthened by a
-  second for the way there. That leaves 98.4 % of a limit per minute, and half of a limit per second, which
-  is still three times what Cronofy's limit per minute allows in the long run. A permission is used within
-  0.4 seconds or not at all, and a call that was answered more than a second later counts once more, because
-  it may have arrived that late. Where it took that long to arrive, each process alone still keeps
-  its limit per second, all together may exceed it.
-- One clock must stamp the log. PostgreSQL's and Redis's own are asked; processes that share a file share
-  their machine's.
-- Look and write must be one step. The SQLite bucket does it under a file lock, the PostgreSQL one under a
-  table lock that it does not wait for. The Redis one counts up to the caller's own stamp and so overlooks
-  what was written between its stamp and its script; hence a lock in Redis around both.
-- Nothing is deleted unless asked for, every ten seconds here.
+- A call is logged when it is permitted, and the server counts it when it arrives. So each period is
+  lengthened by a second for the way there. That leaves 98.4 % of a limit per minute, and half of a limit per
+  second, which is still three times what Cronofy's limit per minute allows in the long run. A permission is
+  used within 0.4 seconds or not at all, and a call that was answered more than a second later counts once
+  more, because it may have arrived that late. Where it took that long to arrive, each process alone still
+  keeps its limit per second, all together may exceed it.
+- One clock stamps the log: PostgreSQL's, Redis's, or that of the machine with the file. Where it is set back,
+  what has a stamp of the future counts from then on.
 
 The file must be on a local disk, since SQLite's write-ahead log is no use over a network. A place belongs to
 one application: a second one needs a file, a Redis database or a PostgreSQL schema of its own. A 429 pauses
@@ -24,23 +20,22 @@ the process that was answered so; the others find out by themselves.
 import asyncio
 import logging
 import math
-import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 from urllib.parse import urlsplit
+
+import orjson
 
 from ...clock import Clock
 from ...errors import ConfigurationError, UnreachableError
-from ...secret import Hidden, Secret
+from ...secret import Secret
 from .tuning import (
-    CLEAN_EVERY_SECONDS,
     MARGIN_SECONDS,
     MOST_AT_ONCE,
     PATIENCE_SECONDS,
@@ -52,18 +47,27 @@ from .tuning import (
 SETTING = "requests_shared_in in [sources.cronofy]"
 # the reason given to `RunQuota.stop` when the log fails in the middle of a run
 STOPPED_BY = "requests_shared_in"
-# of the table or key in the log; kept, since the processes of two releases may meet
-NAME = "cronofy_requests"
+# of the table or key; kept, since the processes of two releases may meet
+NAME = "cronofy_request_log"
+CREATE = f"CREATE TABLE IF NOT EXISTS {NAME} (id INTEGER PRIMARY KEY, log TEXT NOT NULL)"
+READ = f"SELECT log FROM {NAME}"  # noqa: S608 - our own name
+WRITE = f"INSERT INTO {NAME} VALUES (1, %s) ON CONFLICT (id) DO UPDATE SET log = excluded.log"  # noqa: S608
+# in PostgreSQL
+LOCK = f"SELECT pg_advisory_xact_lock({0x63726F6E6F6679})"
+READ_WITH_TIME = f"SELECT extract(epoch FROM clock_timestamp())::float8, ({READ})"  # noqa: S608
 
-# what each kind of place needs beside pyrate-limiter, by module
-NEEDED = {
-    "SQLite": ("pyrate_limiter", "filelock"),
-    "Redis": ("pyrate_limiter", "redis"),
-    "PostgreSQL": ("pyrate_limiter", "psycopg", "psycopg_pool"),
-}
+# what each kind of place needs, by module
+NEEDED = {"SQLite": (), "Redis": ("redis",), "PostgreSQL": ("psycopg",)}
 SCHEMES = {"redis": "Redis", "rediss": "Redis", "postgresql": "PostgreSQL", "postgres": "PostgreSQL"}
 
 logger = logging.getLogger("dlt_cronofy")
+
+# calls and the seconds they are for
+Rates = Sequence[tuple[int, float]]
+# stamps and calls, the oldest first
+Logged = list[tuple[float, int]]
+# the time and the log as it is -> the log as it is to be
+Change = Callable[[float, str | bytes | None], str]
 
 
 class LogError(Exception):
@@ -85,55 +89,26 @@ class Drawn:
     wait_seconds: float = 0.0
 
 
-def shared_rates(limits: Sequence[tuple[float, float]]) -> list[tuple[int, float]]:
-    """Calls and seconds, lengthened by the margin, in the order and of the kind that pyrate-limiter takes.
-
-    It wants longer periods to allow more calls at a lower rate. Where the longer one allows a higher rate,
-    it is brought down to the shorter one's, which keeps it anyway; where it allows no more calls, the
-    shorter one says nothing.
-
-    Args:
-        limits: whole calls (or infinity) and the seconds they are for.
-    """
-    rates: list[tuple[int, float]] = []
-    for limit, seconds in sorted(limits, key=lambda each: each[1]):
-        if math.isinf(limit):
-            continue
-        calls, lengthened = int(limit), seconds + MARGIN_SECONDS
-        if rates:
-            calls = min(calls, math.floor(rates[-1][0] * lengthened / rates[-1][1]))
-        while rates and rates[-1][0] >= calls:
-            rates.pop()
-        rates.append((calls, lengthened))
-    return rates
-
-
 class SharedRateLimiter:
     """Permissions drawn from the log of all processes, a few at a time, for the calls of this one.
 
     Args:
         log: where the processes meet.
-        rates: calls and seconds, as the log counts them; not empty.
         clock: of the run.
         on_failure: called once with the reason when the log fails: no call is permitted any more.
     """
 
-    def __init__(
-        self,
-        log: "BucketLog",
-        rates: Sequence[tuple[int, float]],
-        clock: Clock,
-        on_failure: Callable[[str], object],
-    ) -> None:
+    def __init__(self, log: "RequestLog", clock: Clock, on_failure: Callable[[str], object]) -> None:
         self._log = log
         self._clock = clock
         self._on_failure = on_failure
-        self._most = min(MOST_AT_ONCE, *(calls for calls, _ in rates))
+        self._most = min(MOST_AT_ONCE, *(calls for calls, _ in log.rates))
         self._left = 0
         self._good_until = self._draw_at = -math.inf
         self._owed = 0
         self._drawing: asyncio.Future[None] | None = None
         self.has_failed = False
+        self.close = log.close
 
     def use(self, now: float) -> bool:
         """Use one of the permissions drawn, if there is one left that is still good."""
@@ -155,12 +130,7 @@ class SharedRateLimiter:
 
     def answered(self, seconds: float) -> None:
         """A call was answered that long after its permission: it counts again if it may have been late."""
-        if seconds > MARGIN_SECONDS:
-            self._owed += 1
-
-    def close(self) -> None:
-        """Leave the log."""
-        self._log.close()
+        self._owed += seconds > MARGIN_SECONDS
 
     async def _draw(self, wanted: Callable[[], int]) -> None:
         owed = min(self._owed, self._most - 1)
@@ -179,161 +149,128 @@ class SharedRateLimiter:
             self._draw_at = self._clock.monotonic() + drawn.wait_seconds
 
 
-class BucketLog:
-    """Where the processes meet: a bucket of pyrate-limiter. Its methods block; they run in threads.
+class Connection(NamedTuple):
+    """A way to the log: changes it, while nobody else may; and its end."""
+
+    change: Callable[[Change], object]
+    close: Callable[[], object]
+
+
+class RequestLog:
+    """Where the processes meet. Its methods block; they run in threads.
 
     Args:
-        bucket: the bucket, which may hold a password.
-        label: the kind of place, for messages.
-        now_ms: the time of the log's one clock, in milliseconds.
-        guard: held while the time is read and the log looked at and written.
-        close: what else there is to close.
+        place: a file, or a URL that may hold a password.
+        rates: as the log counts them; not empty.
+
+    Raises:
+        ConfigurationError: the place is none, cannot be reached, or what it needs is not installed.
     """
 
-    def __init__(
-        self,
-        bucket: Any,
-        label: str,
-        now_ms: Callable[[], int],
-        guard: Callable[[], AbstractContextManager[object]] = nullcontext,
-        close: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._bucket = Hidden(bucket)
-        self._label = label
-        self._now_ms = now_ms
-        self._guard = guard
-        self._close = close
+    def __init__(self, place: Secret, rates: Rates) -> None:
+        self.rates = rates
+        self._place = place
+        found = described(place)
+        if found is None:
+            raise ConfigurationError(
+                f"{SETTING} must be a file, or a URL like redis://host:6379/0 or"
+                " postgresql://user:password@host:5432/database"
+            )
+        self._kind, self.label = found
         self._lock = threading.Lock()
-        self._cleaned_at = -math.inf
-        self._longest_ms = max(rate.interval for rate in bucket.rates)
-        self._ahead_since = math.inf
+        missing = [module for module in NEEDED[self._kind] if find_spec(module) is None]
+        if missing:
+            needs = f"{self._kind} needs {' and '.join(missing)}"
+            raise ConfigurationError(f"{SETTING}: {needs}: install the extra shared of dlt-cronofy")
+        self._connection: Connection | None = None
+        try:
+            self._connect()
+        except Exception as error:  # noqa: BLE001 - and the drivers' frames hold the password
+            problem = type(error).__name__
+        else:
+            return
+        unusable = f"{SETTING}: {self.label} cannot be used ({problem})"
+        if self._kind == "SQLite":
+            raise ConfigurationError(f"{unusable}; is it there, and may it be written?")
+        raise UnreachableError(f"{unusable}; does it run, and are user and password right?")
 
     def draw(self, calls: int, least: int) -> Drawn:
-        """Permission for so many calls, or for the least number, as there is room.
+        """Permission for so many calls, or for fewer, down to the least number, as there is room.
 
         Raises:
             LogError: it failed twice.
         """
+        kind = ""
         for attempt in range(TRIES):
             if attempt:
                 time.sleep(TRY_AGAIN_SECONDS)
             try:
-                with self._lock, self._guard():
+                with self._lock:
                     return self._draw(calls, least)
             except Exception as error:  # noqa: BLE001 - each kind of place has errors of its own
                 kind = type(error).__name__
-        raise LogError(f"{self._label} failed ({kind})")
+            self.close()
+        raise LogError(f"{self.label} failed ({kind})")
 
     def close(self) -> None:
-        """Close the bucket and its connections."""
+        """Close the connection; the next draw opens another one."""
         with self._lock:
-            self._bucket.value.close()
-            self._close()
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            self._connection = OPENERS[self._kind](self._place)
+        return self._connection
 
     def _draw(self, calls: int, least: int) -> Drawn:
-        from pyrate_limiter import RateItem
+        drawn = Drawn(0, time.monotonic())
 
-        bucket = self._bucket.value
-        at = time.monotonic()
-        now_ms = self._now_ms()
-        if at - self._cleaned_at >= CLEAN_EVERY_SECONDS:
-            self._cleaned_at = at
-            bucket.leak(now_ms)
-        for number in (calls, least) if least < calls else (calls,):
-            decision = bucket.put_decision(RateItem(NAME, now_ms, number))
-            if decision.allowed:
-                self._ahead_since = math.inf
-                return Drawn(number, at)
-        if decision.retry_after_ms is None:
-            # another process holds the table; two that ask again at the same instant are refused again
-            return Drawn(0, at, random.uniform(0.002, 0.02))  # noqa: S311
-        return Drawn(0, at, self._bounded_wait_ms(at, decision.retry_after_ms) / 1000)
+        def change(now: float, log: str | bytes | None) -> str:
+            nonlocal drawn
+            logged = still_counted(now, orjson.loads(log or "[]"), self.rates)
+            permitted, wait_seconds = decide(now, logged, self.rates, calls, least)
+            drawn = Drawn(permitted, drawn.at, wait_seconds)
+            return orjson.dumps([*logged, (now, permitted)] if permitted else logged).decode()
 
-    def _bounded_wait_ms(self, at: float, wait_ms: int) -> int:
-        """How long to wait, but no longer than the longest period: then the clock was set back.
-
-        Stamps of the future block everyone alike. After a full period in which nobody sent anything they
-        are worth nothing, and go.
-        """
-        if wait_ms <= self._longest_ms + 1:
-            self._ahead_since = math.inf
-            return max(1, wait_ms)
-        self._ahead_since = min(self._ahead_since, at)
-        blocked_ms = int((at - self._ahead_since) * 1000)
-        if blocked_ms >= self._longest_ms:
-            self._bucket.value.flush()
-            return 1
-        return int(self._longest_ms) - blocked_ms
+        self._connect().change(change)
+        return drawn
 
 
-def open_shared(
-    place: Secret,
-    limits: Sequence[tuple[float, float]],
-    clock: Clock,
-    on_failure: Callable[[str], object],
-) -> SharedRateLimiter | None:
-    """The limiter of all processes that meet at that place; None where nothing is limited.
+def still_counted(now: float, logged: Logged, rates: Rates) -> Logged:
+    """What is logged of the longest period; a stamp of the future is from before the clock was set back."""
+    longest = max(seconds for _, seconds in rates)
+    return [(min(stamp, now), calls) for stamp, calls in logged if stamp > now - longest]
+
+
+def decide(now: float, logged: Logged, rates: Rates, calls: int, least: int) -> tuple[int, float]:
+    """How many of the calls there is room for; where that is less than the least number, 0 and the wait."""
+    wait_seconds = 0.0
+    for limit, seconds in rates:
+        counted = [each for each in logged if each[0] > now - seconds]
+        room = limit - sum(number for _, number in counted)
+        calls = min(calls, room)
+        if room < least:
+            # the oldest makes room for one at least
+            wait_seconds = max(wait_seconds, counted[0][0] + seconds - now)
+    return (0, wait_seconds) if wait_seconds else (calls, 0.0)
+
+
+def shared_rates(limits: Sequence[tuple[float, float]]) -> Rates:
+    """Calls and seconds, lengthened by the margin; without what is not limited.
 
     Args:
-        place: a file, or the URL of Redis or PostgreSQL, which may hold a password.
         limits: whole calls (or infinity) and the seconds they are for.
-        clock: of the run.
-        on_failure: called once with the reason when the place fails later.
-
-    Raises:
-        ConfigurationError: the place is none, cannot be reached, or what it needs is not installed.
     """
-    rates = shared_rates(limits)
-    return SharedRateLimiter(open_log(place, rates), rates, clock, on_failure) if rates else None
+    return [(int(limit), seconds + MARGIN_SECONDS) for limit, seconds in limits if math.isfinite(limit)]
 
 
-def open_log(place: Secret, rates: Sequence[tuple[int, float]]) -> BucketLog:
-    """The log at that place.
+def described(place: Secret) -> tuple[str, str] | None:
+    """The kind of a place, and how messages call it: without user and password; None where it is none.
 
-    Raises:
-        ConfigurationError: the place is none, cannot be reached, or what it needs is not installed.
+    Raises nothing: this frame holds the password.
     """
-    kind, label = described(place)
-    missing = [module for module in NEEDED[kind] if find_spec(module) is None]
-    if missing:
-        raise ConfigurationError(
-            f"{SETTING}: {kind} needs {' and '.join(missing)}: install the extra shared of dlt-cronofy"
-        )
-    openers = {"SQLite": _open_sqlite, "Redis": _open_redis, "PostgreSQL": _open_postgres}
-    try:
-        from pyrate_limiter import Rate
-
-        return openers[kind](
-            place, [Rate(calls, math.ceil(seconds * 1000)) for calls, seconds in rates], label
-        )
-    except Exception as error:  # noqa: BLE001 - and the drivers' frames hold the password
-        problem = type(error).__name__
-    if kind == "SQLite":
-        raise ConfigurationError(
-            f"{SETTING}: {label} cannot be used ({problem}); is it there, and may it be written?"
-        )
-    raise UnreachableError(
-        f"{SETTING}: {label} cannot be used ({problem}); does it run, and are user and password right?"
-    )
-
-
-def described(place: Secret) -> tuple[str, str]:
-    """The kind of a place, and how messages call it: without user and password.
-
-    Raises:
-        ConfigurationError: it is no file and no URL of Redis or PostgreSQL.
-    """
-    found = _described(place)
-    if found is None:
-        raise ConfigurationError(
-            f"{SETTING} must be a file, or a URL like redis://host:6379/0 or"
-            " postgresql://user:password@host:5432/database"
-        )
-    return found
-
-
-def _described(place: Secret) -> tuple[str, str] | None:
-    """Raises nothing: this frame holds the password."""
     text = place.reveal()
     if "://" not in text:
         return "SQLite", text
@@ -345,22 +282,23 @@ def _described(place: Secret) -> tuple[str, str] | None:
     return (kind, f"{kind} at {host}{f':{port}' if port else ''}") if kind else None
 
 
-def _open_sqlite(place: Secret, rates: Any, label: str) -> BucketLog:
-    from pyrate_limiter import SQLiteBucket
+def _open_sqlite(place: Secret) -> Connection:
+    # draws come from any thread, one at a time
+    database = sqlite3.connect(
+        place.reveal(), PATIENCE_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    database.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; {CREATE};")
 
-    path = Path(place.reveal())
-    if not path.parent.is_dir():
-        raise FileNotFoundError
-    bucket = SQLiteBucket.init_from_file(rates, table=NAME, db_path=str(path), use_file_lock=True)
-    lock: Any = bucket.lock
-    lock.timeout, lock.poll_interval = PATIENCE_SECONDS, 0.005
-    bucket.conn.execute(f"PRAGMA busy_timeout = {PATIENCE_SECONDS * 1000:.0f}")
-    return BucketLog(bucket, label, bucket.now, lambda: lock)
+    def change(changed: Change) -> None:
+        with database:
+            database.execute("BEGIN IMMEDIATE")
+            (log,) = database.execute(READ).fetchone() or (None,)
+            database.execute(WRITE.replace("%s", "?"), [changed(time.time(), log)])
+
+    return Connection(change, database.close)
 
 
-def _open_redis(place: Secret, rates: Any, label: str) -> BucketLog:
-    from pyrate_limiter import RedisBucket
-
+def _open_redis(place: Secret) -> Connection:
     client = import_module("redis").Redis.from_url(
         place.reveal(),
         socket_timeout=PATIENCE_SECONDS,
@@ -368,53 +306,37 @@ def _open_redis(place: Secret, rates: Any, label: str) -> BucketLog:
         # the client's own tries take many seconds; ours are bounded
         retry=import_module("redis.retry").Retry(import_module("redis.backoff").NoBackoff(), 0),
     )
+    client.ping()
 
-    def now_ms() -> int:
-        seconds, microseconds = client.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
-
-    def guard() -> AbstractContextManager[object]:
+    def change(changed: Change) -> None:
         # released by itself if its holder dies; a holder that finds it lost on leaving raises
-        lock: AbstractContextManager[object] = client.lock(
+        with client.lock(
             f"{NAME}:lock", timeout=PATIENCE_SECONDS, blocking_timeout=PATIENCE_SECONDS, sleep=0.002
-        )
-        return lock
+        ):
+            seconds, microseconds = client.time()
+            client.set(NAME, changed(seconds + microseconds / 1e6, client.get(NAME)))
 
-    return BucketLog(RedisBucket.init(rates, client, NAME), label, now_ms, guard, client.close)
+    return Connection(change, client.close)
 
 
-def _open_postgres(place: Secret, rates: Any, label: str) -> BucketLog:
-    from pyrate_limiter import PostgresBucket
-
-    psycopg, psycopg_pool = import_module("psycopg"), import_module("psycopg_pool")
-    # fails at once, where the pool would go on trying
-    psycopg.connect(place.reveal(), connect_timeout=int(PATIENCE_SECONDS)).close()
-
-    def configure(connection: Any) -> None:
-        # the bucket stores times without a zone, in that of the session
-        connection.execute("SET TIME ZONE 'UTC'")
-        connection.execute(f"SET statement_timeout = {PATIENCE_SECONDS * 1000:.0f}")
-        connection.commit()
-
-    pool = psycopg_pool.ConnectionPool(
-        place.reveal(),
-        min_size=1,
-        max_size=1,
-        timeout=PATIENCE_SECONDS,
-        reconnect_timeout=PATIENCE_SECONDS,
-        kwargs={"connect_timeout": int(PATIENCE_SECONDS)},
-        configure=configure,
-        open=True,
+def _open_postgres(place: Secret) -> Connection:
+    database = import_module("psycopg").connect(
+        place.reveal(), connect_timeout=int(PATIENCE_SECONDS), autocommit=True
     )
+    database.execute(f"SET statement_timeout = {PATIENCE_SECONDS * 1000:.0f}")
+    # one transaction: two processes may not create it at once
+    database.execute(f"{LOCK}; {CREATE}")
 
-    def now_ms() -> int:
-        # the bucket's own clock falls back to this machine's where the database does not answer
-        with pool.connection() as connection:
-            query = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-            return int(connection.execute(query).fetchone()[0])
+    def change(changed: Change) -> None:
+        with database.transaction():
+            database.execute(LOCK)
+            database.execute(WRITE, [changed(*database.execute(READ_WITH_TIME).fetchone())])
 
-    try:
-        return BucketLog(PostgresBucket(pool, NAME, rates), label, now_ms)
-    except BaseException:
-        pool.close()
-        raise
+    return Connection(change, database.close)
+
+
+OPENERS: dict[str, Callable[[Secret], Connection]] = {
+    "SQLite": _open_sqlite,
+    "Redis": _open_redis,
+    "PostgreSQL": _open_postgres,
+}

@@ -62,7 +62,6 @@ MARGIN_SECONDS = 1.0
 USED_WITHIN_SECONDS = 0.4
 # so few are drawn at once that a busy process uses them in time
 MOST_AT_ONCE = 16
-CLEAN_EVERY_SECONDS = 10.0
 # what does not answer in that time is taken for gone; a log that was fine is tried once more
 PATIENCE_SECONDS = 5.0
 TRIES, TRY_AGAIN_SECONDS = 2, 0.5

@@ -7,12 +7,9 @@ from typing import Any
 
 import pytest
 
-from dlt_cronofy.source.api.limits.circuit_breaker import (
-    CircuitBreaker,
-    Permit,
-    PlanGate,
-)
+from dlt_cronofy.source.api.limits.circuit_breaker import CircuitBreaker, Permit
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.api.limits.tuning import PLAN_REFUSALS, PROBES, TRIPS_AFTER
 from dlt_cronofy.source.records import TROUBLES, Outcome, Response
 from dlt_cronofy.source.settings import PollingSettings
@@ -29,10 +26,10 @@ class Center:
     def __init__(self, clock: ManualClock | LoopClock) -> None:
         self.clock = clock
         self.circuit = CircuitBreaker(clock, "de")
-        self.gate = PlanGate("de", "userinfo")
+        self.quota = RunQuota()
 
     def permit(self, *, counts_toward_breaker: bool = True) -> Permit:
-        return Permit(self.circuit, self.gate, counts_toward_breaker)
+        return Permit(self.circuit, "userinfo", self.quota, counts_toward_breaker)
 
     def send(self, outcome: Outcome | None, permit: Permit | None = None) -> None:
         """One poll that was sent now and is answered now."""
@@ -44,8 +41,8 @@ class Center:
         for _ in range(times):
             self.send(Outcome.SERVER_ERROR)
 
-    async def admit(self, *, counts_toward_breaker: bool = True, given_up: bool = False) -> Permit | None:
-        permit = Permit(self.circuit, self.gate, counts_toward_breaker, lambda: given_up)
+    async def admit(self, *, counts_toward_breaker: bool = True) -> Permit | None:
+        permit = self.permit(counts_toward_breaker=counts_toward_breaker)
         return permit if (await permit.__aenter__()).refusal is None else None
 
     @property
@@ -197,7 +194,8 @@ def test_tokens_that_say_nothing_wait_for_nobody_until_it_is_open(center: Center
 def test_whoever_waits_is_let_go_when_the_run_is_stopped(center: Center, clock: ManualClock) -> None:
     async def scenario() -> None:
         center.fail()
-        assert await center.admit(given_up=True)
+        center.quota.stop("SIGTERM")
+        assert await center.admit()
 
     asyncio.run(scenario())
     assert clock.elapsed == 0
@@ -235,19 +233,16 @@ def test_a_plan_lacks_an_endpoint_that_answers_402_and_never_well(
 ) -> None:
     permit = center.permit()
     for outcome in answers:
-        center.gate.record(answered(outcome) if outcome else None)
-    assert center.gate.is_shut is is_shut
+        center.send(outcome)
+    assert center.circuit.lacking == ({"userinfo"} if is_shut else set())
     assert permit.is_valid() is not is_shut
     assert len(caplog.messages) == is_shut  # one line, however many tokens
 
 
-def test_data_centers_and_endpoints_are_judged_apart(clock: ManualClock) -> None:
+def test_data_centers_are_judged_apart(clock: ManualClock) -> None:
     policy = RequestPolicy(PollingSettings(), clock, [])
-    one, same = (policy.permit("de", "account") for _ in range(2))
-    assert (one.circuit, one.gate) == (same.circuit, same.gate)
-    other, elsewhere = policy.permit("de", "userinfo"), policy.permit("us", "account")
-    assert one.circuit is other.circuit is not elsewhere.circuit
-    assert len({id(each.gate) for each in (one, other, elsewhere)}) == 3
+    one, same, elsewhere = (policy.permit(each, "account") for each in ("de", "de", "us"))
+    assert one.circuit is same.circuit is not elsewhere.circuit
 
 
 def test_leaving_a_permit_records_how_the_poll_ended(center: Center) -> None:
