@@ -40,7 +40,7 @@ COLUMN_MEANINGS: Mapping[str, str] = {
     "removed_seconds": "seconds removed",
     "run_id": "the load",
     "skipped": "polls with outcome skipped",
-    "token_keys": "the account's tokens in the store, sorted, separated by commas; its former ones if it left",
+    "token_keys": "its tokens in the store, sorted, separated by commas; its former ones if it left",
     "unknown": "profiles whose state is unknown",
     "unknown_seconds": "seconds of which nothing is known",
 }

@@ -296,7 +296,7 @@ POLLS = Table(
         Column(
             "server_request_id",
             TEXT,
-            "Cronofy's name of the last request (header X-Request-Id), to ask its support about; failed polls only",
+            "Cronofy's name of the last request (header X-Request-Id), for its support; failed polls only",
         ),
     ),
 )

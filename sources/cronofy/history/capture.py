@@ -308,6 +308,7 @@ def poll_row(poll: Poll, run_id: str, account_id: str | None, listed: Listed) ->
         "refreshes": response.refreshes,
         "latency_ms": response.latency_ms,
         "message": response.message,
+        "server_request_id": response.server_request_id,
         "profiles": listed.profiles,
         "disconnected": listed.disconnected,
         "conferencing_profiles": listed.conferencing_profiles,

@@ -36,8 +36,8 @@ class Kind(StrEnum):
 class ProfileState:
     """A profile's state and the attributes whose change is worth a row.
 
-    Links are written with them; whether a link stays the same from poll to poll is not known, so another one is
-    no change.
+    Links are written with them. Whether a link stays the same from poll to poll is not known, so another one
+    is no change.
     """
 
     state: State
