@@ -5,9 +5,9 @@ field, so tables still join, also with a digest that the user computes of data o
 null.
 
 A field of a personal name is protected whatever it holds. Elsewhere a text is protected as a whole if there
-is an e-mail address in it. In a field nobody knows yet it is also protected if there is a URL in it, which may
-let whoever opens it act for the user, or one of the answer's personal values: a profile's name may well turn
-up in a field that the API adds tomorrow.
+is an e-mail address in it. In a field nobody knows yet it is also protected if there is a link in it, which
+may let anybody who opens it act for the user, or one of the answer's personal values: a profile's name may
+well turn up in a field that the API adds tomorrow.
 """
 
 import hmac
