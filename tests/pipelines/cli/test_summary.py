@@ -92,12 +92,13 @@ def test_print_load(case: str) -> None:
     ("seconds", "text"),
     [
         (None, "–"),
-        (0, "0 min"),
+        (0, "under 1 min"),
         (90, "2 min"),
-        (3599, "1 h 0 min"),
+        (3599, "1 h"),
         (3600 * 5 + 60 * 7, "5 h 7 min"),
-        (86_400 * 3 + 3600 * 4, "3 d 4 h"),
-        (86_400 * 40, "40 d"),
+        (86_400 * 3 + 3600 * 4, "3 days 4 h"),
+        (86_400, "1 day"),
+        (86_400 * 40, "40 days"),
     ],
 )
 def test_duration(seconds: float | None, text: str) -> None:
@@ -139,7 +140,7 @@ def test_the_headline_counts() -> None:
     for part in (
         "6 profiles of 2 accounts, as of 2026-03-01 12:00: 3 connected, 1 disconnected, 2 unknown",
         "Uptime 75.0 % since 2026-03-01 12:00; – of that time",
-        "3 outages: 2 relinked, 0 ended by removal, 1 still open; median time to relink 2 h 0 min",
+        "3 outages: 2 relinked, 0 ended by removal, 1 still open; median time to relink 2 h",
     ):
         assert part in shown
     assert "Needs relinking" not in shown
