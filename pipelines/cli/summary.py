@@ -210,7 +210,7 @@ def _worklist(title: str, rows: Sequence[Row]) -> Iterator[RenderableType]:
     table = _table(f"{title}: {count(worklist.people(rows), 'account')}", ACTIONS, ())
     shown = rows[:SHOWN_ACTIONS]
     for owner, group in groupby(shown, worklist.owner):
-        table.add_row(Text(owner or "unknown", style="bold"))
+        table.add_row(Text(owner or "customer unknown", style="bold"))
         _add_rows(table, ACTIONS, group)
     yield table
     if more := len(rows) - len(shown):
