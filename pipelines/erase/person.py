@@ -21,6 +21,7 @@ VALUE_COLUMNS = (
     "profile_id",
     "profile_name",
     "profile_relink_url",
+    "graph_api_migration_url",
     "calendar_id",
     "calendar_name",
     "application_calendar_id",

@@ -3,10 +3,12 @@
 -- over connected over removed; a change that leaves the state as it was (`attributes`) starts no run.
 --
 -- account_id, profile_type, profile_id
--- provider, provider_name, provider_service, profile_name, relink_url: newest known
+-- provider, provider_name, provider_service, profile_name, relink_url, provider_protocol, migration_url: newest known
 -- state: connected, disconnected or removed
 -- previous_state, next_state: null for the profile's first, newest run
 -- started_after: last sample before the run; null for the first run
+-- unseen_until: last sample of the account before the run, which did not list the profile if this is its first run;
+--     null at the account's first look
 -- first_sample_at, last_sample_at: first and last sample of the run
 -- ended_at: first sample of the next run; null for the newest run
 WITH states AS (
@@ -34,10 +36,11 @@ newest_samples AS (
 SELECT
     account_id, profile_type, profile_id,
     coalesce(provider_service, provider_name, 'unknown') AS provider,
-    provider_name, provider_service, profile_name, relink_url,
+    provider_name, provider_service, profile_name, relink_url, provider_protocol, migration_url,
     state, previous_state,
     lead(state) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS next_state,
     CASE WHEN previous_state IS NOT NULL THEN previous_sample_at END AS started_after,
+    previous_sample_at AS unseen_until,
     observed_at AS first_sample_at,
     coalesce(
         lead(previous_sample_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at),

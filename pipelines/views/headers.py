@@ -9,29 +9,41 @@ from pathlib import Path
 
 from sqlglot import exp
 
-from dlt_cronofy.source.tables import PROFILE_CHANGES, TOKEN_STATUS
+from dlt_cronofy.source.tables import POLLS, PROFILE_CHANGES, PROFILES, TOKEN_STATUS
 
-_OF_TABLES = {column.name: column.meaning for column in (*TOKEN_STATUS.columns, *PROFILE_CHANGES.columns)}
-
-_AS_IN_TABLES = ("account_id", "profile_id", "profile_type", "provider_service", "token_key")
+_OF_TABLES = {
+    column.name: column.meaning
+    for table in (POLLS, PROFILES, TOKEN_STATUS, PROFILE_CHANGES)
+    for column in table.columns
+}
 
 COLUMN_MEANINGS: Mapping[str, str] = {
-    **{name: _OF_TABLES[name] for name in _AS_IN_TABLES},
+    "account_type": "what the account is: account, service_account, application_calendar, …",
+    "calendar_connected": "calendar profiles that are connected",
+    "calendar_disconnected": "calendar profiles that are disconnected",
+    "calendar_unknown": "calendar profiles whose state is unknown",
+    "conferencing_connected": "conferencing profiles that are connected",
+    "conferencing_disconnected": "conferencing profiles that are disconnected",
+    "conferencing_unknown": "conferencing profiles whose state is unknown",
     "connected": "profiles that are connected",
     "connected_seconds": "seconds connected",
     "day": "UTC day",
     "disconnected": "profiles that are disconnected",
     "disconnected_seconds": "seconds disconnected",
+    "email": "newest known address of the account, from userinfo and account",
+    "email_domain": "what follows the at sign in email, in lower case; null where there is none",
     "failed": "polls with another outcome than ok and skipped",
+    "name": "newest known name of the account's holder",
     "ok": "polls with outcome ok",
     "provider": "provider_service, or provider_name where there is none, or unknown; never null",
     "removed_seconds": "seconds removed",
     "run_id": "the load",
     "skipped": "polls with outcome skipped",
+    "token_keys": "its tokens in the store, sorted, separated by commas; its former ones if it left",
     "unknown": "profiles whose state is unknown",
     "unknown_seconds": "seconds of which nothing is known",
 }
-"""What headers need not explain, by column."""
+"""What headers need not explain, by column, beside what the tables explain."""
 
 # how a meaning in a header begins that adds to the usual one
 _ADDITIONS = ("or ", "of all ", "null ")
@@ -85,9 +97,10 @@ def column_meaning(view: str, column: str) -> str:
     in_header = read_header(view).columns[column]
     if in_header and not in_header.startswith(_ADDITIONS):
         return in_header
-    if column not in COLUMN_MEANINGS:
+    usual = COLUMN_MEANINGS.get(column) or _OF_TABLES.get(column)
+    if usual is None:
         raise ValueError(f"{column} of {view} has no meaning")
-    return "; ".join(filter(None, (COLUMN_MEANINGS[column], in_header)))
+    return "; ".join(filter(None, (usual, in_header)))
 
 
 def _column_entries(text: str) -> Iterator[tuple[str, str]]:

@@ -110,6 +110,24 @@ IDIOMS = (
         ("day",),
     ),
     Idiom(
+        "utc_hour",
+        rf"date_trunc\('hour', (?P<instant>{_VALUE}) AT TIME ZONE 'UTC'\) AT TIME ZONE 'UTC'",
+        "DATE_TRUNC('hour', {instant} AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'",
+        {
+            "bigquery": "TIMESTAMP_TRUNC({instant}, HOUR)",
+            "databricks": "TIMESTAMP_SECONDS(CAST(FLOOR(UNIX_SECONDS({instant}) / 3600) * 3600 AS BIGINT))",
+            "snowflake": "TO_TIMESTAMP_TZ(FLOOR(DATE_PART(EPOCH_SECOND, {instant}) / 3600) * 3600)",
+        },
+        ("instant",),
+    ),
+    Idiom(
+        "month_start",
+        rf"CAST\(date_trunc\('month', (?P<day>{_VALUE})\) AS DATE\)",
+        "CAST(DATE_TRUNC('month', {day}) AS DATE)",
+        {"bigquery": "DATE_TRUNC({day}, MONTH)"},
+        ("day",),
+    ),
+    Idiom(
         "sorted_list",
         r"string_agg\((?P<text>\w+), ',' ORDER BY (?P=text) COLLATE \"C\"\)",
         "STRING_AGG({text}, ',' ORDER BY {text} COLLATE \"C\")",

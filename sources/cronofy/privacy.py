@@ -5,8 +5,9 @@ field, so tables still join, also with a digest that the user computes of data o
 null.
 
 A field of a personal name is protected whatever it holds. Elsewhere a text is protected as a whole if there
-is an e-mail address in it, or in a field nobody knows yet also if there is one of the answer's personal
-values in it: a profile's name may well turn up in a field that the API adds tomorrow.
+is an e-mail address in it. In a field nobody knows yet it is also protected if there is a link in it, which
+may let anybody who opens it act for the user, or one of the answer's personal values: a profile's name may
+well turn up in a field that the API adds tomorrow.
 """
 
 import hmac
@@ -26,12 +27,17 @@ MIN_KEY_LENGTH = 16
 PREFIX = "hmac:"
 PROTECTED = re.compile(re.escape(PREFIX) + "[0-9a-f]{64}")
 
-PERSONAL_COLUMNS = frozenset(("email", "name", "profile_name", "calendar_name", "profile_relink_url"))
+PERSONAL_COLUMNS = frozenset(
+    ("email", "name", "profile_name", "calendar_name", "profile_relink_url", "graph_api_migration_url")
+)
 # the same in whatever spelling: the letters alone
 PERSONAL_NAMES = frozenset(name.replace("_", "") for name in PERSONAL_COLUMNS)
 
 # An at sign between other characters, also as URLs and other scripts write it.
 ADDRESS = re.compile(r"[^\s@](?:[@\uff20\ufe6b]|%(?:25)*40)[^\s@]")
+# A link, also one without a scheme or percent-encoded; and what the name of a field for one ends in.
+LINK = re.compile(r"[a-z][a-z0-9+.-]*(?::|%3a)(?:/|%2f){2}|^//|\bwww\.|\bmailto:", re.IGNORECASE)
+LINK_NAMES = ("url", "urls", "uri", "uris", "link", "links", "href")
 # what frames.py puts around a field's name where it makes a column of it
 COLUMN_MARKS = re.compile(r"^api_|__v_[a-z]+$")
 # A key that may be a field's name is no person's, even if somebody's calendar is called "color".
@@ -197,6 +203,7 @@ class Protection:
             judged = self._judged[text] = bool(
                 clean in self._values
                 or ADDRESS.search(clean)
+                or LINK.search(clean)
                 or PROTECTED.fullmatch(clean)
                 or any(value in clean for value in self._longer_values)
             )
@@ -213,7 +220,8 @@ def _is_personal_field(path: str) -> bool:
     if path in PERSONAL_COLUMNS:
         return True
     last = re.split(r"__|\.", COLUMN_MARKS.sub("", path))[-1]
-    return re.sub("[^a-z]", "", last.lower()) in PERSONAL_NAMES
+    letters = re.sub("[^a-z]", "", last.lower())
+    return letters in PERSONAL_NAMES or letters.endswith(LINK_NAMES)
 
 
 def _personal_texts(value: Any, *, personal: bool = False) -> Iterator[str]:

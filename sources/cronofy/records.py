@@ -85,7 +85,7 @@ OUTCOMES = {
         (403,),
     ),
     Outcome.PLAN_REQUIRED: OutcomeFacts(
-        "the application's Cronofy plan lacks the endpoint",
+        "the Cronofy plan of the application lacks the endpoint",
         "not in the Cronofy plan",
         "the Cronofy plan lacks the identity API",
         Fault.APPLICATION,
@@ -152,6 +152,7 @@ class Response:
         attempts: requests for the endpoint itself.
         refreshes: requests for a new access token that were made on the way.
         retry_after: how long the server wants to be left alone.
+        server_request_id: the server's name of a request that failed.
     """
 
     outcome: Outcome
@@ -164,6 +165,7 @@ class Response:
     attempts: int = 1
     refreshes: int = 0
     retry_after: timedelta | None = None
+    server_request_id: str | None = None
 
 
 def skipped(now: datetime, message: str) -> Response:

@@ -161,12 +161,22 @@ PROFILES = Table(
         _PROVIDER_SERVICE,
         _PROFILE_NAME,
         Column(
+            "provider_protocol",
+            TEXT,
+            "how Cronofy reads a Microsoft 365 calendar: exchange_web_services or graph_api; else null",
+        ),
+        Column(
             "profile_connected",
             BOOL,
             "whether Cronofy can reach the provider with it; null for a removed profile",
         ),
         _PROFILE_INITIAL_SYNC_REQUIRED,
         _PROFILE_RELINK_URL,
+        Column(
+            "graph_api_migration_url",
+            TEXT,
+            "where the user moves the profile from Exchange Web Services to Microsoft Graph",
+        ),
         _STATE,
         _OBSERVED_AT,
         _CONTENT_HASH,
@@ -283,6 +293,11 @@ POLLS = Table(
             "nothing else",
         ),
         Column("message", TEXT, "what went wrong, in words of our own; never text of the server"),
+        Column(
+            "server_request_id",
+            TEXT,
+            "Cronofy's name of the last request (header X-Request-Id), for its support; failed polls only",
+        ),
     ),
 )
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import orjson
+
 from ..clock import Clock
 from ..records import MAX_BODY_BYTES, REFUSALS, TROUBLES, Outcome, Poll, PollTask, Response, skipped
-from ..settings import MAX_OPEN
+from ..settings import ACCOUNT, MAX_OPEN
 from ..tokens.token import Token
 from .limits.policy import RequestPolicy
 
@@ -169,6 +171,8 @@ class Poller:
             if response.outcome in ENDS_TOKEN:
                 break
             rest = endpoints[position + 1 :]
+            if rest == (ACCOUNT,) and _is_of_application_calendar(response):
+                break
             if response.outcome in TROUBLES and rest and not self._may_go_on(task):
                 for each in rest:
                     await self._record(task, each, skipped(self._clock.now(), "the call before it failed"))
@@ -203,3 +207,14 @@ class Poller:
         )
         self._on_poll(poll)
         self._backlog.add(poll)
+
+
+def _is_of_application_calendar(response: Response) -> bool:
+    """Whether an answer of userinfo is of an application calendar; looked at before anybody reads it."""
+    if response.outcome is not Outcome.OK or b"application_calendar" not in response.body:
+        return False
+    try:
+        document = orjson.loads(response.body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(document, dict) and document.get("cronofy.type") == "application_calendar"

@@ -6,6 +6,7 @@ Nothing here raises for what a server sends or fails to send; it becomes a `Resp
 import asyncio
 import email.utils
 import os
+import re
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -58,6 +59,10 @@ async def open_transport() -> AsyncIterator[Transport]:
         yield transport
 
 
+# a header may quote a token; a UUID or the like has neither room for one nor its dots
+REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+
+
 def verifying_context() -> ssl.SSLContext:
     """TLS with the system's certificates (or those of `SSL_CERT_FILE`), host names checked.
 
@@ -93,9 +98,10 @@ async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_
 
     try:
         # httpx times each read; only a deadline over the whole of it ends a slow drip
+        request = build()
         async with asyncio.timeout(timeout_seconds):
             # a transport follows no redirect: a token goes to the configured host only
-            reply = await transport.handle_async_request(build())
+            reply = await transport.handle_async_request(request)
             try:
                 body = await _read_body(reply)
             finally:
@@ -105,7 +111,8 @@ async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_
     except TimeoutError:
         return ended(Outcome.TIMEOUT, f"no answer within {timeout_seconds:g} s")
     except BadPayload as error:
-        return ended(Outcome.BAD_PAYLOAD, str(error), reply.status_code)
+        response = ended(Outcome.BAD_PAYLOAD, str(error), reply.status_code)
+        return replace(response, server_request_id=request_id(reply, request))
     except Exception as error:  # noqa: BLE001 - whatever the transport raises is this token's outcome
         return ended(_transport_outcome(error), _transport_message(error))
     status = reply.status_code
@@ -114,7 +121,15 @@ async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_
         return ended(outcome, None, status, body)
     response = ended(outcome, f"HTTP {status}", status, body)
     retry_after = parse_retry_after(reply.headers.get("retry-after"), response.polled_at)
-    return replace(response, retry_after=retry_after)
+    return replace(response, retry_after=retry_after, server_request_id=request_id(reply, request))
+
+
+def request_id(reply: httpx.Response, request: httpx.Request) -> str | None:
+    """The header X-Request-Id of a read, if it can be the name of a request and quotes no token."""
+    found: str = reply.headers.get("x-request-id", "")
+    token = request.headers.get("authorization", "").removeprefix("Bearer ")
+    is_name = request.method == "GET" and REQUEST_ID.fullmatch(found) is not None
+    return found if is_name and token not in found and found not in token else None
 
 
 def parse_retry_after(value: str | None, now: datetime) -> timedelta | None:

@@ -23,6 +23,8 @@ from .state import AccountHistory, TokenContent
 
 # where a row carries the fields that have no column yet (frames.py); no column can be called that
 EXTRAS = "\x00extras"
+# what a profile that is not listed any more has not
+CONDITION = ("profile_connected", "profile_relink_url", "graph_api_migration_url")
 BOOKKEEPING = frozenset({"run_id", "_dlt_load_id", "_dlt_id"})
 
 
@@ -216,7 +218,7 @@ class Capture:
         for key, known in content.profiles.items():
             if key[0] == profile_type and key not in listed and known["state"] != State.REMOVED:
                 content.profiles[key] = row = _carried(known, observed_at=poll.response.polled_at)
-                row |= {"state": State.REMOVED.value, "profile_connected": None, "profile_relink_url": None}
+                row |= {"state": State.REMOVED.value} | dict.fromkeys(CONDITION)
                 self._write(PROFILES.name, row)
                 is_written = True
         return is_written
@@ -306,6 +308,7 @@ def poll_row(poll: Poll, run_id: str, account_id: str | None, listed: Listed) ->
         "refreshes": response.refreshes,
         "latency_ms": response.latency_ms,
         "message": response.message,
+        "server_request_id": response.server_request_id,
         "profiles": listed.profiles,
         "disconnected": listed.disconnected,
         "conferencing_profiles": listed.conferencing_profiles,

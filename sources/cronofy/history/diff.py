@@ -5,7 +5,7 @@ profiles and not listed any more was removed; everything else is compared field 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -34,14 +34,18 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProfileState:
-    """A profile's state and the attributes whose change is worth a row."""
+    """A profile's state and the attributes whose change is worth a row.
+
+    Links are written with them. Whether a link stays the same from poll to poll is not known, so another one
+    is no change.
+    """
 
     state: State
     provider_name: str | None = None
     provider_service: str | None = None
     profile_name: str | None = None
     profile_initial_sync_required: bool | None = None
-    profile_relink_url: str | None = None
+    profile_relink_url: str | None = field(default=None, compare=False)
 
     def as_removed(self) -> "ProfileState":
         """The same profile, no longer listed: who it was is kept, its condition is not."""

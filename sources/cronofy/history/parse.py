@@ -44,7 +44,14 @@ USERINFO_TEXTS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 USERINFO_OBJECTS = ("authorization", "service_account", "application_calendar")
 ACCOUNT_TEXTS = ("email", "name", "scope", "default_tzid", "type")
-PROFILE_TEXTS = ("provider_name", "provider_service", "profile_name", "profile_relink_url")
+PROFILE_TEXTS = (
+    "provider_name",
+    "provider_service",
+    "provider_protocol",
+    "profile_name",
+    "profile_relink_url",
+    "graph_api_migration_url",
+)
 PROFILE_BOOLEANS = ("profile_initial_sync_required",)
 CALENDAR_TEXTS = ("calendar_name", "permission_level")
 CALENDAR_BOOLEANS = (

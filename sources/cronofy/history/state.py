@@ -39,7 +39,6 @@ from ..tables import (
 )
 from .diff import ProfileState, State
 from .digest_support import COUNTED, unsupported_query
-from .parse import PROFILE_TEXTS
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -433,8 +432,8 @@ def protected_history(history: AccountHistory, personal_data: PersonalData) -> A
 
 
 def _protected_state(state: ProfileState, protection: Protection) -> ProfileState:
-    texts: Row = {name: getattr(state, name) for name in PROFILE_TEXTS}
-    nothing: Row = dict.fromkeys(PROFILE_TEXTS)
+    texts: Row = {name: text for name in STATE_COLUMNS if isinstance(text := getattr(state, name), str)}
+    nothing: Row = dict.fromkeys(texts)
     return replace(state, **(nothing | protection.columns(texts)))
 
 

@@ -27,6 +27,8 @@ from .change_rates import Hazards
 
 # userinfo holds everything /v1/account says, so once a day is plenty
 ACCOUNT_EVERY = timedelta(days=1)
+# Cronofy refuses /v1/account to the tokens of application calendars (403)
+APPLICATION_CALENDAR = "apc_"
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 ORDERS = OLDEST, HAZARD = "oldest", "hazard"
@@ -134,7 +136,7 @@ def due_tokens(
         last_poll_ok = seen.last_attempt_at == seen.last_ok_at
         shared = last_poll_ok and seen.account_id is not None and not alone
         account = (token.data_center, seen.account_id) if shared else token.key
-        account_due = _account_due(seen, now)
+        account_due = _account_due(seen, now) and not is_application_calendar(seen.account_id)
         task_endpoints = with_account if account_due else without
         if not (alone or _is_due(seen.last_ok_at, now, every)):
             fresh.add(account)
@@ -146,6 +148,11 @@ def due_tokens(
                 waiting.setdefault(account, [due[account]]).append(found)
     due |= {account: _one_of(several) for account, several in waiting.items()}
     return [found for account, found in due.items() if account not in fresh]
+
+
+def is_application_calendar(account_id: str | None) -> bool:
+    """Whether an account is an application calendar, as its id says."""
+    return account_id is not None and account_id.startswith(APPLICATION_CALENDAR)
 
 
 def _one_of(due: list[DueToken]) -> DueToken:

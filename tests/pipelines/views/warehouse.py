@@ -10,13 +10,13 @@ import psycopg2.extras  # type: ignore[import-untyped]
 import pyarrow as pa
 
 from dlt_cronofy import views
-from dlt_cronofy.source.tables import POLLS, TABLES
+from dlt_cronofy.source.tables import TABLES
 from tests.pipelines.views.evidence import HOLD, evidence
 
 Row = dict[str, Any]
 
 DATASET = "cronofy"
-RAW_TABLES = (*views.TABLES, POLLS.name)
+RAW_TABLES = views.TABLES
 # neither session thinks in UTC, and no view may notice
 DUCKDB_TIME_ZONE = "America/St_Johns"
 POSTGRES_TIME_ZONE = "Asia/Kolkata"

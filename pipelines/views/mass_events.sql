@@ -1,0 +1,63 @@
+-- mass_events: one row per UTC hour and customer, e-mail domain or provider of which many connections broke in it.
+-- Five outages or more that were first seen in the hour, and at least a fifth of the profiles that were connected when
+-- it began. Outages that were already down when first seen do not count.
+--
+-- hour: its start, UTC
+-- grouped_by: customer, email_domain or provider
+-- name: which one
+-- outages: first seen in the hour
+-- accounts: how many accounts they are of
+-- connected: profiles that were connected at the start of the hour
+-- share: outages / connected
+WITH broken AS (
+    SELECT
+        account_id, profile_type, profile_id, provider, customer, email_domain,
+        date_trunc('hour', first_seen_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' AS hour
+    FROM outages
+    LEFT JOIN (SELECT account_id, email_domain FROM _accounts) AS domains USING (account_id)
+    WHERE started_after IS NOT NULL
+),
+grouped AS (
+    SELECT hour, 'provider' AS grouped_by, provider AS name, account_id FROM broken
+    UNION ALL
+    SELECT hour, 'customer' AS grouped_by, customer AS name, account_id FROM broken WHERE customer IS NOT NULL
+    UNION ALL
+    SELECT hour, 'email_domain' AS grouped_by, email_domain AS name, account_id
+    FROM broken
+    WHERE email_domain IS NOT NULL
+),
+candidates AS (
+    SELECT hour, grouped_by, name, count(*) AS outages, count(DISTINCT account_id) AS accounts
+    FROM grouped
+    GROUP BY hour, grouped_by, name
+    HAVING count(*) >= 5
+),
+hours AS (
+    SELECT DISTINCT hour FROM candidates
+),
+standing_then AS (
+    SELECT hour, provider, customer, email_domain
+    FROM profile_intervals
+    INNER JOIN hours ON start_at <= hour AND end_at > hour
+    LEFT JOIN _accounts USING (account_id)
+    WHERE state = 'connected'
+),
+connected_then AS (
+    SELECT hour, 'provider' AS grouped_by, provider AS name, count(*) AS connected
+    FROM standing_then
+    GROUP BY hour, provider
+    UNION ALL
+    SELECT hour, 'customer' AS grouped_by, customer AS name, count(*) AS connected
+    FROM standing_then
+    GROUP BY hour, customer
+    UNION ALL
+    SELECT hour, 'email_domain' AS grouped_by, email_domain AS name, count(*) AS connected
+    FROM standing_then
+    GROUP BY hour, email_domain
+)
+SELECT
+    hour, grouped_by, name, outages, accounts, connected,
+    CAST(outages AS DOUBLE) / connected AS share
+FROM candidates
+INNER JOIN connected_then USING (hour, grouped_by, name)
+WHERE outages * 5 >= connected
