@@ -192,8 +192,7 @@ class Population:
         )
 
     def _afflict(self, account: Account, affliction: Affliction, rng: Random) -> Account:
-        """Returns the account with a trouble that no relinking ends."""
-        # early, so that it is there long before the end; a third of it from the start on
+        """Returns the account with that trouble: early, a third of it from the start on."""
         begin = max(0.0, rng.uniform(-0.1, 0.2) * self.span.seconds)
         if affliction == "stuck":
             name = f"{(account.email or '').partition('@')[0]}@{people.PRIVATE_DOMAINS['google']}"
@@ -203,7 +202,7 @@ class Population:
         if affliction == "read_only":
             at = self.span.instant(begin)
             return replace(account, profiles=tuple(make_read_only(each, at) for each in account.profiles))
-        begin += DAY
+        begin = rng.uniform(0.05, 0.3) * self.span.seconds
         at = self.span.instant(begin)
         connected = [each for each in account.profiles if each.history.at(at).link == "connected"]
         if not connected:

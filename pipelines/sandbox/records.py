@@ -57,7 +57,7 @@ class Track(Generic[T]):
 class ProfileState:
     """What a body says of one profile at one time.
 
-    `calendars` are the entries of `profile_calendars`, `protocol` is `provider_protocol` (Microsoft 365 only).
+    `calendars` are the entries of `profile_calendars`, `protocol` the `provider_protocol` of Microsoft 365.
     A calendar profile that is `syncing` without a calendar is stuck: its user left the permission unticked.
     """
 
