@@ -59,7 +59,7 @@ def _number(
     "faults",
     multiple=True,
     metavar="KIND[:PROBABILITY]",
-    help="Misbehave, e.g. reset:0.02; may be repeated. Kinds: see below.",
+    help="Misbehave, e.g. reset:0.02; may be repeated.",
 )
 def sandbox(**options: Any) -> None:
     """Serve the local Cronofy sandbox and write its token file."""

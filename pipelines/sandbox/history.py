@@ -221,8 +221,9 @@ def _draw_protocols(provider: Provider, profile_id: str, links: Track[Link]) -> 
     # drawn from the id, so that all else is drawn as before
     if Random(profile_id).random() < EXCHANGE_WEB_SERVICES_SHARE:  # noqa: S311 - a simulation, no secrets
         begin = "exchange_web_services"
-    again = [(at, "graph_api") for at, link in links.changes()[1:] if link == "syncing"]
-    return Track.of([(links.times[0], begin), *again[:1]])
+    changes: list[tuple[datetime, Protocol | None]] = [(links.times[0], begin)]
+    changes += [(at, "graph_api") for at, link in links.changes()[1:] if link == "syncing"]
+    return Track.of(changes)
 
 
 def _draw_calendars(
