@@ -19,8 +19,9 @@ import pytest
 from dlt_cronofy.load.run import Load
 from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.load.steps import LoadOptions
-from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
+from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, history, population, serve
 from dlt_cronofy.sandbox.demo import DemoClock
+from dlt_cronofy.sandbox.records import Track
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tables import CONTENT, POLLS
 from dlt_cronofy.source.tokens.store import open_store
@@ -38,7 +39,13 @@ LAST, NOW = START + timedelta(hours=700), START + timedelta(hours=701)
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxServer]:
-    world = build_world(accounts=30, seed=5, start=START, days=31)
+    # as the sandboxes of the releases drew it
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(population.Population, "_afflict", lambda _, account, *__: account)
+        patched.setattr(population.Population, "_draw_customer_waves", lambda _: [])
+        patched.setattr(population, "VOLATILE_LINKS_SHARE", 0)
+        patched.setattr(history, "_draw_protocols", lambda *_: Track.of([(START, None)]))
+        world = build_world(accounts=30, seed=5, start=START, days=31)
     with serve(world, clock=MovableClock(LAST)) as server:
         yield server
 
