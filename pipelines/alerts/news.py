@@ -187,9 +187,9 @@ def reported_runs(runs: Sequence[Row], run_ids: Collection[str]) -> Reported | N
 
 
 def newest_run(client: Client) -> str | None:
-    """The newest load that has finished; None where there is none."""
-    finished = [run["run_id"] for run in read(client, RUNS) if run["finished_at"] is not None]
-    return finished[0] if finished else None
+    """The newest load that polled and has finished; None where there is none."""
+    finished = (row for row in read(client, RUNS) if row["finished_at"] and row["first_polled_at"])
+    return next((str(row["run_id"]) for row in finished), None)
 
 
 def find_news(client: Client, run_ids: Sequence[str]) -> News | None:
