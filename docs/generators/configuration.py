@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import click
 
-from dlt_cronofy.alerts.outage_alerts import AlertsConfiguration
+from dlt_cronofy.alerts.sending import AlertsConfiguration
 from dlt_cronofy.cli.console import BAD_CONFIGURATION, LOAD_FAILED, LOADED
 from dlt_cronofy.cli.main import cli
 from dlt_cronofy.formatting import PROGRAM

@@ -18,7 +18,7 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None:
     center did not accept its tokens, refreshed tokens could not be written back, or the warehouse cannot be
     reached, 2 bad configuration.
     """
-    from dlt_cronofy.alerts.outage_alerts import configured_alerts
+    from dlt_cronofy.alerts.sending import configured_alerts
     from dlt_cronofy.configuration import read_store
     from dlt_cronofy.warehouse.pipeline import open_pipeline
 

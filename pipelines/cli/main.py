@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .alerts import alerts
 from .check import check
 from .completion import completion
 from .console import set_up_logging
@@ -71,5 +72,19 @@ def main() -> None:
     cli(prog_name="dlt-cronofy")
 
 
-for command in (load, plan, views, rebuild, status, report, demo, sandbox, query, erase, completion, check):
+for command in (
+    load,
+    plan,
+    views,
+    rebuild,
+    status,
+    report,
+    demo,
+    sandbox,
+    query,
+    erase,
+    completion,
+    check,
+    alerts,
+):
     cli.add_command(command)
