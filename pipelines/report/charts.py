@@ -17,6 +17,8 @@ Drawn = alt.Chart | alt.LayerChart | alt.FacetChart
 
 # a calendar shows that many weeks, a grid that many providers
 MOST_WEEKS, MOST_PROVIDERS = 53, 12
+# below that width in pixels a legend takes two lines
+NARROW = 340
 _DAY_MS = 1000 * SECONDS_PER_DAY
 # below that share of the time observed a day says little
 MOSTLY_UNKNOWN = 0.5
@@ -61,6 +63,18 @@ LIGHT = Palette(
     series=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"),
 )
 """On white."""
+
+EITHER = Palette(
+    ink="#727d8b",
+    muted="#727d8b",
+    line="rgba(128,128,128,0.3)",
+    connected="#14958a",
+    disconnected="#dd6420",
+    unknown="#a3aab4",
+    heat=("rgba(128,128,128,0.15)", "#f7c3a3", "#f59f6c", "#dd6420", "#b03d0c"),
+    series=("#2b8ccf", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8f98"),
+)
+"""On white or nearly black, where it is not known which."""
 
 
 def draw_disconnected(totals: pd.DataFrame, palette: Palette = LIGHT, width: int = 360) -> Drawn:
@@ -161,6 +175,7 @@ def draw_calendar(starts: pd.DataFrame, palette: Palette = LIGHT, width: int = 3
     cells = cells[cells["week"].isin(weeks)]
     colors = alt.Scale(domain=[*labels, UNOBSERVED], range=[*palette.heat, palette.unknown])
     side = min(24, max(6, (width - 40) // max(1, len(weeks))))
+    legend = alt.Legend(title=None, orient="top", columns=6 if width >= NARROW else 3)
     # a week is a name here: there is no time between two of them
     label = "utcFormat(toDate(datum.value), '%-d %b')"
     axis = alt.Axis(labelExpr=label, labelAngle=0, labelOverlap=True, grid=False, ticks=False)
@@ -175,7 +190,7 @@ def draw_calendar(starts: pd.DataFrame, palette: Palette = LIGHT, width: int = 3
                 title=None,
                 axis=alt.Axis(grid=False, ticks=False),
             ),
-            color=alt.Color("class:N", scale=colors, legend=alt.Legend(title=None, orient="top", columns=6)),
+            color=alt.Color("class:N", scale=colors, legend=legend),
             tooltip=[alt.Tooltip("utcyearmonthdate(day):T", title="day"), "outages:Q"],
         )
     )

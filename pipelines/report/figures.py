@@ -30,23 +30,35 @@ class Scope:
         account_id: one account.
         first_day: the first UTC day.
         last_day: the last UTC day, included.
+        search: accounts whose customer, e-mail address, name, account_id or token keys contain this, in any
+            letter case.
     """
 
     provider: str | None = None
     account_id: str | None = None
     first_day: date | None = None
     last_day: date | None = None
+    search: str | None = None
 
     def of_profiles(self) -> str:
         """The condition on views with one row a profile."""
         return _all_of(
             _equals("provider", self.provider),
-            _equals("account_id", self.account_id),
+            self.of_accounts(),
         )
 
     def of_accounts(self) -> str:
         """The condition on views with one row a token."""
-        return _all_of(_equals("account_id", self.account_id))
+        found = f"account_id IN (SELECT account_id FROM _accounts WHERE {self.of_people()})"  # noqa: S608
+        return _all_of(_equals("account_id", self.account_id), found if self.search else None)
+
+    def of_people(self) -> str:
+        """The condition on views that say whose a row is."""
+        if not self.search:
+            return "1 = 1"
+        columns = ("customer", "email", "name", "account_id", "token_keys")
+        texts = " || ' ' || ".join(f"coalesce({column}, '')" for column in columns)
+        return f"strpos(lower({texts}), {exp.Literal.string(self.search.lower()).sql('duckdb')}) > 0"
 
     def of_days(self) -> str:
         """The condition on the column day."""
@@ -61,6 +73,23 @@ class Scope:
             f"{column} >= {_instant(self.first_day)}" if self.first_day else None,
             f"{column} < {_instant(self.last_day + timedelta(days=1))}" if self.last_day else None,
         )
+
+
+def read_actions(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
+    """The view needs_action, the most urgent first: every open outage is in it.
+
+    Returns:
+        customer, email, name, reason, provider, profile_type, profile_name, days, since_at, since_known, url,
+        account_id, token_keys.
+    """
+    of_account = _equals("account_id", scope.account_id)
+    return read(f"""
+        SELECT customer, email, name, reason, provider, profile_type, profile_name, days, since AS since_at,
+               since_known, url, account_id, token_keys
+        FROM needs_action
+        WHERE {_all_of(_equals("provider", scope.provider), of_account, scope.of_people())}
+        ORDER BY rank, since, account_id, token_keys, profile_type, profile_id
+    """)  # noqa: S608 - values are literals made by sqlglot
 
 
 def read_days(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
