@@ -17,6 +17,7 @@ from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import new_run_id, run_row
 from dlt_cronofy.source.tokens.base import TokenStore
+from dlt_cronofy.source.tokens.due_query import read_notified
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
 from dlt_cronofy.warehouse.dataset import held_open, refresh_views, writer
 from dlt_cronofy.warehouse.dlt_workarounds import drop_loaded_records, learn_columns
@@ -24,6 +25,7 @@ from dlt_cronofy.warehouse.locks import sole_writer, turn
 from dlt_cronofy.warehouse.pipeline import location
 
 from .maintenance import Upkeep
+from .pace import paced
 from .pending import settle_pending
 from .statistics import LoadResult, RunStatistics
 from .steps import Loading, LoadOptions, Plan, Polling, make_plan, package_polls
@@ -75,13 +77,14 @@ class Load:
     def _run(self) -> LoadResult:
         started = time.monotonic()
         log_unusable(self.tokens)
+        notified = read_notified(self.settings, self.clock.now())
         # dlt keeps the active pipeline by thread
         self.pipeline.activate()
         settled = settle_pending(self.pipeline, self._turn)
         upkeep = Upkeep(self.pipeline, self.settings, self.clock, self._turn)
         self._prepare(upkeep, settled.run_ids)
         with held_open(self.pipeline):
-            plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now())
+            plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now(), notified)
             tokens = StoredTokens.of(self.tokens)
             store = upkeep.store_changes(tokens, confirm_left=self.options.confirm_left)
         self.on_plan(plan.due)
@@ -141,8 +144,9 @@ class Load:
         """Poll all tasks, and load what was polled package by package meanwhile."""
         if self.options.max_duration is not None:
             self.quota.deadline = self.clock.monotonic() + self.options.max_duration.total_seconds()
+        calls = min(plan.calls, self.options.max_requests or plan.calls)
         polling = Polling(
-            self.settings,
+            paced(self.settings, calls, self.options.spread),
             plan.tasks,
             self.clock,
             self.quota,

@@ -41,11 +41,11 @@ WITHOUT_TEMPORARY_TABLES = {"bigquery", "databricks"}
 KEEPS_STEPS = {DUCKDB, POSTGRES}
 
 SQL_TYPES = {
-    "string": "TEXT",
-    "int64": "BIGINT",
+    "text": "TEXT",
+    "bigint": "BIGINT",
     "bool": "BOOLEAN",
     "double": "DOUBLE",
-    "timestamp[us, tz=UTC]": "TIMESTAMPTZ",
+    "timestamp": "TIMESTAMPTZ",
 }
 
 
@@ -258,12 +258,12 @@ def columns_of(name: str) -> list[str]:
 @cache
 def _columns(table: str, dialect: str) -> list[tuple[str, str, str]]:
     """The columns that a load gives a table: name, type, and whether it may be null."""
-    columns = [(each.name, str(each.type), each.required) for each in TABLES[table].columns]
+    columns = [(each.name, each.type, each.required) for each in TABLES[table].columns]
     return [
         (
             name,
             exp.DataType.build(SQL_TYPES[kind]).sql(dialect=dialect),
             "NOT NULL" if required else "",
         )
-        for name, kind, required in (*columns, (LOAD_ID, "string", True))
+        for name, kind, required in (*columns, (LOAD_ID, "text", True))
     ]

@@ -20,6 +20,7 @@ import dlt
 from dlt_cronofy import rebuild
 from dlt_cronofy.configuration import configured_store, read_settings
 from dlt_cronofy.load.maintenance import Upkeep, make_evidence
+from dlt_cronofy.load.pace import paced
 from dlt_cronofy.load.pending import settle_pending
 from dlt_cronofy.load.steps import LoadOptions, Polling, make_plan
 from dlt_cronofy.source.api.limits.run_quota import RunQuota
@@ -32,6 +33,7 @@ from dlt_cronofy.source.records import Poll
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import new_run_id
 from dlt_cronofy.source.tokens.base import TokenStore
+from dlt_cronofy.source.tokens.due_query import read_notified
 from dlt_cronofy.source.tokens.store import stored_tokens
 from dlt_cronofy.source.tokens.token import Token, log_unusable
 from dlt_cronofy.warehouse.dataset import drop_staging, loaded_dataset, refresh_views, sql_client, writer
@@ -103,10 +105,10 @@ class Stages:
         log_unusable(tokens)
         pipeline = self.open_pipeline()
         self._make_evidence(pipeline)
-        plan = make_plan(pipeline, tokens, options, now)
+        plan = make_plan(pipeline, tokens, options, now, read_notified(self.settings, now))
         deadline = now + options.max_duration if options.max_duration is not None else None
         run_id = new_run_id(self.clock)
-        saved = save_plan(run_id, plan, shards, options.max_requests, deadline)
+        saved = save_plan(run_id, plan, shards, options.max_requests, deadline, options.spread)
         write_plan(self.exchange, saved)
         logger.info("run %s: %d of %d tokens in %d shards", run_id, plan.due, plan.tokens, len(saved.shards))
         return saved
@@ -209,13 +211,14 @@ class Stages:
 
     def _limits(self, plan: SavedPlan, shard: int) -> tuple[PollingSettings, Sequence[datetime]]:
         """The settings for a shard: the limits are shared with the others, or it keeps a part of them."""
-        if self.settings.requests_shared_in is not None:
-            return self.settings, plan.recent_requests
+        settings = paced(self.settings, plan.calls, plan.spread)
+        if settings.requests_shared_in is not None:
+            return settings, plan.recent_requests
         parts, recent_requests = plan.share_of(shard)
         settings = replace(
-            self.settings,
-            requests_per_second=self.settings.requests_per_second / parts,
-            requests_per_minute=self.settings.requests_per_minute / parts,
+            settings,
+            requests_per_second=settings.requests_per_second / parts,
+            requests_per_minute=settings.requests_per_minute / parts,
         )
         return settings, recent_requests
 
