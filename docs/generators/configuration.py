@@ -67,7 +67,7 @@ OTHER_KEYS = {
     ),
     "load.delete_completed_jobs": ("whether the rows of loaded packages are deleted from the disk", "true"),
     "runtime.dlthub_telemetry": ("whether dlt sends usage statistics", "false"),
-    "destination.duckdb.credentials": ("path of the DuckDB file", "cronofy.duckdb in the current folder"),
+    "destination.duckdb.credentials": ("path of the DuckDB file", "connections.duckdb in the current folder"),
     "destination.credentials": ("the same, for whatever the destination is", ""),
     "credentials": ("the same, for everything", ""),
     "providers.enable_airflow_secrets": (

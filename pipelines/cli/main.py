@@ -14,6 +14,7 @@ from .console import set_up_logging
 from .demo import demo
 from .erase import erase
 from .load import load
+from .move import move
 from .plan import plan
 from .query import query
 from .rebuild import rebuild
@@ -83,6 +84,7 @@ for command in (
     sandbox,
     query,
     erase,
+    move,
     completion,
     check,
     alerts,

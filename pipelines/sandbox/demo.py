@@ -19,7 +19,7 @@ from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.warehouse.dataset import refresh_views, sql_client
-from dlt_cronofy.warehouse.pipeline import open_pipeline
+from dlt_cronofy.warehouse.pipeline import DEFAULT_FILE, open_pipeline
 
 from . import MovableClock, SandboxServer, build_world, serve
 
@@ -27,7 +27,7 @@ from . import MovableClock, SandboxServer, build_world, serve
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)
 # what the demo owns in its directory and may replace
 MARKER = ".dlt-cronofy-demo"
-DATABASE, TOKENS, WORKING_FILES, REPORT = "cronofy.duckdb", "tokens.csv", "pipelines", "health.html"
+DATABASE, TOKENS, WORKING_FILES, REPORT = DEFAULT_FILE, "tokens.csv", "pipelines", "health.html"
 # simulated minutes by which a load is early or late
 JITTER_MINUTES = 40
 # The story of the unseen: Cronofy answers 503 for half a day, and the scheduler is down for two.
