@@ -10,7 +10,7 @@ from typing import Any
 
 import dlt
 
-from dlt_cronofy.alerts.outage_alerts import configured_alerts
+from dlt_cronofy.alerts.sending import configured_alerts
 from dlt_cronofy.formatting import count, row_lines
 from dlt_cronofy.shards.exchange_directory import SETTING as HANDOFF_SETTING
 from dlt_cronofy.shards.exchange_directory import possible_exchange

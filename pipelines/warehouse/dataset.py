@@ -109,11 +109,15 @@ class _Relations(dict[str, str]):
 
 def query_rows(client: Client, sql: str, *parameters: Any) -> list[Row]:
     """Rows of a query as dictionaries; times that have a zone are in UTC."""
+    names, rows = query_columns(client, sql, *parameters)
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def query_columns(client: Client, sql: str, *parameters: Any) -> tuple[list[str], list[list[Any]]]:
+    """The names of a query's columns, and its rows; times that have a zone are in UTC."""
     with client.execute_query(sql, *parameters) as cursor:
         names = [column[0] for column in cursor.description]
-        return [
-            {name: in_utc(value) for name, value in zip(names, row, strict=True)} for row in cursor.fetchall()
-        ]
+        return names, [[in_utc(value) for value in row] for row in cursor.fetchall()]
 
 
 def in_utc(value: Any) -> Any:

@@ -206,11 +206,6 @@ class PollingSettings:
             due_query=configuration.due_query or None,
             tokens_database=hidden(configuration.tokens_database),
         )
-        if settings.due_query is not None and settings.tokens_database is None:
-            raise ConfigurationError(
-                "due_query needs tokens_database, the SQLAlchemy URL of the database it runs in:"
-                " set it in .dlt/secrets.toml, section [sources.cronofy]"
-            )
         if settings.data_center not in DATA_CENTERS:
             raise _bad("data_center", f"one of {', '.join(DATA_CENTERS)}", configuration.data_center)
         for name in ("requests_per_second", "requests_per_minute", "max_attempts", "timeout"):

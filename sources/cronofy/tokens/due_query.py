@@ -16,6 +16,10 @@ NAMES, NOTIFIED_AT = ("key", "account_id"), "notified_at"
 FETCHED_ROWS = 2000
 # clocks of machines differ, but not by that much
 MOST_AHEAD = timedelta(hours=1)
+NO_DATABASE = (
+    "due_query needs tokens_database, the SQLAlchemy URL of the database it runs in:"
+    " set it in .dlt/secrets.toml, section [sources.cronofy]"
+)
 NO_SQLALCHEMY = (
     "due_query needs SQLAlchemy: install the extra sql of dlt-cronofy, or sqlalchemy,"
     " and the driver of your database"
@@ -34,8 +38,10 @@ def read_notified(settings: PollingSettings, now: datetime) -> dict[str, datetim
         ConfigurationError: the query cannot be run, or does not return what it should.
     """
     query, database = settings.due_query, settings.tokens_database
-    if query is None or database is None:
+    if query is None:
         return {}
+    if database is None:
+        raise ConfigurationError(NO_DATABASE)
     try:
         from sqlalchemy.exc import SQLAlchemyError
 

@@ -166,10 +166,10 @@ def test_broken_toml_is_one_line_and_2(case: str, place: Place, tokens: list[str
     assert "Traceback" not in done.stderr
 
 
-def test_json_is_all_there_is_on_stdout_and_the_default_destination_is_cronofy_duckdb(
+def test_json_is_all_there_is_on_stdout_and_the_default_destination_is_connections_duckdb(
     place: Place, tokens: list[str]
 ) -> None:
-    """Without configuration: `cronofy.duckdb` where the command was run, dataset `cronofy`."""
+    """Without configuration: `connections.duckdb` where the command was run, dataset `cronofy`."""
     environment = place.environment()
     del environment["DESTINATION__DUCKDB__CREDENTIALS"]
     done = run([str(COMMAND), "-v", "load", "--json"], place.directory, environment)
@@ -179,8 +179,8 @@ def test_json_is_all_there_is_on_stdout_and_the_default_destination_is_cronofy_d
     assert summary["outcomes"] == {"ok": 8}
     assert summary["changes"] == {"first_seen": 4}
     assert summary["failure_ratio"] == 0
-    assert [path.name for path in place.directory.glob("*.duckdb")] == ["cronofy.duckdb"]
-    place.database_name = "cronofy.duckdb"
+    assert [path.name for path in place.directory.glob("*.duckdb")] == ["connections.duckdb"]
+    place.database_name = "connections.duckdb"
     assert (place.directory / summary["destination"]) == place.database
     assert place.counts()["polls"] == 8
 
@@ -289,7 +289,11 @@ def test_what_a_load_made_is_read(place: Place, tokens: list[str]) -> None:
     assert [json.loads(line) for line in result.stdout.splitlines()] == [
         {"token_key": key, "profiles": 1, "message": None} for key in sorted(tokens)
     ]
-    assert "token_key" in invoke(place, "query", sql).stdout
+    as_csv = invoke(place, "query", "--format", "csv", f"{sql} LIMIT 1").stdout
+    assert as_csv == "token_key,profiles,message\nfour,1,\n"
+    sql = "SELECT token_key, polled_at FROM polls WHERE 1 = 2"
+    assert invoke(place, "query", "--format", "csv", sql).stdout == "token_key,polled_at\n"
+    assert "token_key" in invoke(place, "query", "SELECT token_key FROM userinfo").stdout
     wrong = invoke(place, "query", "SELECT nothing FROM nowhere")
     assert (wrong.exit_code, wrong.stdout) == (1, "")
     assert "nowhere" in wrong.stderr

@@ -16,7 +16,7 @@ BROKEN = {*PEOPLE[:6], PEOPLE[10]}
 
 
 def polls() -> str:
-    lines = [(hour, f"{person} ok a+") for person in PEOPLE for hour in (0, 20, 30)]
+    lines = [(hour, f"{person} ok a+") for person in PEOPLE for hour in (0.0, 20.0, 30.0)]
     lines += [(30.5, f"{person} ok a{'-' if person in BROKEN else '+'}") for person in PEOPLE]
     lines += [(31, f"{person} ok a+") for person in PEOPLE]
     return "\n".join(f"{hour} {line}" for hour, line in sorted(lines))
@@ -53,8 +53,10 @@ def test_a_mass_event_is_five_outages_and_a_fifth_of_what_was_connected(world: W
 
 
 def test_a_customer_has_the_days_of_its_profiles(world: Warehouse) -> None:
-    columns = ("customer", "email_domain", "day", "accounts", "profiles")
-    columns += ("connected_seconds", "disconnected_seconds", "uptime")
+    columns = (
+        *("customer", "email_domain", "day", "accounts", "profiles"),
+        *("connected_seconds", "disconnected_seconds", "uptime"),
+    )
     rows = {row[:3]: row[3:] for row in read(world, "customer_daily", columns)}
     second = date(2026, 3, 3)
     assert set(rows) == {

@@ -249,8 +249,10 @@ def hour(instant: Any) -> float | None:
 
 
 def test_everybody_who_must_do_something_is_in_the_worklist_and_nobody_else(world: Warehouse) -> None:
-    columns = ("account_id", "profile_id", "reason", "since", "since_known", "url")
-    columns += ("evidence_age_seconds", "rank", "days")
+    columns = (
+        *("account_id", "profile_id", "reason", "since", "since_known", "url"),
+        *("evidence_age_seconds", "rank", "days"),
+    )
     rows = read(world, "needs_action", columns)
     found = {row[:3]: (hour(row[3]), row[4], row[5], row[6] / 3600) for row in rows}
     assert found == NEEDED
@@ -260,8 +262,10 @@ def test_everybody_who_must_do_something_is_in_the_worklist_and_nobody_else(worl
 
 
 def test_the_worklist_names_people_and_customers(world: Warehouse) -> None:
-    columns = ("account_id", "reason", "customer", "email", "email_domain", "name")
-    columns += ("token_keys", "provider", "profile_name")
+    columns = (
+        *("account_id", "reason", "customer", "email", "email_domain", "name"),
+        *("token_keys", "provider", "profile_name"),
+    )
     rows = {row[:2]: row[2:] for row in read(world, "needs_action", columns)}
     assert rows["broke", "relink"] == (
         "Acme", "broke@mail.broke.test", "mail.broke.test", "Broke", "broke", "gsuite", "a@broke.test",
@@ -283,8 +287,10 @@ def test_every_profile_has_its_state_and_the_most_urgent_reason(world: Warehouse
 
 
 def test_what_profile_health_knows_besides(world: Warehouse) -> None:
-    columns = ("account_id", "profile_id", "linked_at", "open_outage_at", "initial_sync_since")
-    columns += ("calendars", "writable_calendars", "outages_30d")
+    columns = (
+        *("account_id", "profile_id", "linked_at", "open_outage_at", "initial_sync_since"),
+        *("calendars", "writable_calendars", "outages_30d"),
+    )
     rows = {row[:2]: row[2:] for row in read(world, "profile_health", columns)}
     assert rows["well", "a"] == (None, None, None, 1, 1, 0)
     assert rows["broke", "a"] == (None, at(50), None, 1, 1, 0)

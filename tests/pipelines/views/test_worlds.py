@@ -147,8 +147,8 @@ def expected_cohorts(seen: dict[oracle.Profile, oracle.Sightings]) -> Iterator[t
         for outage in oracle.outages(sightings):
             if outage.started_after is not None:
                 month = outage.first_seen_at.date().replace(day=1)
-                for group in ("all", service(key)):
-                    groups.setdefault((month, group), []).append(outage)
+                for provider in ("all", service(key)):
+                    groups.setdefault((month, provider), []).append(outage)
     for group, found in groups.items():
         shares = [oracle.relinked_within(found, days) for days in (1, 3, 7, 14)]
         yield (*group, len(found), *(shares if len(found) >= 20 else [None] * 4))
