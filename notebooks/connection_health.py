@@ -1,9 +1,14 @@
+# /// script
+# [tool.marimo.display]
+# theme = "system"
+# ///
 """Connection health, to look around in: the figures of the report, with filters.
 
     .venv/bin/marimo run notebooks/connection_health.py
 
 It reads the warehouse that dlt is configured for, as the commands do. The environment variables
-`DESTINATION_TYPE` and `DATASET` name another destination and dataset.
+`DESTINATION_TYPE` and `DATASET` name another destination and dataset. In the app, tables can be sorted,
+searched and downloaded; executed for Jupyter they are plain and whole.
 """
 
 import marimo
@@ -21,12 +26,46 @@ with app.setup:
     from dlt_cronofy.report import charts, figures
     from dlt_cronofy.report.frames import frame_reader
     from dlt_cronofy.report.health import read_health
+    from dlt_cronofy.report.listing import as_html, listed
     from dlt_cronofy.report.survival import halves
     from dlt_cronofy.source.errors import ConfigurationError
     from dlt_cronofy.warehouse.dataset import loaded_dataset
     from dlt_cronofy.warehouse.pipeline import location, open_pipeline
 
-    WIDTH, ROWS = 760, 20
+    # in pixels, on a phone and on paper
+    NARROW, WIDE = 290, 760
+    # whether the page is light or dark is known to the browser alone
+    PALETTE = charts.EITHER
+
+
+@app.function
+def shown_rows(rows: pd.DataFrame, *, interactive: bool) -> mo.Html:
+    """Rows to look around in; where nobody can, all of them."""
+    if rows.empty:
+        return mo.md("*None.*")
+    if not interactive:
+        return mo.Html(as_html(rows))
+    return mo.ui.table(
+        rows,
+        selection=None,
+        page_size=15,
+        show_column_summaries=False,
+        show_data_types=False,
+        show_download=True,
+    )
+
+
+@app.cell
+def _():
+    interactive = mo.app_meta().mode in {"run", "edit"}
+    width = NARROW if interactive else WIDE
+    return interactive, width
+
+
+@app.function
+def stretched(chart: charts.Drawn, *, interactive: bool) -> charts.Drawn:
+    """A chart as wide as the window; a picture of it has a width of its own."""
+    return chart.properties(width="container") if interactive else chart
 
 
 @app.cell
@@ -46,12 +85,17 @@ def _():
 @app.cell
 def _(health, pipeline):
     states = health.states
+    _left = (
+        f"{wording.count(health.left_accounts, 'account')} left and not counted."
+        if health.left_accounts
+        else ""
+    )
     mo.md(f"""
     # Connection health
 
     {len(health.open_outages):,} connections are down: of {sum(states.values()):,} profiles of
     {wording.count(health.accounts, "account")}, {states["connected"]:,} are connected,
-    {states["disconnected"]:,} disconnected and {states["unknown"]:,} unknown.
+    {states["disconnected"]:,} disconnected and {states["unknown"]:,} unknown. {_left}
 
     As of {wording.instant(health.as_of)} UTC, the newest poll; data since {wording.instant(health.since)}.
     Uptime {wording.percent(health.uptime)} of the observed time; {wording.percent(health.coverage)} of the
@@ -63,22 +107,49 @@ def _(health, pipeline):
 
 @app.cell
 def _(health):
+    _providers = sorted(row["provider"] for row in health.providers)
     provider = mo.ui.dropdown(
-        sorted(row["provider"] for row in health.providers if row["provider"]), label="provider"
+        {"all providers": None, **{f"{wording.provider_name(name)} ({name})": name for name in _providers}},
+        value="all providers",
+        label="Provider",
     )
-    account = mo.ui.text(label="account_id", placeholder="acc_…", debounce=True)
+    search = mo.ui.text(label="Search", placeholder="e-mail, name or customer", debounce=True)
     all_days = (health.since.date(), health.as_of.date())
     period = mo.ui.date_range(start=all_days[0], stop=all_days[1], value=all_days, label="UTC days")
-    mo.hstack([provider, account, period], justify="start", wrap=True)
-    return account, all_days, period, provider
+    mo.hstack([search, provider, period], justify="start", wrap=True)
+    return all_days, period, provider, search
 
 
 @app.cell
-def _(account, all_days, period, provider):
+def _(all_days, period, provider, search):
     # all days: no restriction, so that outages first seen on none of them count too
     _days = (None, None) if tuple(period.value) == all_days else period.value
-    scope = figures.Scope(provider.value, account.value.strip() or None, *_days)
+    scope = figures.Scope(provider.value, None, *_days, search=search.value.strip() or None)
     return (scope,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md("""
+    ## Who needs action
+
+    Most urgent first, on whatever day it began. Every open outage is here, with `relink` to do. A link lets
+    anyone who opens it act for that person: send it to nobody else.
+    """)
+    return
+
+
+@app.cell
+def _(interactive, read, scope):
+    worklist = shown_rows(listed(figures.read_actions(read, scope)), interactive=interactive)
+    worklist
+    return
+
+
+@app.cell
+def _(read):
+    people = read("SELECT account_id, customer, email, name FROM account_health")
+    return (people,)
 
 
 @app.cell
@@ -95,15 +166,15 @@ def _():
     mo.md("""
     ## Connectivity over time
 
-    The share of the observed profile time that was disconnected. Grey is time nobody observed: the darker
-    the day, the less is known of it.
+    The share of the observed profile time that was disconnected. Grey is time that was not observed: the
+    darker the day, the less is known of it.
     """)
     return
 
 
 @app.cell
-def _(totals):
-    charts.draw_disconnected(totals, width=WIDTH)
+def _(interactive, totals, width):
+    stretched(charts.draw_disconnected(totals, PALETTE, width), interactive=interactive)
     return
 
 
@@ -118,32 +189,9 @@ def _():
 
 
 @app.cell
-def _(days):
-    charts.draw_providers(figures.add_up(days, ["provider", "day"]), width=WIDTH)
-    return
-
-
-@app.cell(hide_code=True)
-def _():
-    mo.md("""
-    ## Open outages
-
-    Of the provider and account above, on whatever days they began; longest first. `started_after` is empty
-    where a profile was down when it was first seen.
-    """)
-    return
-
-
-@app.cell
-def _(health, scope):
-    open_outages = pd.DataFrame(
-        [
-            row
-            for row in health.open_outages
-            if scope.provider in (None, row["provider"]) and scope.account_id in (None, row["account_id"])
-        ]
-    )
-    mo.plain(open_outages.head(ROWS)) if len(open_outages) else mo.md("*None.*")
+def _(days, width):
+    _named = days.assign(provider=days["provider"].map(wording.provider_name))
+    charts.draw_providers(figures.add_up(_named, ["provider", "day"]), PALETTE, width)
     return
 
 
@@ -159,8 +207,27 @@ def _():
 
 
 @app.cell
-def _(outages, totals):
-    charts.draw_calendar(figures.starts_by_day(outages, totals), width=WIDTH)
+def _(outages, totals, width):
+    charts.draw_calendar(figures.starts_by_day(outages, totals), PALETTE, width)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md("""
+    ## Outages, the newest first
+
+    What the search above finds, or everybody; first seen on the days above. Durations are in days.
+    """)
+    return
+
+
+@app.cell
+def _(interactive, outages, people, scope):
+    # of everybody that is too long for a page that cannot be paged through
+    mo.stop(not interactive and scope.search is None, mo.md(f"{wording.count(len(outages), 'outage')}."))
+    history = shown_rows(listed(outages[::-1], people), interactive=interactive)
+    history
     return
 
 
@@ -179,24 +246,29 @@ def _():
 @app.cell
 def _(read, scope):
     curves = figures.read_curves(read, scope)
-    mo.stop(curves.empty, mo.md("*Nobody has relinked yet.*"))
+    mo.stop(curves.empty, mo.md("*No connection has been relinked yet.*"))
     medians = halves(curves)
     largest = medians[medians["provider"] != figures.ALL].nlargest(4, "relinked")
     return curves, largest, medians
 
 
 @app.cell
-def _(curves, scope):
+def _(curves, interactive, scope, width):
     # of one provider there is no curve of all
     whole = curves[curves["provider"] == (scope.provider or figures.ALL)]
-    charts.draw_survival(whole, width=WIDTH)
+    stretched(charts.draw_survival(whole, PALETTE, width), interactive=interactive)
     return
 
 
 @app.cell
-def _(curves, largest):
+def _(curves, interactive, largest, width):
     several = curves[curves["provider"].isin(largest["provider"])]
-    charts.draw_survival(several, width=WIDTH) if len(several) else mo.md("*No calendar has relinked yet.*")
+    mo.stop(several.empty, mo.md("*No connection has been relinked yet.*"))
+    # beside the curves the names would not fit on a phone
+    _legend_above = charts.draw_survival(several, PALETTE, width).configure_legend(
+        orient="top", columns=2, labelColor=PALETTE.ink, symbolType="square"
+    )
+    stretched(_legend_above, interactive=interactive)
     return
 
 
@@ -211,8 +283,11 @@ def _():
 @app.cell
 def _(medians):
     times = ["seconds", "lower_seconds", "upper_seconds"]
-    worded = medians.assign(**{name: medians[name].map(wording.duration) for name in times})
-    mo.plain(worded.set_axis(["provider", "relinked", "median", "at least", "at most"], axis=1))
+    worded = medians.assign(
+        provider=medians["provider"].map(wording.provider_name),
+        **{name: medians[name].map(wording.duration) for name in times},
+    )
+    mo.Html(as_html(worded.set_axis(["provider", "relinked", "median", "at least", "at most"], axis=1)))
     return
 
 
@@ -227,9 +302,9 @@ def _():
 
 
 @app.cell
-def _(read, scope):
-    flapping = figures.read_flapping(read, scope)
-    mo.plain(flapping.head(ROWS)) if len(flapping) else mo.md("*None.*")
+def _(interactive, people, read, scope):
+    unstable = shown_rows(listed(figures.read_flapping(read, scope), people), interactive=interactive)
+    unstable
     return
 
 
@@ -244,9 +319,9 @@ def _():
 
 
 @app.cell
-def _(health, read, scope):
+def _(health, read, scope, width):
     tokens = figures.read_tokens(read, scope)
-    charts.draw_freshness(figures.freshness(tokens, health.as_of), width=WIDTH)
+    charts.draw_freshness(figures.freshness(tokens, health.as_of), PALETTE, width)
     return (tokens,)
 
 
@@ -258,8 +333,10 @@ def _(tokens):
 
 
 @app.cell
-def _(failing):
-    mo.plain(failing.head(ROWS)) if len(failing) else mo.md("*None.*")
+def _(failing, interactive, people):
+    _whose = people.drop(columns=[name for name in people if name in failing and name != "account_id"])
+    unread = shown_rows(listed(failing, _whose), interactive=interactive)
+    unread
     return
 
 
@@ -268,14 +345,14 @@ def _():
     mo.md("""
     ## How polling went
 
-    Polls of all tokens by UTC day and outcome. A day without a bar is a day on which nobody looked.
+    Polls of all tokens by UTC day and outcome. A day without a bar is a day without a load.
     """)
     return
 
 
 @app.cell
-def _(read, scope):
-    charts.draw_polls(figures.read_polls(read, scope), width=WIDTH)
+def _(read, scope, width):
+    charts.draw_polls(figures.read_polls(read, scope), PALETTE, width)
     return
 
 

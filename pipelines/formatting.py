@@ -17,6 +17,42 @@ SHOWN_DIGEST_DIGITS = 8
 SHOWN_ROWS = 5
 SECONDS_PER_DAY = 86_400
 
+# what people call the providers of the API; others are shown as the API calls them
+PROVIDER_NAMES = {
+    "gsuite": "Google Workspace",
+    "google": "Google",
+    "office365": "Microsoft 365",
+    "outlook_com": "Outlook.com",
+    "live_connect": "Outlook.com",
+    "exchange": "Exchange",
+    "icloud": "iCloud",
+    "apple": "iCloud",
+    "zoom": "Zoom",
+    "ms_teams": "Microsoft Teams",
+    "google_meet_api": "Google Meet",
+    "go_to": "GoTo Meeting",
+    "cronofy": "Application calendar",
+}
+# the reasons of needs_action, the most urgent first: what somebody has to do, or what is wrong
+REASON_NAMES = {
+    "authorize": "authorize again",
+    "widen_scope": "grant more access",
+    "relink": "relink",
+    "initial_sync": "first sync is stuck",
+    "no_writable_calendar": "no writable calendar",
+    "migrate": "move to Microsoft Graph",
+}
+
+
+def provider_name(provider: str | None) -> str:
+    """What people call a provider; empty where there is none."""
+    return PROVIDER_NAMES.get(provider, provider) if provider else ""
+
+
+def reason_name(reason: str) -> str:
+    """A reason of `needs_action` in people's words."""
+    return REASON_NAMES.get(reason, reason)
+
 
 def advice(outcome: str) -> str:
     """What the person who has to act does about an outcome; empty where it is none that we know."""
@@ -66,14 +102,17 @@ def instant(moment: datetime | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A duration in the two largest units that matter: `3 d 4 h`, `25 min`."""
+    """A duration as people say it, in the two largest units that matter: `3 days 4 h`, `1 day`, `25 min`."""
     if seconds is None or math.isnan(seconds):
         return "–"
     minutes = round(seconds / 60)
     days, hours = divmod(minutes // 60, 24)
     if days:
-        return f"{days} d {hours} h" if hours and days < 10 else f"{days} d"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
+        return f"{count(days, 'day')} {hours} h" if hours and days < 10 else count(days, "day")
+    rest = f"{minutes % 60} min"
+    if hours:
+        return f"{hours} h {rest}" if minutes % 60 else f"{hours} h"
+    return rest if minutes else "under 1 min"
 
 
 def digest_shortened(text: str | None) -> str | None:

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.panel import Panel
 
 from dlt_cronofy.cli.console import PIPED_WIDTH
 from dlt_cronofy.cli.summary import health_parts
 from dlt_cronofy.report.health import Health
 from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
+from dlt_cronofy.source.tables import Row
 from tests.postgres import credentials, postgres_database
 
 ROOT = Path(__file__).parent.parent
@@ -62,6 +65,14 @@ def test_every_block_of_commands_is_run_below() -> None:
     ]
 
 
+NEEDS_ACTION = {"authorize": 5, "widen_scope": 2, "relink": 16}
+
+
+def action(reason: str, rank: int, account: str) -> Row:
+    """A row of needs_action of which nothing else is known."""
+    return defaultdict(lambda: None, reason=reason, rank=rank, account_id=account)
+
+
 def test_the_summary_it_shows_is_printed_for_these_figures() -> None:
     health = Health(
         as_of=datetime(2026, 2, 4, 18, 12, tzinfo=UTC),
@@ -73,15 +84,29 @@ def test_the_summary_it_shows_is_printed_for_these_figures() -> None:
         coverage=0.938,
         providers=[],
         open_outages=[],
-        ended={"relinked": 98, "removed": 1, "open": 17},
+        ended={"relinked": 98, "open": 17, "removed": 1},
         median_seconds_to_relink=86_400.0,
         failing_tokens=[],
         never_read_tokens=3,
         oldest_evidence_at=datetime(2026, 1, 8, 18, 20, tzinfo=UTC),
         polls={},
+        actions=[
+            action(reason, rank, f"{reason} {number}")
+            for rank, (reason, accounts) in enumerate(NEEDS_ACTION.items())
+            for number in range(accounts)
+        ]
+        # of one of these accounts two connections are down
+        + [action("relink", 2, "relink 0")],
+        freshness={
+            "tokens": 246,
+            "unreadable_tokens": 9,
+            "median_age_seconds": 0.0,
+            "p95_age_seconds": 31_380.0,
+        },
     )
     console = Console(file=StringIO(), highlight=False, width=PIPED_WIDTH)
-    console.print(health_parts(health)[1])
+    [headline] = [part for part in health_parts(health) if isinstance(part, Panel)]
+    console.print(headline)
     assert isinstance(console.file, StringIO)
     assert console.file.getvalue() in README
 
@@ -102,7 +127,7 @@ def test_own_tokens_from_file_to_postgres(
     shown = run(COMMANDS[1], tmp_path, environment)
     assert re.search(r"us: http://127.0.0.1:\d+ answered ok", shown)
     assert "Loaded into connections.duckdb, dataset cronofy" in shown
-    assert "relink_url" in shown
+    assert "email,provider,reason,days,url" in shown
     assert (tmp_path / "connections.duckdb").exists()
     assert re.match(r"health.html: \d+ open outages;", run(COMMANDS[2], tmp_path, environment))
     # the same shell, later

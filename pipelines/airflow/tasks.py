@@ -87,7 +87,7 @@ class Job:
             return summary
 
     def views(self, summary: dict[str, Any]) -> None:
-        """Make the views, send new outages, and fail where too many tokens failed."""
+        """Make the views, send what is news, and fail where too many tokens failed."""
         with self._stages() as stages:
             stages.views([summary["run_id"], *summary["late_runs"]])
         if summary["failure_ratio"] > self.max_failure_ratio:

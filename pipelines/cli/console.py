@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +26,9 @@ Advance = Callable[[int], None]
 
 
 def result_console() -> Console:
-    """Where results go. Piped output is plain and wide."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    """Where results go. Piped output is plain and wide, or as wide as COLUMNS says."""
+    is_piped = not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit()
+    return Console(highlight=False, width=PIPED_WIDTH if is_piped else None)
 
 
 def set_up_logging(*, verbose: bool) -> None:
@@ -103,9 +105,9 @@ def _log_lines(description: str, unit: str) -> Callable[[Pace], None]:
         nonlocal last
         if not pace.done:
             if (pace.seconds_left() or 0) > LOG_EVERY_SECONDS:
-                logger.info("%s: %d %s, %s", description, pace.total, unit, pace)
+                logger.info("%s: %s %s, %s", description, f"{pace.total:,}", unit, pace)
         elif time.monotonic() - last >= LOG_EVERY_SECONDS:
             last = time.monotonic()
-            logger.info("%s: %d of %d %s, %s", description, pace.done, pace.total, unit, pace)
+            logger.info("%s: %s of %s %s, %s", description, f"{pace.done:,}", f"{pace.total:,}", unit, pace)
 
     return show

@@ -12,7 +12,7 @@ logger = logging.getLogger("dlt_cronofy")
 
 
 @click.command(short_help="Remove one person, and search for what is left.")
-@click.option("--account", metavar="ID", help="The person's account_id; its tokens go too.")
+@click.option("--account", metavar="ID", help="account_id or e-mail address; its tokens go too.")
 @click.option("--token", metavar="KEY", help="One token_key; its account goes too if it has no other token.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option("what was removed")
@@ -30,7 +30,7 @@ def erase(
     Exit status: 0 removed and nothing found afterwards, 1 in no table, or something is left, 2 bad
     configuration or usage.
     """
-    from dlt_cronofy.erase.erasure import Erase
+    from dlt_cronofy.erase.erasure import Erase, account_of
     from dlt_cronofy.erase.summary import erased_lines, subject
     from dlt_cronofy.warehouse.locks import sole_writer, turn
     from dlt_cronofy.warehouse.pipeline import location, open_pipeline
@@ -38,6 +38,8 @@ def erase(
     if bool(account) == bool(token):
         raise click.UsageError("give either --account ID or --token KEY")
     pipeline = open_pipeline(destination, dataset)
+    if account and "@" in account:
+        account = account_of(pipeline, account)
     command = Erase(pipeline, account or None, token or None)
     if not yes:
         _confirm(f"Remove {subject(account or None, token)} from {location(pipeline)} for good?")

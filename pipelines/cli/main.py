@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .alerts import alerts
 from .check import check
 from .completion import completion
 from .console import set_up_logging
@@ -86,5 +87,6 @@ for command in (
     move,
     completion,
     check,
+    alerts,
 ):
     cli.add_command(command)

@@ -12,8 +12,9 @@ from typing import Any
 import dlt
 import duckdb
 
-from dlt_cronofy.source.tables import Row
-from dlt_cronofy.warehouse.dataset import query_rows, sql_client
+from dlt_cronofy.source.tables import TABLES, Row
+from dlt_cronofy.views import VIEWS
+from dlt_cronofy.warehouse.dataset import has_current_views, query_rows, sql_client
 from dlt_cronofy.warehouse.failures import is_of_a_driver, sqlstate
 
 # states and what repairs them; names in braces are those of the error
@@ -48,6 +49,7 @@ STEP = re.compile(
     re.IGNORECASE,
 )
 PRIVILEGES = {
+    "MERGE INTO": ("SELECT", "INSERT", "DELETE"),
     "INSERT INTO": ("INSERT",),
     "COPY": ("INSERT",),
     "DELETE FROM": ("SELECT", "DELETE"),
@@ -68,7 +70,12 @@ RIGHTS = """
     FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = %s
     WHERE n.nspname = %s
 """
-DATABASE = "SELECT quote_ident(current_user) AS role, quote_ident(current_database()) AS database"
+DATABASE = """
+    SELECT quote_ident(current_user) AS role, quote_ident(current_database()) AS database,
+           has_database_privilege(current_database(), 'CREATE') AS "CREATE"
+"""
+# to a load, of dlt's own tables, these are like ours
+DLT_TABLES = ("_dlt_loads", "_dlt_pipeline_state", "_dlt_version")
 
 Ask = Callable[..., list[Row]]
 
@@ -105,10 +112,49 @@ def _missing_rights(cause: BaseException, pipeline: dlt.Pipeline | None) -> list
         return []
 
 
+def missing_rights(pipeline: dlt.Pipeline, hold_seconds: float) -> list[str]:
+    """Statements that grant what a load would lack on PostgreSQL; of other warehouses nothing is known."""
+    with sql_client(pipeline) as client:
+        if client.capabilities.sqlglot_dialect != "postgres":
+            return []
+        return list(dict.fromkeys(_grants_for_a_load(client, pipeline, hold_seconds)))
+
+
+def _grants_for_a_load(client: Any, pipeline: dlt.Pipeline, hold_seconds: float) -> Iterator[str]:
+    ask, schema = partial(query_rows, client), client.dataset_name
+    with client.with_staging_dataset():
+        staging = client.dataset_name if client.has_dataset() else None
+    if staging is None or not client.has_dataset():
+        yield from _grants_of_database(ask)
+    if staging is not None:
+        # no relation of that name: it asks whether any can be created
+        yield from _grants_on(ask, staging, "_", "CREATE TABLE")
+    if not client.has_dataset():
+        return
+    for table in (*TABLES, *DLT_TABLES):
+        yield from _grants_on(ask, schema, table, "CREATE TABLE", "MERGE INTO")
+    if not has_current_views(pipeline, hold_seconds):
+        for view in VIEWS:
+            yield from _grants_on(ask, schema, view, "CREATE OR REPLACE VIEW")
+
+
+def _grants_on(
+    ask: Ask, schema: str, name: str, verb: str, verb_if_there: str | None = None
+) -> Iterator[str]:
+    for found in ask(RIGHTS, name, schema):
+        is_there = found["relation"] is not None
+        yield from _grants_of(verb_if_there or verb if is_there else verb, found)
+
+
+def _grants_of_database(ask: Ask) -> Iterator[str]:
+    here = ask(DATABASE)[0]
+    if not here["CREATE"]:
+        yield f"GRANT CREATE ON DATABASE {here['database']} TO {here['role']}"
+
+
 def _grants(statement: str, ask: Ask) -> Iterator[str]:
     if statement.lstrip().upper().startswith("CREATE SCHEMA"):
-        here = ask(DATABASE)[0]
-        yield f"GRANT CREATE ON DATABASE {here['database']} TO {here['role']}"
+        yield from _grants_of_database(ask)
     for step in STEP.finditer(statement):
         verb = " ".join(step["verb"].upper().split())
         for found in ask(RIGHTS, step["name"].strip('"'), step["schema"].strip('"')):

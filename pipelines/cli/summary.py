@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,59 +18,55 @@ from dlt_cronofy.formatting import (
     SECONDS_PER_DAY,
     advice,
     count,
-    digest_shortened,
     duration,
     instant,
     percent,
     program,
+    provider_name,
+    reason_name,
     row_lines,
 )
 from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.report.health import Health
 from dlt_cronofy.source.tables import Row
 
+from . import worklist
+
 if TYPE_CHECKING:
     from dlt_cronofy.sandbox.demo import DemoResult
 
 SHOWN_ROWS = 8
+SHOWN_ACTIONS = 15
 WIDEST = 10_000
 
 # the name of a column of a table, its text for a row, and how it differs from plain text
 Column = tuple[str, Callable[[Row], str | None], Mapping[str, Any]]
 TEXT: dict[str, Any] = {}
-NUMBER: dict[str, Any] = {"justify": "right"}
-LONG: dict[str, Any] = {"overflow": "ellipsis", "no_wrap": True}
+NUMBER: dict[str, Any] = {"justify": "right", "no_wrap": True}
+# in a narrow terminal the columns with texts give way, those with times and numbers never
+WHOLE: dict[str, Any] = {"no_wrap": True}
+LONG: dict[str, Any] = {"overflow": "ellipsis"}
 
 
-def _other_name(row: Row) -> str | None:
-    return None if row["profile_name"] == row["email"] else digest_shortened(row["profile_name"])
-
-
-def _down_since(row: Row) -> str:
-    # an outage that was open at the first look began at an unknown time before it
-    return ("" if row["started_after"] else "before ") + instant(row["first_seen_at"])
-
-
-PROVIDERS: Sequence[Column] = (
-    ("provider", lambda row: row["provider"], TEXT),
-    ("profiles", lambda row: str(row["profiles"]), NUMBER),
-    ("uptime", lambda row: percent(row["uptime"]), NUMBER),
-    ("outages", lambda row: str(row["outages"]), NUMBER),
-    ("open", lambda row: str(row["open_outages"]), NUMBER),
-    ("median time to relink", lambda row: duration(row["median_seconds_to_relink"]), NUMBER),
+ACTIONS: Sequence[Column] = (
+    ("contact, by customer", lambda row: f"  {worklist.contact(row)}", LONG),
+    ("connection", worklist.connection, LONG),
+    ("to do", lambda row: reason_name(row["reason"]), LONG),
+    ("for", worklist.lasting, NUMBER),
 )
-OUTAGES: Sequence[Column] = (
-    ("contact", lambda row: digest_shortened(row["email"] or row["name"]) or row["token_keys"], LONG),
-    ("provider", lambda row: row["provider"] or row["profile_type"], TEXT),
-    ("profile, if named differently", _other_name, LONG),
-    ("down since", _down_since, TEXT),
-    ("down for", lambda row: duration(float(row["days_down"]) * SECONDS_PER_DAY), NUMBER),
+PROVIDERS: Sequence[Column] = (
+    ("provider", lambda row: provider_name(row["provider"]), LONG),
+    ("profiles", lambda row: f"{row['profiles']:,}", NUMBER),
+    ("uptime", lambda row: percent(row["uptime"]), NUMBER),
+    ("outages", lambda row: f"{row['outages']:,}", NUMBER),
+    ("open", lambda row: f"{row['open_outages']:,}", NUMBER),
+    ("time to relink", lambda row: duration(row["median_seconds_to_relink"]), NUMBER),
 )
 TOKENS: Sequence[Column] = (
-    ("token", lambda row: row["token_key"], TEXT),
-    ("last outcome", lambda row: row["last_outcome"], TEXT),
-    ("failing since", lambda row: instant(row["failing_since"]), TEXT),
-    ("last read", lambda row: instant(row["last_ok_at"]), TEXT),
+    ("whose", worklist.contact, LONG),
+    ("last outcome", lambda row: row["last_outcome"], WHOLE),
+    ("failing since", lambda row: instant(row["failing_since"]), WHOLE),
+    ("last read", lambda row: instant(row["last_ok_at"]), WHOLE),
     ("what to do", lambda row: advice(row["last_outcome"]), TEXT),
 )
 
@@ -88,6 +85,9 @@ SELECT observed_at, kind, provider_name, profile_name
 FROM profile_changes WHERE kind NOT IN ('first_seen', 'attributes')
 ORDER BY observed_at DESC, profile_id LIMIT 5""",
 }
+
+# how outages ended
+ENDS = {"removed": "ended by removal", "open": "still open", "left": "of accounts that left"}
 
 STOPPED_BY = {
     "max_requests": "--max-requests",
@@ -186,46 +186,90 @@ def print_demo(console: Console, result: "DemoResult", report: Path) -> None:
 def print_status(console: Console, health: Health) -> None:
     """The health summary by itself."""
     for part in health_parts(health):
-        console.print(part)
+        # a command is copied in one piece
+        console.print(part, soft_wrap=isinstance(part, Text))
 
 
 def health_parts(health: Health) -> list[RenderableType]:
     """The health summary, part by part."""
     if health.as_of is None:
         return [Text(f"Nothing was polled yet: run {program()} load")]
-    parts: list[RenderableType] = ["", _headline(health), _table("By provider", PROVIDERS, health.providers)]
-    if outages := health.open_outages:
-        title = f"Needs relinking: {_of(len(outages), 'open outage')}, longest first"
-        parts.append(_table(title, OUTAGES, outages[:SHOWN_ROWS]))
-    if tokens := health.failing_tokens:
+    parts: list[RenderableType] = ["", _headline(health)]
+    for title, rows in worklist.sections(health.actions):
+        parts += _worklist(title, rows)
+    # the others are in the worklist
+    if tokens := [row for row in health.failing_tokens if row["verdict"] == "failing"]:
         title = f"Could not be read: {_of(len(tokens), 'token')}, longest first"
         parts.append(_table(title, TOKENS, tokens[:SHOWN_ROWS]))
+    parts.append(_table("By provider, lowest uptime first", PROVIDERS, health.providers))
     return parts
 
 
+def _worklist(title: str, rows: Sequence[Row]) -> Iterator[RenderableType]:
+    """The first rows as a table, each customer above its rows, and where the others are."""
+    table = _table(f"{title}: {count(worklist.people(rows), 'account')}", ACTIONS, ())
+    shown = rows[:SHOWN_ACTIONS]
+    for owner, group in groupby(shown, worklist.owner):
+        table.add_row(Text(owner or "customer unknown", style="bold"))
+        _add_rows(table, ACTIONS, group)
+    yield table
+    if more := len(rows) - len(shown):
+        command = f"{program()} query --format csv '{worklist.ALL}'"
+        yield Text(f"and {more:,} more: {command}\n")
+
+
 def _headline(health: Health) -> RenderableType:
-    connected, down, unknown = (health.states.get(key, 0) for key in ("connected", "disconnected", "unknown"))
-    profiles = (
-        f"{count(connected + down + unknown, 'profile')} of {count(health.accounts, 'account')},"
-        f" as of {instant(health.as_of)}: [green]{connected} connected[/],"
-        f" [red]{down} disconnected[/], [yellow]{unknown} unknown[/]"
+    lines = Text("\n").join(
+        (Text(worklist.headline(health.actions), style="bold"), *map(Text.from_markup, _figures(health)))
     )
-    uptime = (
-        f"Uptime {percent(health.uptime)} since {instant(health.since)};"
-        f" {percent(health.coverage)} of that time was observed, the rest is unknown, not down"
-    )
-    ended, median = health.ended, health.median_seconds_to_relink
-    outages = (
-        f"{count(sum(ended.values()), 'outage')}: {ended.get('relinked', 0)} relinked,"
-        f" {ended.get('removed', 0)} ended by removal, {ended.get('open', 0)} still open"
-        + (f"; median time to relink {duration(median)}" if median is not None else "")
-    )
-    evidence = (
-        f"Longest unread token: last read {instant(health.oldest_evidence_at)};"
-        f" {count(health.never_read_tokens, 'token')} could never be read"
-    )
-    lines = Text.from_markup("\n".join((profiles, uptime, outages, evidence)))
     return Panel(lines, title="Connection health", title_align="left", box=box.ROUNDED)
+
+
+def _figures(health: Health) -> Iterator[str]:
+    """The lines below the headline."""
+    connected, down, unknown = (health.states.get(key, 0) for key in ("connected", "disconnected", "unknown"))
+    yield (
+        f"{count(connected + down + unknown, 'profile')} of {count(health.accounts, 'account')},"
+        f" as of {instant(health.as_of)}: [green]{connected:,} connected[/],"
+        f" [red]{down:,} disconnected[/], [yellow]{unknown:,} unknown[/]"
+    )
+    yield from _past(health)
+    yield _evidence(health)
+    if left := health.left_accounts:
+        yield f"{count(left, 'account')} left and {'is' if left == 1 else 'are'} in none of these lists"
+
+
+def _past(health: Health) -> Iterator[str]:
+    """Uptime and outages, once there is a day of them."""
+    assert health.as_of is not None
+    history = (health.as_of - (health.since or health.as_of)).total_seconds()
+    if history < SECONDS_PER_DAY:
+        yield "Uptime and time to relink are shown after a day of loads"
+        return
+    if health.uptime is not None:
+        yield (
+            f"Uptime {percent(health.uptime)} since {instant(health.since)};"
+            f" {percent(health.coverage)} of that time was observed, the rest is unknown, not down"
+        )
+    if ended := health.ended:
+        median = health.median_seconds_to_relink
+        listed = " · ".join(f"{ENDS.get(reason, reason)} {number:,}" for reason, number in ended.items())
+        yield (
+            f"{count(sum(ended.values()), 'outage')}: {listed}"
+            + (f"; median time to relink {duration(median)}" if median is not None else "")
+        )
+
+
+def _evidence(health: Health) -> str:
+    fresh = health.freshness
+    if not fresh or not fresh["tokens"]:
+        return "No token could be read yet"
+    unreadable = fresh["unreadable_tokens"]
+    return (
+        f"Newest reading of {count(fresh['tokens'], 'token')}: {duration(fresh['median_age_seconds'])} old in"
+        f" the median, {duration(fresh['p95_age_seconds'])} at the 95th percentile"
+        + (f"; {count(unreadable, 'token')} cannot be read" if unreadable else "")
+    )
 
 
 def _of(total: int, noun: str) -> str:
@@ -257,10 +301,14 @@ def _table(title: str | None, columns: Sequence[Column], rows: Iterable[Row]) ->
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, _, style in columns:
         table.add_column(name, **style)
+    _add_rows(table, columns, rows)
+    return table
+
+
+def _add_rows(table: Table, columns: Sequence[Column], rows: Iterable[Row]) -> None:
     for row in rows:
         # as text: a name like "[bold]" is a name, not markup
         table.add_row(*(Text(text(row) or "") for _, text, _ in columns))
-    return table
 
 
 def _cell(value: object) -> str:
@@ -270,5 +318,11 @@ def _cell(value: object) -> str:
         return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, (float, Decimal)):
         number = float(value)
-        return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
-    return str(value)
+        return f"{number:,.0f}" if abs(number) >= 1000 else _plain(number)
+    # a year has no separator
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+
+
+def _plain(number: float) -> str:
+    """Four digits that matter, and no exponent."""
+    return f"{Decimal(f'{number:.4g}'):f}"

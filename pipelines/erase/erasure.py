@@ -18,7 +18,7 @@ from dlt_cronofy.formatting import count
 from dlt_cronofy.load.pending import settle_pending
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.tokens.token import StoredTokens
-from dlt_cronofy.warehouse.dataset import loaded_dataset, sql_client, writer
+from dlt_cronofy.warehouse.dataset import loaded_dataset, read, sql_client, writer
 from dlt_cronofy.warehouse.duckdb_file import leftovers, log_of
 from dlt_cronofy.warehouse.pipeline import duckdb_file, location, pipeline_target
 from dlt_cronofy.warehouse.working_folders import WorkingFolder
@@ -32,6 +32,26 @@ from .working_files import WorkingFiles, erase_from_exchange
 logger = logging.getLogger("dlt_cronofy")
 
 BEYOND = "working files of other users, on other machines and in another DLT_DATA_DIR are beyond this command"
+
+
+def account_of(pipeline: dlt.Pipeline, address: str) -> str:
+    """The account_id of an e-mail address, in any letter case; the address itself where no account has it.
+
+    Raises:
+        ConfigurationError: several accounts have it, or nothing was loaded there yet.
+    """
+    stored = read_settings()[1].personal_data.protect(address) or address
+    with loaded_dataset(pipeline) as client:
+        rows = read(
+            client,
+            "SELECT account_id FROM {userinfo} WHERE lower(email) = lower(%s) OR email = %s"
+            " UNION SELECT account_id FROM {account} WHERE lower(email) = lower(%s) OR email = %s",
+            *(address, stored, address, stored),
+        )
+    accounts = sorted(row["account_id"] for row in rows)
+    if len(accounts) > 1:
+        raise ConfigurationError(f"{len(accounts)} accounts have that address; erase {' or '.join(accounts)}")
+    return accounts[0] if accounts else address
 
 
 @dataclass

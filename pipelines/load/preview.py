@@ -281,4 +281,4 @@ def _cells(planned: PlannedToken) -> Iterator[str]:
 def _time(seconds: float) -> str:
     if seconds < SHORT_SECONDS:
         return f"{math.ceil(seconds)} s"
-    return duration(seconds).removesuffix(" 0 min")
+    return duration(seconds)

@@ -31,7 +31,7 @@ from .statistics import LoadResult, RunStatistics
 from .steps import Loading, LoadOptions, Plan, Polling, make_plan, package_polls
 
 if TYPE_CHECKING:
-    from dlt_cronofy.alerts.outage_alerts import Alerts
+    from dlt_cronofy.alerts.sending import Alerts
     from dlt_cronofy.source.api.token_refresh import Refresher
 
 logger = logging.getLogger("dlt_cronofy")
@@ -52,7 +52,7 @@ class Load:
     on_plan: Callable[[int], None] = lambda _: None
     on_progress: Callable[[int], None] = lambda _: None
     store: TokenStore | None = None  # where refreshed tokens are written back; without it none is refreshed
-    alerts: "Alerts | None" = None  # where alerts of newly opened outages go
+    alerts: "Alerts | None" = None  # where news go
     quota: RunQuota = field(init=False)
     result: LoadResult | None = field(init=False, default=None)  # so far, also if the load fails
 
@@ -102,7 +102,7 @@ class Load:
         statistics.summarize(result)
         run |= statistics.counts.row() | {"finished_at": self.clock.now(), "stopped_by": result.stopped_by}
         try:
-            self._close(loading)
+            self._close(loading, result, settled.run_ids)
         except DestinationConnectionError:
             if plan.tasks:
                 raise
@@ -112,9 +112,6 @@ class Load:
             )
         drop_loaded_records(self.pipeline)
         result.seconds = round(time.monotonic() - started, 2)
-        if self.alerts is not None:
-            news = result.polls or settled.finished
-            result.alerted = self.alerts.send_opened(self.pipeline, run_id, settled.finished) if news else 0
         return result
 
     def _prepare(self, upkeep: Upkeep, settled_runs: Collection[str]) -> None:
@@ -127,13 +124,20 @@ class Load:
         if not is_ready:
             upkeep.prepare(settled_runs)
 
-    def _close(self, loading: Loading) -> None:
+    def _close(self, loading: Loading, result: LoadResult, settled_runs: Collection[str]) -> None:
+        """Count the run, refresh the views, send what is news, and then have the run finished.
+
+        A load that is killed before that has not finished, and the next one sends its news.
+        """
         upkeep, run = loading.upkeep, loading.run
         with self._turn(), writer(self.pipeline):
             upkeep.open_run(run, loading.changes)
             upkeep.close_run(run, loading.statistics.rows.total())
             if self.options.refresh_views:
                 refresh_views(self.pipeline, self.settings.hold.total_seconds(), even_if_current=False)
+            if self.alerts is not None:
+                result.alerted = self.alerts.send_news(self.pipeline, run["run_id"], settled_runs)
+            upkeep.finish_run(run)
         upkeep.give_back_room()
 
     def _poll_and_load(self, plan: Plan, loading: Loading, result: LoadResult) -> None:

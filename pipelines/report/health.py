@@ -1,6 +1,6 @@
 """Connection health, read from the views: the figures of the summary and of `status`."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,15 @@ OUTCOMES = ("ok", *FAILURES, "skipped")
 
 @dataclass
 class Health:
-    """What the views say as of the newest poll. Times are UTC, durations seconds."""
+    """What the views say as of the newest poll. Times are UTC, durations seconds.
+
+    Who left is in none of it but `left_accounts`, the outages that count as `left` in `ended`, and the past
+    that uptime and coverage are about.
+
+    Attributes:
+        actions: the view needs_action, the most urgent first.
+        freshness: the view freshness, of all providers together; empty where there is no token.
+    """
 
     as_of: datetime | None
     since: datetime | None
@@ -35,26 +43,38 @@ class Health:
     never_read_tokens: int
     oldest_evidence_at: datetime | None
     polls: dict[str, int]
+    actions: list[Row] = field(default_factory=list)
+    freshness: Row = field(default_factory=dict)
+    left_accounts: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`: times as ISO 8601, everything else as it is."""
         return asdict(self)
 
 
-PERSONAL = ("email", "name", "profile_name", "relink_url")
+PERSONAL = ("email", "email_domain", "name", "profile_name", "relink_url", "url")
 
 
 def without_personal_data(health: Health) -> Health:
     """The same figures; of people only their ids."""
-    nobody: Row = dict.fromkeys(PERSONAL)
-    return replace(health, open_outages=[{**row, **nobody} for row in health.open_outages])
+    return replace(
+        health,
+        actions=_anonymous(health.actions),
+        open_outages=_anonymous(health.open_outages),
+        failing_tokens=_anonymous(health.failing_tokens),
+    )
+
+
+def _anonymous(rows: list[Row]) -> list[Row]:
+    return [{name: None if name in PERSONAL else value for name, value in row.items()} for row in rows]
 
 
 def read_health(client: Client) -> Health:
     """Read the figures from the views of an open dataset."""
     tokens = _one(
         client,
-        "SELECT COUNT(*) AS n, COUNT(last_ok_at) AS read_once, MIN(last_ok_at) AS oldest FROM {token_health}",
+        "SELECT COUNT(*) AS n, COUNT(last_ok_at) AS read_once, MIN(last_ok_at) AS oldest FROM {token_health}"
+        " WHERE verdict NOT IN ('left', 'not_connected', 'not_polled')",
     )
     span = _one(client, "SELECT MIN(first_polled_at) AS since, MAX(last_polled_at) AS as_of FROM {runs}")
     totals = _one(
@@ -62,17 +82,23 @@ def read_health(client: Client) -> Health:
         "SELECT SUM(connected_seconds) AS up, SUM(disconnected_seconds) AS down,"
         " SUM(unknown_seconds) AS unknown FROM {provider_health} WHERE period = 'all'",
     )
+    accounts = _one(
+        client,
+        "SELECT COUNT(*) AS n, COUNT(CASE WHEN verdict = 'left' THEN 1 END) AS gone FROM {account_health}",
+    )
+    open_outages = read(client, OPEN_OUTAGES)
+    ended = _counts(client, "SELECT end_reason AS name, COUNT(*) AS n FROM {outages} GROUP BY end_reason")
     return Health(
         as_of=span["as_of"],
         since=span["since"],
         tokens=tokens["n"],
-        accounts=_one(client, "SELECT COUNT(*) AS n FROM {account_health}")["n"],
+        accounts=accounts["n"] - accounts["gone"],
         states=_profile_states(client),
         uptime=_share(totals["up"], totals["down"]),
         coverage=_share((totals["up"] or 0) + (totals["down"] or 0), totals["unknown"]),
         providers=read(client, PROVIDERS),
-        open_outages=read(client, OPEN_OUTAGES),
-        ended=_counts(client, "SELECT end_reason AS name, COUNT(*) AS n FROM {outages} GROUP BY end_reason"),
+        open_outages=open_outages,
+        ended=_without_left(ended, len(open_outages)),
         median_seconds_to_relink=_one(
             client,
             "SELECT MIN(seconds) AS seconds FROM {time_to_relink}"
@@ -82,6 +108,9 @@ def read_health(client: Client) -> Health:
         never_read_tokens=tokens["n"] - tokens["read_once"],
         oldest_evidence_at=tokens["oldest"],
         polls=_outcomes(client),
+        actions=read(client, ACTIONS),
+        freshness=next(iter(read(client, "SELECT * FROM {freshness} WHERE provider = 'all'")), {}),
+        left_accounts=accounts["gone"],
     )
 
 
@@ -90,15 +119,15 @@ PROVIDERS = """
     SELECT health.provider, health.profiles,
            health.connected_seconds / NULLIF(health.connected_seconds + health.disconnected_seconds, 0)
                AS uptime,
-           COALESCE(ends.outages, 0) AS outages, COALESCE(ends.open_outages, 0) AS open_outages,
+           COALESCE(ends.outages, 0) AS outages, COALESCE(relinks.open_outages, 0) AS open_outages,
            halves.seconds AS median_seconds_to_relink
     FROM {provider_health} health
     LEFT JOIN (
-        SELECT provider, COUNT(*) AS outages,
-               SUM(CASE WHEN ended_at IS NULL THEN 1 ELSE 0 END) AS open_outages
-        FROM {outages}
-        GROUP BY provider
+        SELECT provider, COUNT(*) AS outages FROM {outages} GROUP BY provider
     ) ends ON health.provider = ends.provider
+    LEFT JOIN (
+        SELECT provider, COUNT(*) AS open_outages FROM {needs_relink} GROUP BY provider
+    ) relinks ON health.provider = relinks.provider
     LEFT JOIN (
         SELECT provider, MIN(seconds) AS seconds
         FROM {time_to_relink}
@@ -107,6 +136,13 @@ PROVIDERS = """
     ) halves ON health.provider = halves.provider
     WHERE health.period = 'all' AND health.profiles > 0
     ORDER BY uptime, health.provider
+"""
+
+ACTIONS = """
+    SELECT account_id, customer, email, email_domain, name, token_keys, profile_type, profile_id,
+           profile_name, provider, reason, rank, since, since_known, days, url, evidence_age_seconds
+    FROM {needs_action}
+    ORDER BY rank, since, account_id, token_keys, profile_type, profile_id
 """
 
 OPEN_OUTAGES = """
@@ -121,11 +157,18 @@ OPEN_OUTAGES = """
 """
 
 FAILING_TOKENS = """
-    SELECT token_key, account_id, last_outcome, failing_since, last_ok_at, consecutive_failures
+    SELECT token_key, account_id, customer, email, name, verdict, last_outcome, failing_since, last_ok_at,
+           consecutive_failures
     FROM {token_health}
-    WHERE last_outcome <> 'ok'
+    WHERE verdict IN ('authorize', 'widen_scope', 'failing')
     ORDER BY failing_since, token_key
 """
+
+
+def _without_left(ended: dict[str, int], open_outages: int) -> dict[str, int]:
+    """How outages ended, where those that only a departure has closed are called `left`."""
+    left = ended.get("open", 0) - open_outages
+    return ended | ({"open": open_outages, "left": left} if left else {})
 
 
 def _profile_states(client: Client) -> dict[str, int]:

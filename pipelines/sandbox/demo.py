@@ -88,7 +88,6 @@ class Demo:
         """Play all loads; replaces the files of an earlier demo in the same directory."""
         self._clear()
         world = build_world(accounts=self.accounts, seed=self.seed, start=START, days=self.days + 1)
-        world.write_tokens(self.directory / TOKENS)
         pipeline = self.open_pipeline()
         results: list[LoadResult] = []
         with serve(world) as server:
@@ -122,7 +121,9 @@ class Demo:
             server.faults.add("status", status=503)
             # one poll after the other: which tokens fail before the load gives up is the same each time
             settings = replace(settings, max_open=1)
-        tokens = open_store(tokens_file=str(self.directory / TOKENS)).read()
+        # some people leave the application meanwhile
+        file = server.world.write_tokens(self.directory / TOKENS, at)
+        tokens = open_store(tokens_file=str(file)).read()
         # nobody else loads into this file, and the views are wanted at the end only
         options = LoadOptions(refresh_views=False, sync=first)
         return Load(pipeline, settings, tokens, options, DemoClock(server.clock)).run()

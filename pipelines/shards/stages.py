@@ -47,7 +47,7 @@ from .saved_plan import SavedPlan, read_plan, save_plan, tasks_with_tokens, writ
 from .shard_output import ShardSummary, new_name, write_output
 
 if TYPE_CHECKING:
-    from dlt_cronofy.alerts.outage_alerts import Alerts
+    from dlt_cronofy.alerts.sending import Alerts
     from dlt_cronofy.source.api.token_refresh import Refresher
 
 logger = logging.getLogger("dlt_cronofy")
@@ -83,7 +83,7 @@ class Stages:
         Raises:
             ConfigurationError: something is missing or cannot be used; says what to set and where.
         """
-        from dlt_cronofy.alerts.outage_alerts import configured_alerts
+        from dlt_cronofy.alerts.sending import configured_alerts
 
         configuration, settings = read_settings()
         exchange = configured_exchange()
@@ -199,7 +199,7 @@ class Stages:
         return result
 
     def views(self, run_ids: Sequence[str] = ()) -> int | None:
-        """Make the views, and send alerts of outages that opened in these runs: how many, None without."""
+        """Make the views, and send what is news of these runs: how much, None where alerts are off."""
         pipeline = self.open_pipeline()
         with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline), suppress(ConfigurationError):
             with loaded_dataset(pipeline):
@@ -207,7 +207,7 @@ class Stages:
             refresh_views(pipeline, self.settings.hold.total_seconds(), even_if_current=False)
         if self.alerts is None:
             return None
-        return sum(self.alerts.send_opened(pipeline, run_id, ()) for run_id in run_ids)
+        return self.alerts.send_news(pipeline, run_ids[0], run_ids[1:]) if run_ids else 0
 
     def _limits(self, plan: SavedPlan, shard: int) -> tuple[PollingSettings, Sequence[datetime]]:
         """The settings for a shard: the limits are shared with the others, or it keeps a part of them."""

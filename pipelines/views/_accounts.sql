@@ -78,9 +78,9 @@ present_scopes AS (
         described.account_id,
         max(
             CASE
-                WHEN concat(' ', scope, ' ') LIKE '% read_write %' THEN 1
-                WHEN concat(' ', scope, ' ') LIKE '% create_event %' THEN 1
-                WHEN concat(' ', scope, ' ') LIKE '% delete_event %' THEN 1
+                WHEN ' ' || scope || ' ' LIKE '% read_write %' THEN 1
+                WHEN ' ' || scope || ' ' LIKE '% create_event %' THEN 1
+                WHEN ' ' || scope || ' ' LIKE '% delete_event %' THEN 1
                 ELSE 0
             END
         ) AS may_write

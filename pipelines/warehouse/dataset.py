@@ -109,11 +109,15 @@ class _Relations(dict[str, str]):
 
 def query_rows(client: Client, sql: str, *parameters: Any) -> list[Row]:
     """Rows of a query as dictionaries; times that have a zone are in UTC."""
+    names, rows = query_columns(client, sql, *parameters)
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def query_columns(client: Client, sql: str, *parameters: Any) -> tuple[list[str], list[list[Any]]]:
+    """The names of a query's columns, and its rows; times that have a zone are in UTC."""
     with client.execute_query(sql, *parameters) as cursor:
         names = [column[0] for column in cursor.description]
-        return [
-            {name: in_utc(value) for name, value in zip(names, row, strict=True)} for row in cursor.fetchall()
-        ]
+        return names, [[in_utc(value) for value in row] for row in cursor.fetchall()]
 
 
 def in_utc(value: Any) -> Any:
@@ -142,7 +146,7 @@ def refresh_views(
     pipeline: dlt.Pipeline, hold_seconds: float, *, even_if_current: bool = True
 ) -> Sequence[str]:
     """Create or replace the SQL views, or only where they are not current; returns their names."""
-    if even_if_current or not _has_current_views(pipeline, hold_seconds):
+    if even_if_current or not has_current_views(pipeline, hold_seconds):
         with writer(pipeline), sql_client(pipeline) as client:
             dataset = client.fully_qualified_dataset_name()
             execute: Callable[[str], Any] = client.execute_sql
@@ -150,7 +154,8 @@ def refresh_views(
     return PUBLIC_VIEWS
 
 
-def _has_current_views(pipeline: dlt.Pipeline, hold_seconds: float) -> bool:
+def has_current_views(pipeline: dlt.Pipeline, hold_seconds: float) -> bool:
+    """Whether all views are there and were made from the present definitions."""
     with sql_client(pipeline) as client:
         execute: Callable[[str], Any] = client.execute_sql
         dataset, schema = client.fully_qualified_dataset_name(), str(client.dataset_name)

@@ -2,13 +2,19 @@
 
 import importlib.util
 import json
+import os
+import re
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from datetime import date
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.request import urlopen
 
 import nbformat
 import pytest
@@ -16,7 +22,9 @@ from marimo import as_html
 
 from dlt_cronofy.report.charts import Drawn
 from dlt_cronofy.report.figures import Scope
+from dlt_cronofy.report.frames import Read
 from dlt_cronofy.report.jupyter import export_executed
+from tests.pipelines.report.browser import running_browser
 from tests.pipelines.report.conftest import FAILED_POLL
 from tests.pipelines.views.warehouse import Row
 from tests.postgres import credentials
@@ -68,7 +76,7 @@ FILTERS = {
     "all": ("duckdb", Scope()),
     "all, on postgres": ("postgres", Scope()),
     "a provider": ("duckdb", Scope(provider="office365")),
-    "conferencing": ("duckdb", Scope(provider="zoom")),
+    "a search": ("postgres", Scope(search="Adatum")),
     "a period": ("duckdb", Scope(first_day=date(2026, 1, 10), last_day=date(2026, 1, 12))),
     "a day without a poll": ("postgres", Scope(first_day=date(2026, 1, 30), last_day=date(2026, 1, 30))),
 }
@@ -79,15 +87,88 @@ FILTERS = {
 def test_it_shows_every_part(scope: Scope, notebook: ModuleType, warehouse: str) -> None:
     shown = shown_by(notebook, scope=scope)
     assert warehouse in shown
-    for heading in ("Connectivity over time", "Open outages", "Unstable connections", "How polling went"):
+    for heading in ("Who needs action", "Connectivity over time", "Unstable connections", "How polling went"):
         assert heading in shown
     assert shown.count("https://vega.github.io/schema/vega-lite") >= 5
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "postgres"])
+def test_every_open_outage_is_listed_where_nobody_can_turn_pages(
+    notebook: ModuleType, warehouse: str, demo_read: Read
+) -> None:
+    assert warehouse
+    shown = shown_by(notebook)
+    open_outages = demo_read("SELECT email, profile_id FROM needs_relink")
+    assert len(open_outages) > 15
+    assert [profile for profile in open_outages["profile_id"] if profile not in shown] == []
+    assert "marimo-table" not in shown
+
+
+@pytest.mark.parametrize("engine", ["duckdb"])
+def test_tables_of_the_app_can_be_sorted_and_searched(notebook: ModuleType, warehouse: str) -> None:
+    assert warehouse
+    shown = shown_by(notebook, interactive=True, width=290)
+    assert shown.count("<marimo-table") == 4
+    assert '"width": "container"' in shown
+
+
+@pytest.mark.parametrize("engine", ["duckdb"])
+def test_a_search_shows_the_outages_of_whom_it_finds(
+    notebook: ModuleType, warehouse: str, demo_read: Read
+) -> None:
+    assert warehouse
+    row = demo_read(
+        "SELECT account_id, name FROM needs_relink WHERE name IS NOT NULL ORDER BY account_id"
+    ).iloc[0]
+    outputs, _ = notebook.app.run(defs={"scope": Scope(search=row["name"].upper())})
+    tables = [as_html(output).text for output in outputs if "<table" in as_html(output).text]
+    assert all(row["account_id"] in table for table in tables[:2]), "the worklist and the outages"
+    assert all(set(re.findall("acc_[0-9a-f]+", table)) == {row["account_id"]} for table in tables[:2])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["duckdb"])
+def test_a_phone_in_the_dark_finds_somebody(warehouse: str, demo_read: Read, tmp_path: Path) -> None:
+    """Nothing is wider than the screen, and a search by e-mail address leaves one person's rows."""
+    assert warehouse
+    email = demo_read("SELECT email FROM needs_relink WHERE email IS NOT NULL ORDER BY email")["email"][0]
+    command = [sys.executable, "-m", "marimo", "run", str(NOTEBOOK), "--headless", "--no-token"]
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    environment = {**os.environ, "DLT_DATA_DIR": str(tmp_path / "dlt")}
+    with (
+        subprocess.Popen([*command, "--port", str(port)], cwd=tmp_path, env=environment) as server,
+        running_browser() as browser,
+    ):
+        try:
+            page = browser.new_page(viewport={"width": 390, "height": 900}, color_scheme="dark")
+            page.goto(_served(f"http://127.0.0.1:{port}"))
+            page.get_by_text("How polling went").wait_for(timeout=60_000)
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            red = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]")
+            assert int(red) < 64, "dark"
+            field = page.get_by_placeholder("e-mail, name or customer")
+            field.fill(email)
+            field.press("Enter")
+            page.get_by_text("1 row,").first.wait_for(timeout=20_000)
+            assert page.get_by_text(email).count() > 0
+        finally:
+            server.terminate()
+
+
+def _served(url: str) -> str:
+    """The address, once it answers."""
+    for _ in range(100):
+        with suppress(OSError), urlopen(url):
+            return url
+        time.sleep(0.2)
+    pytest.fail(f"{url} does not answer")
 
 
 @pytest.mark.parametrize("engine", ["duckdb"])
 def test_an_account_without_a_profile_is_said_to_have_none(notebook: ModuleType, warehouse: str) -> None:
     assert warehouse
-    shown = shown_by(notebook, scope=Scope(account_id="it's nobody's"))
+    shown = shown_by(notebook, scope=Scope(search="it's nobody's"))
     assert "No profile was seen in this part of the history" in shown
 
 
@@ -123,7 +204,7 @@ def test_marimo_finds_nothing_to_complain_about() -> None:
 
 @pytest.mark.long
 def test_jupyter_gets_it_executed_with_pictures(
-    demo_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo_file: Path, demo_read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", str(demo_file))
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
@@ -133,5 +214,8 @@ def test_jupyter_gets_it_executed_with_pictures(
     nbformat.validate(document)
     outputs = [shown for cell in document.cells for shown in cell.get("outputs", [])]
     assert not [shown for shown in outputs if shown["output_type"] == "error"]
+    tables = "".join(str(shown.get("data", {}).get("text/html", "")) for shown in outputs)
+    assert all(email in tables for email in demo_read("SELECT email FROM needs_relink")["email"].dropna())
+    assert "marimo-table" not in tables
     assert sum("image/png" in shown.get("data", {}) for shown in outputs) >= 6
     assert sum(cell.cell_type == "markdown" for cell in document.cells) >= 6

@@ -73,7 +73,7 @@ def test_time_left_is_told_by_pace_and_rate_limit(
 
 
 @pytest.mark.parametrize(
-    ("total", "expected"), [(50, []), (4000, ["polling: 4000 tokens, about 10 min left"])]
+    ("total", "expected"), [(50, []), (4000, ["polling: 4,000 tokens, about 10 min left"])]
 )
 def test_a_long_load_says_at_once_how_long(
     total: int, expected: list[str], capsys: pytest.CaptureFixture[str]

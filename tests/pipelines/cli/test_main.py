@@ -289,7 +289,11 @@ def test_what_a_load_made_is_read(place: Place, tokens: list[str]) -> None:
     assert [json.loads(line) for line in result.stdout.splitlines()] == [
         {"token_key": key, "profiles": 1, "message": None} for key in sorted(tokens)
     ]
-    assert "token_key" in invoke(place, "query", sql).stdout
+    as_csv = invoke(place, "query", "--format", "csv", f"{sql} LIMIT 1").stdout
+    assert as_csv == "token_key,profiles,message\nfour,1,\n"
+    sql = "SELECT token_key, polled_at FROM polls WHERE 1 = 2"
+    assert invoke(place, "query", "--format", "csv", sql).stdout == "token_key,polled_at\n"
+    assert "token_key" in invoke(place, "query", "SELECT token_key FROM userinfo").stdout
     wrong = invoke(place, "query", "SELECT nothing FROM nowhere")
     assert (wrong.exit_code, wrong.stdout) == (1, "")
     assert "nowhere" in wrong.stderr

@@ -194,7 +194,7 @@ def test_a_person_is_gone_and_nobody_else_loses_anything(place: Place) -> None:
     assert any(row["account_id"] is None and row["token_key"] == LATE for row in place.rows("polls"))
     place.database.chmod(0o640)
 
-    result = erase(place, "--account", ACCOUNT)
+    result = erase(place, "--account", EMAIL.upper())
     assert result.exit_code == 0, result.output
     assert traces(place.directory) == []
     assert everybody_else(place) == before
@@ -222,7 +222,7 @@ def test_text_of_rows_that_somebody_deleted_goes_and_somebody_unknown_changes_no
     for table in (*CONTENT, "token_status"):
         execute(place.database, f"DELETE FROM cronofy.{table} WHERE token_key LIKE '%canary%'")
     assert ACCOUNT.encode() in place.database.read_bytes()
-    for arguments in (("--account", ACCOUNT), ("--token", "nobodys-token")):
+    for arguments in (("--account", ACCOUNT), ("--account", EMAIL), ("--token", "nobodys-token")):
         result = erase(place, *arguments)
         assert result.exit_code == 1
         assert f"{arguments[0][2:]} {arguments[1]} is in no table" in result.stderr

@@ -136,7 +136,7 @@ def test_fresh_tokens_are_not_due_and_the_limit_cuts_the_table_only(history: Pla
     assert (order(plan), plan["order"]) == (["new"], "oldest")
     assert plan["first"][0]["changes_per_30_days"] is None
     shown = invoke(history, "--every", "3d", "--limit", "0", "--max-requests", "1")
-    assert "2 due, 2 fresh (polled successfully less than 3 d ago)" in shown.stdout
+    assert "2 due, 2 fresh (polled successfully less than 3 days ago)" in shown.stdout
     assert "of --max-requests" in shown.stdout
     assert "place" not in shown.stdout
 

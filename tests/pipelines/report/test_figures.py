@@ -19,6 +19,7 @@ from tests.pipelines.views.warehouse import Row
 pytestmark = pytest.mark.timeout(300)
 
 READERS: list[Callable[[Read, Scope], pd.DataFrame]] = [
+    figures.read_actions,
     figures.read_days,
     figures.read_outages,
     figures.read_curves,
@@ -31,8 +32,9 @@ SCOPES = [
     Scope(),
     Scope(provider="office365", first_day=date(2026, 1, 10), last_day=date(2026, 1, 20)),
     Scope(account_id="it's nobody's"),
+    Scope(search="NORTHWIND"),
 ]
-each_scope = pytest.mark.parametrize("scope", SCOPES, ids=["all", "a part", "nothing"])
+each_scope = pytest.mark.parametrize("scope", SCOPES, ids=["all", "a part", "nothing", "a search"])
 
 
 @each_scope
