@@ -126,9 +126,9 @@ def test_own_tokens_from_file_to_postgres(
     environment["SOURCES__CRONOFY__BASE_URL"] = sandbox.base_url
     shown = run(COMMANDS[1], tmp_path, environment)
     assert re.search(r"us: http://127.0.0.1:\d+ answered ok", shown)
-    assert "Loaded into cronofy.duckdb, dataset cronofy" in shown
+    assert "Loaded into connections.duckdb, dataset cronofy" in shown
     assert "email,provider,reason,days,url" in shown
-    assert (tmp_path / "cronofy.duckdb").exists()
+    assert (tmp_path / "connections.duckdb").exists()
     assert re.match(r"health.html: \d+ open outages;", run(COMMANDS[2], tmp_path, environment))
     # the same shell, later
     environment["SOURCES__CRONOFY__TOKENS_FILE"] = "tokens.csv"

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import click
 
-from dlt_cronofy.alerts.outage_alerts import AlertsConfiguration
+from dlt_cronofy.alerts.sending import AlertsConfiguration
 from dlt_cronofy.cli.console import BAD_CONFIGURATION, LOAD_FAILED, LOADED
 from dlt_cronofy.cli.main import cli
 from dlt_cronofy.formatting import PROGRAM
@@ -67,7 +67,7 @@ OTHER_KEYS = {
     ),
     "load.delete_completed_jobs": ("whether the rows of loaded packages are deleted from the disk", "true"),
     "runtime.dlthub_telemetry": ("whether dlt sends usage statistics", "false"),
-    "destination.duckdb.credentials": ("path of the DuckDB file", "cronofy.duckdb in the current folder"),
+    "destination.duckdb.credentials": ("path of the DuckDB file", "connections.duckdb in the current folder"),
     "destination.credentials": ("the same, for whatever the destination is", ""),
     "credentials": ("the same, for everything", ""),
     "providers.enable_airflow_secrets": (

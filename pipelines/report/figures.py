@@ -383,7 +383,8 @@ def last_days(rows: pd.DataFrame, days: int, skipped: int = 0) -> pd.DataFrame:
     if rows.empty:
         return rows
     last = rows["day"].max() - pd.Timedelta(days=skipped)
-    return rows[(rows["day"] <= last) & (rows["day"] > last - pd.Timedelta(days=days))]
+    found: pd.DataFrame = rows[(rows["day"] <= last) & (rows["day"] > last - pd.Timedelta(days=days))]
+    return found
 
 
 def _all_of(*conditions: str | None) -> str:
