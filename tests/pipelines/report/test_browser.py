@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from dlt_cronofy.report.contents import Report
 from dlt_cronofy.report.page import render_page
@@ -138,8 +138,8 @@ def down(number: int) -> Row:
         "profile_id": f"pro_{number}",
         "profile_name": f"person{number}@mail.example",
         "provider": "gsuite" if number % 3 else "zoom",
-        "reason": "relink" if number % 5 else "initial_sync",
-        "rank": 3 if number % 5 else 4,
+        "reason": "relink" if number % 7 else "initial_sync",
+        "rank": 3 if number % 7 else 4,
         "since": since,
         "since_known": True,
         "days": 10.0,
@@ -206,7 +206,7 @@ def test_one_person_and_one_customer_are_found(large: Page) -> None:
     search.fill("nobody of that name")
     large.get_by_text("0 found").wait_for()
     search.fill("")
-    large.wait_for_function("document.querySelectorAll('.group[hidden]').length === 0")
+    expect(large.locator(".group[hidden]")).to_have_count(0)
 
 
 def test_the_order_is_chosen(large: Page) -> None:
