@@ -64,9 +64,7 @@ def test_what_is_no_address_is_no_recipient(email: str | None) -> None:
     assert Mail().draft({**ROW, "email": email, "url": None}) is None
 
 
-@pytest.mark.parametrize(
-    "url", ["javascript:alert(1)", "data:text/html,x", " https://x", "hmac:abc", ""]
-)
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "data:text/html,x", " https://x", "hmac:abc", ""])
 def test_only_web_addresses_are_links(url: str) -> None:
     assert "link" not in drafted(Mail(), url=url)[2]
 
