@@ -6,11 +6,13 @@ BIN := $(VENV)/bin
 export RUNTIME__DLTHUB_TELEMETRY := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --only-binary :all:
+CHECK_PYTHON := import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; run: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None
+RUN_LOCK := pipelines/scheduling/requirements$(if $(CHARTS),-charts).lock
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo notebook notebook-ipynb docs browser lint format test test-long test-lowest campaign airflow-test airflow-campaign leaks audit bench lock clean
+.PHONY: help setup install demo notebook notebook-ipynb docs browser lint format test test-long test-lowest campaign airflow-test airflow-campaign leaks audit bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -18,12 +20,20 @@ help: ## list the targets
 setup: $(VENV)/.installed ## build .venv from the lock file
 
 $(VENV)/.installed: requirements-build.lock requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; run: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c '$(CHECK_PYTHON)'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(INSTALL) -r requirements-build.lock
 	$(INSTALL) --no-build-isolation --no-binary autograd-gamma -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# pip takes no hash for what is built here, so the project itself comes last
+install: ## build .venv for running loads only, from pinned versions; CHARTS=1 for the report, too
+	@$(PYTHON) -c '$(CHECK_PYTHON)'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(INSTALL) -r requirements-build.lock -r $(RUN_LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/dlt-cronofy --version
 
 $(VENV)-dbt/.installed: requirements-dbt.lock
 	$(PYTHON) -m venv --clear $(VENV)-dbt
@@ -63,7 +73,7 @@ test-long: setup $(VENV)-dbt/.installed ## run the suite and the slow tests
 
 test-lowest: setup $(VENV)-dbt/.installed ## run the suite with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear .venv-lowest
-	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable . --group dev
+	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[charts]' --group dev
 	.venv-lowest/bin/python -m pytest
 
 campaign: setup ## kill loads at random instants and in each write to the DuckDB file; check that nothing is lost
@@ -97,9 +107,11 @@ bench: setup ## measure speed, memory and storage, mostly as ratios
 	$(BIN)/python -m benchmarks
 
 lock: setup ## update the lock files from pyproject.toml
-	$(COMPILE) pyproject.toml --group dev -o requirements.lock $(LOCK_ARGS)
+	$(COMPILE) pyproject.toml --extra charts --group dev -o requirements.lock $(LOCK_ARGS)
 	$(COMPILE) pyproject.toml --extra postgres --extra sql --extra shared --constraint requirements.lock \
 		-o pipelines/scheduling/requirements.lock
+	$(COMPILE) pyproject.toml --extra postgres --extra sql --extra shared --extra charts \
+		--constraint requirements.lock -o pipelines/scheduling/requirements-charts.lock
 	$(COMPILE) --group build --constraint requirements.lock -o requirements-build.lock
 	$(COMPILE) --group audit -o requirements-audit.lock
 	$(COMPILE) pyproject.toml --extra airflow --extra postgres --extra shared --group airflow-test \

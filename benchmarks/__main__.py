@@ -16,7 +16,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import economy, fixed, fleet, growth, memory, outages, peers, planner, rates, throughput, views
+from . import (
+    economy,
+    fixed,
+    fleet,
+    growth,
+    memory,
+    notified,
+    outages,
+    peers,
+    planner,
+    rates,
+    throughput,
+    views,
+)
 
 QUESTIONS = {
     "economy": economy,
@@ -27,6 +40,7 @@ QUESTIONS = {
     "growth": growth,
     "peers": peers,
     "planner": planner,
+    "notified": notified,
     "fleet": fleet,
     "views": views,
     "rates": rates,

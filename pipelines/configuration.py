@@ -57,8 +57,10 @@ def configured_store(configuration: CronofyConfiguration) -> TokenStore:
     names = ("tokens", "tokens_file", "tokens_query", "tokens_update")
     # an empty environment variable sets nothing
     given = {name: getattr(configuration, name) or None for name in names}
+    # the database may be there for due_query alone
+    is_for_tokens = given["tokens_query"] or not configuration.due_query
     return open_store(
         **given,
-        tokens_database=revealed(configuration.tokens_database),
+        tokens_database=revealed(configuration.tokens_database) if is_for_tokens else None,
         token_labels=configuration.token_labels,
     )

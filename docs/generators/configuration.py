@@ -16,10 +16,11 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import click
 
-from dlt_cronofy.alerts.outage_alerts import AlertsConfiguration
+from dlt_cronofy.alerts.sending import AlertsConfiguration
 from dlt_cronofy.cli.console import BAD_CONFIGURATION, LOAD_FAILED, LOADED
 from dlt_cronofy.cli.main import cli
 from dlt_cronofy.formatting import PROGRAM
+from dlt_cronofy.report.mail import MailConfiguration
 from dlt_cronofy.shards.exchange_directory import ExchangeConfiguration
 from dlt_cronofy.source.records import OUTCOMES, Outcome
 from dlt_cronofy.source.settings import CONFIG_SECTIONS, CronofyConfiguration, SecretText
@@ -28,7 +29,7 @@ from .markdown import code, table
 
 SECTION = ".".join(CONFIG_SECTIONS)
 # the source's own keys, and what loads read of the same section beside them
-SECTION_PARTS = (CronofyConfiguration, AlertsConfiguration, ExchangeConfiguration)
+SECTION_PARTS = (CronofyConfiguration, AlertsConfiguration, ExchangeConfiguration, MailConfiguration)
 CONFIG_FILE, SECRETS_FILE = "config.toml", "secrets.toml"
 
 INTRODUCTION = f"""\
@@ -66,7 +67,7 @@ OTHER_KEYS = {
     ),
     "load.delete_completed_jobs": ("whether the rows of loaded packages are deleted from the disk", "true"),
     "runtime.dlthub_telemetry": ("whether dlt sends usage statistics", "false"),
-    "destination.duckdb.credentials": ("path of the DuckDB file", "cronofy.duckdb in the current folder"),
+    "destination.duckdb.credentials": ("path of the DuckDB file", "connections.duckdb in the current folder"),
     "destination.credentials": ("the same, for whatever the destination is", ""),
     "credentials": ("the same, for everything", ""),
     "providers.enable_airflow_secrets": (

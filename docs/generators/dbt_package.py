@@ -36,34 +36,65 @@ _FAILURES = tuple(outcome for outcome in Outcome if outcome != Outcome.SKIPPED)
 # an SQL dialect may reserve them; the sources write them in quotes
 _QUOTED = {"window"}
 
+_REASONS = ("authorize", "widen_scope", "relink", "initial_sync", "no_writable_calendar", "migrate")
+_VERDICTS = (
+    *("healthy", "degraded", "down", "unknown", "no_profiles"),
+    *("not_connected", "service_account", "left"),
+)
+
 # what has one row each
 _GRAINS: dict[str, tuple[str, ...]] = {
     "profile_intervals": (*_PROFILE, "start_at"),
     "outages": (*_PROFILE, "first_seen_at"),
+    "profile_health": _PROFILE,
+    "needs_action": ("account_id", "token_keys", "profile_type", "profile_id", "reason"),
     "needs_relink": _PROFILE,
+    "profile_history": (*_PROFILE, "valid_from"),
     "connectivity_daily": (*_PROFILE, "day"),
+    "stock_daily": ("provider", "day"),
     "provider_daily": ("provider", "day"),
+    "customer_daily": ("customer", "email_domain", "day"),
+    "customer_health": ("customer", "email_domain", "period"),
+    "freshness": ("provider",),
     "provider_health": ("provider", "period"),
     "account_health": ("account_id",),
     "token_health": ("token_key",),
     "time_to_relink": ("provider", "seconds"),
+    "relink_cohorts": ("month", "provider"),
+    "mass_events": ("hour", "grouped_by", "name"),
     "flapping_profiles": _PROFILE,
     "poll_coverage": ("grain", "run_id", "day"),
+    "poll_log": ("poll_id",),
 }
 
-# columns of a grain that may be null all the same: days have no run
-_NULL_IN_GRAIN = {"run_id"}
+# columns of a grain that may be null all the same: days have no run, what a token needs has no profile
+_NULL_IN_GRAIN: dict[str, tuple[str, ...]] = {
+    "poll_coverage": ("run_id",),
+    "needs_action": ("account_id", "token_keys", "profile_type", "profile_id"),
+    "customer_daily": ("customer", "email_domain"),
+    "customer_health": ("customer", "email_domain"),
+}
 
 # columns beside the grain that are never null
 _NEVER_NULL: dict[str, tuple[str, ...]] = {
     "profile_intervals": ("provider", "state", "end_at", "is_current"),
-    "outages": ("provider", "last_seen_at", "end_reason", "min_seconds", "seconds"),
+    "outages": ("provider", "outage_number", "last_seen_at", "end_reason", "min_seconds", "seconds"),
+    "profile_health": ("provider", "state", "outages_30d", "usable"),
+    "needs_action": ("rank", "since_known"),
+    "profile_history": ("provider", "state", "is_current"),
+    "stock_daily": (*_STATES, "unknown", "accounts"),
+    "customer_daily": ("accounts", "profiles"),
+    "customer_health": ("accounts", "profiles", "outages_started"),
+    "freshness": ("tokens", "unreadable_tokens"),
+    "relink_cohorts": ("outages",),
+    "mass_events": ("outages", "accounts", "connected", "share"),
+    "poll_log": ("polled_at", "token_key", "endpoint", "outcome"),
     "needs_relink": ("provider", "first_seen_at", "last_seen_at", "days_down", "evidence_age_seconds"),
     "connectivity_daily": ("provider", *(f"{state}_seconds" for state in (*_STATES, "unknown"))),
     "provider_daily": ("profiles",),
     "provider_health": ("profiles", "outages_started"),
     "account_health": ("profiles", "connected", "disconnected", "unknown", "verdict"),
-    "token_health": ("endpoint", "consecutive_failures"),
+    "token_health": ("verdict", "consecutive_failures"),
     "time_to_relink": ("at_risk", "relinked", "survival"),
     "flapping_profiles": ("provider", "outages_30d", "state", "last_changed_at"),
     "poll_coverage": ("started_at", "ended_at", "polled", "ok", "failed", "skipped"),
@@ -76,16 +107,24 @@ _VALUES: dict[str, tuple[str, ...]] = {
     "flapping_profiles.state": _STATES,
     "profile_changes.state": _STATES,
     "profile_changes.kind": tuple(Kind),
-    "outages.end_reason": ("relinked", "removed", "open"),
+    "outages.end_reason": ("relinked", "replaced", "removed", "open"),
+    "profile_health.state": (*_STATES, "unknown", "left"),
+    "needs_action.reason": _REASONS,
+    "profile_health.reason": _REASONS,
+    "mass_events.grouped_by": ("customer", "email_domain", "provider"),
+    "customer_health.period": ("7d", "30d", "all"),
     "provider_health.period": ("7d", "30d", "all"),
     "provider_health.window": ("7d", "30d", "all"),
-    "account_health.verdict": ("healthy", "degraded", "down", "unknown", "no_profiles"),
+    **dict.fromkeys(
+        ("account_health.verdict", "account_health.calendar_verdict", "account_health.conferencing_verdict"),
+        _VERDICTS,
+    ),
     "token_health.last_outcome": _FAILURES,
     "poll_coverage.grain": ("run", "day"),
 }
 
 # columns between 0 and 1
-_SHARES = {"uptime", "coverage", "survival"}
+_SHARES = {"uptime", "uptime_30d", "coverage", "survival", "read_within_hold"}
 
 
 def dbt_package() -> dict[str, str]:
@@ -179,7 +218,9 @@ def _models() -> str:
 
 def _model(view: str) -> Entry:
     grain = _GRAINS[view]
-    never_null = {column for column in grain if column not in _NULL_IN_GRAIN} | {*_NEVER_NULL[view]}
+    never_null = {column for column in grain if column not in _NULL_IN_GRAIN.get(view, ())} | {
+        *_NEVER_NULL[view]
+    }
     meanings = {column: column_meaning(view, column) for column in read_header(view).columns}
     return {
         "name": view,

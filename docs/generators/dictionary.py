@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 import click
 import duckdb
-import pyarrow as pa
 
 from dlt_cronofy import views
 from dlt_cronofy.source.tables import LOAD_ID, TABLES, Column, Table
@@ -32,8 +31,13 @@ column, which is not listed here.
 Unknown is a state of its own: not observed. It never means disconnected.
 """
 
-_TYPES = {pa.string(): "VARCHAR", pa.bool_(): "BOOLEAN", pa.int64(): "BIGINT", pa.float64(): "DOUBLE"}
-_TIME = "TIMESTAMP WITH TIME ZONE"
+_TYPES = {
+    "text": "VARCHAR",
+    "bool": "BOOLEAN",
+    "bigint": "BIGINT",
+    "double": "DOUBLE",
+    "timestamp": "TIMESTAMP WITH TIME ZONE",
+}
 
 
 def data_dictionary() -> str:
@@ -58,13 +62,13 @@ def table_columns(table: Table) -> list[Column]:
     """The columns of a table as a load leaves them."""
     return [
         *table.columns,
-        Column(LOAD_ID, pa.string(), "dlt's id of the load that wrote the row", required=True),
+        Column(LOAD_ID, "text", "dlt's id of the load that wrote the row", required=True),
     ]
 
 
 def duckdb_type(column: Column) -> str:
     """How DuckDB names the type of a column."""
-    return _TYPES.get(column.type, _TIME)
+    return _TYPES[column.type]
 
 
 def view_types() -> dict[str, dict[str, str]]:

@@ -48,7 +48,7 @@ def cronofy_dag(
         start_date: as Airflow has it.
         tags: as Airflow has them.
         job: fields of `tasks.Job`: project_dir, destination, dataset, shards, every, endpoints, order,
-            max_requests, max_duration, max_failure_ratio.
+            max_requests, max_duration, spread, max_failure_ratio.
 
     Raises:
         ValueError: too many shards; Airflow maps a task over 1,024 values at most.

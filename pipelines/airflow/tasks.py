@@ -45,6 +45,7 @@ class Job:
     order: str = "oldest"
     max_requests: int | None = None
     max_duration: str | None = None
+    spread: str | None = None
     max_failure_ratio: float = 0.5
 
     def plan(self) -> tuple[str, list[int]]:
@@ -60,6 +61,7 @@ class Job:
                 order=self.order,
                 max_requests=self.max_requests,
                 max_duration=parse_duration(self.max_duration) if self.max_duration else None,
+                spread=parse_duration(self.spread) if self.spread else None,
             )
             plan = stages.plan(options, self.shards)
             return plan.run_id, plan.shards
@@ -85,7 +87,7 @@ class Job:
             return summary
 
     def views(self, summary: dict[str, Any]) -> None:
-        """Make the views, send new outages, and fail where too many tokens failed."""
+        """Make the views, send what is news, and fail where too many tokens failed."""
         with self._stages() as stages:
             stages.views([summary["run_id"], *summary["late_runs"]])
         if summary["failure_ratio"] > self.max_failure_ratio:

@@ -12,19 +12,17 @@ from .options import destination_options, json_option, print_json
 @json_option("what was found")
 @destination_options
 def check(as_json: bool, destination: str | None, dataset: str | None) -> None:
-    """Validate configuration, token store and warehouse, with at most three calls per data center.
+    """Validate all that a load depends on, with at most three calls per data center.
 
     Loads and refreshes nothing. Exit status: 0 all is well, 1 a row of the token store cannot be used, a data
-    center did not accept its tokens, refreshed tokens could not be written back, or the warehouse cannot be
-    reached, 2 bad configuration.
+    center did not accept its tokens or the application, refreshed tokens could not be written back, or the
+    warehouse cannot be reached or written, 2 bad configuration.
     """
-    from dlt_cronofy.alerts.outage_alerts import configured_alerts
     from dlt_cronofy.configuration import read_store
     from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     from .checks import Findings
 
-    configured_alerts()
     found = Findings(*read_store(), open_pipeline(destination, dataset))
     # line by line: each part may take a while, or fail
     for line in found.lines():

@@ -1,28 +1,36 @@
-"""Checks of the token store, the data centers, the warehouse and the handoff."""
+"""Checks of all that a load depends on: token store, data centers, application, warehouse, other settings."""
 
 import asyncio
+import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import dlt
 
+from dlt_cronofy.alerts.sending import configured_alerts
 from dlt_cronofy.formatting import count, row_lines
 from dlt_cronofy.shards.exchange_directory import SETTING as HANDOFF_SETTING
 from dlt_cronofy.shards.exchange_directory import possible_exchange
 from dlt_cronofy.source.api.client import CronofyClient
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
+from dlt_cronofy.source.api.retries import Retrier
+from dlt_cronofy.source.api.token_endpoint import CLIENT_REFUSED, error_code, read_document, refresh_request
 from dlt_cronofy.source.api.transport import open_transport
 from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.records import OUTCOMES, REFUSALS, Outcome, Response, skipped
+from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import USERINFO, PollingSettings
 from dlt_cronofy.source.tokens.base import TokenStore
+from dlt_cronofy.source.tokens.due_query import read_notified
 from dlt_cronofy.source.tokens.token import LISTED_ROWS, StoredTokens, Token
 from dlt_cronofy.warehouse.dataset import sql_client
 from dlt_cronofy.warehouse.pipeline import duckdb_file, location
+
+from .refusals import missing_rights
 
 REFRESHED = "expired; a load refreshes it"
 FETCHED = "a load gets one with the refresh token"
@@ -31,8 +39,17 @@ NOT_REFRESHED = (
 )
 NO_ACCESS_TOKEN = "no access token"  # noqa: S105 - a message
 
+CLIENT_NOT_ACCEPTED = (
+    "client_id and client_secret in [sources.cronofy] are not accepted ({code}): expired tokens will not be"
+    " refreshed; copy both from Cronofy's dashboard, from the application of this data center"
+)
+
 CALLS_PER_DATA_CENTER = 3
+# no refresh token of anybody: what is accepted or not is the application
+NO_REFRESH_TOKEN = Secret("dlt-cronofy-check")
 SHOWN_ROWS = 20
+
+LACKS_RIGHTS = "a load could not write to the warehouse; first:"
 
 # the file that is written, read and removed
 TRIAL = "check"
@@ -80,6 +97,7 @@ class Findings:
     unwritable: str | None = None
     data_centers: list[Checked] = field(default_factory=list)
     warehouse: str = ""
+    missing_rights: list[str] = field(default_factory=list)
     handoff: str | None = None
 
     def lines(self) -> Iterator[str]:
@@ -95,14 +113,22 @@ class Findings:
         self.unwritable = check_store(self.settings, self.store, tokens)
         self.data_centers = check_calls(self.settings, tokens, self.unwritable)
         yield from map(str, self.data_centers)
+        if self.unwritable:
+            yield self.unwritable
+        yield from check_settings(self.settings)
         self.warehouse, self.handoff = check_warehouse(self.pipeline), check_handoff()
-        yield from filter(None, (self.unwritable, self.warehouse, self.handoff))
+        yield from filter(None, (self.handoff, self.warehouse))
+        self.missing_rights = check_rights(self.pipeline, self.settings)
+        yield from (
+            [LACKS_RIGHTS, *(f"  {each}" for each in self.missing_rights)] if self.missing_rights else ()
+        )
 
     @property
     def is_well(self) -> bool:
         """Whether nobody has to do anything."""
         is_store_well = self.unwritable is None and not self.tokens.unusable
-        return is_store_well and all(each.is_well for each in self.data_centers)
+        is_warehouse_well = not self.missing_rights
+        return is_store_well and is_warehouse_well and all(each.is_well for each in self.data_centers)
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -114,7 +140,11 @@ class Findings:
             "data_centers": [each.as_dict() for each in self.data_centers],
             "warehouse": self.warehouse,
         }
-        others = {"not_written_back": self.unwritable, "handoff": self.handoff}
+        others = {
+            "not_written_back": self.unwritable,
+            "handoff": self.handoff,
+            "missing_rights": self.missing_rights,
+        }
         return found | {name: value for name, value in others.items() if value}
 
 
@@ -124,9 +154,13 @@ def check_calls(
     """Try each data center with one of its tokens, and where that is refused with up to two others.
 
     Nothing is refreshed. An access token that a load would replace is no fault, unless `unwritable` says why
-    the store could not take the new one.
+    the store could not take the new one. Where there are refresh tokens, the token endpoint is asked with
+    one that is none, which shows whether the application's credentials are right; then at most two tokens
+    that a load would refresh are tried.
     """
-    return asyncio.run(_check(settings, _to_try(settings, tokens, SystemClock().now()), unwritable))
+    refreshing = {token.data_center or settings.data_center for token in tokens if token.refresh_token}
+    to_try = _to_try(settings, tokens, SystemClock().now())
+    return asyncio.run(_check(settings, to_try, refreshing if settings.client else set(), unwritable))
 
 
 def _to_try(settings: PollingSettings, tokens: Sequence[Token], now: datetime) -> dict[str, list[Token]]:
@@ -170,6 +204,31 @@ def check_warehouse(pipeline: dlt.Pipeline) -> str:
     return f"{place} answers; dataset {dataset} exists"
 
 
+def check_rights(pipeline: dlt.Pipeline, settings: PollingSettings) -> list[str]:
+    """What to do so that a load may write to the warehouse; empty where nothing is known to be missing."""
+    file = duckdb_file(pipeline)
+    if file is None:
+        return missing_rights(pipeline, settings.hold.total_seconds())
+    # DuckDB writes its log beside the file
+    places = [file.parent, *([file] if file.exists() else [])]
+    return [f"make {place} writable" for place in places if not os.access(place, os.W_OK)]
+
+
+def check_settings(settings: PollingSettings) -> Iterator[str]:
+    """A line for each of the other settings that a load depends on.
+
+    Raises:
+        ConfigurationError: one of them cannot be used.
+    """
+    if settings.requests_shared_in is not None:
+        yield "requests_shared_in can be used"  # or the calls would have failed
+    if settings.due_query is not None:
+        found = read_notified(settings, SystemClock().now())
+        yield f"due_query can be run; it names {len(found):,} tokens or accounts"
+    if configured_alerts() is not None:
+        yield "alerts_to has the form it needs; no message was sent"
+
+
 def check_handoff() -> str | None:
     """Whether files can pass through the handoff; None where none is configured. Leaves nothing there.
 
@@ -196,7 +255,10 @@ def check_handoff() -> str | None:
 
 
 async def _check(
-    settings: PollingSettings, to_try: dict[str, list[Token]], unwritable: str | None
+    settings: PollingSettings,
+    to_try: dict[str, list[Token]],
+    refreshing: Container[str],
+    unwritable: str | None,
 ) -> list[Checked]:
     clock = SystemClock()
     # one attempt each: a check says how it is now
@@ -205,20 +267,47 @@ async def _check(
     try:
         async with open_transport() as transport:
             client = CronofyClient(transport, settings, policy, clock)
-            return [
-                _judged(data_center, settings, await _answers(client, tokens, clock), unwritable)
-                for data_center, tokens in to_try.items()
-            ]
+            retrier = Retrier(transport, settings, policy, clock)
+            found = []
+            for data_center, tokens in to_try.items():
+                will_ask = data_center in refreshing
+                responses = await _answers(client, tokens, clock, leave_one=will_ask)
+                checked = _judged(data_center, settings, responses, unwritable)
+                if will_ask and checked.calls < CALLS_PER_DATA_CENTER:
+                    checked = await _with_client(checked, settings, retrier)
+                found.append(checked)
+            return found
     finally:
         policy.close()
 
 
+async def _with_client(checked: Checked, settings: PollingSettings, retrier: Retrier) -> Checked:
+    """The same, unless the token endpoint refuses the application."""
+    client = settings.client
+    assert client is not None
+    url = f"{checked.host}/oauth/token"
+    response = await retrier.send(checked.data_center, lambda: refresh_request(url, client, NO_REFRESH_TOKEN))
+    if response is None:
+        return checked
+    calls = checked.calls + response.attempts
+    code = error_code(read_document(response.body))
+    if code not in CLIENT_REFUSED:
+        return replace(checked, calls=calls)
+    return replace(checked, calls=calls, advice=CLIENT_NOT_ACCEPTED.format(code=code), is_well=False)
+
+
 async def _answers(
-    client: CronofyClient, tokens: Sequence[Token], clock: Clock
+    client: CronofyClient, tokens: Sequence[Token], clock: Clock, *, leave_one: bool
 ) -> list[tuple[Token, Response]]:
-    """The answers for one token after the other, until one is about the data center and not about a token."""
+    """The answers for one token after the other, until one is about the data center and not about a token.
+
+    Where one call is to be left, the last token is not tried if a load would refresh one before it.
+    """
     responses: list[tuple[Token, Response]] = []
     for token in tokens:
+        fixable = any(_is_fixed_by_refresh(each, response) for each, response in responses)
+        if leave_one and fixable and len(responses) == CALLS_PER_DATA_CENTER - 1:
+            break
         if not token.has_access_token:
             responses.append((token, skipped(clock.now(), NO_ACCESS_TOKEN)))
             continue

@@ -47,8 +47,18 @@ REMEDIES: Sequence[tuple[str, str]] = (
 )
 # drivers may quote the URL they were given
 PASSWORD = re.compile(r"://[^/@\s]*@")
-# what dlt's drivers come with, where an extra of ours brings it as well
-OURS = {"dlt[postgres]": "the extra postgres of dlt-cronofy, or psycopg2-binary"}
+# the extra of ours that brings a module
+EXTRAS = {
+    "altair": "charts",
+    "pandas": "charts",
+    "vl_convert": "charts",
+    "psycopg": "shared",
+    "redis": "shared",
+    "psycopg2": "postgres",
+    "sqlalchemy": "sql",
+}
+# what dlt names as the extra of its own that brings a driver; of these ours have the same names
+DLT_EXTRA = re.compile(r"dlt\[(bigquery|databricks|ducklake|motherduck|postgres|redshift|snowflake)\]")
 # dlt's own words before those of the driver, which name the internet whatever it is
 CONNECTION_FAILED = re.compile(r"^Connection with .* The actual reason given is: (?=.)")
 # DuckDB's words, then PostgreSQL's
@@ -67,7 +77,8 @@ def is_explained(error: Exception) -> bool:
     # only where it was imported by now could it raise
     psycopg2 = sys.modules.get("psycopg2")
     drivers = (duckdb.Error, psycopg2.Error) if psycopg2 else (duckdb.Error,)
-    return isinstance(error, (ConfigurationError, WarehouseBusy, OSError, DltException, *drivers))
+    expected = (ConfigurationError, WarehouseBusy, OSError, DltException, *drivers)
+    return isinstance(error, expected) or _missing_extra(error) is not None
 
 
 def explain(error: Exception) -> tuple[int, str]:
@@ -82,6 +93,8 @@ def explain(error: Exception) -> tuple[int, str]:
 
     if isinstance(error, ConfigurationError):
         return BAD_CONFIGURATION, str(error)
+    if extra := _missing_extra(error):
+        return BAD_CONFIGURATION, f"{getattr(error, 'name', '')} is not installed; {_install(extra)}"
     chain = error_chain(error)
     for cause in chain:
         if isinstance(cause, ConfigurationException):
@@ -122,8 +135,22 @@ def _explain_missing(cause: "MissingDependencyException", root: BaseException) -
     """What to install, which dlt says in its third line."""
     module = getattr(root, "name", None)
     missing = f": {module} is not installed" if module else " needs more packages"
-    packages = " and ".join(OURS.get(each, each) for each in cause.dependencies)
+    ours = [found[1] for each in cause.dependencies if (found := DLT_EXTRA.fullmatch(each))]
+    if ours:
+        return f"{cause.caller}{missing}; {_install(ours[0])}"
+    packages = " and ".join(cause.dependencies)
     return f"{cause.caller}{missing}" + (f"; install {packages}" if packages else "")
+
+
+def _missing_extra(error: Exception) -> str | None:
+    """The extra that brings the module whose import failed; None where it was none of that."""
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    return EXTRAS.get((name or "").partition(".")[0])
+
+
+def _install(extra: str) -> str:
+    """Never a name to look up in a public index: nobody of this project may own it there."""
+    return f"install the extra {extra}: pip install 'path/to/the/clone[{extra}]'"
 
 
 def _where_to_set(cause: Exception) -> str:

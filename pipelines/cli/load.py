@@ -40,7 +40,7 @@ def load(
     Exit status: 0 loaded (some tokens may have failed: that is data), 1 the load failed or more tokens
     failed than --max-failure-ratio allows, 2 bad configuration or usage.
     """
-    from dlt_cronofy.alerts.outage_alerts import configured_alerts
+    from dlt_cronofy.alerts.sending import configured_alerts
     from dlt_cronofy.configuration import read_store
     from dlt_cronofy.load.run import Load
     from dlt_cronofy.load.steps import LoadOptions

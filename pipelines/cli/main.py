@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
+from .alerts import alerts
 from .check import check
 from .completion import completion
 from .console import set_up_logging
 from .demo import demo
 from .erase import erase
 from .load import load
+from .move import move
 from .plan import plan
 from .query import query
 from .rebuild import rebuild
@@ -71,5 +73,20 @@ def main() -> None:
     cli(prog_name="dlt-cronofy")
 
 
-for command in (load, plan, views, rebuild, status, report, demo, sandbox, query, erase, completion, check):
+for command in (
+    load,
+    plan,
+    views,
+    rebuild,
+    status,
+    report,
+    demo,
+    sandbox,
+    query,
+    erase,
+    move,
+    completion,
+    check,
+    alerts,
+):
     cli.add_command(command)

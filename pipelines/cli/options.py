@@ -44,8 +44,16 @@ def _endpoints(text: str) -> tuple[str, ...]:
     return check_endpoints(text.split(","))
 
 
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise ValueError("name at least one token or account")
+    return names
+
+
 DURATION = Parsed("age", _duration)  # 30m, 1h, 7d
 SINCE = Parsed("age or time", _since)  # 7d, 2026-01-31
+NAMES = Parsed("key,…", _names)  # user_1,acc_2
 ENDPOINTS = Parsed("text", _endpoints)  # userinfo,account
 
 
@@ -87,6 +95,14 @@ plan_options = combined(
         default="oldest",
         show_default=True,
         help="Poll first the oldest evidence, or the accounts that most likely changed.",
+    ),
+    click.option(
+        "--only", type=NAMES, help="Poll these tokens or accounts and no others, whether they are due or not."
+    ),
+    click.option(
+        "--spread",
+        type=DURATION,
+        help="Use only the rate at which the load takes this long, if that is lower.",
     ),
     click.option("--max-requests", type=click.IntRange(min=1), help="Send at most this many requests."),
 )

@@ -25,11 +25,14 @@ def plan(limit: int, as_json: bool, destination: str | None, dataset: str | None
     from dlt_cronofy.load.preview import preview_load, print_preview
     from dlt_cronofy.load.steps import LoadOptions
     from dlt_cronofy.source.clock import SystemClock
+    from dlt_cronofy.source.tokens.due_query import read_notified
     from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     settings, _, tokens = read_store()
     pipeline = open_pipeline(destination, dataset)
-    preview = preview_load(pipeline, settings, tokens, LoadOptions(**options), SystemClock().now(), limit)
+    now = SystemClock().now()
+    notified = read_notified(settings, now)
+    preview = preview_load(pipeline, settings, tokens, LoadOptions(**options), now, limit, notified)
     if as_json:
         print_json(preview.as_dict())
     else:

@@ -12,8 +12,9 @@ from typing import Any
 import dlt
 import duckdb
 
-from dlt_cronofy.source.tables import Row
-from dlt_cronofy.warehouse.dataset import query_rows, sql_client
+from dlt_cronofy.source.tables import RUNS, TABLES, TOKEN_STATUS, Row
+from dlt_cronofy.views import VIEWS
+from dlt_cronofy.warehouse.dataset import has_current_views, query_rows, sql_client
 from dlt_cronofy.warehouse.failures import is_of_a_driver, sqlstate
 
 # states and what repairs them; names in braces are those of the error
@@ -48,6 +49,8 @@ STEP = re.compile(
     re.IGNORECASE,
 )
 PRIVILEGES = {
+    "MERGE INTO": ("SELECT", "INSERT", "DELETE"),
+    "APPEND TO": ("SELECT", "INSERT"),
     "INSERT INTO": ("INSERT",),
     "COPY": ("INSERT",),
     "DELETE FROM": ("SELECT", "DELETE"),
@@ -68,7 +71,13 @@ RIGHTS = """
     FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = %s
     WHERE n.nspname = %s
 """
-DATABASE = "SELECT quote_ident(current_user) AS role, quote_ident(current_database()) AS database"
+SESSION = """
+    SELECT quote_ident(current_user) AS role, quote_ident(current_database()) AS database,
+           has_database_privilege(current_database(), 'CREATE') AS "CREATE",
+           current_setting('transaction_read_only') = 'on' AS read_only
+"""
+# dlt's own, to which every load adds rows
+DLT_TABLES = ("_dlt_loads", "_dlt_pipeline_state", "_dlt_version")
 
 Ask = Callable[..., list[Row]]
 
@@ -105,10 +114,44 @@ def _missing_rights(cause: BaseException, pipeline: dlt.Pipeline | None) -> list
         return []
 
 
+def missing_rights(pipeline: dlt.Pipeline, hold_seconds: float) -> list[str]:
+    """Statements that grant what a load would lack on PostgreSQL; of other warehouses nothing is known."""
+    with sql_client(pipeline) as client:
+        if client.capabilities.sqlglot_dialect != "postgres":
+            return []
+        return list(dict.fromkeys(_grants_for_a_load(client, pipeline, hold_seconds)))
+
+
+def _grants_for_a_load(client: Any, pipeline: dlt.Pipeline, hold_seconds: float) -> Iterator[str]:
+    ask, schema = partial(query_rows, client), client.dataset_name
+    if (session := ask(SESSION)[0])["read_only"]:
+        yield f"ALTER ROLE {session['role']} SET default_transaction_read_only = off"
+    with client.with_staging_dataset():
+        staging = client.dataset_name
+    # no relation has that name: the question is whether one can be created
+    found = [(each, ask(RIGHTS, "_", each)) for each in (schema, staging)]
+    if not all(rights for _, rights in found):
+        yield from _grants_of_database(ask)
+    for each in found[1][1]:
+        yield from _grants_of("CREATE TABLE", each)
+    wanted = [(table, "MERGE INTO") for table in TABLES] + [(table, "APPEND TO") for table in DLT_TABLES]
+    wanted += [(table.name, "UPDATE") for table in (RUNS, TOKEN_STATUS)]
+    if not has_current_views(pipeline, hold_seconds):
+        wanted += [(view, "CREATE OR REPLACE VIEW") for view in VIEWS]
+    for name, verb in wanted if found[0][1] else ():
+        for each in ask(RIGHTS, name, schema):
+            yield from _grants_of(verb if each["relation"] else "CREATE TABLE", each)
+
+
+def _grants_of_database(ask: Ask) -> Iterator[str]:
+    here = ask(SESSION)[0]
+    if not here["CREATE"]:
+        yield f"GRANT CREATE ON DATABASE {here['database']} TO {here['role']}"
+
+
 def _grants(statement: str, ask: Ask) -> Iterator[str]:
     if statement.lstrip().upper().startswith("CREATE SCHEMA"):
-        here = ask(DATABASE)[0]
-        yield f"GRANT CREATE ON DATABASE {here['database']} TO {here['role']}"
+        yield from _grants_of_database(ask)
     for step in STEP.finditer(statement):
         verb = " ".join(step["verb"].upper().split())
         for found in ask(RIGHTS, step["name"].strip('"'), step["schema"].strip('"')):

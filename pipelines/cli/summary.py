@@ -180,7 +180,7 @@ def print_demo(console: Console, result: "DemoResult", report: Path) -> None:
     console.print(f"{program()} status", markup=False)
     for question, sql in QUERIES.items():
         console.print(f'\n# {question}\n{program()} query "\n{sql}"', markup=False, soft_wrap=True)
-    console.print("\nIn a DuckDB client, run USE cronofy.cronofy; first.")
+    console.print("\nIn a DuckDB client, run USE cronofy; first.")
 
 
 def print_status(console: Console, health: Health) -> None:

@@ -182,13 +182,17 @@ class Upkeep:
         with sql_client(self.pipeline) as client:
             rebuild.rebuild(client, self.settings.hold, token_keys)
 
+    def finish_run(self, run: Row) -> None:
+        """Say that a load has ended: all it had to do is done; within a turn to write."""
+        with sql_client(self.pipeline) as client:
+            rebuild.write_run(client, {name: run[name] for name in ("run_id", "finished_at")})
+
     def close_run(self, run: Row, written_rows: int) -> None:
-        """Say that a load has ended, and leave the warehouse tidy; within a turn to write."""
+        """Count a load that is about to end, and leave the warehouse tidy; within a turn to write."""
         with sql_client(self.pipeline) as client:
             # counted as they are in the warehouse, and ended after that: a shard may come again, or late
             rebuild.write_run(client, run | {"finished_at": None})
             rebuild.recount_run(client, run["run_id"])
-            rebuild.write_run(client, {name: run[name] for name in ("run_id", "finished_at")})
             if self.settings.keep_polls is not None:
                 before = self.clock.now() - self.settings.keep_polls
                 removed = rebuild.drop_old_polls(client, before, OLD_POLLS_PER_LOAD)

@@ -1,7 +1,7 @@
 """Planning aloud: what a load would poll now, in what order and why, and how far a budget gets."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import accumulate
@@ -15,16 +15,16 @@ from rich.text import Text
 
 from dlt_cronofy.formatting import count, duration, program, row_lines
 from dlt_cronofy.source import SOURCE_NAME
-from dlt_cronofy.source.api.limits.rate_limiter import Window
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.planning.change_rates import Hazards
-from dlt_cronofy.source.planning.plan import HAZARD, Rank, due_tokens, longest_wait_sweeps, order_by
+from dlt_cronofy.source.planning.plan import HAZARD, LastPoll, Rank, due_tokens, longest_wait_sweeps, order_by
 from dlt_cronofy.source.settings import ACCOUNT, PollingSettings
 from dlt_cronofy.source.tokens.token import LISTED_ROWS, StoredTokens, Token, UnusableRow
 from dlt_cronofy.warehouse.pipeline import location
 
-from .steps import LoadOptions, learned_hazards
+from .pace import CRONOFY_PER_MINUTE, SHARE_OF_EVERY, enough_per_minute, least_seconds, paced
+from .steps import LoadOptions, early_polls, learned_hazards
 
 HAZARD_DAYS = 30
 SECONDS_PER_DAY = 86_400.0
@@ -59,16 +59,24 @@ class Reach:
     runs: int  # within so many such runs every token that is due now is polled
     seconds_to_poll_all: float  # until the end of the last of them, one started every `every_seconds`
     longest_wait_sweeps: int  # every token's turn comes within that many times `tokens` polls
+    requests_per_second: float  # at this rate
+    requests_per_minute: float
+    finish_within_seconds: float | None  # `--spread`, else five sixths of `every`
+    enough_per_minute: int | None  # the rate at which `reached_calls` end within that time
+    share_of_cronofy: float | None  # what that is of Cronofy's 500 calls a minute
 
     @classmethod
     def of(cls, calls: Sequence[int], settings: PollingSettings, options: LoadOptions) -> "Reach":
         """How far the options' budget gets with tokens that take so many calls each, in that order."""
-        rates = settings.requests_per_second, settings.requests_per_minute
         needed = sum(calls)
         budget = min(options.max_requests or needed, needed)
+        settings = paced(settings, budget, options.spread)
+        rates = settings.requests_per_second, settings.requests_per_minute
         sweeps = longest_wait_sweeps(options.order)
         runs = 1 if budget == needed else math.ceil(sweeps * needed / budget)
         run_seconds = least_seconds(budget, *rates)
+        within = options.spread or SHARE_OF_EVERY * options.every
+        enough = enough_per_minute(budget, within) if within and budget else None
         return cls(
             calls=needed,
             seconds=least_seconds(needed, *rates),
@@ -78,6 +86,11 @@ class Reach:
             runs=runs if needed else 0,
             seconds_to_poll_all=(runs - 1) * max(options.every.total_seconds(), run_seconds) + run_seconds,
             longest_wait_sweeps=sweeps,
+            requests_per_second=settings.requests_per_second,
+            requests_per_minute=settings.requests_per_minute,
+            finish_within_seconds=within.total_seconds() or None,
+            enough_per_minute=enough,
+            share_of_cronofy=None if enough is None else enough / CRONOFY_PER_MINUTE,
         )
 
 
@@ -95,8 +108,9 @@ class Preview(Reach):
     fallback_tokens: int  # polled only where another one of their account is refused
     never_polled: int
     failing: int
-    requests_per_second: float
-    requests_per_minute: float
+    notified: int  # due by a notification that no poll has followed yet
+    spread_seconds: float | None
+    only: tuple[str, ...]  # the tokens and accounts that were asked for; all where there are none
     max_requests: int | None
     first: list[PlannedToken]
     not_connected: int  # users of the store without any token
@@ -115,8 +129,12 @@ def preview_load(
     options: LoadOptions,
     now: datetime,
     limit: int,
+    notified: Mapping[str, datetime] | None = None,
 ) -> Preview:
-    """What a load with these options would do now; reads the warehouse and nothing else."""
+    """What a load with these options would do now; reads the warehouse and nothing else.
+
+    `notified` is when the application was last notified, by token_key or account_id.
+    """
     state = SqlWarehouseState(pipeline, SOURCE_NAME)
     with state.connected():
         if state.lacks_evidence():
@@ -125,7 +143,9 @@ def preview_load(
                 f" run {program()} rebuild once"
             )
         last_polls, hazards = state.last_polls(), learned_hazards(options.order, state, now)
-    due = due_tokens(tokens, last_polls, now, options.endpoints, options.every)
+    early = early_polls(tokens, last_polls, options, notified)
+    wanted = [token for token in tokens if early.wants(token, last_polls.get(token.key) or LastPoll())]
+    due = due_tokens(wanted, last_polls, now, options.endpoints, options.every, early)
     fallback_tokens = sum(len(each.task.fallback_tokens) for each in due)
     places = list(order_by(hazards)(due, now))
     reach = Reach.of([len(each.due.task.endpoints) for each in places], settings, options)
@@ -138,11 +158,12 @@ def preview_load(
         tokens=len(tokens),
         due=len(due),
         fallback_tokens=fallback_tokens,
-        fresh=len(tokens) - len(due) - fallback_tokens,
+        fresh=len(wanted) - len(due) - fallback_tokens,
         never_polled=sum(each.waits_since is None for each in due),
         failing=sum(not each.task.last_poll_ok for each in due),
-        requests_per_second=settings.requests_per_second,
-        requests_per_minute=settings.requests_per_minute,
+        notified=sum(each.notified_at is not None for each in due),
+        spread_seconds=options.spread.total_seconds() if options.spread is not None else None,
+        only=tuple(options.only or ()),
         max_requests=options.max_requests,
         **asdict(reach),
         first=[_planned(number, place, hazards, now) for number, place in enumerate(places[:limit], start=1)],
@@ -150,18 +171,6 @@ def preview_load(
         unusable_rows=len(stored.unusable),
         unusable=list(stored.unusable[:LISTED_ROWS]),
     )
-
-
-def least_seconds(calls: int, per_second: float, per_minute: float) -> float:
-    """How long so many calls take at least under both limits, answers that come at once."""
-    seconds, minutes = Window(per_second, 1.0), Window(per_minute, 60.0)
-    # the last call waits for the periods that the calls before it fill
-    before = max(0, calls - 1)
-    if math.isinf(minutes.limit):
-        return before // seconds.limit * seconds.period_seconds
-    full_minutes, rest = divmod(before, minutes.limit)
-    one_minute = max(minutes.period_seconds, minutes.limit // seconds.limit * seconds.period_seconds)
-    return full_minutes * one_minute + rest // seconds.limit * seconds.period_seconds
 
 
 def _planned(number: int, place: Rank, hazards: Hazards | None, now: datetime) -> PlannedToken:
@@ -206,9 +215,10 @@ def preview_lines(preview: Preview) -> Iterator[str]:
         yield f"  fallback  {count(preview.fallback_tokens, 'token')}, {why}"
     if not preview.due:
         return
-    yield (
-        f"  due       {preview.never_polled:,} never polled · {preview.failing:,} failed at the last attempt"
-    )
+    if preview.only:
+        yield f"  only      {', '.join(preview.only)}: due or not, and nothing else"
+    due = f"{preview.never_polled:,} never polled · {preview.failing:,} failed at the last attempt"
+    yield f"  due       {due}" + (f" · {preview.notified:,} notified, first" if preview.notified else "")
     rate = f"{preview.requests_per_second:g} a second and {preview.requests_per_minute:g} a minute"
     yield f"  calls     {preview.calls:,} for all that are due: at least {_time(preview.seconds)} at {rate}"
     if preview.max_requests is not None:
@@ -217,8 +227,32 @@ def preview_lines(preview: Preview) -> Iterator[str]:
             f"  reached   {count(preview.reached_tokens, 'token')} {with_calls}:"
             f" at least {_time(preview.reached_seconds)}"
         )
+    yield from _rate_lines(preview)
     schedule = f" when one starts every {_time(preview.every_seconds)}" if preview.runs > 1 else ""
     yield f"  all seen  within {count(preview.runs, 'run')}, {_time(preview.seconds_to_poll_all)}{schedule}"
+
+
+def _rate_lines(preview: Preview) -> Iterator[str]:
+    """What rate would do, and what the configured one leaves for the product."""
+    enough, within = preview.enough_per_minute, preview.finish_within_seconds
+    if enough is None or within is None or preview.share_of_cronofy is None:
+        return
+    if enough > CRONOFY_PER_MINUTE:
+        yield (
+            f"  rate      to finish within {_time(within)}, {enough:,} a minute are needed,"
+            f" more than Cronofy's {CRONOFY_PER_MINUTE}"
+        )
+        return
+    share = f"{math.ceil(100 * preview.share_of_cronofy)} % of Cronofy's {CRONOFY_PER_MINUTE}"
+    yield f"  rate      to finish within {_time(within)}, {enough:,} a minute is enough ({share})"
+    left = CRONOFY_PER_MINUTE - min(preview.requests_per_minute, CRONOFY_PER_MINUTE)
+    would = CRONOFY_PER_MINUTE - enough
+    with_spread = (
+        f", --spread {within / 60:g}m leaves {would:,}"
+        if preview.spread_seconds is None and would > left
+        else ""
+    )
+    yield f"  left      {left:,g} of {CRONOFY_PER_MINUTE} a minute for your product{with_spread}"
 
 
 def _order_table(preview: Preview) -> Table:

@@ -17,6 +17,7 @@ from dlt_cronofy.source.clock import Clock, SystemClock
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import new_run_id, run_row
 from dlt_cronofy.source.tokens.base import TokenStore
+from dlt_cronofy.source.tokens.due_query import read_notified
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
 from dlt_cronofy.warehouse.dataset import held_open, refresh_views, writer
 from dlt_cronofy.warehouse.dlt_workarounds import drop_loaded_records, learn_columns
@@ -24,12 +25,13 @@ from dlt_cronofy.warehouse.locks import sole_writer, turn
 from dlt_cronofy.warehouse.pipeline import location
 
 from .maintenance import Upkeep
+from .pace import paced
 from .pending import settle_pending
 from .statistics import LoadResult, RunStatistics
 from .steps import Loading, LoadOptions, Plan, Polling, make_plan, package_polls
 
 if TYPE_CHECKING:
-    from dlt_cronofy.alerts.outage_alerts import Alerts
+    from dlt_cronofy.alerts.sending import Alerts
     from dlt_cronofy.source.api.token_refresh import Refresher
 
 logger = logging.getLogger("dlt_cronofy")
@@ -50,7 +52,7 @@ class Load:
     on_plan: Callable[[int], None] = lambda _: None
     on_progress: Callable[[int], None] = lambda _: None
     store: TokenStore | None = None  # where refreshed tokens are written back; without it none is refreshed
-    alerts: "Alerts | None" = None  # where alerts of newly opened outages go
+    alerts: "Alerts | None" = None  # where news go
     quota: RunQuota = field(init=False)
     result: LoadResult | None = field(init=False, default=None)  # so far, also if the load fails
 
@@ -75,13 +77,14 @@ class Load:
     def _run(self) -> LoadResult:
         started = time.monotonic()
         log_unusable(self.tokens)
+        notified = read_notified(self.settings, self.clock.now())
         # dlt keeps the active pipeline by thread
         self.pipeline.activate()
         settled = settle_pending(self.pipeline, self._turn)
         upkeep = Upkeep(self.pipeline, self.settings, self.clock, self._turn)
         self._prepare(upkeep, settled.run_ids)
         with held_open(self.pipeline):
-            plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now())
+            plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now(), notified)
             tokens = StoredTokens.of(self.tokens)
             store = upkeep.store_changes(tokens, confirm_left=self.options.confirm_left)
         self.on_plan(plan.due)
@@ -99,7 +102,7 @@ class Load:
         statistics.summarize(result)
         run |= statistics.counts.row() | {"finished_at": self.clock.now(), "stopped_by": result.stopped_by}
         try:
-            self._close(loading)
+            self._close(loading, result, settled.run_ids)
         except DestinationConnectionError:
             if plan.tasks:
                 raise
@@ -109,9 +112,6 @@ class Load:
             )
         drop_loaded_records(self.pipeline)
         result.seconds = round(time.monotonic() - started, 2)
-        if self.alerts is not None:
-            news = result.polls or settled.finished
-            result.alerted = self.alerts.send_opened(self.pipeline, run_id, settled.finished) if news else 0
         return result
 
     def _prepare(self, upkeep: Upkeep, settled_runs: Collection[str]) -> None:
@@ -124,21 +124,29 @@ class Load:
         if not is_ready:
             upkeep.prepare(settled_runs)
 
-    def _close(self, loading: Loading) -> None:
+    def _close(self, loading: Loading, result: LoadResult, settled_runs: Collection[str]) -> None:
+        """Count the run, refresh the views, send what is news, and then have the run finished.
+
+        A load that is killed before that has not finished, and the next one sends its news.
+        """
         upkeep, run = loading.upkeep, loading.run
         with self._turn(), writer(self.pipeline):
             upkeep.open_run(run, loading.changes)
             upkeep.close_run(run, loading.statistics.rows.total())
             if self.options.refresh_views:
                 refresh_views(self.pipeline, self.settings.hold.total_seconds(), even_if_current=False)
+            if self.alerts is not None:
+                result.alerted = self.alerts.send_news(self.pipeline, run["run_id"], settled_runs)
+            upkeep.finish_run(run)
         upkeep.give_back_room()
 
     def _poll_and_load(self, plan: Plan, loading: Loading, result: LoadResult) -> None:
         """Poll all tasks, and load what was polled package by package meanwhile."""
         if self.options.max_duration is not None:
             self.quota.deadline = self.clock.monotonic() + self.options.max_duration.total_seconds()
+        calls = min(plan.calls, self.options.max_requests or plan.calls)
         polling = Polling(
-            self.settings,
+            paced(self.settings, calls, self.options.spread),
             plan.tasks,
             self.clock,
             self.quota,

@@ -44,7 +44,7 @@ class LoadResult:
     held_back_tokens: int = 0  # that it has no more either, so many that they have not left
     unusable_rows: int = 0  # of the store
     unusable: list[UnusableRow] = field(default_factory=list)  # the first; none after a load in shards
-    alerted: int | None = None  # newly opened outages that were sent; None where alerts are off
+    alerted: int | None = None  # pieces of news that were sent; None where alerts are off
     stopped_by: str | None = None
     seconds: float = 0.0
 

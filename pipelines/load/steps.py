@@ -4,7 +4,7 @@ One process takes them in one go (`load.py`); an orchestrator gives each to any 
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,7 +22,15 @@ from dlt_cronofy.source.history.arrow import Framer
 from dlt_cronofy.source.history.capture import KnownRows
 from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.planning.change_rates import WINDOW, Hazards
-from dlt_cronofy.source.planning.plan import HAZARD, OLDEST, ORDERS, order_by, plan_polls
+from dlt_cronofy.source.planning.plan import (
+    HAZARD,
+    OLDEST,
+    ORDERS,
+    EarlyPolls,
+    LastPoll,
+    order_by,
+    plan_polls,
+)
 from dlt_cronofy.source.records import Poll, PollTask
 from dlt_cronofy.source.settings import DEFAULT_ENDPOINTS, PollingSettings
 from dlt_cronofy.source.sweep import BATCH_POLLS, Recording
@@ -63,6 +71,8 @@ class LoadOptions:
     refresh_views: bool = True
     sync: bool = True
     confirm_left: bool = False
+    only: Collection[str] | None = None  # keys of tokens or ids of accounts: these, due or not
+    spread: timedelta | None = None  # use only the rate that takes so long
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,11 @@ class Plan:
     not_connected: int = 0  # users of the store without any token
 
     @property
+    def calls(self) -> int:
+        """What the tasks take, retries and token refreshes aside."""
+        return sum(len(task.endpoints) for task in self.tasks)
+
+    @property
     def due(self) -> int:
         """Tokens to be polled."""
         return len(self.tasks)
@@ -88,8 +103,20 @@ class Plan:
         return sum(len(task.fallback_tokens) for task in self.tasks)
 
 
-def make_plan(pipeline: dlt.Pipeline, tokens: Sequence[Token], options: LoadOptions, now: datetime) -> Plan:
-    """The first step: ask the warehouse which tokens are due."""
+def make_plan(
+    pipeline: dlt.Pipeline,
+    tokens: Sequence[Token],
+    options: LoadOptions,
+    now: datetime,
+    notified: Mapping[str, datetime] | None = None,
+) -> Plan:
+    """The first step: ask the warehouse which tokens are due.
+
+    `notified` is when the application was last notified, by token_key or account_id.
+
+    Raises:
+        ConfigurationError: `--only` names what nobody knows.
+    """
     state = SqlWarehouseState(pipeline, SOURCE_NAME)
     with state.connected():
         state.check_access()
@@ -97,9 +124,29 @@ def make_plan(pipeline: dlt.Pipeline, tokens: Sequence[Token], options: LoadOpti
         unsupported = state.unsupported_digests(set(TABLES))
         last_polls = state.last_polls()
         recent = state.requests_since(now - timedelta(minutes=1))
-    tasks = plan_polls(tokens, last_polls, now, options.endpoints, options.every, order_by(hazards))
+    early = early_polls(tokens, last_polls, options, notified)
+    tasks = plan_polls(tokens, last_polls, now, options.endpoints, options.every, order_by(hazards), early)
     stored = StoredTokens.of(tokens)
     return Plan(tasks, len(tokens), unsupported, recent, stored.unusable, len(stored.not_connected))
+
+
+def early_polls(
+    tokens: Sequence[Token],
+    last_polls: Mapping[str, LastPoll],
+    options: LoadOptions,
+    notified: Mapping[str, datetime] | None,
+) -> EarlyPolls:
+    """What makes tokens due before their time.
+
+    Raises:
+        ConfigurationError: `--only` names a token or account that neither the store nor the warehouse has.
+    """
+    early = EarlyPolls(frozenset(options.only or ()), notified or {})
+    if unknown := early.unknown_names(tokens, last_polls):
+        raise ConfigurationError(
+            f"--only {','.join(unknown)}: no token of the store has that key, nor an account of that id"
+        )
+    return early
 
 
 def learned_hazards(order: str, state: SqlWarehouseState, now: datetime) -> Hazards | None:

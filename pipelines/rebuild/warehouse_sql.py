@@ -41,11 +41,11 @@ WITHOUT_TEMPORARY_TABLES = {"bigquery", "databricks"}
 KEEPS_STEPS = {DUCKDB, POSTGRES}
 
 SQL_TYPES = {
-    "string": "TEXT",
-    "int64": "BIGINT",
+    "text": "TEXT",
+    "bigint": "BIGINT",
     "bool": "BOOLEAN",
     "double": "DOUBLE",
-    "timestamp[us, tz=UTC]": "TIMESTAMPTZ",
+    "timestamp": "TIMESTAMPTZ",
 }
 
 
@@ -202,13 +202,16 @@ class WarehouseSql:
             yield
 
     def create_missing(self, tables: Iterable[str]) -> None:
-        """Create tables as a load does, where they are missing."""
-        missing = [name for name in tables if name not in self.stored]
-        for name in missing:
-            columns = ", ".join(map(" ".join, _columns(name, self.dialect)))
-            self.execute(f"CREATE TABLE {self.table(name)} ({columns})")
-        if missing:
-            self.stored = self._stored_columns()
+        """Create tables and columns as a load does, where they are missing."""
+        for name in tables:
+            columns = _columns(name, self.dialect)
+            if name not in self.stored:
+                self.execute(f"CREATE TABLE {self.table(name)} ({', '.join(map(' '.join, columns))})")
+                continue
+            for column, kind, _ in columns:
+                if column not in self.stored[name]:
+                    self.execute(f"ALTER TABLE {self.table(name)} ADD COLUMN {column} {kind}")
+        self.stored = self._stored_columns()
 
     def _rows(self, table: str, part: Part) -> str:
         is_evidence = table in PART_KEYS and table in self.stored
@@ -255,12 +258,12 @@ def columns_of(name: str) -> list[str]:
 @cache
 def _columns(table: str, dialect: str) -> list[tuple[str, str, str]]:
     """The columns that a load gives a table: name, type, and whether it may be null."""
-    columns = [(each.name, str(each.type), each.required) for each in TABLES[table].columns]
+    columns = [(each.name, each.type, each.required) for each in TABLES[table].columns]
     return [
         (
             name,
             exp.DataType.build(SQL_TYPES[kind]).sql(dialect=dialect),
             "NOT NULL" if required else "",
         )
-        for name, kind, required in (*columns, (LOAD_ID, "string", True))
+        for name, kind, required in (*columns, (LOAD_ID, "text", True))
     ]

@@ -17,6 +17,8 @@ Drawn = alt.Chart | alt.LayerChart | alt.FacetChart
 
 # a calendar shows that many weeks, a grid that many providers
 MOST_WEEKS, MOST_PROVIDERS = 53, 12
+# of a week in a calendar, in pixels
+MOST_CALENDAR_SIDE = 64
 # below that width in pixels a legend takes two lines
 NARROW = 340
 _DAY_MS = 1000 * SECONDS_PER_DAY
@@ -77,7 +79,9 @@ EITHER = Palette(
 """On white or nearly black, where it is not known which."""
 
 
-def draw_disconnected(totals: pd.DataFrame, palette: Palette = LIGHT, width: int = 360) -> Drawn:
+def draw_disconnected(
+    totals: pd.DataFrame, palette: Palette = LIGHT, width: int = 360, events: pd.DataFrame | None = None
+) -> Drawn:
     """The share of the observed time that was disconnected, day by day, before what was not observed.
 
     Grey is time nobody knows anything of: the darker the day, the less of it was observed.
@@ -86,23 +90,52 @@ def draw_disconnected(totals: pd.DataFrame, palette: Palette = LIGHT, width: int
         totals: rows of `figures.add_up` by day.
         palette: colors.
         width: in pixels.
+        events: rows with `day` and `label`: what is marked on the days.
     """
-    return _styled(_shares(totals, palette, width, 150, _top(totals)), palette)
+    shares = _shares(totals, palette, width, 150, _top(totals))
+    if events is not None and len(events):
+        middle = events.assign(day=events["day"] + pd.Timedelta(hours=12))
+        # above the plot, so that a label hides no bar
+        marks = alt.Chart(middle).encode(x=_day_axis(), y=alt.value(-4), tooltip=["label:N"])
+        shares = (
+            shares
+            + marks.mark_point(shape="triangle-down", filled=True, size=50, color=palette.ink, opacity=1)
+            + marks.mark_text(dy=-11, fontSize=11, color=palette.ink).encode(text="label:N")
+        )
+    return _styled(shares, palette)
 
 
-def draw_providers(by_provider: pd.DataFrame, palette: Palette = LIGHT, width: int = 360) -> Drawn:
+def draw_stock(stock: pd.DataFrame, palette: Palette = LIGHT, width: int = 360) -> Drawn:
+    """How many connections there were at the end of each day: connected, disconnected and unknown.
+
+    Args:
+        stock: rows of `figures.read_stock`.
+        palette: colors.
+        width: in pixels.
+    """
+    states = ["connected", "disconnected", "unknown"]
+    counts = stock.melt(id_vars=["day"], value_vars=states, var_name="state", value_name="connections")
+    counts = counts.assign(rank=counts["state"].map(states.index))
+    colors = alt.Scale(domain=states, range=[palette.connected, palette.disconnected, palette.unknown])
+    return _styled(_daily_bars(counts, "connections", "state", colors, width, len(stock)), palette)
+
+
+def draw_providers(
+    by_provider: pd.DataFrame, palette: Palette = LIGHT, width: int = 360, height: int = 24
+) -> Drawn:
     """The same as `draw_disconnected` for each provider, one below the other on one scale.
 
     Args:
         by_provider: rows of `figures.add_up` by provider and day; the providers with most profiles are drawn.
         palette: colors.
         width: in pixels.
+        height: of each, in pixels.
     """
     largest = by_provider.groupby("provider")["profiles"].max().sort_values(ascending=False, kind="stable")
     shown = list(largest.index[:MOST_PROVIDERS])
     rows = by_provider[by_provider["provider"].isin(shown)]
     header = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelPadding=1)
-    panel = _shares(rows, palette, width, 24, _top(rows), only_top=True)
+    panel = _shares(rows, palette, width, height, _top(rows), only_ends=True)
     grid = panel.facet(row=alt.Row("provider:N", sort=shown, header=header), spacing=6)
     return _styled(grid, palette)
 
@@ -114,14 +147,14 @@ def _top(rows: pd.DataFrame) -> float:
 
 
 def _shares(
-    rows: pd.DataFrame, palette: Palette, width: int, height: int, top: float, *, only_top: bool = False
+    rows: pd.DataFrame, palette: Palette, width: int, height: int, top: float, *, only_ends: bool = False
 ) -> alt.LayerChart:
     days = rows.assign(
         until=rows["day"] + pd.Timedelta(days=1),
         disconnected=1 - rows["uptime"],
         unknown=1 - rows["coverage"],
     )
-    axis = alt.Axis(format=".0%", values=[top]) if only_top else alt.Axis(format=".0%", tickCount=4)
+    axis = alt.Axis(format=".0%", values=[0, top]) if only_ends else alt.Axis(format=".0%", tickCount=4)
     tooltip = [
         alt.Tooltip("utcyearmonthdate(day):T", title="day"),
         alt.Tooltip("disconnected:Q", format=".1%", title="disconnected of what was observed"),
@@ -174,7 +207,7 @@ def draw_calendar(starts: pd.DataFrame, palette: Palette = LIGHT, width: int = 3
     weeks = sorted(cells["week"].unique())[-MOST_WEEKS:]
     cells = cells[cells["week"].isin(weeks)]
     colors = alt.Scale(domain=[*labels, UNOBSERVED], range=[*palette.heat, palette.unknown])
-    side = min(24, max(6, (width - 40) // max(1, len(weeks))))
+    side = min(MOST_CALENDAR_SIDE, max(6, (width - 40) // max(1, len(weeks))))
     legend = alt.Legend(title=None, orient="top", columns=6 if width >= NARROW else 3)
     # a week is a name here: there is no time between two of them
     label = "utcFormat(toDate(datum.value), '%-d %b')"
@@ -286,19 +319,25 @@ def draw_polls(polls: pd.DataFrame, palette: Palette = LIGHT, width: int = 360) 
     counts = polls.melt(id_vars=["day"], value_vars=outcomes, var_name="outcome", value_name="polls")
     counts = counts.assign(rank=counts["outcome"].map(outcomes.index))
     colors = alt.Scale(domain=outcomes, range=[palette.connected, palette.disconnected, palette.unknown])
-    days = max(1, len(polls))
-    return _styled(
+    return _styled(_daily_bars(counts, "polls", "outcome", colors, width, len(polls)), palette)
+
+
+def _daily_bars(
+    counts: pd.DataFrame, what: str, by: str, colors: alt.Scale, width: int, days: int
+) -> alt.Chart:
+    """Bars by UTC day, one class on top of the other in the order of `rank`."""
+    bars: alt.Chart = (
         alt.Chart(counts, width=width, height=120)
-        .mark_bar(width=max(1.0, 0.8 * width / days))
+        .mark_bar(width=max(1.0, 0.8 * width / max(1, days)))
         .encode(
             x=_day_axis(),
-            y=alt.Y("polls:Q", title=None, axis=alt.Axis(tickCount=4, format=",.0f")),
-            color=alt.Color("outcome:N", scale=colors, legend=alt.Legend(title=None, orient="top")),
+            y=alt.Y(f"{what}:Q", title=None, axis=alt.Axis(tickCount=4, format=",.0f")),
+            color=alt.Color(f"{by}:N", scale=colors, legend=alt.Legend(title=None, orient="top")),
             order=alt.Order("rank:Q", sort="descending"),
-            tooltip=[alt.Tooltip("utcyearmonthdate(day):T", title="day"), "outcome:N", "polls:Q"],
-        ),
-        palette,
+            tooltip=[alt.Tooltip("utcyearmonthdate(day):T", title="day"), f"{by}:N", f"{what}:Q"],
+        )
     )
+    return bars
 
 
 def _styled(chart: Any, palette: Palette) -> Drawn:

@@ -197,7 +197,7 @@ def read_flapping(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
     return read(f"""
         SELECT account_id, provider, profile_type, profile_id, state, outages_30d, last_changed_at
         FROM flapping_profiles
-        WHERE {scope.of_profiles()}
+        WHERE state <> 'left' AND {scope.of_profiles()}
         ORDER BY outages_30d DESC, last_changed_at DESC, account_id, profile_type, profile_id
     """)  # noqa: S608
 
@@ -205,14 +205,17 @@ def read_flapping(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
 def read_tokens(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
     """Whether each token can still be read.
 
+    Those that left, and users who have not connected, are left out.
+
     Returns:
-        token_key, account_id, last_outcome, last_polled_at, last_ok_at, failing_since, consecutive_failures.
+        token_key, account_id, customer, email, name, verdict, last_outcome, last_polled_at, last_ok_at,
+        failing_since, consecutive_failures.
     """
     return read(f"""
-        SELECT token_key, account_id, last_outcome, last_polled_at, last_ok_at, failing_since,
-               consecutive_failures
+        SELECT token_key, account_id, customer, email, name, verdict, last_outcome, last_polled_at,
+               last_ok_at, failing_since, consecutive_failures
         FROM token_health
-        WHERE {scope.of_accounts()}
+        WHERE verdict NOT IN ('left', 'not_connected') AND {scope.of_accounts()}
         ORDER BY token_key
     """)  # noqa: S608
 
@@ -281,19 +284,107 @@ def read_changes(read: Read, since: datetime) -> pd.DataFrame:
     """)  # noqa: S608
 
 
-def read_emails(read: Read, accounts: Sequence[str]) -> pd.DataFrame:
-    """The e-mail addresses of some accounts, as they are stored.
+def read_accounts(read: Read) -> pd.DataFrame:
+    """Whose each account is, and how many connections it has; those that left included.
 
     Returns:
-        account_id, email; accounts without one are left out.
+        account_id, customer, email, email_domain, name, token_keys, verdict, calendar_verdict, profiles.
     """
-    listed = ", ".join(exp.Literal.string(account).sql("duckdb") for account in accounts) or "NULL"
+    return read("""
+        SELECT account_id, customer, email, email_domain, name, token_keys, verdict, calendar_verdict,
+               profiles
+        FROM account_health
+        ORDER BY account_id
+    """)
+
+
+def read_stock(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
+    """How many connections there were at the end of each UTC day, all providers together.
+
+    Returns:
+        day, connected, disconnected, unknown.
+    """
     return read(f"""
-        SELECT account_id, MAX(email) AS email
-        FROM userinfo
-        WHERE account_id IN ({listed}) AND email IS NOT NULL
-        GROUP BY account_id
+        SELECT day, SUM(connected) AS connected, SUM(disconnected) AS disconnected, SUM(unknown) AS unknown
+        FROM stock_daily
+        WHERE {scope.of_days()}
+        GROUP BY day
+        ORDER BY day
     """)  # noqa: S608
+
+
+def read_mass_events(read: Read) -> pd.DataFrame:
+    """Hours in which many connections of one customer, e-mail domain or provider broke, the newest first.
+
+    Returns:
+        hour_at, grouped_by, name, outages, accounts, connected.
+    """
+    return read("""
+        SELECT hour AS hour_at, grouped_by, name, outages, accounts, connected
+        FROM mass_events
+        ORDER BY hour DESC, outages DESC, grouped_by, name
+    """)
+
+
+def read_cohorts(read: Read) -> pd.DataFrame:
+    """Which share was relinked within how many days, by the month of the outage, all providers together.
+
+    Returns:
+        month, outages, followed_days, relinked_1d, relinked_3d, relinked_7d, relinked_14d.
+    """
+    return read("""
+        SELECT CAST(month AS VARCHAR) AS month, outages, followed_days, relinked_1d, relinked_3d, relinked_7d,
+               relinked_14d
+        FROM relink_cohorts
+        WHERE provider = 'all'
+        ORDER BY month
+    """)
+
+
+def read_freshness(read: Read) -> pd.DataFrame:
+    """The view freshness: all providers together first.
+
+    Returns:
+        provider, tokens, unreadable_tokens, read_within_hold, median_age_seconds, p95_age_seconds.
+    """
+    return read("""
+        SELECT provider, tokens, unreadable_tokens, read_within_hold, median_age_seconds, p95_age_seconds
+        FROM freshness
+        ORDER BY CASE provider WHEN 'all' THEN 0 ELSE 1 END, tokens DESC, provider
+    """)
+
+
+def read_customers(read: Read) -> pd.DataFrame:
+    """Customers, or e-mail domains where no customer is known, over the last 30 days; lowest uptime first.
+
+    Returns:
+        customer, email_domain, accounts, profiles, outages_started, uptime, coverage.
+    """
+    return read("""
+        SELECT customer, email_domain, accounts, profiles, outages_started,
+               up / NULLIF(up + down, 0) AS uptime,
+               (up + down) / NULLIF(up + down + unknown, 0) AS coverage
+        FROM (
+            SELECT customer, CASE WHEN customer IS NULL THEN email_domain END AS email_domain,
+                   SUM(accounts) AS accounts, SUM(profiles) AS profiles,
+                   SUM(outages_started) AS outages_started, SUM(connected_seconds) AS up,
+                   SUM(disconnected_seconds) AS down, SUM(unknown_seconds) AS unknown
+            FROM customer_health
+            WHERE period = '30d' AND (customer IS NOT NULL OR email_domain IS NOT NULL)
+            GROUP BY 1, 2
+        ) AS customers
+        WHERE up + down > 0
+        ORDER BY uptime, profiles DESC, customer, email_domain
+    """)
+
+
+def last_days(rows: pd.DataFrame, days: int, skipped: int = 0) -> pd.DataFrame:
+    """The rows of so many UTC days, after which `skipped` more follow."""
+    if rows.empty:
+        return rows
+    last = rows["day"].max() - pd.Timedelta(days=skipped)
+    found: pd.DataFrame = rows[(rows["day"] <= last) & (rows["day"] > last - pd.Timedelta(days=days))]
+    return found
 
 
 def _all_of(*conditions: str | None) -> str:

@@ -4,8 +4,10 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 import orjson
 from starlette.requests import Request
@@ -29,11 +31,13 @@ def _challenge(status: int, error: str = "") -> Response:
     return Response(status_code=status, headers={"www-authenticate": f'Bearer realm="Cronofy"{named}'})
 
 
-REFUSALS = {
-    "no token": _challenge(401),
-    401: _challenge(401, "invalid_token"),
-    403: _challenge(403, "insufficient_scope"),
-}
+def _refuse(status: int, endpoint: Endpoint) -> Response:
+    if status == 401:
+        return _challenge(401, "invalid_token")
+    if endpoint == "account":
+        # nobody but application calendars is refused there
+        return Response("Forbidden", status, media_type="text/plain")
+    return _challenge(status, "insufficient_scope")
 
 
 class SandboxApp:
@@ -54,6 +58,7 @@ class SandboxApp:
         self.limiter = RateLimiter(limits)
         self.faults = Faults(fault_seed)
         self.traffic = Traffic()
+        self._request_ids = Random(world.seed)  # noqa: S311 - a simulation, no secrets
 
     def build_routes(self) -> list[Route]:
         """Returns the documented endpoints."""
@@ -89,17 +94,18 @@ class SandboxApp:
         else:
             response = answer()
         self.traffic.answer(endpoint, response.status_code)
+        response.headers["x-request-id"] = str(UUID(int=self._request_ids.getrandbits(128), version=4))
         return response
 
     def _show(self, endpoint: Endpoint, access_token: str | None) -> Response:
         if access_token is None:
-            return REFUSALS["no token"]
+            return _challenge(401)
         at = self.clock.now()
         grant = self.grants.authorize(access_token, at)
         if grant is None:
-            return REFUSALS[401]
+            return _refuse(401, endpoint)
         status, body = self.world.body(endpoint, grant.token, at)
-        return REFUSALS.get(status) or _json(body)
+        return _json(body) if status == 200 else _refuse(status, endpoint)
 
     def _exchange(self, endpoint: str, form: Mapping[str, Any]) -> Response:
         try:

@@ -1,5 +1,6 @@
 """Builds response bodies. A body depends on the account, the token's scope and the instant alone."""
 
+import hashlib
 from datetime import datetime
 from urllib.parse import quote
 
@@ -52,27 +53,40 @@ def _list_profiles(
 ) -> list[Body]:
     listed = [(each, each.history.at(at)) for each in account.profiles]
     return [
-        _describe_profile(account, profile, state, with_calendars=with_calendars)
+        _describe_profile(account, profile, state, at, with_calendars=with_calendars)
         for profile, state in listed
         if profile.provider.profile_type == profile_type and state.link != "absent"
     ]
 
 
 def _describe_profile(
-    account: Account, profile: Profile, state: ProfileState, *, with_calendars: bool
+    account: Account, profile: Profile, state: ProfileState, at: datetime, *, with_calendars: bool
 ) -> Body:
     entry: Body = {"provider_name": profile.provider.name}
     if profile.provider.service is not None:
         entry["provider_service"] = profile.provider.service
+    if state.protocol is not None:
+        entry["provider_protocol"] = state.protocol
     entry["profile_id"] = profile.profile_id
     entry["profile_name"] = state.profile_name
     entry["profile_connected"] = state.link != "disconnected"
     if profile.provider.profile_type == "calendar":
         entry["profile_initial_sync_required"] = state.link == "syncing"
-    if state.link == "disconnected":
-        host = "app" if account.data_center == "us" else f"app-{account.data_center}"
-        address = f"{profile.provider.name}?email={quote(state.profile_name)}"
-        entry["profile_relink_url"] = f"https://{host}.cronofy.com/v2/relink/{address}"
+    is_stuck = state.link == "syncing" and profile.provider.profile_type == "calendar" and not state.calendars
+    if state.link == "disconnected" or is_stuck:
+        path = f"v2/relink/{profile.provider.name}?email={quote(state.profile_name)}"
+        entry["profile_relink_url"] = _build_link(account, path, at)
+    if state.protocol == "exchange_web_services":
+        path = f"graph_api_migration?profile={profile.profile_id}"
+        entry["graph_api_migration_url"] = _build_link(account, path, at)
     if with_calendars:
         entry["profile_calendars"] = list(state.calendars)
     return entry
+
+
+def _build_link(account: Account, path: str, at: datetime) -> str:
+    host = "app" if account.data_center == "us" else f"app-{account.data_center}"
+    link = f"https://{host}.cronofy.com/{path}"
+    if account.volatile_links:
+        link += f"&state={hashlib.sha256(f'{path} {at}'.encode()).hexdigest()[:16]}"
+    return link

@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 
 class MovableClock:
-    """A clock that stands still, or is `running` with real time since it was last moved, by any thread.
+    """A clock that stands still, or is `running` since it was last moved, by any thread.
+
+    Running, it is `speed` times as fast as real time.
 
     Example:
         >>> clock = MovableClock(datetime(2025, 3, 1, tzinfo=UTC))
@@ -13,8 +15,9 @@ class MovableClock:
         datetime.datetime(2025, 3, 1, 6, 0, tzinfo=datetime.timezone.utc)
     """
 
-    def __init__(self, start: datetime, *, running: bool = False) -> None:
+    def __init__(self, start: datetime, *, running: bool = False, speed: float = 1.0) -> None:
         self.running = running
+        self.speed = speed
         self.move_to(start)
 
     def now(self) -> datetime:
@@ -22,7 +25,7 @@ class MovableClock:
         instant, moved_at_seconds = self._moved
         if not self.running:
             return instant
-        return instant + timedelta(seconds=time.monotonic() - moved_at_seconds)
+        return instant + timedelta(seconds=self.speed * (time.monotonic() - moved_at_seconds))
 
     def move_to(self, instant: datetime) -> datetime:
         """Sets the clock, backwards too, and returns what it now shows; a time needs a zone."""

@@ -19,7 +19,7 @@ from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.warehouse.dataset import refresh_views, sql_client
-from dlt_cronofy.warehouse.pipeline import open_pipeline
+from dlt_cronofy.warehouse.pipeline import DEFAULT_FILE, open_pipeline
 
 from . import MovableClock, SandboxServer, build_world, serve
 
@@ -27,7 +27,7 @@ from . import MovableClock, SandboxServer, build_world, serve
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)
 # what the demo owns in its directory and may replace
 MARKER = ".dlt-cronofy-demo"
-DATABASE, TOKENS, WORKING_FILES, REPORT = "cronofy.duckdb", "tokens.csv", "pipelines", "health.html"
+DATABASE, TOKENS, WORKING_FILES, REPORT = DEFAULT_FILE, "tokens.csv", "pipelines", "health.html"
 # simulated minutes by which a load is early or late
 JITTER_MINUTES = 40
 # The story of the unseen: Cronofy answers 503 for half a day, and the scheduler is down for two.
@@ -88,7 +88,6 @@ class Demo:
         """Play all loads; replaces the files of an earlier demo in the same directory."""
         self._clear()
         world = build_world(accounts=self.accounts, seed=self.seed, start=START, days=self.days + 1)
-        world.write_tokens(self.directory / TOKENS)
         pipeline = self.open_pipeline()
         results: list[LoadResult] = []
         with serve(world) as server:
@@ -122,7 +121,9 @@ class Demo:
             server.faults.add("status", status=503)
             # one poll after the other: which tokens fail before the load gives up is the same each time
             settings = replace(settings, max_open=1)
-        tokens = open_store(tokens_file=str(self.directory / TOKENS)).read()
+        # some people leave the application meanwhile
+        file = server.world.write_tokens(self.directory / TOKENS, at)
+        tokens = open_store(tokens_file=str(file)).read()
         # nobody else loads into this file, and the views are wanted at the end only
         options = LoadOptions(refresh_views=False, sync=first)
         return Load(pipeline, settings, tokens, options, DemoClock(server.clock)).run()

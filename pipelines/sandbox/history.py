@@ -5,13 +5,13 @@ Times are seconds from the world's start, negative before it, until a `Span` tur
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Literal
 
-from .people import CALENDAR_NAMES, Provider, draw_letters
-from .records import Body, Link, Profile, ProfileState, Track
+from .people import CALENDAR_NAMES, CALENDAR_PROVIDERS, Provider, draw_letters
+from .records import Body, Link, Profile, ProfileState, Protocol, Track
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -24,6 +24,7 @@ NEVER_RELINKED_SHARE = 0.06
 RETURNING_SHARE = 0.5
 RENAMES_PER_1000_DAYS = 0.8
 CALENDAR_CHANGES_PER_1000_DAYS = 6.0
+EXCHANGE_WEB_SERVICES_SHARE = 0.5
 
 Incident = Literal["break", "vanish", "bout"]
 Calendars = tuple[Body, ...]
@@ -66,15 +67,62 @@ def draw_profile(rng: Random, provider: Provider, name: str, span: Span, fate: F
     links = Track.of((span.instant(at), link) for at, link in simulate_link(rng, provider, fate))
     names = _draw_names(rng, name, span, fate)
     calendars = _draw_calendars(rng, provider, profile_id, name, span, fate)
+    protocols = _draw_protocols(provider, profile_id, links)
     # a profile that is not listed shows nothing, so nothing else about it may count as a change
     absent = ProfileState("absent", name)
     states = [(span.start, absent)] if fate.begin > 0 else []
     for at in sorted({*links.times, *names.times, *calendars.times}):
         link = links.at(at)
-        states.append(
-            (at, absent if link == "absent" else ProfileState(link, names.at(at), calendars.at(at)))
-        )
+        listed = ProfileState(link, names.at(at), calendars.at(at), protocols.at(at))
+        states.append((at, absent if link == "absent" else listed))
     return Profile(profile_id, provider, Track.of(states).between(span.start, span.end))
+
+
+def draw_stuck_profile(rng: Random, name: str, span: Span, begin: float) -> Profile:
+    """Returns a Google profile whose user leaves the calendar permission unticked: it never syncs."""
+    states = [
+        (span.start, ProfileState("absent", name)),
+        (span.instant(begin), ProfileState("syncing", name)),
+    ]
+    return Profile(f"pro_{draw_letters(rng, 16)}", CALENDAR_PROVIDERS["google"], Track.of(states))
+
+
+def make_read_only(profile: Profile, at: datetime) -> Profile:
+    """Returns the profile with none of its calendars writable from `at` on."""
+
+    def read_only(state: ProfileState) -> ProfileState:
+        calendars = tuple(each | {"calendar_readonly": True} for each in state.calendars)
+        return replace(state, calendars=calendars)
+
+    history = profile.history
+    before = [change for change in history.changes() if change[0] < at]
+    after = [(instant, read_only(state)) for instant, state in history.changes() if instant > at]
+    return replace(profile, history=Track.of([*before, (at, read_only(history.at(at))), *after]))
+
+
+def connect_again(rng: Random, profile: Profile, span: Span, begin: float) -> tuple[Profile, Profile]:
+    """Returns a profile that breaks at `begin` and is removed, and the one that its user then connects."""
+    broken_at = span.instant(begin)
+    removed_at = span.instant(begin + rng.uniform(1, 3) * DAY)
+    connected_at = removed_at + timedelta(seconds=round(rng.uniform(0.1, 2) * DAY))
+    state = profile.history.at(broken_at)
+    before = [change for change in profile.history.changes() if change[0] < broken_at]
+    absent = ProfileState("absent", state.profile_name)
+    removed = [(broken_at, replace(state, link="disconnected")), (removed_at, absent)]
+    profile_id = f"pro_{draw_letters(rng, 16)}"
+    old, new = profile.profile_id.removeprefix("pro_"), profile_id.removeprefix("pro_")
+    connected = ProfileState(
+        "connected",
+        state.profile_name,
+        tuple(each | {"calendar_id": each["calendar_id"].replace(old, new)} for each in state.calendars),
+        state.protocol and "graph_api",
+    )
+    histories = (
+        Track.of([*before, *removed]),
+        Track.of([(span.start, absent), (connected_at, connected)]),
+    )
+    first, second = (history.between(span.start, span.end) for history in histories)
+    return replace(profile, history=first), Profile(profile_id, profile.provider, second)
 
 
 def simulate_link(rng: Random, provider: Provider, fate: Fate) -> list[tuple[float, Link]]:
@@ -162,6 +210,19 @@ def _draw_names(rng: Random, name: str, span: Span, fate: Fate) -> Track[str]:
     if at < fate.end and "@" in name:
         local, _, domain = name.partition("@")
         changes.append((span.instant(at), f"{local}.{rng.choice(('new', 'eu', 'hq', 'ext'))}@{domain}"))
+    return Track.of(changes)
+
+
+def _draw_protocols(provider: Provider, profile_id: str, links: Track[Link]) -> Track[Protocol | None]:
+    """Some profiles of Microsoft 365 are on Exchange Web Services until they are connected again."""
+    if provider.service != "office365":
+        return Track.of([(links.times[0], None)])
+    begin: Protocol = "graph_api"
+    # drawn from the id, so that all else is drawn as before
+    if Random(profile_id).random() < EXCHANGE_WEB_SERVICES_SHARE:  # noqa: S311 - a simulation, no secrets
+        begin = "exchange_web_services"
+    changes: list[tuple[datetime, Protocol | None]] = [(links.times[0], begin)]
+    changes += [(at, "graph_api") for at, link in links.changes()[1:] if link == "syncing"]
     return Track.of(changes)
 
 

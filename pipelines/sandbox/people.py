@@ -80,6 +80,17 @@ EMPLOYERS = (
     *("wingtip.example", "litware.example", "adatum.example", "proseware.example"),
 )
 
+CUSTOMERS = {
+    "contoso.example": "Contoso",
+    "northwind.example": "Northwind Traders",
+    "fabrikam.example": "Fabrikam",
+    "tailspin.example": "Wingtip Toys",
+    "wingtip.example": "Wingtip Toys",
+    "litware.example": "Litware",
+    "adatum.example": "Adatum",
+}
+"""Who pays for the people of an employer; nobody does for those of proseware.example."""
+
 PRIVATE_DOMAINS = {
     "google": "gmail.example",
     "icloud": "icloud.example",

@@ -1,16 +1,16 @@
 """Draws the accounts, their tokens and the mass events of a world."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from random import Random
-from typing import Literal
+from typing import Literal, get_args
 
 from . import people
-from .history import DAY, Fate, Span, draw_profile
+from .history import DAY, Fate, Span, connect_again, draw_profile, draw_stuck_profile, make_read_only
 from .people import Person, Provider, draw_id, draw_letters, draw_person
-from .records import Account, Body, Profile, SandboxToken, Wave
+from .records import Account, Body, Invited, Profile, SandboxToken, Wave
 
 FULL_SCOPE = "read_write"
 LISTED_SCOPE = "read_events create_event delete_event read_free_busy change_participation_status"
@@ -26,11 +26,18 @@ WITHOUT_REFRESH_TOKEN_SHARE = 0.04
 NULL_NAME_SHARE = 0.03
 MISSING_NAME_SHARE = 0.03
 LATE_PROFILE_SHARE = 0.08
+AFFLICTED_SHARE = 0.015
+LEAVING_SHARE = 0.025
+INVITED_SHARE = 0.02
+VOLATILE_LINKS_SHARE = 0.2
+# of those who work for one employer, on the day their sessions are revoked
+CUSTOMER_WAVE_SHARE = 0.85
 DAYS_PER_WAVE = 30
 LONGEST_PAST_SECONDS = 90 * DAY
 SMALLEST_VARIED_POPULATION = 10
 
 Kind = Literal["user", "flapping_user", "service_account", "application_calendar"]
+Affliction = Literal["stuck", "read_only", "connected_again"]
 
 
 @dataclass(frozen=True)
@@ -46,10 +53,11 @@ class Population:
 
     @cached_property
     def waves(self) -> tuple[Wave, ...]:
-        """The mass events: about one in 30 days, in the middle half of the span; none within a week."""
+        """The mass events: about one in 30 days, and one at one customer; none within a week."""
         rng, seconds = self._rng("waves"), self.span.seconds
         count = max(1, round(seconds / DAY / DAYS_PER_WAVE)) if seconds >= 7 * DAY else 0
-        waves = [
+        waves = self._draw_customer_waves() if count else []
+        waves += [
             Wave(
                 at=self.span.instant(rng.uniform(0.25, 0.8) * seconds),
                 provider_service=rng.choice(("office365", "office365", "gsuite", "exchange", "icloud")),
@@ -59,9 +67,38 @@ class Population:
         ]
         return tuple(sorted(waves, key=lambda wave: wave.at))
 
+    def _draw_customer_waves(self) -> list[Wave]:
+        rng = self._rng("customer waves")
+        at = self.span.instant(rng.uniform(0.58, 0.7) * self.span.seconds)
+        return [
+            Wave(at, CUSTOMER_WAVE_SHARE, email_domain=rng.choice(("contoso.example", "northwind.example")))
+        ]
+
     def draw_accounts(self) -> tuple[Account, ...]:
         """Returns the accounts."""
-        return tuple(self._draw_account(index, kind) for index, kind in enumerate(self._deal_kinds()))
+        kinds = self._deal_kinds()
+        users = [index for index, kind in enumerate(kinds) if kind == "user"]
+        fates = self._rng("afflictions")
+        fates.shuffle(users)
+        afflictions: dict[int, Affliction] = {}
+        for affliction in get_args(Affliction):
+            afflictions |= {
+                users.pop(): affliction for _ in range(self._quota(AFFLICTED_SHARE, self.accounts))
+            }
+        leaving = {users.pop() for _ in range(self._quota(LEAVING_SHARE, self.accounts))}
+        accounts = [self._draw_account(index, kind) for index, kind in enumerate(kinds)]
+        for index, affliction in afflictions.items():
+            accounts[index] = self._afflict(accounts[index], affliction, self._rng("affliction", index))
+        for index in sorted(leaving):
+            left_at = self.span.instant(fates.uniform(0.1, 0.9) * self.span.seconds)
+            accounts[index] = replace(accounts[index], left_at=left_at)
+        return tuple(accounts)
+
+    def draw_invited(self, tokens: Sequence[SandboxToken]) -> tuple[Invited, ...]:
+        """Returns the users of the application who have not connected yet."""
+        rng, customers = self._rng("invited"), sorted(set(people.CUSTOMERS.values()))
+        count = self._quota(INVITED_SHARE, self.accounts)
+        return tuple(Invited(_key(len(tokens) + index), rng.choice(customers)) for index in range(count))
 
     def draw_tokens(self, accounts: Sequence[Account]) -> tuple[SandboxToken, ...]:
         """Returns one token per account and further ones for those that several tokens share."""
@@ -93,7 +130,7 @@ class Population:
         has_refresh_token = rng.random() >= WITHOUT_REFRESH_TOKEN_SHARE
         scope = SERVICE_SCOPE if holder.type == "service_account" else rng.choice((FULL_SCOPE, LISTED_SCOPE))
         return SandboxToken(
-            key=f"user_{1001 + index}",
+            key=_key(index),
             access_token=access_token,
             refresh_token=refresh_token if has_refresh_token else None,
             data_center=holder.data_center,
@@ -101,6 +138,8 @@ class Population:
             scope="read_free_busy" if forbidden else scope,
             forbidden=frozenset({"userinfo"} if forbidden else ()),
             revoked_at=self.span.instant(rng.uniform(-0.1, 1.0) * self.span.seconds) if revoked else None,
+            customer=holder.customer,
+            left_at=holder.left_at,
         )
 
     def _deal_kinds(self) -> list[Kind]:
@@ -148,7 +187,28 @@ class Population:
             zoneinfo=person.zoneinfo,
             data_center=person.data_center,
             profiles=self._draw_user_profiles(rng, slug, employer, flapping=flapping),
+            customer=people.CUSTOMERS.get(employer),
+            volatile_links=self._rng("links", index).random() < VOLATILE_LINKS_SHARE,
         )
+
+    def _afflict(self, account: Account, affliction: Affliction, rng: Random) -> Account:
+        """Returns the account with that trouble: early, a third of it from the start on."""
+        begin = max(0.0, rng.uniform(-0.1, 0.2) * self.span.seconds)
+        if affliction == "stuck":
+            name = f"{(account.email or '').partition('@')[0]}@{people.PRIVATE_DOMAINS['google']}"
+            return replace(
+                account, profiles=(*account.profiles, draw_stuck_profile(rng, name, self.span, begin))
+            )
+        if affliction == "read_only":
+            at = self.span.instant(begin)
+            return replace(account, profiles=tuple(make_read_only(each, at) for each in account.profiles))
+        begin = rng.uniform(0.05, 0.3) * self.span.seconds
+        at = self.span.instant(begin)
+        connected = [each for each in account.profiles if each.history.at(at).link == "connected"]
+        if not connected:
+            return account
+        others = tuple(each for each in account.profiles if each is not connected[0])
+        return replace(account, profiles=(*connect_again(rng, connected[0], self.span, begin), *others))
 
     def _draw_user_profiles(
         self, rng: Random, slug: str, employer: str, *, flapping: bool
@@ -165,7 +225,7 @@ class Population:
         profiles = []
         for number, (service, domain, begin) in enumerate(zip(services, domains, begins, strict=True)):
             provider = people.CALENDAR_PROVIDERS[service]
-            fate = self._meet(provider, begin, bouts if number == 0 else ())
+            fate = self._meet(provider, domain, begin, bouts if number == 0 else ())
             profiles.append(draw_profile(rng, provider, f"{slug}@{domain}", self.span, fate))
         profiles += self._draw_conferencing(rng, main, f"{slug}@{employer}")
         return tuple(each for each in profiles if any(s.link != "absent" for s in each.history.values))
@@ -183,12 +243,12 @@ class Population:
         """Returns the fate of a profile that no mass event reaches."""
         return Fate(begin=_draw_past(rng), end=self.span.seconds)
 
-    def _meet(self, provider: Provider, begin: float, bouts: Sequence[float]) -> Fate:
-        """Returns the fate of a profile that the mass events of its service may reach."""
+    def _meet(self, provider: Provider, domain: str, begin: float, bouts: Sequence[float]) -> Fate:
+        """Returns the fate of a profile that the mass events of its service or its employer may reach."""
         hits = [
             ((wave.at - self.span.start) / timedelta(seconds=1), wave.share)
             for wave in self.waves
-            if wave.provider_service == provider.service
+            if wave.reaches(provider.service, domain)
         ]
         return Fate(begin=begin, end=self.span.seconds, waves=hits, bouts=bouts)
 
@@ -208,7 +268,12 @@ def _draw_service_account(rng: Random, person: Person) -> Account:
         extras={"cronofy.service_account.domain": domain} if flat else {},
         data={} if flat else {"service_account": described},
         authorization={"delegated_scope": FULL_SCOPE},
+        customer=people.CUSTOMERS.get(domain),
     )
+
+
+def _key(index: int) -> str:
+    return f"user_{1001 + index}"
 
 
 def _draw_past(rng: Random) -> float:

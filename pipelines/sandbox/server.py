@@ -111,7 +111,8 @@ class SandboxServer(HttpServer):
 
     def __init__(self, app: SandboxApp, port: int) -> None:
         routes = [*app.build_routes(), Mount("/sandbox", Control(app).build_app())]
-        super().__init__(Router(routes, redirect_slashes=False), port)
+        self.router = Router(routes, redirect_slashes=False)
+        super().__init__(self.router, port)
         self.app = app
         self.world = app.world
         self.clock = app.clock

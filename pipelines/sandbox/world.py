@@ -11,14 +11,16 @@ from pathlib import Path
 from .bodies import build_body
 from .history import DAY, Span
 from .population import Population
-from .records import Account, Body, Endpoint, SandboxToken, Wave
+from .records import Account, AccountType, Body, Endpoint, Invited, SandboxToken, Wave
 
-TOKEN_COLUMNS = ("key", "access_token", "refresh_token", "data_center")
+TOKEN_COLUMNS = ("key", "access_token", "refresh_token", "data_center", "customer")
+# the endpoint that a kind of account does not have
+LACKING: dict[AccountType, Endpoint] = {"service_account": "profiles", "application_calendar": "account"}
 
 
 @dataclass(frozen=True)
 class World:
-    """Accounts, tokens and mass events from `start` until `end`.
+    """Accounts, tokens, users who have not connected yet, and mass events from `start` until `end`.
 
     Before `start` everything stands as at `start`, from `end` on as it did just before.
 
@@ -32,6 +34,7 @@ class World:
     end: datetime
     accounts: Sequence[Account] = field(repr=False)
     tokens: Sequence[SandboxToken] = field(repr=False)
+    invited: Sequence[Invited] = field(repr=False)
     waves: Sequence[Wave] = field(repr=False)
 
     @cached_property
@@ -46,18 +49,20 @@ class World:
         """Returns the answer at `at` for a token, faults, limits and expiry aside.
 
         It is (200, body), or (401, {}) or (403, {}): error answers carry no body. A service account gets 403
-        from `profiles`, where the API does not document an answer.
+        from `profiles`, where the API does not document an answer; an application calendar from `account`.
         """
         account = self.account(token.account_id)
         if token.is_revoked(at):
             return 401, {}
-        if endpoint in token.forbidden or (endpoint == "profiles" and account.type == "service_account"):
+        if endpoint in token.forbidden or LACKING.get(account.type) == endpoint:
             return 403, {}
         return 200, build_body(endpoint, account, token.scope, at)
 
-    def write_tokens(self, path: str | Path) -> Path:
-        """Writes the token file and returns its path; see `write_token_file`."""
-        return write_token_file(Path(path), self.tokens)
+    def write_tokens(self, path: str | Path, at: datetime | None = None) -> Path:
+        """Writes the token file, as it is at `at` or at the start, and returns its path."""
+        at = at or self.start
+        held = [token for token in self.tokens if token.left_at is None or at < token.left_at]
+        return write_token_file(Path(path), [*held, *self.invited])
 
 
 def build_world(*, accounts: int = 200, seed: int = 7, start: datetime, days: float = 60) -> World:
@@ -73,12 +78,14 @@ def build_world(*, accounts: int = 200, seed: int = 7, start: datetime, days: fl
     span = Span(start.astimezone(UTC), days * DAY)
     population = Population(accounts, seed, span)
     drawn = population.draw_accounts()
-    return World(seed, span.start, span.end, drawn, population.draw_tokens(drawn), population.waves)
+    tokens = population.draw_tokens(drawn)
+    invited = population.draw_invited(tokens)
+    return World(seed, span.start, span.end, drawn, tokens, invited, population.waves)
 
 
-def write_token_file(path: Path, tokens: Sequence[SandboxToken]) -> Path:
+def write_token_file(path: Path, tokens: Sequence[SandboxToken | Invited]) -> Path:
     """Writes `tokens` to `path` as Parquet, JSON Lines or CSV, by suffix, and returns `path`."""
-    rows = [{column: getattr(token, column) for column in TOKEN_COLUMNS} for token in tokens]
+    rows = [{column: getattr(token, column, None) for column in TOKEN_COLUMNS} for token in tokens]
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         import pyarrow as pa

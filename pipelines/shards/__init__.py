@@ -3,7 +3,7 @@
 plan    asks the warehouse which tokens are due and saves that, shard by shard      `saved_plan.py`
 poll    polls the tokens of one shard and writes what they answered into a file      `shard_output.py`
 load    reads these files in the order of their polls, captures change, loads        `loading.py`
-views   creates the views and sends alerts of new outages
+views   creates the views and sends what is news
                                                                                      `stages.py` has all four
 What travels between machines is in the exchange directory, a folder that all of them reach
 (`exchange_directory.py`). The warehouse stays the checkpoint: which of a run's polls are loaded is asked of

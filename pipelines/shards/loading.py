@@ -212,6 +212,7 @@ class ShardLoader:
             if not statistics.rows:
                 self.upkeep.open_run(run, changes)
             self.upkeep.close_run(run, statistics.rows.total())
+            self.upkeep.finish_run(run)
 
 
 def started_at(run_id: str) -> datetime:

@@ -6,7 +6,7 @@ It names tokens by their keys. The tokens themselves stay in the token store, wh
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from .exchange_directory import ExchangeDirectory
 
 NAME = "plan.parquet"
 # of the plan, and so of all that is written by it
-VERSION = 4
+VERSION = 5
 METADATA = b"dlt-cronofy"
 
 SCHEMA = pa.schema(
@@ -66,6 +66,8 @@ class SavedPlan:
         fallback_tokens: how many may be polled instead of these.
         deadline: no request after that, UTC; None where there is none.
         recent_requests: when requests of earlier runs were answered that the server may still count.
+        calls: what its tasks take, retries and token refreshes aside.
+        spread_seconds: it uses only the rate at which these take so long; None for the configured one.
         is_bounded: whether the run may send no more calls than its tasks have endpoints.
         unusable_rows: how many rows of the store cannot be used; the log of the plan says which.
         not_connected: users of the store without any token.
@@ -79,6 +81,8 @@ class SavedPlan:
     fallback_tokens: int
     deadline: datetime | None
     recent_requests: Sequence[datetime]
+    calls: int
+    spread_seconds: float | None
     is_bounded: bool
     unusable_rows: int
     not_connected: int
@@ -89,6 +93,11 @@ class SavedPlan:
     def is_cut_short(self) -> bool:
         """Whether tokens that are due were left out for want of calls."""
         return self.is_bounded and sum(map(len, self.tasks.values())) < self.due
+
+    @property
+    def spread(self) -> timedelta | None:
+        """How long its calls are to take; None for as long as the configured rate makes them."""
+        return None if self.spread_seconds is None else timedelta(seconds=self.spread_seconds)
 
     def affordable(self, shard: int) -> int | None:
         """How many calls a shard may send, retries included; None where there is no limit."""
@@ -115,6 +124,7 @@ def save_plan(
     shards: int,
     max_requests: int | None = None,
     deadline: datetime | None = None,
+    spread: timedelta | None = None,
 ) -> SavedPlan:
     """Share the tasks of a plan out to shards; those that would have none are left out. Pure.
 
@@ -140,6 +150,8 @@ def save_plan(
         plan.fallback_tokens,
         deadline,
         plan.recent_requests,
+        sum(len(task[0].endpoints) for each in tasks.values() for task in each),
+        spread.total_seconds() if spread is not None else None,
         max_requests is not None,
         len(plan.unusable),
         plan.not_connected,

@@ -20,6 +20,7 @@ import dlt
 from dlt_cronofy import rebuild
 from dlt_cronofy.configuration import configured_store, read_settings
 from dlt_cronofy.load.maintenance import Upkeep, make_evidence
+from dlt_cronofy.load.pace import paced
 from dlt_cronofy.load.pending import settle_pending
 from dlt_cronofy.load.steps import LoadOptions, Polling, make_plan
 from dlt_cronofy.source.api.limits.run_quota import RunQuota
@@ -32,6 +33,7 @@ from dlt_cronofy.source.records import Poll
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import new_run_id
 from dlt_cronofy.source.tokens.base import TokenStore
+from dlt_cronofy.source.tokens.due_query import read_notified
 from dlt_cronofy.source.tokens.store import stored_tokens
 from dlt_cronofy.source.tokens.token import Token, log_unusable
 from dlt_cronofy.warehouse.dataset import drop_staging, loaded_dataset, refresh_views, sql_client, writer
@@ -45,7 +47,7 @@ from .saved_plan import SavedPlan, read_plan, save_plan, tasks_with_tokens, writ
 from .shard_output import ShardSummary, new_name, write_output
 
 if TYPE_CHECKING:
-    from dlt_cronofy.alerts.outage_alerts import Alerts
+    from dlt_cronofy.alerts.sending import Alerts
     from dlt_cronofy.source.api.token_refresh import Refresher
 
 logger = logging.getLogger("dlt_cronofy")
@@ -81,7 +83,7 @@ class Stages:
         Raises:
             ConfigurationError: something is missing or cannot be used; says what to set and where.
         """
-        from dlt_cronofy.alerts.outage_alerts import configured_alerts
+        from dlt_cronofy.alerts.sending import configured_alerts
 
         configuration, settings = read_settings()
         exchange = configured_exchange()
@@ -103,10 +105,10 @@ class Stages:
         log_unusable(tokens)
         pipeline = self.open_pipeline()
         self._make_evidence(pipeline)
-        plan = make_plan(pipeline, tokens, options, now)
+        plan = make_plan(pipeline, tokens, options, now, read_notified(self.settings, now))
         deadline = now + options.max_duration if options.max_duration is not None else None
         run_id = new_run_id(self.clock)
-        saved = save_plan(run_id, plan, shards, options.max_requests, deadline)
+        saved = save_plan(run_id, plan, shards, options.max_requests, deadline, options.spread)
         write_plan(self.exchange, saved)
         logger.info("run %s: %d of %d tokens in %d shards", run_id, plan.due, plan.tokens, len(saved.shards))
         return saved
@@ -197,7 +199,7 @@ class Stages:
         return result
 
     def views(self, run_ids: Sequence[str] = ()) -> int | None:
-        """Make the views, and send alerts of outages that opened in these runs: how many, None without."""
+        """Make the views, and send what is news of these runs: how much, None where alerts are off."""
         pipeline = self.open_pipeline()
         with sole_writer(pipeline, PATIENCE_SECONDS), turn(pipeline), suppress(ConfigurationError):
             with loaded_dataset(pipeline):
@@ -205,17 +207,18 @@ class Stages:
             refresh_views(pipeline, self.settings.hold.total_seconds(), even_if_current=False)
         if self.alerts is None:
             return None
-        return sum(self.alerts.send_opened(pipeline, run_id, ()) for run_id in run_ids)
+        return self.alerts.send_news(pipeline, run_ids[0], run_ids[1:]) if run_ids else 0
 
     def _limits(self, plan: SavedPlan, shard: int) -> tuple[PollingSettings, Sequence[datetime]]:
         """The settings for a shard: the limits are shared with the others, or it keeps a part of them."""
-        if self.settings.requests_shared_in is not None:
-            return self.settings, plan.recent_requests
+        settings = paced(self.settings, plan.calls, plan.spread)
+        if settings.requests_shared_in is not None:
+            return settings, plan.recent_requests
         parts, recent_requests = plan.share_of(shard)
         settings = replace(
-            self.settings,
-            requests_per_second=self.settings.requests_per_second / parts,
-            requests_per_minute=self.settings.requests_per_minute / parts,
+            settings,
+            requests_per_second=settings.requests_per_second / parts,
+            requests_per_minute=settings.requests_per_minute / parts,
         )
         return settings, recent_requests
 

@@ -18,7 +18,6 @@ _OF_TABLES = {
 }
 
 COLUMN_MEANINGS: Mapping[str, str] = {
-    **_OF_TABLES,
     "account_type": "what the account is: account, service_account, application_calendar, …",
     "calendar_connected": "calendar profiles that are connected",
     "calendar_disconnected": "calendar profiles that are disconnected",
@@ -44,7 +43,7 @@ COLUMN_MEANINGS: Mapping[str, str] = {
     "unknown": "profiles whose state is unknown",
     "unknown_seconds": "seconds of which nothing is known",
 }
-"""What headers need not explain, by column."""
+"""What headers need not explain, by column, beside what the tables explain."""
 
 # how a meaning in a header begins that adds to the usual one
 _ADDITIONS = ("or ", "of all ", "null ")
@@ -98,9 +97,10 @@ def column_meaning(view: str, column: str) -> str:
     in_header = read_header(view).columns[column]
     if in_header and not in_header.startswith(_ADDITIONS):
         return in_header
-    if column not in COLUMN_MEANINGS:
+    usual = COLUMN_MEANINGS.get(column) or _OF_TABLES.get(column)
+    if usual is None:
         raise ValueError(f"{column} of {view} has no meaning")
-    return "; ".join(filter(None, (COLUMN_MEANINGS[column], in_header)))
+    return "; ".join(filter(None, (usual, in_header)))
 
 
 def _column_entries(text: str) -> Iterator[tuple[str, str]]:

@@ -45,7 +45,7 @@ present AS (
         initial_sync_since, sync_known_after, calendars, writable_calendars, calendars_changed_at, must_write,
         relink_url, migration_url
     FROM _profiles_now
-    WHERE standing = 'present'
+    WHERE is_present
 ),
 actions AS (
     SELECT
@@ -95,7 +95,7 @@ actions AS (
 )
 SELECT
     account_id,
-    coalesce(_accounts.customer, token_customer) AS customer,
+    coalesce(accounts.customer, token_customer) AS customer,
     email, email_domain, name,
     coalesce(token_keys, unread_key) AS token_keys,
     profile_type, profile_id, profile_name, provider, reason, rank, since, since_known,
@@ -103,5 +103,5 @@ SELECT
     url,
     epoch(as_of - evidence_at) AS evidence_age_seconds
 FROM actions
-LEFT JOIN _accounts USING (account_id)
+LEFT JOIN _accounts AS accounts USING (account_id)
 CROSS JOIN _as_of

@@ -18,7 +18,7 @@ SELECT
         WHEN 'token_rejected' THEN 'the access token was refused, and a refresh did not help'
         WHEN 'grant_revoked' THEN 'the refresh token was refused (invalid_grant)'
         WHEN 'forbidden' THEN 'the token is good and lacks a scope'
-        WHEN 'plan_required' THEN 'the application''s Cronofy plan lacks the endpoint'
+        WHEN 'plan_required' THEN 'the Cronofy plan of the application lacks the endpoint'
         WHEN 'provider_locked' THEN 'Cronofy has no working credentials for the provider'
         WHEN 'rate_limited' THEN 'the application exceeded its limits'
         WHEN 'server_error' THEN 'an error of Cronofy, or of a proxy in between'
@@ -29,5 +29,5 @@ SELECT
     END AS meaning,
     http_status, attempts, refreshes, latency_ms, message, server_request_id,
     profiles, disconnected, conferencing_profiles, conferencing_disconnected, is_late, requested_at, poll_id
-FROM polls
-LEFT JOIN _accounts ON polls.account_id = _accounts.account_id
+FROM polls AS polls
+LEFT JOIN _accounts AS accounts ON polls.account_id = accounts.account_id

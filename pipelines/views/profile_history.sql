@@ -4,9 +4,10 @@
 -- until another one is seen; for times at which nobody looked see profile_intervals.
 --
 -- account_id, profile_type, profile_id, provider
--- provider_name, provider_service, profile_name, profile_initial_sync_required, profile_relink_url: as of then
+-- provider_name, provider_service, profile_name: as of then
 -- state: connected, disconnected or removed
 -- kind: what made it: first_seen, connected, disconnected, removed, reappeared or attributes
+-- profile_initial_sync_required, profile_relink_url: as of then
 -- valid_from, valid_to: valid_from <= t < valid_to; valid_to is null for the present row
 -- is_current: true for the present row
 WITH ranked AS (

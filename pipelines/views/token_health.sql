@@ -16,7 +16,7 @@
 -- left_at, has_token
 SELECT
     token_key, account_id, application,
-    coalesce(token_status.customer, _accounts.customer) AS customer,
+    coalesce(token_status.customer, accounts.customer) AS customer,
     email, email_domain, name,
     CASE
         WHEN token_status.left_at IS NOT NULL THEN 'left'
@@ -30,5 +30,5 @@ SELECT
     endpoint, last_polled_at, last_ok_at, last_outcome, failing_since,
     coalesce(consecutive_failures, 0) AS consecutive_failures,
     token_status.left_at, has_token
-FROM token_status
-LEFT JOIN _accounts USING (account_id)
+FROM token_status AS token_status
+LEFT JOIN _accounts AS accounts USING (account_id)

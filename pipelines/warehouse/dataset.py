@@ -146,7 +146,7 @@ def refresh_views(
     pipeline: dlt.Pipeline, hold_seconds: float, *, even_if_current: bool = True
 ) -> Sequence[str]:
     """Create or replace the SQL views, or only where they are not current; returns their names."""
-    if even_if_current or not _has_current_views(pipeline, hold_seconds):
+    if even_if_current or not has_current_views(pipeline, hold_seconds):
         with writer(pipeline), sql_client(pipeline) as client:
             dataset = client.fully_qualified_dataset_name()
             execute: Callable[[str], Any] = client.execute_sql
@@ -154,7 +154,8 @@ def refresh_views(
     return PUBLIC_VIEWS
 
 
-def _has_current_views(pipeline: dlt.Pipeline, hold_seconds: float) -> bool:
+def has_current_views(pipeline: dlt.Pipeline, hold_seconds: float) -> bool:
+    """Whether all views are there and were made from the present definitions."""
     with sql_client(pipeline) as client:
         execute: Callable[[str], Any] = client.execute_sql
         dataset, schema = client.fully_qualified_dataset_name(), str(client.dataset_name)

@@ -28,6 +28,8 @@ from .working_folders import WorkingFolder, configured_base, default_folder, fol
 
 DEFAULT_DESTINATION = "duckdb"
 DEFAULT_DATASET = "cronofy"
+# a file named like its schema cannot be read as `cronofy.polls`
+DEFAULT_FILE, EARLIER_FILE = "connections.duckdb", "cronofy.duckdb"
 
 # dlt has more; these merge rows by key, and the views are written in their SQL
 DESTINATIONS = (
@@ -154,10 +156,16 @@ def _duckdb(name: str, credentials: str | None) -> Destination[Any, Any]:
         options["destination_name"] = name
     elif credentials is None and not _has_credentials():
         # dlt would remember the folder of the first run for all later ones
-        credentials = str(Path.cwd() / f"{PIPELINE_NAME}.duckdb")
+        credentials = str(default_file(Path.cwd()))
     if credentials is not None:
         options["credentials"] = credentials
     return catalog_duckdb(**options)
+
+
+def default_file(folder: Path) -> Path:
+    """The DuckDB file of a folder where none is configured; that of an earlier release goes on."""
+    new, earlier = folder / DEFAULT_FILE, folder / EARLIER_FILE
+    return earlier if earlier.exists() and not new.exists() else new
 
 
 def _has_credentials() -> bool:

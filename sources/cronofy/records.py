@@ -85,7 +85,7 @@ OUTCOMES = {
         (403,),
     ),
     Outcome.PLAN_REQUIRED: OutcomeFacts(
-        "the application's Cronofy plan lacks the endpoint",
+        "the Cronofy plan of the application lacks the endpoint",
         "not in the Cronofy plan",
         "the Cronofy plan lacks the identity API",
         Fault.APPLICATION,

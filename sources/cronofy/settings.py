@@ -96,9 +96,12 @@ class CronofyConfiguration(BaseConfiguration):
     tokens_query: str | None = None
     """SQL query over the application's own token table, with those columns"""
     tokens_database: SecretText | None = None
-    """SQLAlchemy URL of the database that `tokens_query` runs in"""
+    """SQLAlchemy URL of the database that `tokens_query` and `due_query` run in"""
     tokens_update: str | None = None
     """SQL statement that writes a refreshed token back, where it cannot be derived from `tokens_query`"""
+    due_query: str | None = None
+    """SQL in `tokens_database` that returns `key` or `account_id`, and `notified_at`: the application's log
+    of Cronofy's push notifications. These tokens are due, and first, if it is younger than their last poll"""
     token_labels: str | list[str] | None = None
     """columns of the token store that are kept in `token_status`, such as `["customer", "plan"]`; nothing
     else of the store reaches the warehouse. Without it `customer`, if the store has that column"""
@@ -150,6 +153,7 @@ class PollingSettings:
         application: whose tokens these are.
         token_labels: in lower case; None for `customer`, if the store has it.
         keep_polls: how long rows of `polls` are kept; None for ever.
+        due_query: SQL that returns whose notifications arrived when, in `tokens_database`.
         max_open: polls under way at once. Not configured; a simulation may want one after the other.
     """
 
@@ -166,6 +170,8 @@ class PollingSettings:
     application: str = DEFAULT_APPLICATION
     token_labels: tuple[str, ...] | None = None
     keep_polls: timedelta | None = None
+    due_query: str | None = None
+    tokens_database: Secret | None = None
     max_open: int = MAX_OPEN
 
     @classmethod
@@ -197,6 +203,8 @@ class PollingSettings:
             )
             if configuration.keep_polls
             else None,
+            due_query=configuration.due_query or None,
+            tokens_database=hidden(configuration.tokens_database),
         )
         if settings.data_center not in DATA_CENTERS:
             raise _bad("data_center", f"one of {', '.join(DATA_CENTERS)}", configuration.data_center)

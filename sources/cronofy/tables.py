@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from .records import FAILURES, Outcome
 
-TEXT = pa.string()
-BOOL = pa.bool_()
-INT = pa.int64()
-NUMBER = pa.float64()
-TIME = pa.timestamp("us", tz="UTC")
+# dlt's data types; no Arrow types, since `dlt init` imports the source where Arrow may be missing
+TEXT = "text"
+BOOL = "bool"
+INT = "bigint"
+NUMBER = "double"
+TIME = "timestamp"
 
 Row = dict[str, Any]
 
@@ -27,10 +28,10 @@ LOAD_ID = "_dlt_load_id"
 
 @dataclass(frozen=True)
 class Column:
-    """One column: Arrow type, what it means, and whether it is never null."""
+    """One column: dlt's data type, what it means, and whether it is never null."""
 
     name: str
-    type: pa.DataType
+    type: str
     meaning: str
     required: bool = False
 
@@ -61,12 +62,18 @@ class Table:
     def schema(self) -> pa.Schema:
         """As Arrow has it."""
         return pa.schema(
-            [pa.field(each.name, each.type, nullable=not each.required) for each in self.columns]
+            [pa.field(each.name, arrow_type(each.type), nullable=not each.required) for each in self.columns]
         )
 
     def with_columns(self, columns: Sequence[Column]) -> "Table":
         """The table with further columns at its end."""
         return replace(self, columns=(*self.columns, *columns))
+
+
+def arrow_type(data_type: str) -> pa.DataType:
+    """How Arrow has a data type of dlt's that occurs here."""
+    types = {TEXT: pa.string(), BOOL: pa.bool_(), INT: pa.int64(), NUMBER: pa.float64()}
+    return types[data_type] if data_type in types else pa.timestamp("us", tz="UTC")
 
 
 def _required(column: Column) -> Column:

@@ -42,7 +42,7 @@ IMPATIENT_COMMAND = (sys.executable, "-c", HARDLY_WAITS)
 TABLES = ("account", "calendars", "polls", "profile_changes", "profiles", "userinfo")
 
 # what tells two loads of one instant apart: random names, and how long an answer took
-STAMPS = {"_dlt_id", "_dlt_load_id", "poll_id", "latency_ms"}
+STAMPS = {"_dlt_id", "_dlt_load_id", "poll_id", "latency_ms", "server_request_id"}
 # the tokens of an account race for who sees a change first
 RACY = {"profile_changes": {"token_key"}}
 

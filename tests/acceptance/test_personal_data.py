@@ -212,8 +212,8 @@ def test_from_keep_to_hash(stage: Stage) -> None:
     assert written == {"polls": 6, "userinfo": 3, "account": 2, "profiles": 4, "calendars": 3}
     assert stage.kinds() == {"first_seen": 4}, "the switch is no change"
 
-    code = snippet("digesting in DuckDB").replace('"cronofy.duckdb"', repr(str(stage.place.database)))
-    exec(code.replace("cronofy.cronofy", "warehouse.cronofy"), {"protected": protected, "KEY": KEY})
+    code = snippet("digesting in DuckDB").replace('"connections.duckdb"', repr(str(stage.place.database)))
+    exec(code, {"protected": protected, "KEY": KEY})
     stage.execute(snippet("dropping what was staged"))
     stage.change()
     stage.load(hashing())

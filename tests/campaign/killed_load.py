@@ -43,6 +43,7 @@ FOLLOWED_UP = ("dlt.load.load", "Load.create_followup_jobs")
 MERGE = ("dlt.destinations.job_client_impl", "SqlLoadJob.run")
 OPEN = ("dlt_cronofy.load.maintenance", "Upkeep.open_run")
 CLOSE = ("dlt_cronofy.load.maintenance", "Upkeep.close_run")
+FINISH = ("dlt_cronofy.load.maintenance", "Upkeep.finish_run")
 EXTRACT = ("dlt_cronofy.load.steps", "extract")
 # what comes first in a load after one that was killed
 HEAL = ("dlt_cronofy.rebuild", "heal")
@@ -77,7 +78,8 @@ INSTANTS = {
     "run not closed": Instant(*CLOSE),
     "run not counted": Instant("dlt_cronofy.rebuild", "recount_run"),
     "run counted": Instant("dlt_cronofy.rebuild", "recount_run", after=True),
-    "run closed": Instant(*CLOSE, after=True),
+    "run not finished": Instant(*FINISH),
+    "run finished": Instant(*FINISH, after=True),
     "views": Instant("dlt_cronofy.load.run", "refresh_views"),
 }
 # where a load comes to that follows a killed one

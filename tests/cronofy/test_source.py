@@ -312,7 +312,7 @@ def test_the_source_configures_itself(
         '[{"key": "k1", "access_token": "at-k1"}, {"key": "k2", "access_token": "at k2"}, {"key": "k3"}]',
     )
     monkeypatch.setenv("SOURCES__CRONOFY__BASE_URL", warehouse.server.url)
-    warehouse.pipeline().run(cronofy_source())
+    warehouse.run(cronofy_source())
     assert warehouse.server.called() == {"userinfo": 1, "account": 1}
     assert warehouse.query("SELECT DISTINCT token_key, data_center, outcome FROM polls") == [
         ("k1", "us", "ok")
@@ -339,5 +339,5 @@ def test_what_cannot_be_used_is_said_before_anything_is_called(
 
 def test_endpoints_override_the_selection(warehouse: Warehouse) -> None:
     source = cronofy_source(tokens=["at-k1"], base_url=warehouse.server.url, endpoints=["account"])
-    warehouse.pipeline().run(source)
+    warehouse.run(source)
     assert warehouse.server.called() == {"account": 1}

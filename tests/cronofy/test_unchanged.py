@@ -242,7 +242,7 @@ def test_nothing_of_the_store_that_is_no_label_is_in_any_table(warehouse: Wareho
     ]
     for labels, kept in ((None, {"customer"}), (["plan"], {"plan", "customer"})):
         source = cronofy_source(tokens=rows, base_url=warehouse.server.url, token_labels=labels)
-        warehouse.pipeline().run(source)
+        warehouse.run(source)
         found = texts(warehouse)
         for what in ("plan", "customer", "note"):
             assert (f"{what} o" in found) is (what in kept), what

@@ -9,6 +9,7 @@ from typing import Any
 import dlt
 import duckdb
 import pytest
+from dlt.extract import DltSource
 
 from dlt_cronofy.source import SOURCE_NAME, sweep_resources
 from dlt_cronofy.source.history.state import SqlWarehouseState
@@ -69,10 +70,14 @@ class Warehouse:
         pipeline = self.pipeline()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("dlt_cronofy.source.sweep.new_run_id", lambda _: f"run-{self.runs}")
-            with writing(self.directory / self.file):
-                pipeline.run(source.with_resources(*tables) if tables else source)
+            self.run(source.with_resources(*tables) if tables else source)
         assert not pipeline.has_pending_data
         return self.server.called()
+
+    def run(self, source: DltSource) -> None:
+        """Load a source as anybody would."""
+        with writing(self.directory / self.file):
+            self.pipeline().run(source)
 
     def execute(self, sql: str) -> None:
         """Change the warehouse by hand."""

@@ -17,6 +17,6 @@ __all__ = ["connection", "demo_file", "demo_plan", "postgres_uri"]
 def connection(demo_file: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """The demo's data, in a session that does not think in UTC."""
     with closing(duckdb.connect(str(demo_file), read_only=True)) as connection:
-        connection.execute("USE cronofy.cronofy")
+        connection.execute("USE cronofy")
         connection.execute("SET TimeZone = 'America/St_Johns'")
         yield connection

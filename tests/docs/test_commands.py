@@ -124,9 +124,9 @@ def nothing_is_lost(place: Place, request: pytest.FixtureRequest) -> None:
     postgres = PostgresWarehouse(request.getfixturevalue("postgres_uri"))
     with (
         closing(postgres),
-        duckdb.connect(str(place.folder / "cronofy.duckdb"), read_only=True) as connection,
+        duckdb.connect(str(place.folder / "connections.duckdb"), read_only=True) as connection,
     ):
-        connection.execute("USE cronofy.cronofy")
+        connection.execute("USE cronofy")
         connection.execute("SET TimeZone = 'UTC'")
         for table in ("polls", "profile_changes", "_dlt_loads"):
             columns = ", ".join(connection.table(table).columns)

@@ -178,7 +178,7 @@ def test_an_account_without_a_profile_is_said_to_have_none(notebook: ModuleType,
 
 
 def test_without_a_warehouse_it_says_so(notebook: ModuleType) -> None:
-    assert "cronofy.duckdb holds no data yet" in shown_by(notebook)
+    assert "connections.duckdb holds no data yet" in shown_by(notebook)
 
 
 @pytest.mark.parametrize(

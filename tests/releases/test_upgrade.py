@@ -19,8 +19,9 @@ import pytest
 from dlt_cronofy.load.run import Load
 from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.load.steps import LoadOptions
-from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, serve
+from dlt_cronofy.sandbox import MovableClock, SandboxServer, build_world, history, population, serve
 from dlt_cronofy.sandbox.demo import DemoClock
+from dlt_cronofy.sandbox.records import Track
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tables import CONTENT, POLLS
 from dlt_cronofy.source.tokens.store import open_store
@@ -38,7 +39,13 @@ LAST, NOW = START + timedelta(hours=700), START + timedelta(hours=701)
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxServer]:
-    world = build_world(accounts=30, seed=5, start=START, days=31)
+    # as the sandboxes of the releases drew it
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(population.Population, "_afflict", lambda _, account, *__: account)
+        patched.setattr(population.Population, "_draw_customer_waves", lambda _: [])
+        patched.setattr(population, "VOLATILE_LINKS_SHARE", 0)
+        patched.setattr(history, "_draw_protocols", lambda *_: Track.of([(START, None)]))
+        world = build_world(accounts=30, seed=5, start=START, days=31)
     with serve(world, clock=MovableClock(LAST)) as server:
         yield server
 
@@ -87,7 +94,7 @@ def test_its_tables_and_rows_are_all_there_after_loads_and_nothing_is_polled_aga
 
 
 def test_its_views_say_the_same_and_commands_work(place: Place, release: str) -> None:
-    """Row for row what the release itself said; conferencing providers have rows of their own now."""
+    """Row for row what the release itself said, but for what has a name of its own now."""
     said = json.loads(gzip.decompress((FOLDER / f"{release}.views.json.gz").read_bytes()))
     warehouse = {"DESTINATION__DUCKDB__CREDENTIALS": str(place.database)}
     done = place.invoke("views", **warehouse)
@@ -98,7 +105,8 @@ def test_its_views_say_the_same_and_commands_work(place: Place, release: str) ->
     for view in said.keys() - {"flapping_profiles"}:
         columns = sorted(said[view][0])
         assert shown(place, view, columns) == sorted(
-            (as_text(row, columns) for row in said[view] if is_comparable(view, row)), key=repr
+            (as_text(as_named_now(view, row), columns) for row in said[view] if is_comparable(view, row)),
+            key=repr,
         )
     status = place.invoke("status", "--json", **warehouse)
     assert status.exit_code == 0, status.stderr
@@ -120,6 +128,12 @@ def shown(place: Place, view: str, columns: list[str]) -> list[list[str]]:
 def as_text(row: Row, columns: list[str]) -> list[str]:
     """Values as JSON has them, numbers as far as doubles agree on them."""
     return [f"{row[name]:.7g}" if isinstance(row[name], float) else str(row[name]) for name in columns]
+
+
+def as_named_now(view: str, row: Row) -> Row:
+    """A service account has a verdict of its own now."""
+    is_service_account = view == "account_health" and str(row["account_id"]).startswith("ser_")
+    return row | {"verdict": "service_account"} if is_service_account else row
 
 
 def is_comparable(view: str, row: Row) -> bool:

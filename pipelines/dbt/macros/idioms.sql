@@ -38,6 +38,16 @@
 {% macro databricks__utc_midnight(day) %}TIMESTAMP_SECONDS(UNIX_DATE({{ day }}) * CAST(86400 AS BIGINT)){% endmacro %}
 {% macro snowflake__utc_midnight(day) %}TO_TIMESTAMP_TZ(DATE_PART(EPOCH_SECOND, {{ day }})){% endmacro %}
 
+{% macro utc_hour(instant) %}{{ adapter.dispatch('utc_hour', 'cronofy')(instant) }}{% endmacro %}
+{% macro default__utc_hour(instant) %}DATE_TRUNC('hour', {{ instant }} AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'{% endmacro %}
+{% macro bigquery__utc_hour(instant) %}TIMESTAMP_TRUNC({{ instant }}, HOUR){% endmacro %}
+{% macro databricks__utc_hour(instant) %}TIMESTAMP_SECONDS(CAST(FLOOR(UNIX_SECONDS({{ instant }}) / 3600) * 3600 AS BIGINT)){% endmacro %}
+{% macro snowflake__utc_hour(instant) %}TO_TIMESTAMP_TZ(FLOOR(DATE_PART(EPOCH_SECOND, {{ instant }}) / 3600) * 3600){% endmacro %}
+
+{% macro month_start(day) %}{{ adapter.dispatch('month_start', 'cronofy')(day) }}{% endmacro %}
+{% macro default__month_start(day) %}CAST(DATE_TRUNC('month', {{ day }}) AS DATE){% endmacro %}
+{% macro bigquery__month_start(day) %}DATE_TRUNC({{ day }}, MONTH){% endmacro %}
+
 {% macro sorted_list(text) %}{{ adapter.dispatch('sorted_list', 'cronofy')(text) }}{% endmacro %}
 {% macro default__sorted_list(text) %}STRING_AGG({{ text }}, ',' ORDER BY {{ text }} COLLATE "C"){% endmacro %}
 {% macro bigquery__sorted_list(text) %}STRING_AGG({{ text }}, ',' ORDER BY {{ text }}){% endmacro %}

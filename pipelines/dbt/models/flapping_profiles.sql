@@ -5,10 +5,12 @@ WITH marked AS (
     CROSS JOIN {{ ref('cronofy', 'cronofy__as_of') }}
 )
 SELECT
-    account_id, profile_type, profile_id, provider, provider_name, provider_service,
+    account_id, customer, email, profile_type, profile_id, provider, provider_name, provider_service,
     count(CASE WHEN is_recent_outage THEN 1 END) AS outages_30d,
     max(CASE WHEN ended_at IS NULL THEN state END) AS state,
     max(first_sample_at) AS last_changed_at
 FROM marked
-GROUP BY account_id, profile_type, profile_id, provider, provider_name, provider_service
+LEFT JOIN {{ ref('cronofy', 'cronofy__accounts') }} USING (account_id)
+WHERE is_present
+GROUP BY account_id, customer, email, profile_type, profile_id, provider, provider_name, provider_service
 HAVING count(CASE WHEN is_recent_outage THEN 1 END) >= 3

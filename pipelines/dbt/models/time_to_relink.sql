@@ -5,7 +5,7 @@ WITH ended AS (
         CASE WHEN provider IS NULL THEN 'all' ELSE max(provider_service) END AS provider_service,
         seconds,
         count(*) AS outages,
-        count(CASE end_reason WHEN 'relinked' THEN 1 END) AS relinked
+        count(CASE WHEN end_reason IN ('relinked', 'replaced') THEN 1 END) AS relinked
     FROM {{ ref('cronofy', 'outages') }}
     WHERE started_after IS NOT NULL
     GROUP BY GROUPING SETS ((provider, seconds), (seconds))
@@ -18,15 +18,30 @@ risks AS (
 events AS (
     SELECT
         *,
-        CASE WHEN relinked < at_risk THEN ln(CAST(at_risk - relinked AS {{ cronofy.type_double() }}) / at_risk) ELSE 0 END AS log_survival
+        CASE WHEN relinked < at_risk THEN ln(CAST(at_risk - relinked AS {{ cronofy.type_double() }}) / at_risk) ELSE 0 END AS log_survival,
+        CASE WHEN relinked < at_risk THEN CAST(relinked AS {{ cronofy.type_double() }}) / at_risk / (at_risk - relinked) ELSE 0 END
+            AS variance
     FROM risks
     WHERE relinked > 0
+),
+sums AS (
+    SELECT
+        provider, provider_service, seconds, at_risk, relinked,
+        sum(log_survival) OVER (PARTITION BY provider ORDER BY seconds ROWS UNBOUNDED PRECEDING) AS log_survival,
+        sum(variance) OVER (PARTITION BY provider ORDER BY seconds ROWS UNBOUNDED PRECEDING) AS variance
+    FROM events
+),
+bands AS (
+    SELECT
+        *,
+        CASE WHEN relinked < at_risk THEN exp(1.959963984540054 * sqrt(variance) / log_survival) END AS factor
+    FROM sums
 )
 SELECT
     provider, provider_service, seconds,
     CAST(at_risk AS BIGINT) AS at_risk,
     relinked,
-    CASE WHEN relinked = at_risk THEN 0 ELSE
-        exp(sum(log_survival) OVER (PARTITION BY provider ORDER BY seconds ROWS UNBOUNDED PRECEDING))
-    END AS survival
-FROM events
+    CASE WHEN relinked = at_risk THEN 0 ELSE exp(log_survival) END AS survival,
+    exp(log_survival / factor) AS survival_lower,
+    exp(log_survival * factor) AS survival_upper
+FROM bands

@@ -14,7 +14,21 @@ import orjson
 import pyarrow as pa
 
 from ..records import Fields
-from ..tables import ACCOUNT, CALENDARS, LOAD_ID, NUMBER, PROFILES, TEXT, USERINFO, Row, Table
+from ..tables import (
+    ACCOUNT,
+    BOOL,
+    CALENDARS,
+    INT,
+    LOAD_ID,
+    NUMBER,
+    PROFILES,
+    TEXT,
+    TIME,
+    USERINFO,
+    Row,
+    Table,
+    arrow_type,
+)
 from ..texts import clean_text
 from .capture import EXTRAS
 from .parse import (
@@ -31,7 +45,6 @@ MAX_EXTRA_COLUMNS = 100
 # where fields go that have no room or no usable name
 OVERFLOW = "unmapped_fields"
 
-ARROW_TYPES = {"bool": pa.bool_(), "bigint": pa.int64(), "double": NUMBER, "text": TEXT}
 INT64_RANGE = range(-(2**63), 2**63)
 
 # The columns that are fields of the API itself: a wrongly typed value of one goes to its variant.
@@ -61,15 +74,15 @@ def to_arrow(table: Table, rows: list[Row], known: ColumnTypes, normalize: Norma
     arrays = structs.flatten()
     fields = list(table.schema)
     for name, (data_type, values) in _extra_columns(table, rows, known, normalize).items():
-        fields.append(pa.field(name, ARROW_TYPES[data_type]))
-        arrays.append(pa.array(values, ARROW_TYPES[data_type]))
+        fields.append(pa.field(name, arrow_type(data_type)))
+        arrays.append(pa.array(values, arrow_type(data_type)))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def with_load_id(frame: pa.Table, load_id: str) -> pa.Table:
     """The frame with dlt's load id in every row."""
-    field = pa.field(LOAD_ID, TEXT, nullable=False)
-    return frame.append_column(field, pa.array([load_id] * frame.num_rows, TEXT))
+    field = pa.field(LOAD_ID, arrow_type(TEXT), nullable=False)
+    return frame.append_column(field, pa.array([load_id] * frame.num_rows, field.type))
 
 
 class Framer:
@@ -120,7 +133,7 @@ class ColumnNamer:
     """Chooses the column of each field that has none, the same one in every load."""
 
     def __init__(self, table: Table, known: ColumnTypes, normalize: Normalize) -> None:
-        self._documented = {field.name: dlt_type(field.type) for field in table.schema}
+        self._documented = {column.name: column.type for column in table.columns}
         self._api = API_COLUMNS.get(table.name, frozenset())
         self._types = self._documented | dict(known)
         self._normalize = normalize
@@ -192,7 +205,4 @@ def typed(value: Any) -> tuple[str, str, Any]:
 
 def dlt_type(kind: pa.DataType) -> str:
     """The dlt data type of an Arrow type that occurs here."""
-    for name, arrow_type in ARROW_TYPES.items():
-        if kind == arrow_type:
-            return name
-    return "timestamp"
+    return next((name for name in (TEXT, BOOL, INT, NUMBER) if arrow_type(name) == kind), TIME)

@@ -36,6 +36,7 @@ from ..tables import (
     USERINFO,
     Row,
     Table,
+    arrow_type,
 )
 from .diff import ProfileState, State
 from .digest_support import COUNTED, unsupported_query
@@ -445,7 +446,7 @@ def _later(one: datetime | None, other: datetime | None) -> datetime | None:
 
 def _instants(column: pa.Array) -> list[datetime | None]:
     """The instants of a column; Arrow itself looks up the time zone of each, and takes ten times as long."""
-    microseconds = column.cast(TIME).cast(pa.int64()).to_pylist()
+    microseconds = column.cast(arrow_type(TIME)).cast(pa.int64()).to_pylist()
     return [None if each is None else EPOCH + timedelta(microseconds=each) for each in microseconds]
 
 

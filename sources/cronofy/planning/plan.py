@@ -15,8 +15,8 @@ NeurIPS 2019: the same with hazards that are learned meanwhile.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -42,6 +42,7 @@ OLDEST_EVERY = 3
 class Reason(StrEnum):
     """Why a token has its place."""
 
+    NOTIFIED = "notified"
     NEVER_POLLED = "never polled"
     OLDEST = "oldest evidence"
     HAZARD = "hazard"
@@ -64,15 +65,49 @@ class LastPoll:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyPolls:
+    """What makes tokens due before their time. Names are keys of tokens or ids of accounts.
+
+    Attributes:
+        only: where there are any, these tokens are due, and no others.
+        notified: when the application was last notified of something, by name.
+    """
+
+    only: Collection[str] = ()
+    notified: Mapping[str, datetime] = field(default_factory=dict)
+
+    def wants(self, token: Token, seen: LastPoll) -> bool:
+        """Whether the token is one of those that are to be polled at all."""
+        return not self.only or token.key in self.only or seen.account_id in self.only
+
+    def unknown_names(self, tokens: Iterable[Token], last_polls: Mapping[str, LastPoll]) -> list[str]:
+        """The names in `only` that no token of the store and no account of one has."""
+        keys = {token.key for token in tokens}
+        accounts = {seen.account_id for key, seen in last_polls.items() if key in keys}
+        return sorted(set(self.only) - keys - accounts)
+
+    def notified_at(self, token: Token, seen: LastPoll, answered_at: datetime | None) -> datetime | None:
+        """The notification that no poll of the token and no good one of its account has followed yet."""
+        names = filter(None, (token.key, seen.account_id))
+        at = max((self.notified[name] for name in names if name in self.notified), default=NEVER)
+        return at if at > max(seen.last_attempt_at or NEVER, answered_at or NEVER) else None
+
+
+NONE_EARLY = EarlyPolls()
+
+
+@dataclass(frozen=True, slots=True)
 class DueToken:
     """A token that is due: what to read, and since when it waits.
 
     Attributes:
         seniority: the last attempt, then the last success; the smallest waits longest.
+        notified_at: the notification that makes it due, and first.
     """
 
     task: PollTask
     seniority: tuple[datetime, datetime]
+    notified_at: datetime | None = None
 
     @property
     def waits_since(self) -> datetime | None:
@@ -105,9 +140,10 @@ def plan_polls(
     endpoints: Sequence[str],
     every: timedelta = timedelta(0),
     order: Order | None = None,
+    early: EarlyPolls = NONE_EARLY,
 ) -> list[PollTask]:
     """The due tokens with the endpoints to read, in that order; by default oldest evidence first."""
-    due = due_tokens(tokens, last_polls, now, endpoints, every)
+    due = due_tokens(tokens, last_polls, now, endpoints, every, early)
     return [place.due.task for place in (order or oldest_first)(due, now)]
 
 
@@ -117,13 +153,15 @@ def due_tokens(
     now: datetime,
     endpoints: Sequence[str],
     every: timedelta = timedelta(0),
+    early: EarlyPolls = NONE_EARLY,
 ) -> list[DueToken]:
     """The tokens that are due, in the order given, with the endpoints to read.
 
     A token is due unless it was polled successfully less than `every` ago; `/v1/account` is read at
     most once a day whatever `every` says. Of the tokens of one account that were well when they were last
     polled, the one that waits longest is polled and the others may stand in for it; none of them is due
-    where one was polled less than `every` ago.
+    where one was polled less than `every` ago. Tokens of `early` are due whenever they were polled; a
+    notification says nothing that `/v1/account` could show.
     """
     alone = tuple(endpoints) == (ACCOUNT,)
     # one object for all tokens: there may be very many
@@ -131,23 +169,31 @@ def due_tokens(
     due: dict[object, DueToken] = {}
     waiting: dict[object, list[DueToken]] = {}
     fresh = set()
+    answered = _answered_at(last_polls) if early.notified and not alone else {}
     for token in tokens:
         seen = last_polls.get(token.key) or LastPoll()
+        if not early.wants(token, seen):
+            continue
+        notified_at = None
+        if early.notified and not alone:
+            notified_at = early.notified_at(token, seen, answered.get(seen.account_id))
         last_poll_ok = seen.last_attempt_at == seen.last_ok_at
         shared = last_poll_ok and seen.account_id is not None and not alone
         account = (token.data_center, seen.account_id) if shared else token.key
-        account_due = _account_due(seen, now) and not is_application_calendar(seen.account_id)
+        account_due = _account_due(seen, now) or (alone and bool(early.only))
+        account_due = account_due and not is_application_calendar(seen.account_id)
         task_endpoints = with_account if account_due else without
-        if not (alone or _is_due(seen.last_ok_at, now, every)):
+        is_early = notified_at is not None or bool(early.only)
+        if not (alone or is_early or _is_due(seen.last_ok_at, now, every)):
             fresh.add(account)
         elif task_endpoints:
             order = calling_order(task_endpoints, ask_account=account_due and seen.account_id is None)
             task = PollTask(token, order, seen.account_id, last_poll_ok)
-            found = DueToken(task, _seniority(seen, alone=alone))
+            found = DueToken(task, _seniority(seen, alone=alone), notified_at)
             if due.setdefault(account, found) is not found:
                 waiting.setdefault(account, [due[account]]).append(found)
     due |= {account: _one_of(several) for account, several in waiting.items()}
-    return [found for account, found in due.items() if account not in fresh]
+    return [found for account, found in due.items() if found.notified_at or account not in fresh]
 
 
 def is_application_calendar(account_id: str | None) -> bool:
@@ -155,11 +201,22 @@ def is_application_calendar(account_id: str | None) -> bool:
     return account_id is not None and account_id.startswith(APPLICATION_CALENDAR)
 
 
+def _answered_at(last_polls: Mapping[str, LastPoll]) -> dict[str | None, datetime]:
+    """The newest good poll of each account, by whichever of its tokens."""
+    newest: dict[str | None, datetime] = {}
+    for seen in last_polls.values():
+        if seen.last_ok_at is not None:
+            newest[seen.account_id] = max(seen.last_ok_at, newest.get(seen.account_id, NEVER))
+    newest.pop(None, None)
+    return newest
+
+
 def _one_of(due: list[DueToken]) -> DueToken:
     """One account's token that is due, the others in line behind it; as old as the account's evidence."""
     first, *others = _by_seniority(due)
     task = replace(first.task, fallbacks=tuple(each.task for each in others))
-    return DueToken(task, max(each.seniority for each in due))
+    notified_at = max(filter(None, (each.notified_at for each in due)), default=None)
+    return DueToken(task, max(each.seniority for each in due), notified_at)
 
 
 def calling_order(endpoints: tuple[str, ...], *, ask_account: bool) -> tuple[str, ...]:
@@ -197,9 +254,22 @@ def hazard_first(hazards: Hazards, oldest_every: int = OLDEST_EVERY) -> Order:
     return order
 
 
+def notified_first(order: Order) -> Order:
+    """That order, after the tokens that are due by a notification: of these the oldest first."""
+
+    def ordered(due: Sequence[DueToken], now: datetime) -> Iterator[Rank]:
+        notified = (each for each in due if each.notified_at is not None)
+        for each in sorted(notified, key=lambda each: each.notified_at or NEVER):
+            yield Rank(each, Reason.NOTIFIED)
+        yield from order([each for each in due if each.notified_at is None], now)
+
+    return ordered
+
+
 def order_by(hazards: Hazards | None) -> Order:
-    """By hazard where anything was learned of hazards, else oldest first."""
-    return hazard_first(hazards) if hazards is not None and hazards.mean_per_day else oldest_first
+    """Notified tokens, then by hazard where anything was learned of hazards, else oldest first."""
+    learned = hazards is not None and hazards.mean_per_day
+    return notified_first(hazard_first(hazards) if hazards is not None and learned else oldest_first)
 
 
 def longest_wait_sweeps(order: str) -> int:

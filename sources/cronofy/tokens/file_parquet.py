@@ -19,15 +19,15 @@ from .rows import NAMED_COLUMNS, Edits, NumberedRows, is_blank
 UNREADABLE = object()
 # what Arrow raises where a value does not fit, and Python below it
 CONVERSION_ERRORS = (pa.ArrowException, ArithmeticError, OSError, TypeError, ValueError)
-# the form of an expiry in a column without any, by the column's type; else it is text
-EMPTY_EXPIRIES: tuple[tuple[Callable[[pa.DataType], bool], Any], ...] = (
-    (pa.types.is_null, None),
-    (pa.types.is_timestamp, None),
-    (pa.types.is_date, date.min),
-    (pa.types.is_integer, 0),
-    (pa.types.is_floating, 0.0),
-    (pa.types.is_decimal, Decimal()),
-)
+# the form of an expiry in a column without any, by what `pyarrow.types` says of the column; else it is text
+EMPTY_EXPIRIES = {
+    "is_null": None,
+    "is_timestamp": None,
+    "is_date": date.min,
+    "is_integer": 0,
+    "is_floating": 0.0,
+    "is_decimal": Decimal(),
+}
 SHOWN_TYPE = 60
 
 
@@ -133,7 +133,7 @@ def _with_values(table: pa.Table, index: int, changed: Mapping[int, Any]) -> pa.
 
 def _fitting(value: Any, kind: pa.DataType) -> Any:
     """The value; an expiry for a column that had none in the form that its type holds."""
-    form = next((empty for is_kind, empty in EMPTY_EXPIRIES if is_kind(kind)), "")
+    form = next((empty for name, empty in EMPTY_EXPIRIES.items() if getattr(pa.types, name)(kind)), "")
     return expiry_like(value, form) if isinstance(value, datetime) and form is not None else value
 
 

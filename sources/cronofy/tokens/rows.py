@@ -99,7 +99,7 @@ def _read_row(row: Any, place: str, labels: LabelReader) -> Token | UnusableRow:
             raise row
         given = row.labels if isinstance(row, Token) else None
         row = _as_table(row)
-        key = _key(row.get("key"))
+        key = read_key(row.get("key"))
         access_token, refresh_token = _token(row, "access_token") or "", _token(row, "refresh_token")
         is_connected = access_token or refresh_token
         if not (key or is_connected):
@@ -137,7 +137,7 @@ def is_blank(row: Any, besides: Container[str] = ()) -> bool:
     )
 
 
-def _key(value: Any) -> str | None:
+def read_key(value: Any) -> str | None:
     """A key as text: a primary key is a common one, which pandas makes a float where another is missing."""
     value = plain(value)
     if isinstance(value, str):

@@ -25,7 +25,15 @@ SHOWN_CHARACTERS = 200
 SECRET_PART = 6  # so many characters of a secret in a message are too many
 AT_SIGN = "tokens_database in [sources.cronofy]: write an @ in the password as %40"
 # what the modules of drivers are called where they are installed from
-DRIVER_PACKAGES = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient", "cx_Oracle": "cx-oracle"}
+DRIVER_PACKAGES = {
+    "psycopg2": "the extra postgres of dlt-cronofy, or psycopg2-binary",
+    "psycopg": "the extra shared of dlt-cronofy, or psycopg[binary]",
+    "MySQLdb": "mysqlclient",
+    "pymysql": "pymysql",
+    "oracledb": "oracledb",
+    "pyodbc": "pyodbc",
+}
+DENIED_IN_MYSQL = {1142, 1143}  # a command on a table, on a column
 QUOTED = re.compile(r"""(["'`])(.*?)\1""")
 
 
@@ -52,7 +60,8 @@ def open_engine(database: str | Secret) -> Engine:
     except NoSuchModuleError:
         problem = "names a database that SQLAlchemy does not know"
     except ImportError as error:
-        package = DRIVER_PACKAGES.get(error.name or "", error.name)
+        # nothing but names that are known: anybody may have taken another one in a public index
+        package = DRIVER_PACKAGES.get(error.name or "", "what SQLAlchemy's pages name for this database")
         problem = f"needs a driver that is not installed: {error.name}; install {package}"
     except (ArgumentError, TypeError, ValueError):
         if database.reveal().count("@") > 1:
@@ -90,6 +99,15 @@ def connect(engine: Engine) -> Connection:
     if file and is_file and not Path(file).is_file():
         raise ConfigurationError(f"tokens_database: {file} does not exist")
     return engine.connect()
+
+
+def is_denied(error: Exception) -> bool:
+    """Whether the role lacks a right, by the codes of PostgreSQL and MySQL."""
+    original: Any = getattr(error, "orig", None)
+    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    if state == "42501":
+        return "row-level security" not in str(original)  # which has the same code
+    return next(iter(getattr(original, "args", ())), None) in DENIED_IN_MYSQL
 
 
 def error_line(

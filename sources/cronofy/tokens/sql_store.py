@@ -18,7 +18,7 @@ from .expiry import expiry_form, expiry_like
 from .labels import LabelReader
 from .placeholders import is_cut_off
 from .rows import NAMED_COLUMNS, as_token, collect_tokens
-from .sql_database import connect, error_line, open_engine
+from .sql_database import connect, error_line, is_denied, open_engine
 from .sql_trial import KEEPS_SOMETHING_ELSE, SqlTrial
 from .sql_update import NotDerivedError, Target, derive_target
 from .token import StoredTokens, Token
@@ -64,6 +64,8 @@ class SqlStore:
         self._labels = labels
         self._names: list[str] | None = None
         self._expiry_form: Any = None
+        self._is_given = update is not None
+        self._right = "the rights that tokens_update needs" if update else ""
 
     def read(self) -> StoredTokens:
         """All tokens, in the order of the query, and which rows are none; a few thousand at a time."""
@@ -94,7 +96,7 @@ class SqlStore:
                     connection,
                     partial(self._query_tokens, connection),
                     partial(self._write, connection, update),
-                    partial(self._in_words, is_harmless=True),
+                    self._in_trial,
                     self._expiry_forms() if writes_expiry else (None,),
                     lambda: writes_expiry and "expires_at" in map(str.lower, self._names or ()),
                 )
@@ -106,6 +108,17 @@ class SqlStore:
         if self._expiry_form is None:
             self._expiry_form = form
         return why and f"{self._cannot}: {why}"
+
+    def _in_trial(self, error: Exception, renewal: Renewal) -> str:
+        """The database's words, and the statement that grants what the role lacks."""
+        words = self._in_words(error, renewal, is_harmless=True)
+        role = self._engine.url.username
+        if not self._right or not role or not is_denied(error):
+            return words
+        to = self._engine.dialect.identifier_preparer.quote(role)
+        other = "" if self._is_given else "set tokens_update, or "
+        grant = f"grant {to} {self._right}" if self._is_given else f"run GRANT {self._right} TO {to}"
+        return f"{words}; {grant}, or {other}leave client_id out"
 
     def _expiry_forms(self) -> tuple[Any, ...]:
         """The forms that the column of the expiry may have: a single one, where any row has a value."""
@@ -274,6 +287,7 @@ class SqlStore:
                         f"{self._cannot}: it does not show which columns of which table tokens come from;"
                         " set tokens_update in [sources.cronofy] to the SQL that writes a token back"
                     ) from None
+                self._right = target.right
                 if self._expiry_form is None and target.expiry_column:
                     self._expiry_form = _declared_form(connection, target)
             self._update = text(target.statement)

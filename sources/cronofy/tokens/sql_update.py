@@ -30,12 +30,14 @@ class Target(NamedTuple):
         table_name: the bare name.
         schema_name: None where the query names none.
         expiry_column: None where the query has no expires_at.
+        right: what of a GRANT statement stands before the role.
     """
 
     statement: str
     table_name: str
     schema_name: str | None
     expiry_column: str | None
+    right: str
 
 
 class Origin(NamedTuple):
@@ -80,7 +82,8 @@ def derive_target(query: str, backend: str, names: Sequence[str]) -> Target:
     assigned = ", ".join(f"{column} = :{name}" for name, column in columns.items())
     guard = f"{columns['refresh_token']} = :used_refresh_token"
     statement = f"UPDATE {_sql(bare, dialect)} SET {assigned} WHERE {guard}"  # noqa: S608 - from the query
-    return Target(statement, table.name, table.db or None, columns.get("expires_at"))
+    right = f"UPDATE ({', '.join(columns.values())}) ON {_sql(bare, dialect)}".replace("\\:", ":")
+    return Target(statement, table.name, table.db or None, columns.get("expires_at"), right)
 
 
 def _origin(scope: Scope | None, wanted: exp.Identifier) -> Origin:

@@ -70,6 +70,7 @@ def test_the_first_userinfo_fills_every_table_but_account(world: World) -> None:
         "data_center": "us", "requested_at": None, "polled_at": minute(1), "outcome": "ok",
         "http_status": 200, "attempts": 1, "refreshes": 0, "latency_ms": 1000, "profiles": 1,
         "disconnected": 0, "conferencing_profiles": 1, "conferencing_disconnected": 0, "message": None,
+        "server_request_id": None,
         "is_late": None,
     }  # fmt: skip
 

@@ -33,7 +33,6 @@ def one(state: ProfileState | None) -> dict[str, ProfileState]:
         pytest.param(
             UP, replace(UP, profile_initial_sync_required=True), Kind.ATTRIBUTES, id="initial sync required"
         ),
-        pytest.param(DOWN, replace(DOWN, profile_relink_url="https://x"), Kind.ATTRIBUTES, id="relink url"),
         pytest.param(
             UP, replace(DOWN, profile_name="new"), Kind.DISCONNECTED, id="a new state and new attributes"
         ),
@@ -43,6 +42,10 @@ def test_every_transition_of_a_listed_profile(
     before: ProfileState | None, now: ProfileState, kind: Kind
 ) -> None:
     assert detect_changes(one(before), one(now)) == [Change("pro_1", kind, now, before)]
+
+
+def test_another_link_is_no_change() -> None:
+    assert detect_changes(one(DOWN), one(replace(DOWN, profile_relink_url="https://x"))) == []
 
 
 @pytest.mark.parametrize("before", [UP, DOWN], ids=["connected", "disconnected"])

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from dlt_cronofy.source.planning.change_rates import Hazards, Histories
 from dlt_cronofy.source.planning.plan import (
     OLDEST_EVERY,
+    EarlyPolls,
     LastPoll,
     Reason,
     due_tokens,
     hazard_first,
     oldest_first,
+    order_by,
     plan_polls,
 )
 from tests.cronofy.bodies import token
@@ -346,3 +348,66 @@ def test_however_short_the_runs_are_no_token_waits_longer_than_the_bound(
             last_poll[task.token.key] = polls
             last_polls[task.token.key] = LastPoll(task.token.key, last_ok_at=now, last_attempt_at=now)
     assert polls - min(last_poll.values()) <= bound
+
+
+def notified(**minutes_ago: float) -> EarlyPolls:
+    """Notifications that are so old, by name."""
+    return EarlyPolls(notified={name: START - timedelta(minutes=age) for name, age in minutes_ago.items()})
+
+
+def early_order(last_polls: dict[str, LastPoll], early: EarlyPolls) -> list[tuple[str, str]]:
+    due = due_tokens([token(key) for key in last_polls], last_polls, START, BOTH, HOUR, early)
+    return [(rank.due.task.token.key, rank.reason.value) for rank in order_by(None)(due, START)]
+
+
+def test_a_notification_makes_its_token_due_and_first_until_the_next_poll() -> None:
+    half, quarter = START - HOUR / 2, START - HOUR / 4
+    last_polls = {
+        "by key": seen(half, half, "acc_1"),
+        "by account": seen(half, half, "acc_2"),
+        "polled since": seen(quarter, quarter, "acc_3"),
+        "failed since": seen(half, quarter, "acc_4"),
+        "fresh": seen(half, half, "acc_5"),
+        "old": seen(START - 9 * HOUR, START - 9 * HOUR, "acc_6"),
+        "new": LastPoll(),
+    }
+    early = notified(**{"by key": 20, "acc_2": 25, "polled since": 20, "failed since": 20, "nobody": 1})
+    assert early_order(last_polls, early) == [
+        ("by account", "notified"),
+        ("by key", "notified"),
+        ("new", "never polled"),
+        ("old", "oldest evidence"),
+    ]
+
+
+def test_a_good_poll_of_any_token_of_the_account_answers_a_notification() -> None:
+    last_polls = {
+        "one": seen(START - HOUR / 2, START - HOUR / 2, "acc_1"),
+        "two": seen(START - HOUR / 4, START - HOUR / 4, "acc_1"),
+    }
+    assert early_order(last_polls, notified(acc_1=20, one=20)) == []
+    [task] = plan_polls([token("one"), token("two")], last_polls, START, BOTH, HOUR, None, notified(acc_1=5))
+    # one is polled, the other stands by, although both were polled within the hour
+    assert (task.token.key, task.fallback_tokens) == ("one", ("two",))
+    assert early_order(last_polls, notified(two=5)) == [("two", "notified")]
+
+
+def test_only_these_are_due_whether_they_were_polled_or_not() -> None:
+    last_polls = {
+        "a": seen(START, START, "acc_1"),
+        "b": seen(START, START, "acc_2"),
+        "c": ago(9),
+        "d": LastPoll(),
+    }
+    tokens = [token(key) for key in last_polls]
+    for only, keys in (({"a"}, ["a"]), ({"acc_2", "d"}, ["d", "b"]), ({"a", "c"}, ["c", "a"])):
+        plan = plan_polls(tokens, last_polls, START, BOTH, HOUR, order_by(None), EarlyPolls(only=only))
+        assert [task.token.key for task in plan] == keys
+    early = EarlyPolls(only={"a", "acc_2", "acc_9", "typo"})
+    assert early.unknown_names(tokens, last_polls) == ["acc_9", "typo"]
+
+
+def test_a_notification_says_nothing_of_account_and_only_reads_it_again() -> None:
+    last_polls = {"a": LastPoll("acc_1", START, START - HOUR, START - HOUR)}
+    for early, due in ((notified(a=5), 0), (EarlyPolls(only={"a"}), 1)):
+        assert len(plan_polls([token("a")], last_polls, START, ("account",), HOUR, None, early)) == due

@@ -36,6 +36,8 @@ def checked(
     unwritable = check_store(polling, store, tokens) if store is not None else None
     [found] = check_calls(polling, tokens, unwritable)
     assert found.calls == len(server.log) <= 3
+    is_client_tried = any(request.endpoint == "token" for request, _ in server.log)
+    assert is_client_tried == (polling.client is not None and any(token.refresh_token for token in tokens))
     assert json.loads(json.dumps(found.as_dict()))["is_well"] == found.is_well
     return found
 
@@ -93,13 +95,26 @@ def test_what_is_tried_and_what_it_comes_to(case: str, answers: Answers, server:
     replies, tokens, has_client, called, outcome, words = CASES[case]
     answers.by_token = {"ok": userinfo("acc_1", [profile("pro_1")]), **replies}
     found = checked(server, tokens, client=CLIENT if has_client else None)
-    assert [request.token for request, _ in server.log] == called
-    assert {request.endpoint for request, _ in server.log} <= {"userinfo"}
+    assert [request.token for request, _ in server.log if request.endpoint == "userinfo"] == called
+    assert {request.endpoint for request, _ in server.log} <= {"userinfo", "token"}
     assert found.response.outcome == outcome
     line = str(found)
     assert line.startswith(f"us: {server.base_url} ")
     assert words in line
     assert found.is_well == (case not in BAD)
+
+
+@pytest.mark.parametrize("tokens", [[token("ok", "rt")], [token("a", "rt"), token("b", "rt"), token("c")]])
+@pytest.mark.parametrize("code", ["invalid_client", "invalid_grant"])
+def test_wrong_credentials_of_the_application_are_found(
+    tokens: list[Token], code: str, answers: Answers, server: ScriptedServer
+) -> None:
+    """The token endpoint is asked with a refresh token that is nobody's."""
+    refusal = Reply(400, json.dumps({"error": code}).encode())
+    answers.by_token = {"ok": userinfo("acc_1", [profile("pro_1")]), "": refusal}
+    found = checked(server, tokens, client=CLIENT)
+    assert found.is_well == (code == "invalid_grant")
+    assert ("are not accepted (invalid_client): expired tokens will not be" in str(found)) != found.is_well
 
 
 def test_what_cannot_be_written_back_is_not_refreshed(server: ScriptedServer, tmp_path: Path) -> None:

@@ -166,10 +166,10 @@ def test_broken_toml_is_one_line_and_2(case: str, place: Place, tokens: list[str
     assert "Traceback" not in done.stderr
 
 
-def test_json_is_all_there_is_on_stdout_and_the_default_destination_is_cronofy_duckdb(
+def test_json_is_all_there_is_on_stdout_and_the_default_destination_is_connections_duckdb(
     place: Place, tokens: list[str]
 ) -> None:
-    """Without configuration: `cronofy.duckdb` where the command was run, dataset `cronofy`."""
+    """Without configuration: `connections.duckdb` where the command was run, dataset `cronofy`."""
     environment = place.environment()
     del environment["DESTINATION__DUCKDB__CREDENTIALS"]
     done = run([str(COMMAND), "-v", "load", "--json"], place.directory, environment)
@@ -179,8 +179,8 @@ def test_json_is_all_there_is_on_stdout_and_the_default_destination_is_cronofy_d
     assert summary["outcomes"] == {"ok": 8}
     assert summary["changes"] == {"first_seen": 4}
     assert summary["failure_ratio"] == 0
-    assert [path.name for path in place.directory.glob("*.duckdb")] == ["cronofy.duckdb"]
-    place.database_name = "cronofy.duckdb"
+    assert [path.name for path in place.directory.glob("*.duckdb")] == ["connections.duckdb"]
+    place.database_name = "connections.duckdb"
     assert (place.directory / summary["destination"]) == place.database
     assert place.counts()["polls"] == 8
 
@@ -390,7 +390,7 @@ def test_check_tries_the_handoff_and_leaves_nothing(place: Place, tokens: list[s
     handoff = place.directory / "handoff"
     assert tokens
     found = invoke(place, "check", SOURCES__CRONOFY__HANDOFF=str(handoff))
-    assert found.stdout.splitlines()[-1] == f"{handoff} keeps what is written to it"
+    assert found.stdout.splitlines()[-2] == f"{handoff} keeps what is written to it"
     assert not list(handoff.iterdir())
     occupied = place.directory / "a file"
     occupied.touch()

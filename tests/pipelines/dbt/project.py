@@ -112,7 +112,10 @@ def create_warehouse(file: Path, world: World) -> None:
 def tables(world: World) -> dict[str, list[Row]]:
     """The raw rows of a world, with somebody to ask for most of its accounts."""
     newest = {poll.token_key: poll for poll in world.polls if poll.outcome == "ok"}
-    return world.tables() | {
+    raw = world.tables()
+    return raw | {
+        # loads merge them by their keys
+        "polls": list({row["poll_id"]: row for row in raw["polls"]}.values()),
         "userinfo": [_owner(poll) for poll in newest.values() if not poll.token_key.startswith("tok_0")],
         "account": [_owner(poll) for poll in newest.values() if not poll.token_key.startswith("tok_1")],
     }

@@ -1,7 +1,6 @@
 """`plan`: what a load would poll, in what order and how long it takes, without a call and without a trace."""
 
 import json
-import math
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dlt_cronofy.cli.main import cli
-from dlt_cronofy.load.preview import Reach, least_seconds
+from dlt_cronofy.load.preview import Reach
 from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.planning.plan import ORDERS
@@ -157,29 +156,6 @@ def test_load_and_plan_offer_the_same_orders(place: Place) -> None:
     place.write_tokens(["one"])
     with pytest.raises(ConfigurationError, match="--order random: choose from oldest, hazard"):
         place.load(order="random")
-
-
-@pytest.mark.parametrize(
-    ("calls", "per_second", "per_minute", "seconds"),
-    [
-        (0, 40, 400, 0),
-        (1, 40, 400, 0),
-        (40, 40, 400, 0),
-        (41, 40, 400, 1),
-        (400, 40, 400, 9),
-        (401, 40, 400, 60),
-        (1_000_000, 40, 400, 2499 * 60 + 9),
-        (100, 1, 1000, 99),
-        (100, 1, math.inf, 99),
-        (10, math.inf, math.inf, 0),
-        (3, 0.5, 400, 4),
-        (3, 40, 0.5, 240),
-    ],
-)
-def test_calls_take_that_long_at_least(
-    calls: int, per_second: float, per_minute: float, seconds: float
-) -> None:
-    assert least_seconds(calls, per_second, per_minute) == seconds
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ Row = dict[str, Any]
 TIME_ZONES = {"duckdb": "America/St_Johns", "postgres": "Asia/Kolkata"}
 EVIDENCE = ("token_status", "coverage", "runs")
 TYPES = {
-    "string": "text",
-    "int64": "bigint",
+    "text": "text",
+    "bigint": "bigint",
     "bool": "boolean",
     "double": "double precision",
-    "timestamp[us, tz=UTC]": "timestamptz",
+    "timestamp": "timestamptz",
 }
 
 
@@ -42,7 +42,7 @@ class Tables:
         self.client.create_dataset()
         for table in TABLES:
             columns = [
-                f"{each.name} {TYPES[str(each.type)]}{' NOT NULL' if each.required else ''}"
+                f"{each.name} {TYPES[each.type]}{' NOT NULL' if each.required else ''}"
                 for each in TABLES[table].columns
             ]
             if table == "token_status":

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from uuid import UUID
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ def test_every_answer_is_the_worlds(
                 response = http.get(f"/v1/{endpoint}", headers=bearer(token))
                 status, body = small_world.body(endpoint, token, at)
                 assert response.status_code == status
-                assert (response.json() if response.content else {}) == body
+                assert (response.json() if response.status_code == 200 else {}) == body
     assert server.traffic.total == 4 * 3 * len(small_world.tokens)
 
 
@@ -50,6 +51,23 @@ def test_401_names_the_challenge(http: httpx.Client, headers: dict[str, str], ch
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"] == challenge
     assert response.content == b""
+
+
+def test_an_application_calendar_has_no_account(small_world: World, http: httpx.Client) -> None:
+    token = next(each for each in small_world.tokens if each.account_id.startswith("apc_"))
+    response = http.get("/v1/account", headers=bearer(token))
+    assert (response.status_code, response.text) == (403, "Forbidden")
+    assert response.headers["Content-Type"].startswith("text/plain")
+
+
+def test_every_answer_has_a_request_id_of_its_own(
+    server: SandboxServer, http: httpx.Client, token: SandboxToken
+) -> None:
+    server.faults.add("status", status=503, endpoint="profiles")
+    answers = [http.get(f"/v1/{endpoint}", headers=bearer(token)) for endpoint in (*ENDPOINTS, "account")]
+    answers += [http.get("/v1/userinfo"), http.post("/oauth/token")]
+    ids = [UUID(answer.headers["X-Request-Id"]) for answer in answers]
+    assert len(set(ids)) == len(answers)
 
 
 def test_a_json_answer_says_so(http: httpx.Client, token: SandboxToken) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from dlt_cronofy.sandbox.bodies import build_account, build_body, build_userinfo
 from dlt_cronofy.sandbox.people import CALENDAR_PROVIDERS, CONFERENCING_PROVIDERS
-from dlt_cronofy.sandbox.records import Account, Body, Link, Profile, ProfileState, Track
+from dlt_cronofy.sandbox.records import Account, Body, Link, Profile, ProfileState, Protocol, Track
 
 AT = datetime(2025, 3, 1, tzinfo=UTC)
 LATER = AT + timedelta(days=1)
@@ -88,6 +88,31 @@ def test_a_relink_url_shows_while_disconnected(
     assert entry["profile_initial_sync_required"] is syncing
     assert ("profile_relink_url" in entry) is has_url
     assert "profile_calendars" not in entry
+
+
+def test_a_stuck_sync_has_no_calendar_and_a_relink_url_though_connected() -> None:
+    stuck = Profile("pro_1", CALENDAR_PROVIDERS["google"], Track.of([(AT, ProfileState("syncing", "j@x"))]))
+    [entry] = build_userinfo(user(stuck), "read_write", AT)["cronofy.data"]["profiles"]
+    assert entry["profile_connected"] is entry["profile_initial_sync_required"] is True
+    assert entry["profile_calendars"] == []
+    assert entry["profile_relink_url"].startswith("https://app.cronofy.com/v2/relink/google?email=j%40x")
+
+
+@pytest.mark.parametrize("protocol", ["exchange_web_services", "graph_api"])
+def test_a_migration_url_shows_on_exchange_web_services(protocol: Protocol) -> None:
+    state = ProfileState("connected", "j@x", (WORK,), protocol)
+    profile = Profile("pro_1", CALENDAR_PROVIDERS["office365"], Track.of([(AT, state)]))
+    [entry] = build_userinfo(user(profile), "read_write", AT)["cronofy.data"]["profiles"]
+    assert entry["provider_protocol"] == protocol
+    assert ("graph_api_migration_url" in entry) is (protocol == "exchange_web_services")
+
+
+def test_links_of_some_accounts_differ_from_answer_to_answer() -> None:
+    account = user(profile("icloud", "disconnected"), volatile_links=True)
+    entries = [build_body("profiles", account, "read_write", at)["profiles"][0] for at in (AT, AT, LATER)]
+    first, same, other = (entry.pop("profile_relink_url") for entry in entries)
+    assert first == same != other
+    assert entries[0] == entries[2]
 
 
 @pytest.mark.parametrize(("data_center", "host"), [("us", "app.cronofy.com"), ("de", "app-de.cronofy.com")])

@@ -31,8 +31,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def ask(directory: Path, sql: str) -> list[tuple[Any, ...]]:
-    with closing(duckdb.connect(str(directory / "cronofy.duckdb"), read_only=True)) as connection:
-        connection.execute("USE cronofy.cronofy")
+    with closing(duckdb.connect(str(directory / "connections.duckdb"), read_only=True)) as connection:
+        connection.execute("USE cronofy")
         return connection.execute(sql).fetchall()
 
 
@@ -51,7 +51,13 @@ def test_it_tells_its_story_and_can_be_played_again(directory: Path) -> None:
     ]
     first = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert first.exit_code == 0, first.stderr
-    for part in ("Played 3 days: 3 loads", "Connection health", "By provider", "cronofy.duckdb", "SELECT"):
+    for part in (
+        "Played 3 days: 3 loads",
+        "Connection health",
+        "By provider",
+        "connections.duckdb",
+        "SELECT",
+    ):
         assert part in first.stdout
     counts, history = ask(directory, COUNTS), ask(directory, HISTORY)
     assert counts[0][1] == 3
@@ -75,7 +81,7 @@ def test_the_history_is_worth_looking_at(directory: Path) -> None:
     assert progress == list(range(1, plan.loads + 1))
     assert (result.loads, result.days) == (6, 6)
     assert result.polls <= result.requests
-    assert result.database == directory / "cronofy.duckdb"
+    assert result.database == directory / "connections.duckdb"
     assert result.health.accounts >= 55
     assert result.health.states["connected"] > result.health.states["disconnected"] > 0
     kinds = dict(ask(directory, "SELECT kind, COUNT(*) FROM profile_changes GROUP BY kind"))

@@ -1,9 +1,10 @@
 from collections import Counter
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
-from dlt_cronofy.sandbox import World, build_world
+from dlt_cronofy.sandbox import World, build_world, people
 from tests.pipelines.sandbox.conftest import START
 
 
@@ -50,7 +51,8 @@ def test_outages_last_about_a_day_in_the_median(demo_world: World) -> None:
 
 def test_a_wave_takes_many_profiles_of_one_service_within_the_hour(demo_world: World) -> None:
     assert demo_world.waves
-    wave = max(demo_world.waves, key=lambda each: each.provider_service in {"office365", "gsuite"})
+    waves = [wave for wave in demo_world.waves if wave.provider_service]
+    wave = max(waves, key=lambda each: each.provider_service in {"office365", "gsuite"})
     profiles = [
         profile
         for account in demo_world.accounts
@@ -64,6 +66,68 @@ def test_a_wave_takes_many_profiles_of_one_service_within_the_hour(demo_world: W
     assert down / len(profiles) > 0.15
 
 
+def test_a_wave_takes_a_fifth_of_one_customer_within_the_hour(demo_world: World) -> None:
+    [wave] = [wave for wave in demo_world.waves if wave.email_domain]
+    profiles = [
+        profile
+        for account in demo_world.accounts
+        if account.customer == people.CUSTOMERS[str(wave.email_domain)]
+        for profile in account.profiles
+        if profile.history.at(wave.at - timedelta(seconds=1)).link in ("connected", "syncing")
+    ]
+    down = sum(
+        profile.history.at(wave.at + timedelta(hours=1)).link == "disconnected" for profile in profiles
+    )
+    assert down >= 5
+    assert down / len(profiles) > 0.25
+
+
+def test_every_trouble_is_there_before_a_third_of_the_time_is_over(demo_world: World) -> None:
+    at = START + timedelta(days=15)
+    now = [
+        (profile, profile.history.at(at))
+        for account in demo_world.accounts
+        for profile in account.profiles
+        if profile.provider.profile_type == "calendar"
+    ]
+    assert [each for each in now if each[1].link == "syncing" and not each[1].calendars]
+    assert [
+        state
+        for _, state in now
+        if state.calendars and all(each["calendar_readonly"] for each in state.calendars)
+    ]
+    protocols = Counter(
+        (profile.provider.service, state.protocol) for profile, state in now if state.calendars
+    )
+    assert set(protocols) >= {("office365", "exchange_web_services"), ("office365", "graph_api")}
+    assert {protocol for service, protocol in protocols if service != "office365"} == {None}
+    again = [
+        (old, new)
+        for account in demo_world.accounts
+        for old, new in pairwise(account.profiles)
+        if old.history.values[-2:][0].link == "disconnected"
+        and old.history.values[-1].link == new.history.values[0].link == "absent"
+        and old.provider == new.provider
+        and old.history.values[-1].profile_name == new.history.values[-1].profile_name
+    ]
+    assert again
+    assert all(
+        old.history.times[-1] < new.history.times[1] < old.history.times[-1] + timedelta(days=14)
+        for old, new in again
+    )
+
+
+def test_relinking_moves_a_profile_to_graph(demo_world: World) -> None:
+    moves = [
+        (before.link, after.link)
+        for account in demo_world.accounts
+        for profile in account.profiles
+        for before, after in pairwise(profile.history.values)
+        if (before.protocol, after.protocol) == ("exchange_web_services", "graph_api")
+    ]
+    assert set(moves) <= {("disconnected", "syncing")}
+
+
 @pytest.mark.parametrize("accounts", [10, 12, 60])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_every_kind_occurs_from_ten_accounts_on(accounts: int, seed: int) -> None:
@@ -75,6 +139,8 @@ def test_every_kind_occurs_from_ten_accounts_on(accounts: int, seed: int) -> Non
     assert max(Counter(token.account_id for token in world.tokens).values()) == 3
     assert any(token.forbidden for token in world.tokens)
     assert any(token.revoked_at for token in world.tokens)
+    assert any(token.left_at for token in world.tokens)
+    assert world.invited
 
 
 def test_variety(world: World) -> None:

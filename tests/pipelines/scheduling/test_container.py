@@ -91,7 +91,8 @@ def test_what_is_copied_is_there_and_reaches_the_builder() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [".dlt/secrets.toml", "tokens.csv", "cronofy.duckdb", ".git/config", "sources/.dlt/secrets.toml"]
+    "path",
+    [".dlt/secrets.toml", "tokens.csv", "connections.duckdb", ".git/config", "sources/.dlt/secrets.toml"],
 )
 def test_secrets_and_data_never_reach_the_builder(path: str) -> None:
     assert is_ignored(path)
@@ -173,7 +174,7 @@ def test_the_entry_point_loads_as_it_is(machine: Machine) -> None:
     environment |= {"HOME": str(inside), "PATH": machine.environment()["PATH"]}
     (entry_point,), (command,) = of(IMAGE, "ENTRYPOINT"), of(IMAGE, "CMD")
     done = execute(json.loads(entry_point) + json.loads(command), inside, environment)
-    assert "Loaded into cronofy.duckdb" in done.stdout
-    assert polled_tokens(inside / "cronofy.duckdb") > 0
+    assert "Loaded into connections.duckdb" in done.stdout
+    assert polled_tokens(inside / "connections.duckdb") > 0
     assert [path.name for path in settings.iterdir()] == ["secrets.toml"]
     assert (inside / "data" / "pipelines").is_dir()

@@ -59,10 +59,10 @@ def test_it_runs_every_hour(crontab: Crontab) -> None:
 def test_it_loads_and_keeps_a_log(crontab: Crontab, machine: Machine) -> None:
     done = crontab.run(machine)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert polled_tokens(machine.checkout / "cronofy.duckdb") > 0
+    assert polled_tokens(machine.checkout / "connections.duckdb") > 0
     (log,) = (machine.checkout / "log").iterdir()
     assert log.name == f"load-{datetime.now(UTC):%Y-%m}.log"
-    assert "Loaded into cronofy.duckdb, dataset cronofy" in log.read_text(encoding="utf-8")
+    assert "Loaded into connections.duckdb, dataset cronofy" in log.read_text(encoding="utf-8")
     assert machine.calls == []
 
 

@@ -2,13 +2,19 @@
 
 import json
 import re
+import shlex
 import tomllib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from click.testing import CliRunner
 
-from dlt_cronofy.alerts.outage_alerts import OpenedOutage, opened_message
+from dlt_cronofy.alerts.messages import Message, news_message, text_message
+from dlt_cronofy.alerts.news import KINDS, OPENED, Item, News
+from dlt_cronofy.alerts.sending import TEST, Receiver
+from dlt_cronofy.cli.main import cli
 
 from .machine import PAGE, ROOT, Machine, blocks
 from .test_container import IMAGE, of
@@ -21,7 +27,7 @@ COMMANDS = blocks("sh")
 def test_every_block_of_commands_is_run_below() -> None:
     assert list(COMMANDS) == [
         *("cron", "systemd", "GitHub Actions", "container"),
-        *("watching", "looking up"),
+        *("watching", "trying", "looking up"),
     ]
 
 
@@ -83,22 +89,37 @@ def test_what_to_watch_and_whom_to_ask(machine: Machine) -> None:
 
 
 def test_the_example_is_a_message_that_is_sent() -> None:
-    """Made anew from its own outages by what makes messages."""
+    """Made again from its own items by what makes messages."""
     shown = json.loads(blocks("json")["message"])
-    outages = [
-        OpenedOutage(
-            **{name: outage[name] for name in ("account_id", "profile_type", "profile_id", "provider")},
-            first_seen_at=datetime.fromisoformat(outage["first_seen_at"]),
-            started_after=datetime.fromisoformat(outage["started_after"])
-            if outage["started_after"]
-            else None,
-        )
-        for outage in shown["outages"]
-    ]
-    keys = {outage["account_id"]: outage["token_keys"] for outage in shown["outages"]}
-    assert opened_message(shown["run_id"], outages, keys) == shown
-    assert outages[0].first_seen_at - outages[0].started_after > timedelta(0)  # type: ignore[operator]
-    assert outages[0].first_seen_at.tzinfo == UTC
+    times = {"outages": "first_seen_at", "needs_action": "since", "ended": "ended_at"}
+    items, keys = [], {}
+    for name, time in times.items():
+        for row in shown[name]:
+            facts = {"customer": None} | row
+            for field in ("first_seen_at", "started_after"):
+                facts[field] = datetime.fromisoformat(row[field]) if row.get(field) else None
+            kind = row.get("reason") or row.get("end_reason") or OPENED
+            items.append(Item(kind, facts, datetime.fromisoformat(row[time])))
+            keys[row["account_id"]] = row["token_keys"]
+    items.sort(key=lambda item: KINDS.index(item.kind))
+    assert news_message(News(shown["run_id"], items=items, token_keys=keys)) == shown
+    assert all(item.at.tzinfo == UTC for item in items)
+
+
+def test_a_receiver_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, *arguments = shlex.split(COMMANDS["trying"])
+    sent: list[Message] = []
+    monkeypatch.setattr(Receiver, "deliver", lambda _, body: sent.append(body))
+    tried = CliRunner().invoke(
+        cli, arguments, env={"SOURCES__CRONOFY__ALERTS_TO": "https://example.com/hook"}
+    )
+    assert (tried.exit_code, sent) == (0, [text_message("test", TEST)])
+
+
+def test_the_table_names_each_kind_of_news() -> None:
+    rows = re.findall(r"^\| (`.+?) \|", TEXT[TEXT.index("## Alerts") :], re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(KINDS)
 
 
 def test_settings_and_the_cron_job_can_be_read() -> None:

@@ -111,9 +111,9 @@ def start(machine: Machine, environment_file: str) -> "subprocess.CompletedProce
 def test_the_service_loads_with_its_credential(machine: Machine) -> None:
     done = start(machine, "DESTINATION_TYPE=duckdb")
     assert done.returncode == 0, done.stderr
-    database = machine.root / "var" / "dlt-cronofy" / "cronofy.duckdb"
+    database = machine.root / "var" / "dlt-cronofy" / "connections.duckdb"
     assert polled_tokens(database) > 0
-    assert "Loaded into cronofy.duckdb, dataset cronofy" in done.stdout
+    assert "Loaded into connections.duckdb, dataset cronofy" in done.stdout
 
 
 def test_the_environment_file_is_read_too(machine: Machine) -> None:

@@ -47,6 +47,12 @@ class Outage:
     end_reason: str = "open"
 
     @property
+    def detection_seconds(self) -> float | None:
+        if self.started_after is None:
+            return None
+        return (self.first_seen_at - self.started_after).total_seconds()
+
+    @property
     def min_seconds(self) -> float:
         return (self.last_seen_at - self.first_seen_at).total_seconds()
 
@@ -140,6 +146,33 @@ def kaplan_meier(found: list[Outage]) -> list[tuple[float, int, int, float]]:
         survival *= 1 - relinked / at_risk
         rows.append((seconds, at_risk, relinked, survival))
     return rows
+
+
+def relinked_within(found: list[Outage], days: int) -> float:
+    """The Kaplan-Meier share of outages that were relinked within so many days."""
+    survival = 1.0
+    for seconds, _, _, survival_then in kaplan_meier(found):
+        if seconds <= days * 86_400:
+            survival = survival_then
+    return 1 - survival
+
+
+def broke_again_at(outage: Outage, later: list[Outage]) -> datetime | None:
+    """When the same profile broke again within a week of the outage's end; `later` are its later outages."""
+    for other in later[:1]:
+        if outage.ended_at is not None and other.first_seen_at - outage.ended_at <= timedelta(days=7):
+            return other.first_seen_at
+    return None
+
+
+def stock(histories: dict[Profile, list[Interval]], instant: datetime) -> dict[Profile, str]:
+    """The state that each profile was in just before an instant."""
+    return {
+        profile: interval.state
+        for profile, history in histories.items()
+        for interval in history
+        if interval.start_at < instant <= interval.end_at
+    }
 
 
 def state_now(seen: Sightings, as_of: datetime, hold: timedelta = HOLD) -> str | None:

@@ -321,14 +321,13 @@ def test_needs_relink(warehouse: Warehouse) -> None:
             "observed_at": at(0),
         },
         {"token_key": "ann/phone", "account_id": "ann", "email": "ann@x.test", "observed_at": at(6)},
-        {"token_key": "ann/Zed", "account_id": "ann", "observed_at": at(6)},
         {"token_key": "bob", "account_id": "bob", "email": "bob@x.test", "observed_at": at(36)},
     ]
     columns = (
         "account_id email name token_keys profile_id profile_name provider_service first_seen_at last_seen_at"
     )
     assert select(warehouse, text, "needs_relink", columns, userinfo=userinfo) == [
-        ("ann", "ann@x.test", "Ann", "ann/Zed,ann/desk,ann/phone", "a", "a@example.test", "gmail", 6, 30)
+        ("ann", "ann@x.test", "Ann", "ann/desk,ann/phone", "a", "a@example.test", "gmail", 6, 30)
     ]
     assert read(warehouse, "needs_relink", ("days_down", "evidence_age_seconds", "relink_url")) == [
         (1.0, 6 * 3600.0, "https://app.example.test/relink/a/0")

@@ -39,16 +39,24 @@ def test_survival_is_what_lifelines_says(warehouse: Warehouse, seed: int) -> Non
     text, durations, relinked = simulate(random.Random(seed), accounts=120)
     fill(warehouse, history(text).tables())
     columns = ["provider_service", "seconds", "at_risk", "relinked", "survival"]
+    columns += ["survival_lower", "survival_upper"]
     ours = sorted(row[1:] for row in read(warehouse, "time_to_relink", columns) if row[0] == "all")
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fitted = KaplanMeierFitter().fit(durations, relinked)
     events = fitted.event_table[fitted.event_table["observed"] > 0]
+    band = fitted.confidence_interval_survival_function_
     theirs = [
-        (seconds, row["at_risk"], row["observed"], float(fitted.predict(seconds)))
+        (seconds, row["at_risk"], row["observed"], float(fitted.predict(seconds)), *band.loc[seconds])
         for seconds, row in events.iterrows()
     ]
     assert len(ours) == len(theirs) > 5
     for mine, reference in zip(ours, theirs, strict=True):
         assert mine == pytest.approx(reference, abs=1e-9)
+
+
+def test_there_is_no_band_where_nobody_is_left(warehouse: Warehouse) -> None:
+    fill(warehouse, history("0 ann ok a+\n1 ann ok a-\n3 ann ok a+").tables())
+    columns = ["seconds", "survival", "survival_lower", "survival_upper"]
+    assert read(warehouse, "time_to_relink", ["provider", *columns])[0] == ("all", 7200.0, 0.0, None, None)

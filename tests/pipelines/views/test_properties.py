@@ -54,10 +54,11 @@ def test_daily_seconds_add_up_to_the_intervals(warehouse: Warehouse, number: int
 
 @SOME
 def test_order_and_repetition_of_rows_change_no_view(warehouse: Warehouse, number: int) -> None:
+    """But poll_log, which is the table: loads merge its rows by their keys."""
     answers = []
     for seed in (None, 1):
         fill(warehouse, World(crowds()[number].polls, seed).tables())
-        answers.append({view: read(warehouse, view, "*") for view in PUBLIC_VIEWS})
+        answers.append({view: read(warehouse, view, "*") for view in PUBLIC_VIEWS if view != "poll_log"})
     assert answers[0] == answers[1]
 
 

@@ -11,7 +11,8 @@ from sqlglot import exp
 from sqlglot.optimizer.qualify import qualify
 
 from dlt_cronofy import views
-from dlt_cronofy.views.headers import read_header
+from dlt_cronofy.source.records import OUTCOMES
+from dlt_cronofy.views.headers import read_header, source
 from tests.pipelines.views.warehouse import DATASET, RAW_TABLES, Warehouse, create_views, raw_schema, read
 
 DATASETS = {
@@ -78,6 +79,11 @@ def words(sql: str) -> set[str]:
 def tables_read(tree: exp.Expr) -> list[exp.Table]:
     ctes = {cte.alias for cte in tree.find_all(exp.CTE)}
     return [table for table in tree.find_all(exp.Table) if table.name not in ctes]
+
+
+def test_the_log_of_polls_says_what_every_outcome_means() -> None:
+    cases = re.findall(r"WHEN '(\w+)' THEN '([^']*)'", source("poll_log"))
+    assert cases == [(outcome.value, facts.meaning.replace("`", "")) for outcome, facts in OUTCOMES.items()]
 
 
 def test_every_source_is_listed() -> None:

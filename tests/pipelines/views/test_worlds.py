@@ -49,6 +49,8 @@ def assert_views_agree(warehouse: Warehouse, world: World) -> None:
     assert read(warehouse, "account_health", ACCOUNT_COLUMNS) == ordered(expected_accounts(world, seen))
     assert read(warehouse, "flapping_profiles", FLAPPING_COLUMNS) == ordered(expected_flapping(world, seen))
     assert read(warehouse, "token_health", TOKEN_COLUMNS) == ordered(expected_tokens(world))
+    assert read(warehouse, "stock_daily", STOCK_COLUMNS) == ordered(expected_stock(world, seen))
+    assert_cohorts(read(warehouse, "relink_cohorts", COHORT_COLUMNS), ordered(expected_cohorts(seen)))
     assert read(warehouse, "poll_coverage", COVERAGE_COLUMNS) == ordered(expected_coverage(world))
     assert_survival(read(warehouse, "time_to_relink", SURVIVAL_COLUMNS), ordered(expected_survival(seen)))
 
@@ -89,12 +91,16 @@ OUTAGE_COLUMNS = (
     "max_seconds",
     "seconds",
     "relink_url",
+    "outage_number",
+    "detection_seconds",
+    "broke_again_at",
 )
 
 
 def expected_outages(world: World, seen: dict[oracle.Profile, oracle.Sightings]) -> Iterator[tuple[Any, ...]]:
     for key, sightings in seen.items():
-        for outage in oracle.outages(sightings):
+        found = oracle.outages(sightings)
+        for number, outage in enumerate(found, start=1):
             yield (
                 *key,
                 service(key).upper(),
@@ -107,7 +113,51 @@ def expected_outages(world: World, seen: dict[oracle.Profile, oracle.Sightings])
                 outage.max_seconds,
                 outage.seconds,
                 newest_relink_url(world, key) if outage.end_reason == "open" else None,
+                number,
+                outage.detection_seconds,
+                oracle.broke_again_at(outage, found[number:]),
             )
+
+
+STOCK_COLUMNS = ("day", "provider", "connected", "disconnected", "unknown", "removed", "accounts")
+
+
+def expected_stock(world: World, seen: dict[oracle.Profile, oracle.Sightings]) -> Iterator[tuple[Any, ...]]:
+    histories = {key: oracle.intervals(sightings, world.as_of) for key, sightings in seen.items()}
+    starts = [history[0].start_at for history in histories.values() if history]
+    day = min(starts, default=world.as_of).replace(hour=0, minute=0, second=0, microsecond=0)
+    while day <= world.as_of:
+        midnight = day + timedelta(days=1)
+        found = oracle.stock(histories, min(midnight, world.as_of))
+        for provider in {service(key) for key in found}:
+            own = {key: state for key, state in found.items() if service(key) == provider}
+            counts = Counter(own.values())
+            there = {key[0] for key, state in own.items() if state != "removed"}
+            states = (counts[state] for state in ("connected", "disconnected", "unknown", "removed"))
+            yield (day.date(), provider, *states, len(there))
+        day = midnight
+
+
+COHORT_COLUMNS = ("month", "provider", "outages", "relinked_1d", "relinked_3d", "relinked_7d", "relinked_14d")
+
+
+def expected_cohorts(seen: dict[oracle.Profile, oracle.Sightings]) -> Iterator[tuple[Any, ...]]:
+    groups: dict[tuple[Any, str], list[oracle.Outage]] = {}
+    for key, sightings in seen.items():
+        for outage in oracle.outages(sightings):
+            if outage.started_after is not None:
+                month = outage.first_seen_at.date().replace(day=1)
+                for provider in ("all", service(key)):
+                    groups.setdefault((month, provider), []).append(outage)
+    for group, found in groups.items():
+        shares = [oracle.relinked_within(found, days) for days in (1, 3, 7, 14)]
+        yield (*group, len(found), *(shares if len(found) >= 20 else [None] * 4))
+
+
+def assert_cohorts(actual: Rows, expected: Rows) -> None:
+    assert [row[:3] for row in actual] == [row[:3] for row in expected]
+    for mine, reference in zip(actual, expected, strict=True):
+        assert mine[3:] == tuple(map(nearly, reference[3:]))
 
 
 DAILY_COLUMNS = (

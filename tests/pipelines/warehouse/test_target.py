@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dlt_cronofy.warehouse.dataset import writer
-from dlt_cronofy.warehouse.pipeline import duckdb_file, open_pipeline, pipeline_target
+from dlt_cronofy.warehouse.pipeline import default_file, duckdb_file, open_pipeline, pipeline_target
 from dlt_cronofy.warehouse.target import Target
 
 PASSWORD = "pass-canary"
@@ -33,20 +33,24 @@ def fields(destination: str, **values: str) -> dict[str, str]:
 SAME: dict[str, list[Spelling]] = {
     "the default file": [
         by(),
-        by(credentials="cronofy.duckdb"),
-        by(credentials="./sub/../cronofy.duckdb"),
-        by(credentials="{here}/cronofy.duckdb"),
-        by(credentials="duckdb:///cronofy.duckdb"),
-        by(credentials="duckdb:///{here}/cronofy.duckdb"),
+        by(credentials="connections.duckdb"),
+        by(credentials="./sub/../connections.duckdb"),
+        by(credentials="{here}/connections.duckdb"),
+        by(credentials="duckdb:///connections.duckdb"),
+        by(credentials="duckdb:///{here}/connections.duckdb"),
         by(credentials="link.duckdb"),
-        by(credentials="linked/cronofy.duckdb"),
+        by(credentials="linked/connections.duckdb"),
         by(dataset="Cronofy"),
-        by(DESTINATION__DUCKDB__CREDENTIALS="cronofy.duckdb"),
-        by(DESTINATION__CREDENTIALS="duckdb:///cronofy.duckdb"),
-        by(CREDENTIALS="cronofy.duckdb"),
-        by(**fields("DUCKDB", DATABASE="cronofy.duckdb")),
-        by(CRONOFY__DESTINATION__DUCKDB__CREDENTIALS="cronofy.duckdb"),
-        by("mine", DESTINATION__MINE__DESTINATION_TYPE="duckdb", **fields("MINE", DATABASE="cronofy.duckdb")),
+        by(DESTINATION__DUCKDB__CREDENTIALS="connections.duckdb"),
+        by(DESTINATION__CREDENTIALS="duckdb:///connections.duckdb"),
+        by(CREDENTIALS="connections.duckdb"),
+        by(**fields("DUCKDB", DATABASE="connections.duckdb")),
+        by(CRONOFY__DESTINATION__DUCKDB__CREDENTIALS="connections.duckdb"),
+        by(
+            "mine",
+            DESTINATION__MINE__DESTINATION_TYPE="duckdb",
+            **fields("MINE", DATABASE="connections.duckdb"),
+        ),
     ],
     "another file": [by(credentials="test.duckdb"), by(credentials="{here}/test.duckdb")],
     "a file of that name in another case": [by(credentials="Test.duckdb")],
@@ -136,7 +140,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "linked").symlink_to(tmp_path)
-    (tmp_path / "link.duckdb").symlink_to("cronofy.duckdb")
+    (tmp_path / "link.duckdb").symlink_to("connections.duckdb")
     return tmp_path
 
 
@@ -186,6 +190,14 @@ def test_two_targets_have_two_folders(here: Path) -> None:
 )
 def test_what_cannot_be_reached_is_opened_and_says_so_later(spelling: Spelling, here: Path) -> None:
     assert spelled(spelling, here)[0].location == ""
+
+
+def test_a_file_of_an_earlier_release_goes_on(tmp_path: Path) -> None:
+    assert default_file(tmp_path).name == "connections.duckdb"
+    (tmp_path / "cronofy.duckdb").touch()
+    assert default_file(tmp_path).name == "cronofy.duckdb"
+    (tmp_path / "connections.duckdb").touch()
+    assert default_file(tmp_path).name == "connections.duckdb"
 
 
 def test_a_file_in_the_working_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

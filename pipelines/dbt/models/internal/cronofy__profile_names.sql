@@ -2,12 +2,14 @@
 WITH seen AS (
     SELECT
         account_id, profile_type, profile_id, observed_at,
-        provider_name, provider_service, profile_name, profile_relink_url
+        provider_name, provider_service, profile_name, profile_relink_url,
+        NULL AS provider_protocol, NULL AS graph_api_migration_url
     FROM {{ source('cronofy', 'profile_changes') }}
     UNION ALL
     SELECT
         account_id, profile_type, profile_id, observed_at,
-        provider_name, provider_service, profile_name, profile_relink_url
+        provider_name, provider_service, profile_name, profile_relink_url,
+        provider_protocol, graph_api_migration_url
     FROM {{ source('cronofy', 'profiles') }}
 ),
 dated AS (
@@ -20,7 +22,11 @@ dated AS (
         max(CASE WHEN profile_name IS NOT NULL THEN observed_at END)
             OVER (PARTITION BY account_id, profile_type, profile_id) AS profile_name_at,
         max(CASE WHEN profile_relink_url IS NOT NULL THEN observed_at END)
-            OVER (PARTITION BY account_id, profile_type, profile_id) AS relink_url_at
+            OVER (PARTITION BY account_id, profile_type, profile_id) AS relink_url_at,
+        max(CASE WHEN provider_protocol IS NOT NULL THEN observed_at END)
+            OVER (PARTITION BY account_id, profile_type, profile_id) AS provider_protocol_at,
+        max(CASE WHEN graph_api_migration_url IS NOT NULL THEN observed_at END)
+            OVER (PARTITION BY account_id, profile_type, profile_id) AS migration_url_at
     FROM seen
     WHERE observed_at <= (SELECT as_of FROM {{ ref('cronofy', 'cronofy__as_of') }})
 )
@@ -29,6 +35,8 @@ SELECT
     max(CASE WHEN observed_at = provider_name_at THEN provider_name END {{ cronofy.bytewise() }}) AS provider_name,
     max(CASE WHEN observed_at = provider_service_at THEN provider_service END {{ cronofy.bytewise() }}) AS provider_service,
     max(CASE WHEN observed_at = profile_name_at THEN profile_name END {{ cronofy.bytewise() }}) AS profile_name,
-    max(CASE WHEN observed_at = relink_url_at THEN profile_relink_url END {{ cronofy.bytewise() }}) AS relink_url
+    max(CASE WHEN observed_at = relink_url_at THEN profile_relink_url END {{ cronofy.bytewise() }}) AS relink_url,
+    max(CASE WHEN observed_at = provider_protocol_at THEN provider_protocol END {{ cronofy.bytewise() }}) AS provider_protocol,
+    max(CASE WHEN observed_at = migration_url_at THEN graph_api_migration_url END {{ cronofy.bytewise() }}) AS migration_url
 FROM dated
 GROUP BY account_id, profile_type, profile_id

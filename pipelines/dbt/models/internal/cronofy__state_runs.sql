@@ -24,16 +24,18 @@ newest_samples AS (
 SELECT
     account_id, profile_type, profile_id,
     coalesce(provider_service, provider_name, 'unknown') AS provider,
-    provider_name, provider_service, profile_name, relink_url,
+    provider_name, provider_service, profile_name, relink_url, provider_protocol, migration_url,
     state, previous_state,
     lead(state) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS next_state,
     CASE WHEN previous_state IS NOT NULL THEN previous_sample_at END AS started_after,
+    previous_sample_at AS unseen_until,
     observed_at AS first_sample_at,
     coalesce(
         lead(previous_sample_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at),
         newest_sample_at
     ) AS last_sample_at,
-    lead(observed_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS ended_at
+    lead(observed_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS ended_at,
+    lead(observed_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) IS NULL AS is_newest
 FROM compared
 -- every row finds a partner, but of inner joins on several columns PostgreSQL expects hardly any row
 LEFT JOIN newest_samples USING (account_id, profile_type)

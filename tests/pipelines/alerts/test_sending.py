@@ -1,11 +1,11 @@
-"""Alerts: one message for what opened in a load, nothing otherwise, and never a load that fails for it."""
+"""Alerts: one message for what is news in a load, nothing otherwise, and never a load that fails for it."""
 
 import json
 import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 from dlt.load.load import Load as LoadStep
 
-from dlt_cronofy.alerts import outage_alerts as alerts
-from dlt_cronofy.alerts.outage_alerts import (
-    LISTED_OUTAGES,
-    Alerts,
-    OpenedOutage,
-    Receiver,
-    configured_alerts,
-    opened_message,
-    slack_text,
-)
+from dlt_cronofy.alerts import news
+from dlt_cronofy.alerts.sending import TEST, Alerts, Receiver, configured_alerts
 from dlt_cronofy.cli.main import cli
+from dlt_cronofy.load.maintenance import Upkeep
 from dlt_cronofy.load.run import Load
 from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.load.steps import LoadOptions
@@ -85,11 +78,11 @@ def waits() -> list[float]:
     return []
 
 
-Told = Callable[..., Alerts]
+Sending = Callable[..., Alerts]
 
 
 @pytest.fixture
-def told(hook: Hook, waits: list[float]) -> Told:
+def sending(hook: Hook, waits: list[float]) -> Sending:
     """Alerts to the hook, or to another receiver."""
 
     def alerts_to(receiver: Receiver | None = None, **changed: Any) -> Alerts:
@@ -105,15 +98,15 @@ def pipeline_of(place: Place, destination: str = "duckdb") -> dlt.Pipeline:
     return open_pipeline(destination, credentials=credentials, pipelines_dir=folder)
 
 
-def load(place: Place, told: Alerts | None, destination: str = "duckdb", **chosen: Any) -> LoadResult:
-    """One load with views, which tells somebody."""
+def load(place: Place, alerts: Alerts | None, destination: str = "duckdb", **chosen: Any) -> LoadResult:
+    """One load with views and alerts."""
     settings = PollingSettings(
         base_url=place.base_url, requests_per_second=1e6, requests_per_minute=1e6, max_attempts=1
     )
     defaults: dict[str, Any] = {"every": timedelta(0), "endpoints": ("userinfo",)}
     options = LoadOptions(**defaults | chosen)
     tokens = open_store(tokens_file=str(place.tokens_file)).read()
-    return Load(pipeline_of(place, destination), settings, tokens, options, TestClock(), alerts=told).run()
+    return Load(pipeline_of(place, destination), settings, tokens, options, TestClock(), alerts=alerts).run()
 
 
 def seen_as(state: str, account: str = "acc_one") -> Document | Reply:
@@ -129,106 +122,40 @@ def seen_as(state: str, account: str = "acc_one") -> Document | Reply:
     return answers[state]
 
 
-# the states in which successive loads see one profile, and in which of them somebody is told
-STORIES: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
-    "it stays well": ((UP, UP), (0, 0)),
-    "it goes down, and stays down": ((UP, DOWN, DOWN), (0, 1, 0)),
-    "it was down when first seen": ((DOWN, DOWN), (1, 0)),
-    "it flaps: each time it goes down is an outage": ((UP, DOWN, UP, DOWN), (0, 1, 0, 1)),
-    "it is removed while down, and comes back down": ((DOWN, GONE, DOWN), (1, 0, 1)),
-    "a failed poll tells nothing": ((UP, FAILING, DOWN), (0, 0, 1)),
-    "a failed poll ends no outage": ((DOWN, FAILING, DOWN), (1, 0, 0)),
-    "another name while down is no outage": ((DOWN, OTHER_NAME), (1, 0)),
-    "nothing could ever be read": ((FAILING,), (0,)),
+# the states in which successive loads see one profile, and what is news of it in each
+STORIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "it stays well": ((UP, UP), ("", "")),
+    "it goes down, and stays down": ((UP, DOWN, DOWN), ("", "opened", "")),
+    "it was down when first seen": ((DOWN, DOWN), ("opened", "")),
+    "it flaps": ((UP, DOWN, UP, DOWN), ("", "opened", "relinked", "opened")),
+    "it is removed while down, and comes back down": ((DOWN, GONE, DOWN), ("opened", "removed", "opened")),
+    "a failed poll changes nothing": ((UP, FAILING, DOWN), ("", "", "opened")),
+    "a failed poll ends no outage": ((DOWN, FAILING, DOWN), ("opened", "", "")),
+    "another name while down is no outage": ((DOWN, OTHER_NAME), ("opened", "")),
+    "nothing could ever be read": ((FAILING,), ("",)),
 }
 
 
 @pytest.mark.long
-def test_who_is_told_when(place: Place, answers: Answers, hook: Hook, told: Told) -> None:
+def test_what_is_sent_when(place: Place, answers: Answers, hook: Hook, sending: Sending) -> None:
     """Each story is of a token and an account of its own; all are played in the same loads."""
+    answers.by_token["other"] = seen_as(UP, "acc_other")
+    place.write_tokens(["other"])
+    load(place, sending())
     tokens = {f"token{number}": story for number, story in enumerate(STORIES.values())}
     for turn in range(max(len(states) for states, _ in tokens.values())):
         playing = {key: story for key, story in tokens.items() if turn < len(story[0])}
-        answers.by_token = {key: seen_as(states[turn], f"acc_{key}") for key, (states, _) in playing.items()}
-        place.write_tokens(playing)
+        answers.by_token |= {key: seen_as(states[turn], f"acc_{key}") for key, (states, _) in playing.items()}
+        place.write_tokens(["other", *playing])
         hook.messages.clear()
-        alerted = load(place, told()).alerted
+        alerted = load(place, sending()).alerted
         (message,) = hook.messages
-        assert {outage["account_id"] for outage in message["outages"]} == {
-            f"acc_{key}" for key, (_, expected) in playing.items() if expected[turn]
+        sent = {
+            each["account_id"]: each.get("end_reason", "opened")
+            for each in message["outages"] + message["ended"]
         }
-        assert alerted == message["opened"] == sum(expected[turn] for _, expected in playing.values())
-
-
-def test_the_message(place: Place, answers: Answers, hook: Hook, told: Told) -> None:
-    """Ids, times and tokens of each; what is personal is in the warehouse and not in here."""
-    up, zoom = profile("pro_1", service="office365", name="ann@example.com"), profile("pro_z", service="zoom")
-    del zoom["provider_service"]  # as conferencing profiles come
-    place.write_tokens(["one", "two", "other"])
-    answers.by_token = dict.fromkeys(["one", "two"], userinfo("acc_one", [up], email="ann@example.com"))
-    answers.by_token["other"] = userinfo("acc_other", [profile("pro_2")])
-    assert load(place, told()).alerted == 0
-    answers.by_token |= dict.fromkeys(["one", "two"], userinfo("acc_one", [disconnected(up)]))
-    answers.by_token["other"] = userinfo("acc_other", [profile("pro_2")], [disconnected(zoom)])
-    result = load(place, told())
-    assert result.alerted == 2
-
-    (message,) = hook.messages
-    by_account = {outage["account_id"]: outage for outage in message.pop("outages")}
-    assert message == {
-        "version": 1,
-        "event": "outages_opened",
-        "run_id": result.run_id,
-        "opened": 2,
-        "already_down": 1,
-        "by_provider": {"office365": 1, "zoom": 1},
-        "more": 0,
-    }
-    rows = place.query("SELECT account_id, first_seen_at, started_after FROM outages WHERE ended_at IS NULL")
-    times = {account: (seen.isoformat(), after and after.isoformat()) for account, seen, after in rows}
-    assert by_account == {
-        "acc_one": {
-            "account_id": "acc_one",
-            "profile_type": "calendar",
-            "profile_id": "pro_1",
-            "provider": "office365",
-            "first_seen_at": times["acc_one"][0],
-            "started_after": times["acc_one"][1],
-            "already_down": False,
-            "token_keys": ["one", "two"],
-        },
-        "acc_other": {
-            "account_id": "acc_other",
-            "profile_type": "conferencing",
-            "profile_id": "pro_z",
-            "provider": "zoom",
-            "first_seen_at": times["acc_other"][0],
-            "started_after": None,
-            "already_down": True,
-            "token_keys": ["other"],
-        },
-    }
-    assert times["acc_one"][1] is not None
-    assert dict(place.query("SELECT account_id, token_keys FROM needs_relink")) == {
-        account: ",".join(outage["token_keys"]) for account, outage in by_account.items()
-    }
-    assert "@" not in json.dumps(hook.messages)
-    assert "http" not in json.dumps(hook.messages)
-    assert "Name of" not in json.dumps(hook.messages)
-
-
-def test_many_are_counted_and_some_are_listed() -> None:
-    seen_at = datetime(2026, 1, 5, 6, 12, tzinfo=UTC)
-    keys = [f"key{number}" for number in range(LISTED_OUTAGES + 7)]
-    outages = [OpenedOutage(f"acc_{key}", "calendar", "pro_1", "gsuite", seen_at, None) for key in keys]
-    listed = {outage.account_id: ["one"] for outage in outages[:LISTED_OUTAGES]}
-    message = opened_message("run", outages, listed)
-    assert (message["opened"], len(message["outages"]), message["more"]) == (len(keys), LISTED_OUTAGES, 7)
-    assert message["by_provider"] == {"gsuite": len(keys)}
-    lines = slack_text(message).splitlines()
-    assert lines[0] == "*57 outages opened*: gsuite 57; 57 already down when first seen"
-    assert lines[-1] == "and 7 more"
-    assert len(lines) == LISTED_OUTAGES + 2
+        assert sent == {f"acc_{key}": story[1][turn] for key, story in playing.items() if story[1][turn]}
+        assert alerted == sum(message["counts"].values()) == len(sent)
 
 
 # which step of an earlier load was the last, and how many packages of it are left
@@ -237,12 +164,17 @@ KILLS = {"before anything was loaded": 2, "between what changed and its polls": 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kill", KILLS)
-def test_what_a_killed_load_left_behind_is_sent_by_the_next(
-    kill: str, place: Place, answers: Answers, hook: Hook, told: Told, monkeypatch: pytest.MonkeyPatch
+def test_what_waited_in_packages_is_sent(
+    kill: str,
+    place: Place,
+    answers: Answers,
+    hook: Hook,
+    sending: Sending,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers.by_token["one"] = seen_as(UP)
     place.write_tokens(["one"])
-    load(place, told())
+    load(place, None)
     answers.by_token["one"] = seen_as(DOWN)
     load_package = LoadStep.load_single_package
     loaded: list[str] = []
@@ -259,60 +191,73 @@ def test_what_a_killed_load_left_behind_is_sent_by_the_next(
         else:
             patched.setattr(LoadStep, "load_single_package", only_the_first)
         with pytest.raises(KilledError):
-            load(place, told())
+            load(place, sending())
     assert hook.messages == []
-    result = load(place, told(), every=timedelta(hours=1))
+    result = load(place, sending(), every=timedelta(hours=1))
     assert (len(result.finished_packages), result.polls, result.alerted) == (KILLS[kill], 0, 1)
     assert [message["opened"] for message in hook.messages] == [1]
 
 
-@pytest.mark.long
-def test_what_was_relinked_meanwhile_is_not_sent(
-    place: Place, answers: Answers, hook: Hook, told: Told, monkeypatch: pytest.MonkeyPatch
+def test_what_a_killed_load_found_is_never_lost(
+    place: Place, answers: Answers, hook: Hook, sending: Sending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers.by_token["one"] = seen_as(DOWN)
-    place.write_tokens(["one"])
-    with monkeypatch.context() as patched:
-        patched.setattr(dlt.Pipeline, "load", killed)
-        with pytest.raises(KilledError):
-            load(place, told())
+    """It is sent again only where the kill came after the message, and the message says so."""
     answers.by_token["one"] = seen_as(UP)
-    assert load(place, told()).alerted == 0
-    assert hook.messages == []
+    place.write_tokens(["one"])
+    load(place, None)
+    answers.by_token["one"] = seen_as(DOWN)
+    ages = timedelta(0), timedelta(hours=1)  # the second polls nothing
+    for step, every in zip(((Alerts, "send_news"), (Upkeep, "finish_run")), ages, strict=True):
+        with monkeypatch.context() as patched:
+            patched.setattr(*step, killed)
+            with pytest.raises(KilledError):
+                load(place, sending(), every=every)
+    assert load(place, sending(), every=ages[1]).alerted == 1
+    assert load(place, sending(), every=ages[1]).alerted == 0
+    first, second = hook.messages
+    assert (first["opened"], first["outages"]) == (1, second["outages"])
+    assert first["unfinished_runs"] == second["unfinished_runs"]
+    ((found_by,),) = place.query("SELECT run_id FROM profile_changes WHERE state = 'disconnected'")
+    assert first["unfinished_runs"] == [found_by]
+    assert f"with what {found_by} found" in first["text"]
 
 
 # what successive loads see, and what is read of the warehouse for it: views are slow on PostgreSQL
-READS: dict[str, tuple[str | None, list[str]]] = {
-    "alerts are off": (DOWN, []),
-    "nothing went down": (UP, ["profile_changes"]),
-    "nothing was polled": (None, []),
-    "one went down": (DOWN, ["profile_changes", "outages", "userinfo", "account", "profile_changes"]),
+READS: dict[str, tuple[str | None, set[str]]] = {
+    "alerts are off": (UP, set()),
+    "nothing was polled": (None, {"runs"}),
+    "nothing changed": (UP, {"runs", "profile_changes", "needs_action", "token_health", "token_status"}),
+    "one was down when first seen": (
+        OTHER_NAME,
+        {"runs", "profile_changes", "needs_action", "token_health", "token_status", "outages", "_accounts"},
+    ),
 }
 
 
 @pytest.mark.long
 def test_no_more_is_read_than_it_takes(
-    place: Place, answers: Answers, hook: Hook, told: Told, monkeypatch: pytest.MonkeyPatch
+    place: Place, answers: Answers, hook: Hook, sending: Sending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.write_tokens(["one"])
     read: list[str] = []
 
     def noted(client: Any, sql: str, *rest: Any) -> Any:
         read.extend(re.findall(r"{(\w+)}", sql))
         return dataset_read(client, sql, *rest)
 
-    monkeypatch.setattr(alerts, "read", noted)
-    found, messages = {}, []
+    monkeypatch.setattr(news, "read", noted)
+    found = {}
     for case, (state, _) in READS.items():
         read.clear()
-        if state:
+        if state == UP:
             answers.by_token["one"] = seen_as(state)
+        elif state:
+            answers.by_token["two"] = seen_as(state, "acc_two")
+        place.write_tokens(answers.by_token)
         on = case != "alerts are off"
-        load(place, told() if on else None, every=timedelta(0) if state else timedelta(hours=1))
-        found[case] = list(read)
-        messages.append(len(hook.messages))
+        load(place, sending() if on else None, every=timedelta(0) if state else timedelta(hours=1))
+        found[case] = set(read)
     assert found == {case: expected for case, (_, expected) in READS.items()}
-    assert messages == [0, 0, 0, 1]
+    assert len(hook.messages) == 1
 
 
 # what the hook does, how often it is asked, and what the one line says; None where it takes the message
@@ -348,16 +293,16 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dlt.Pipel
 def test_a_receiver_that_fails_is_one_warning(
     case: str,
     hook: Hook,
-    told: Told,
+    sending: Sending,
     waits: list[float],
     loaded: tuple[dlt.Pipeline, str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     replies, tries, problem = ANSWERS[case]
     hook.replies = list(replies)
-    alerts = told(timeout_seconds=0.3 if "long" in case else 10)
+    alerts = sending(timeout_seconds=0.3 if "long" in case else 10)
     with caplog.at_level(logging.DEBUG):
-        alerted = alerts.send_opened(*loaded, finished_packages=())
+        alerted = alerts.send_news(*loaded)
     assert (len(hook.messages), len(waits)) == (tries, tries - 1)
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert TOKEN not in caplog.text
@@ -366,35 +311,22 @@ def test_a_receiver_that_fails_is_one_warning(
         return
     assert alerted == 0
     (line,) = [record.getMessage() for record in warnings]
-    assert "got no alert of 1 opened outage(s), after 3 tries: " in line
+    assert "got no alert (news: 1), after 3 tries: " in line
     assert problem in line
-    assert "needs_relink" in line
+    assert line.endswith("dlt-cronofy alerts shows it")
     assert waits == [1, 2]
 
 
-def test_what_opened_in_finished_packages_is_sent_too(
-    loaded: tuple[dlt.Pipeline, str], hook: Hook, told: Told
-) -> None:
-    """Those of a load that was killed and is finished by a later one."""
-    pipeline, _ = loaded
-    with sql_client(pipeline) as client:
-        packages = [row["load_id"] for row in dataset_read(client, "SELECT load_id FROM {_dlt_loads}")]
-    assert told().send_opened(pipeline, "a later run", packages) == 1
-    assert told().send_opened(pipeline, "a later run", ["another package"]) == 0
-    (message,) = hook.messages
-    assert message["run_id"] == "a later run"
-
-
 def test_nobody_listens(
-    loaded: tuple[dlt.Pipeline, str], told: Told, caplog: pytest.LogCaptureFixture
+    loaded: tuple[dlt.Pipeline, str], sending: Sending, caplog: pytest.LogCaptureFixture
 ) -> None:
     nowhere = Receiver(Secret(f"http://127.0.0.1:1/hook?token={TOKEN}"))
-    assert told(nowhere).send_opened(*loaded, finished_packages=()) == 0
+    assert sending(nowhere).send_news(*loaded) == 0
     assert "after 3 tries: ConnectError" in caplog.text
     assert TOKEN not in caplog.text
 
 
-def test_the_client_is_the_callers(loaded: tuple[dlt.Pipeline, str], told: Told) -> None:
+def test_the_client_is_the_callers(loaded: tuple[dlt.Pipeline, str], sending: Sending) -> None:
     """A proxy or a certificate of one's own: whatever httpx can do."""
     sent: list[httpx.Request] = []
 
@@ -404,46 +336,32 @@ def test_the_client_is_the_callers(loaded: tuple[dlt.Pipeline, str], told: Told)
 
     url = Secret("https://example.com/hook")
     webhook = Receiver(url, new_client=lambda: httpx.Client(transport=httpx.MockTransport(answer)))
-    assert told(webhook).send_opened(*loaded, finished_packages=()) == 1
+    assert sending(webhook).send_news(*loaded) == 1
     assert [(request.method, str(request.url)) for request in sent] == [("POST", "https://example.com/hook")]
     assert sent[0].headers["content-type"] == "application/json"
 
 
-def test_slack_is_told_in_words(loaded: tuple[dlt.Pipeline, str], hook: Hook, told: Told) -> None:
-    told(Receiver.slack(Secret(hook.url))).send_opened(*loaded, finished_packages=())
-    (message,) = hook.messages
-    first, second = message["text"].splitlines()
-    assert message["mrkdwn"] is True
-    assert first == "*1 outage opened*: office365 1; 1 already down when first seen"
-    assert second.startswith("• `acc_one` office365 calendar, down when first seen, 20")
-    assert second.endswith(" UTC; token one")
+def test_slack_gets_words(loaded: tuple[dlt.Pipeline, str], hook: Hook, sending: Sending) -> None:
+    sending(Receiver.slack(Secret(hook.url))).send_news(*loaded)
+    assert hook.messages == [{"text": "First look: 1 of 1 connection is down; not listed", "mrkdwn": True}]
 
 
-def test_what_slack_would_take_for_markup_is_escaped() -> None:
-    outage = {
-        "account_id": "acc_1",
-        "profile_type": "calendar",
-        "provider": "<!channel>",
-        "first_seen_at": "2026-01-05T06:12:00+00:00",
-        "already_down": False,
-        "token_keys": ["a&b", "<c>"],
-    }
-    message = {
-        "opened": 1,
-        "already_down": 0,
-        "by_provider": {"<!channel>": 1},
-        "outages": [outage],
-        "more": 0,
-    }
-    assert slack_text(message) == (
-        "*1 outage opened*: &lt;!channel&gt; 1\n"
-        "• `acc_1` &lt;!channel&gt; calendar, seen down 2026-01-05 06:12 UTC; token a&amp;b, &lt;c&gt;"
-    )
+def test_a_warehouse_that_cannot_answer_fails_no_load(
+    loaded: tuple[dlt.Pipeline, str],
+    hook: Hook,
+    sending: Sending,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(news, "PRESENT_PROFILES", "SELECT nothing FROM {profile_health}")
+    assert sending().send_news(*loaded) == 0
+    assert "no alert is sent; what is news cannot be read" in caplog.text
+    assert hook.messages == []
 
 
 @pytest.mark.long
-def test_postgres_tells_the_same(
-    place: Place, answers: Answers, hook: Hook, told: Told, monkeypatch: pytest.MonkeyPatch
+def test_postgres_says_the_same(
+    place: Place, answers: Answers, hook: Hook, sending: Sending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.write_tokens(["one"])
     with postgres_database() as uri:
@@ -451,12 +369,13 @@ def test_postgres_tells_the_same(
         alerted = []
         for state in (UP, DOWN, DOWN):
             answers.by_token["one"] = seen_as(state)
-            alerted.append(load(place, told(), "postgres").alerted)
+            alerted.append(load(place, sending(), "postgres").alerted)
         with sql_client(pipeline_of(place, "postgres")) as client:
             view = client.make_qualified_table_name("outages")
             (row,) = query_rows(client, f"SELECT first_seen_at, started_after FROM {view}")
-    assert alerted == [0, 1, 0]
-    (outage,) = hook.messages[0]["outages"]
+    assert alerted == [1, 1, 0]
+    assert hook.messages[0]["event"] == "first_look"
+    (outage,) = hook.messages[1]["outages"]
     assert (outage["account_id"], outage["already_down"], outage["token_keys"]) == ("acc_one", False, ["one"])
     assert (outage["first_seen_at"], outage["started_after"]) == tuple(
         row[name].isoformat() for name in ("first_seen_at", "started_after")
@@ -476,11 +395,11 @@ def opened(place: Place, answers: Answers) -> Place:
     return place
 
 
-def test_the_command_tells_how_many(opened: Place, hook: Hook) -> None:
+def test_the_command_counts_what_was_sent(opened: Place, hook: Hook) -> None:
     on = invoke(opened, "load", "--json", SOURCES__CRONOFY__ALERTS_TO=hook.url)
     assert (on.exit_code, json.loads(on.stdout)["alerted"]) == (0, 1)
     assert len(hook.messages) == 1
-    assert "got an alert of 1 opened outage(s)" in on.stderr
+    assert "got an alert (news: 1)" in on.stderr
 
 
 @pytest.mark.long
@@ -516,6 +435,10 @@ BAD_CONFIGURATION: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
         {"SOURCES__CRONOFY__ALERTS_TO": "slack"},
         ("alerts_to", "slack_incoming_hook", "RUNTIME__SLACK_INCOMING_HOOK"),
     ),
+    "another way to show people": (
+        {"SOURCES__CRONOFY__ALERTS_SHOW": TOKEN},
+        ("alerts_show", "ids, names, emails"),
+    ),
     "Slack with another thing": (
         {"SOURCES__CRONOFY__ALERTS_TO": "slack", "RUNTIME__SLACK_INCOMING_HOOK": f"#{TOKEN}"},
         ("slack_incoming_hook", "https://hooks.slack.com"),
@@ -524,13 +447,13 @@ BAD_CONFIGURATION: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", BAD_CONFIGURATION)
-@pytest.mark.parametrize("command", ["load", "check"])
+@pytest.mark.parametrize("command", ["load", "check", "alerts --test"])
 def test_bad_configuration_is_one_line_and_2(
     command: str, case: str, opened: Place, hook: Hook, answers: Answers
 ) -> None:
     settings, expected = BAD_CONFIGURATION[case]
     answers.by_token = {}
-    result = invoke(opened, command, **settings)
+    result = invoke(opened, *command.split(), **settings)
     assert (result.exit_code, result.stdout) == (2, "")
     (line,) = result.stderr.strip().splitlines()
     assert [part for part in expected if part not in line] == []
@@ -560,7 +483,7 @@ def test_a_url_in_config_toml_is_refused(section: str, name: str, said: str, ope
     assert TOKEN not in done.stderr
 
 
-# the environment, and who is told
+# the environment, and the receiver
 RECEIVERS: dict[str, tuple[dict[str, str], Receiver | None]] = {
     "nothing": ({}, None),
     "an empty variable": ({"SOURCES__CRONOFY__ALERTS_TO": ""}, None),
@@ -575,7 +498,7 @@ RECEIVERS: dict[str, tuple[dict[str, str], Receiver | None]] = {
 
 
 @pytest.mark.parametrize("case", RECEIVERS)
-def test_who_is_configured(case: str, monkeypatch: pytest.MonkeyPatch, place: Place) -> None:
+def test_the_receiver_that_is_configured(case: str, monkeypatch: pytest.MonkeyPatch, place: Place) -> None:
     environment, receiver = RECEIVERS[case]
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -589,3 +512,51 @@ def test_the_error_holds_no_url(monkeypatch: pytest.MonkeyPatch, place: Place) -
     with pytest.raises(ConfigurationError) as error:
         configured_alerts()
     assert TOKEN not in str(error.value)
+
+
+# what the hook answers, the exit status, and a part of the only line
+TESTS: dict[str, tuple[list[Reply], int, str]] = {
+    "it takes it": ([Reply(200)], 0, "the webhook in alerts_to got a test message"),
+    "it does not": ([Reply(404)] * 3, 1, "got no test message, after 3 tries: HTTP status 404"),
+}
+
+
+@pytest.mark.parametrize("case", TESTS)
+def test_a_hook_is_tried_without_a_warehouse(
+    case: str, place: Place, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies, status, line = TESTS[case]
+    hook.replies = list(replies)
+    monkeypatch.setattr("dlt_cronofy.alerts.sending.PAUSE_SECONDS", 0.0)
+    result = invoke(place, "alerts", "--test", SOURCES__CRONOFY__ALERTS_TO=hook.url)
+    assert (result.exit_code, len(hook.messages)) == (status, len(replies))
+    assert hook.messages[0] == {"version": 1, "event": "test", "text": TEST}
+    assert line in result.output
+    assert TOKEN not in result.output
+    assert not place.database.exists()
+
+
+def test_there_is_no_hook_to_try(place: Place) -> None:
+    result = invoke(place, "alerts", "--test")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "alerts are off: set alerts_to in [sources.cronofy]" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), "First look: 1 of 1 connection is down; not listed\n"),
+        (("--json",), "first_look"),
+    ],
+)
+def test_what_the_newest_load_had_to_say(
+    options: tuple[str, ...], expected: str, loaded: tuple[dlt.Pipeline, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, run_id = loaded
+    monkeypatch.setattr("dlt_cronofy.warehouse.pipeline.open_pipeline", lambda *_: pipeline)
+    shown = CliRunner().invoke(cli, ["alerts", *options], catch_exceptions=False)
+    if options:
+        message = json.loads(shown.stdout)
+        assert (message["event"], message["run_id"]) == (expected, run_id)
+    else:
+        assert shown.stdout == expected

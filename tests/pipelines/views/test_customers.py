@@ -1,0 +1,99 @@
+"""Customers, mass events and ages: what is counted for whom."""
+
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.pipelines.views.histories import at, history
+from tests.pipelines.views.warehouse import Warehouse, create_tables, create_views, fill, read
+
+Row = dict[str, Any]
+# ten people of Acme and ten without a customer; at hour 30.5 six of Acme break, and one of the others
+PEOPLE = [f"acme{n}" for n in range(10)] + [f"other{n}" for n in range(10)]
+BROKEN = {*PEOPLE[:6], PEOPLE[10]}
+
+
+def polls() -> str:
+    lines = [(hour, f"{person} ok a+") for person in PEOPLE for hour in (0.0, 20.0, 30.0)]
+    lines += [(30.5, f"{person} ok a{'-' if person in BROKEN else '+'}") for person in PEOPLE]
+    lines += [(31, f"{person} ok a+") for person in PEOPLE]
+    return "\n".join(f"{hour} {line}" for hour, line in sorted(lines))
+
+
+def labels(warehouse: Warehouse) -> None:
+    warehouse.execute("UPDATE cronofy.token_status SET customer = 'Acme' WHERE token_key LIKE 'acme%'")
+    owners = [
+        {"token_key": each, "account_id": each, "email": f"{each}@{each[:4]}.test", "observed_at": at(0)}
+        for each in PEOPLE
+    ]
+    warehouse.insert("userinfo", owners)
+
+
+@pytest.fixture(scope="module")
+def world(warehouse: Warehouse) -> Warehouse:
+    create_tables(warehouse)
+    create_views(warehouse)
+    fill(warehouse, history(polls()).tables())
+    labels(warehouse)
+    return warehouse
+
+
+def test_a_mass_event_is_five_outages_and_a_fifth_of_what_was_connected(world: Warehouse) -> None:
+    columns = ("hour", "grouped_by", "name", "outages", "accounts", "connected", "share")
+    assert read(world, "mass_events", columns) == sorted(
+        [
+            (at(30), "customer", "Acme", 6, 6, 10, 0.6),
+            (at(30), "email_domain", "acme.test", 6, 6, 10, 0.6),
+            (at(30), "provider", "gmail", 7, 7, 20, 0.35),
+        ],
+        key=repr,
+    )
+
+
+def test_a_customer_has_the_days_of_its_profiles(world: Warehouse) -> None:
+    columns = (
+        *("customer", "email_domain", "day", "accounts", "profiles"),
+        *("connected_seconds", "disconnected_seconds", "uptime"),
+    )
+    rows = {row[:3]: row[3:] for row in read(world, "customer_daily", columns)}
+    second = date(2026, 3, 3)
+    assert set(rows) == {
+        (customer, domain, day)
+        for customer, domain in (("Acme", "acme.test"), (None, "othe.test"))
+        for day in (date(2026, 3, 2), second)
+    }
+    seconds = 10 * 7 * 3600
+    down = 6 * 1800
+    assert rows["Acme", "acme.test", second] == (10, 10, seconds - down, down, 1 - down / seconds)
+
+
+def test_rates_of_a_customer_need_twenty_profiles(world: Warehouse) -> None:
+    columns = ("customer", "period", "accounts", "profiles", "outages_started", "uptime")
+    rows = [row for row in read(world, "customer_health", columns) if row[0] == "Acme"]
+    assert sorted(rows) == [("Acme", period, 10, 10, 6, None) for period in ("30d", "7d", "all")]
+
+
+def test_the_ages_of_evidence_are_those_of_numpy(warehouse: Warehouse) -> None:
+    create_tables(warehouse)
+    create_views(warehouse)
+    ages = [3.0, 100.0, 7.5, 4_000.0, 90_000.0, 50.0, 86_399.0]
+    status: list[Row] = [
+        {
+            "token_key": f"t{n}",
+            "endpoint": "userinfo",
+            "last_outcome": "ok" if n else "server_error",
+            "last_ok_at": at(100) - timedelta(seconds=age),
+        }
+        for n, age in enumerate(ages)
+    ]
+    status.append(
+        {"token_key": "dead", "endpoint": "userinfo", "last_outcome": "token_rejected", "last_ok_at": at(0)}
+    )
+    warehouse.insert("token_status", status)
+    warehouse.insert("runs", [{"run_id": "r", "last_polled_at": at(100)}])
+    columns = ("provider", "tokens", "unreadable_tokens", "read_within_hold")
+    [row] = read(warehouse, "freshness", (*columns, "median_age_seconds", "p95_age_seconds"))
+    assert row[:4] == ("all", 7, 1, pytest.approx(6 / 7))
+    assert row[4:] == pytest.approx((np.median(ages), np.percentile(ages, 95)))
