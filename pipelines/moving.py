@@ -23,8 +23,19 @@ from dlt_cronofy.rebuild import Difference
 from dlt_cronofy.rebuild.command import check_evidence
 from dlt_cronofy.source import SOURCE_NAME, column_types
 from dlt_cronofy.source.errors import ConfigurationError
-from dlt_cronofy.source.history.arrow import ARROW_TYPES
-from dlt_cronofy.source.tables import LOAD_ID, POLLS, PROFILE_CHANGES, TABLES, TIME, Row
+from dlt_cronofy.source.tables import (
+    BOOL,
+    INT,
+    LOAD_ID,
+    NUMBER,
+    POLLS,
+    PROFILE_CHANGES,
+    TABLES,
+    TEXT,
+    TIME,
+    Row,
+    arrow_type,
+)
 from dlt_cronofy.warehouse.dataset import loaded_dataset, query_rows, refresh_views, sql_client, writer
 from dlt_cronofy.warehouse.dlt_workarounds import learn_columns
 from dlt_cronofy.warehouse.locks import sole_writer, turn
@@ -272,9 +283,9 @@ def _frames(
 def _types(schema: Schema, name: str) -> dict[str, pa.DataType]:
     """The Arrow types of a table's columns: of ours, and of those that dlt's schema knows."""
     types = {
-        column: TIME if kind == "timestamp" else ARROW_TYPES[kind]
+        column: arrow_type(kind)
         for column, kind in column_types(schema, name).items()
-        if kind == "timestamp" or kind in ARROW_TYPES
+        if kind in (BOOL, INT, NUMBER, TEXT, TIME)
     }
     return types | ({field.name: field.type for field in TABLES[name].schema} if name in TABLES else {})
 

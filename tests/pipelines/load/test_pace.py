@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_spreading_never_raises_a_rate() -> None:
     assert paced(SETTINGS, 10, None) is SETTINGS
 
 
-def lines(calls: int, **options: timedelta) -> str:
+def lines(calls: int, **options: Any) -> str:
     chosen = LoadOptions(**options)
     reach = Reach.of([1] * calls, SETTINGS, chosen)
     now = datetime(2026, 1, 5, tzinfo=UTC)

@@ -9,8 +9,8 @@ from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
-import yaml
-from click.testing import CliRunner  # type: ignore[import-untyped]
+import yaml  # type: ignore[import-untyped]
+from click.testing import CliRunner
 
 from dlt_cronofy.alerts.messages import Message, news_message, text_message
 from dlt_cronofy.alerts.news import KINDS, OPENED, Item, News
