@@ -8,17 +8,19 @@
 -- sync_known_after: last sample before initial_sync_since; null if the account's first look found it so
 -- calendars_changed_at: newest change of its calendars
 -- migration_url, relink_url: newest known
-WITH newest_runs AS (
-    SELECT *, last_sample_at + $hold > (SELECT as_of FROM _as_of) AS is_known
-    FROM _state_runs
-    WHERE ended_at IS NULL
-),
-first_runs AS (
+WITH profile_runs AS (
     SELECT
-        account_id, profile_type, profile_id,
-        CASE WHEN unseen_until IS NOT NULL THEN first_sample_at END AS linked_at
+        *,
+        -- not a join with the first runs: PostgreSQL expects hardly any of either, and compares each with each
+        min(CASE WHEN previous_state IS NULL AND unseen_until IS NOT NULL THEN first_sample_at END)
+            OVER (PARTITION BY account_id, profile_type, profile_id) AS linked_at
     FROM _state_runs
-    WHERE previous_state IS NULL
+),
+newest_runs AS (
+    SELECT *, last_sample_at + $hold > (SELECT as_of FROM _as_of) AS is_known
+    FROM profile_runs
+    -- of IS NULL PostgreSQL expects one row in two hundred, of a comparison one in three
+    WHERE CASE WHEN ended_at IS NULL THEN 1 ELSE 0 END > 0
 ),
 -- of every change: whether the first sync was required, and when a change last found that it was not
 syncs AS (
@@ -87,7 +89,6 @@ joined AS (
         calendars_changed_at
     FROM newest_runs
     LEFT JOIN _accounts USING (account_id)
-    LEFT JOIN first_runs USING (account_id, profile_type, profile_id)
     LEFT JOIN sync_starts USING (account_id, profile_type, profile_id)
     LEFT JOIN calendar_counts USING (account_id, profile_type, profile_id)
 )

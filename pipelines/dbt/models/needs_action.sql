@@ -29,7 +29,8 @@ present AS (
         initial_sync_since, sync_known_after, calendars, writable_calendars, calendars_changed_at, must_write,
         relink_url, migration_url
     FROM {{ ref('cronofy', 'cronofy__profiles_now') }}
-    WHERE standing = 'present'
+    -- in these words PostgreSQL expects most rows; of `= 'present'` it expects one
+    WHERE standing NOT IN ('left', 'not_connected')
 ),
 actions AS (
     SELECT
