@@ -12,7 +12,7 @@ from typing import Any
 import dlt
 import duckdb
 
-from dlt_cronofy.source.tables import TABLES, Row
+from dlt_cronofy.source.tables import RUNS, TABLES, TOKEN_STATUS, Row
 from dlt_cronofy.views import VIEWS
 from dlt_cronofy.warehouse.dataset import has_current_views, query_rows, sql_client
 from dlt_cronofy.warehouse.failures import is_of_a_driver, sqlstate
@@ -50,6 +50,7 @@ STEP = re.compile(
 )
 PRIVILEGES = {
     "MERGE INTO": ("SELECT", "INSERT", "DELETE"),
+    "APPEND TO": ("SELECT", "INSERT"),
     "INSERT INTO": ("INSERT",),
     "COPY": ("INSERT",),
     "DELETE FROM": ("SELECT", "DELETE"),
@@ -70,11 +71,12 @@ RIGHTS = """
     FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = %s
     WHERE n.nspname = %s
 """
-DATABASE = """
+SESSION = """
     SELECT quote_ident(current_user) AS role, quote_ident(current_database()) AS database,
-           has_database_privilege(current_database(), 'CREATE') AS "CREATE"
+           has_database_privilege(current_database(), 'CREATE') AS "CREATE",
+           current_setting('transaction_read_only') = 'on' AS read_only
 """
-# to a load, of dlt's own tables, these are like ours
+# dlt's own, to which every load adds rows
 DLT_TABLES = ("_dlt_loads", "_dlt_pipeline_state", "_dlt_version")
 
 Ask = Callable[..., list[Row]]
@@ -122,32 +124,27 @@ def missing_rights(pipeline: dlt.Pipeline, hold_seconds: float) -> list[str]:
 
 def _grants_for_a_load(client: Any, pipeline: dlt.Pipeline, hold_seconds: float) -> Iterator[str]:
     ask, schema = partial(query_rows, client), client.dataset_name
+    if (session := ask(SESSION)[0])["read_only"]:
+        yield f"ALTER ROLE {session['role']} SET default_transaction_read_only = off"
     with client.with_staging_dataset():
-        staging = client.dataset_name if client.has_dataset() else None
-    if staging is None or not client.has_dataset():
+        staging = client.dataset_name
+    # no relation has that name: the question is whether one can be created
+    found = [(each, ask(RIGHTS, "_", each)) for each in (schema, staging)]
+    if not all(rights for _, rights in found):
         yield from _grants_of_database(ask)
-    if staging is not None:
-        # no relation of that name: it asks whether any can be created
-        yield from _grants_on(ask, staging, "_", "CREATE TABLE")
-    if not client.has_dataset():
-        return
-    for table in (*TABLES, *DLT_TABLES):
-        yield from _grants_on(ask, schema, table, "CREATE TABLE", "MERGE INTO")
+    for each in found[1][1]:
+        yield from _grants_of("CREATE TABLE", each)
+    wanted = [(table, "MERGE INTO") for table in TABLES] + [(table, "APPEND TO") for table in DLT_TABLES]
+    wanted += [(table.name, "UPDATE") for table in (RUNS, TOKEN_STATUS)]
     if not has_current_views(pipeline, hold_seconds):
-        for view in VIEWS:
-            yield from _grants_on(ask, schema, view, "CREATE OR REPLACE VIEW")
-
-
-def _grants_on(
-    ask: Ask, schema: str, name: str, verb: str, verb_if_there: str | None = None
-) -> Iterator[str]:
-    for found in ask(RIGHTS, name, schema):
-        is_there = found["relation"] is not None
-        yield from _grants_of(verb_if_there or verb if is_there else verb, found)
+        wanted += [(view, "CREATE OR REPLACE VIEW") for view in VIEWS]
+    for name, verb in wanted if found[0][1] else ():
+        for each in ask(RIGHTS, name, schema):
+            yield from _grants_of(verb if each["relation"] else "CREATE TABLE", each)
 
 
 def _grants_of_database(ask: Ask) -> Iterator[str]:
-    here = ask(DATABASE)[0]
+    here = ask(SESSION)[0]
     if not here["CREATE"]:
         yield f"GRANT CREATE ON DATABASE {here['database']} TO {here['role']}"
 

@@ -148,7 +148,9 @@ def read_report(
         curves = figures.read_curves(read)
         recent = Scope(first_day=_trend_start(health.as_of))
         tokens, customers = figures.read_tokens(read), figures.read_customers(read)
-        mass_events = figures.read_mass_events(read)
+        # a customer with a domain of its own has one event, not two
+        same = ["hour_at", "outages", "accounts", "connected"]
+        mass_events = figures.read_mass_events(read).drop_duplicates(same)
         if anonymous:
             health = without_personal_data(health)
             tokens, accounts, customers = (_anonymous(frame) for frame in (tokens, accounts, customers))

@@ -79,13 +79,13 @@ def read_actions(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
     """The view needs_action, the most urgent first: every open outage is in it.
 
     Returns:
-        customer, email, name, reason, provider, profile_type, profile_name, days, since_at, since_known, url,
-        account_id, token_keys.
+        customer, email, name, reason, provider, profile_type, profile_id, profile_name, days, since_at,
+        since_known, url, account_id, token_keys.
     """
     of_account = _equals("account_id", scope.account_id)
     return read(f"""
-        SELECT customer, email, name, reason, provider, profile_type, profile_name, days, since AS since_at,
-               since_known, url, account_id, token_keys
+        SELECT customer, email, name, reason, provider, profile_type, profile_id, profile_name, days,
+               since AS since_at, since_known, url, account_id, token_keys
         FROM needs_action
         WHERE {_all_of(_equals("provider", scope.provider), of_account, scope.of_people())}
         ORDER BY rank, since, account_id, token_keys, profile_type, profile_id
@@ -383,7 +383,8 @@ def last_days(rows: pd.DataFrame, days: int, skipped: int = 0) -> pd.DataFrame:
     if rows.empty:
         return rows
     last = rows["day"].max() - pd.Timedelta(days=skipped)
-    return rows[(rows["day"] <= last) & (rows["day"] > last - pd.Timedelta(days=days))]
+    found: pd.DataFrame = rows[(rows["day"] <= last) & (rows["day"] > last - pd.Timedelta(days=days))]
+    return found
 
 
 def _all_of(*conditions: str | None) -> str:

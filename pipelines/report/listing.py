@@ -38,7 +38,7 @@ def _title(name: str) -> str:
     return TITLES.get(name, plain.replace("_", " "))
 
 
-def _worded(column: "pd.Series") -> "pd.Series":  # type: ignore[type-arg]
+def _worded(column: "pd.Series") -> "pd.Series":
     name = str(column.name)
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return _or_nothing(column.dt.strftime("%Y-%m-%d %H:%M"))
@@ -57,6 +57,6 @@ def _worded(column: "pd.Series") -> "pd.Series":  # type: ignore[type-arg]
     return _or_nothing(column) if column.dtype == object else column
 
 
-def _or_nothing(column: "pd.Series") -> "pd.Series":  # type: ignore[type-arg]
+def _or_nothing(column: "pd.Series") -> "pd.Series":
     """A text for every value, unless there is none at all."""
     return column.fillna("") if column.notna().any() else column

@@ -37,8 +37,8 @@ REQUESTS = {
     " again.",
     "no_writable_calendar": "we may not write to any calendar of your {connection}. Please give us a calendar"
     " that you can edit.",
-    "migrate": "Microsoft switches off the way in which your {connection} is connected on 1 October 2026."
-    " Please connect it again before that day.",
+    "migrate": "from 1 October 2026 Microsoft blocks the way in which your {connection} is connected."
+    " Please connect it again.",
 }
 PLACEHOLDERS = ("name", "connection", "request", "link")
 SAFE_LINK = re.compile(r"https?://\S+", re.IGNORECASE)

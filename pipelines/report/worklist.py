@@ -22,7 +22,7 @@ COUNTED = {
     "relink": ("connection", "down"),
     "initial_sync": ("connection", "stuck in the first sync"),
     "no_writable_calendar": ("connection", "without a calendar that can be written"),
-    "migrate": ("connection", "to migrate before 1 October 2026"),
+    "migrate": ("connection", "to move to Microsoft Graph"),
 }
 
 

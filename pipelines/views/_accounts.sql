@@ -6,6 +6,7 @@
 -- account_type: account, service_account, or what Cronofy says
 -- may_write: 1 where the scope of one of its present tokens asks for calendars that can be written, else 0
 -- token_keys: its present tokens, sorted, separated by commas; of an account that left, its former ones
+-- is_present: whether the store has one of its tokens
 -- standing: present, not_connected (the store has it, without a token) or left
 -- left_at: when the store lost the last of its tokens; null unless it left
 WITH tokens AS (
@@ -18,6 +19,7 @@ WITH tokens AS (
 standings AS (
     SELECT
         account_id,
+        count(CASE WHEN is_present THEN 1 END) > 0 AS is_present,
         CASE
             WHEN count(CASE WHEN is_present THEN 1 END) > 0 THEN 'present'
             WHEN count(CASE WHEN left_at IS NULL THEN 1 END) > 0 THEN 'not_connected'
@@ -29,10 +31,10 @@ standings AS (
 ),
 -- those that speak for the account
 speakers AS (
-    SELECT tokens.*, standing
+    SELECT tokens.*
     FROM tokens
     INNER JOIN standings USING (account_id)
-    WHERE is_present OR standing <> 'present'
+    WHERE tokens.is_present OR NOT standings.is_present
 ),
 labels AS (
     SELECT
@@ -103,6 +105,7 @@ SELECT
     CASE WHEN email LIKE '%@%' THEN lower(regexp_replace(email, '.*@', '')) END AS email_domain,
     name, account_type, token_keys,
     coalesce(may_write, 0) AS may_write,
+    coalesce(is_present, TRUE) AS is_present,
     coalesce(standing, 'present') AS standing,
     CASE WHEN standing = 'left' THEN newest_left_at END AS left_at
 FROM listed

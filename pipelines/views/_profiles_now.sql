@@ -1,26 +1,24 @@
 -- _profiles_now: one row per profile: what is known of it at as_of, the newest polled_at.
 -- The columns of profile_health but those of the last 30 days and reason, and what needs_action asks besides.
 --
--- standing: of the account, as _accounts has it
+-- is_present, standing: of the account, as _accounts has it
 -- sampled_state: what the newest sample says, however old it is: connected, disconnected or removed
 -- is_known: whether that sample is younger than `hold`
 -- run_started_after: last sample before the present state; null if the account's first look found it so
 -- sync_known_after: last sample before initial_sync_since; null if the account's first look found it so
 -- calendars_changed_at: newest change of its calendars
 -- migration_url, relink_url: newest known
-WITH profile_runs AS (
-    SELECT
-        *,
-        -- not a join with the first runs: PostgreSQL expects hardly any of either, and compares each with each
-        min(CASE WHEN previous_state IS NULL AND unseen_until IS NOT NULL THEN first_sample_at END)
-            OVER (PARTITION BY account_id, profile_type, profile_id) AS linked_at
-    FROM _state_runs
-),
-newest_runs AS (
+WITH newest_runs AS (
     SELECT *, last_sample_at + $hold > (SELECT as_of FROM _as_of) AS is_known
-    FROM profile_runs
-    -- of IS NULL PostgreSQL expects one row in two hundred, of a comparison one in three
-    WHERE CASE WHEN ended_at IS NULL THEN 1 ELSE 0 END > 0
+    FROM _state_runs
+    WHERE is_newest
+),
+first_runs AS (
+    SELECT
+        account_id, profile_type, profile_id,
+        CASE WHEN unseen_until IS NOT NULL THEN first_sample_at END AS linked_at
+    FROM _state_runs
+    WHERE previous_state IS NULL
 ),
 -- of every change: whether the first sync was required, and when a change last found that it was not
 syncs AS (
@@ -69,31 +67,32 @@ calendar_counts AS (
 ),
 joined AS (
     SELECT
-        account_id, customer, email, email_domain, name, token_keys, standing, left_at, may_write,
+        account_id, customer, email, email_domain, name, token_keys, is_present, standing, left_at, may_write,
         provider, provider_name, provider_service, provider_protocol, profile_type, profile_id, profile_name,
         relink_url, migration_url,
         state AS sampled_state,
         is_known,
         CASE
-            WHEN standing <> 'present' THEN 'left'
+            WHEN NOT is_present THEN 'left'
             WHEN state <> 'removed' AND NOT is_known THEN 'unknown'
             ELSE state
         END AS state,
         first_sample_at, last_sample_at,
         unseen_until AS run_started_after,
         linked_at,
-        CASE WHEN state <> 'removed' AND standing = 'present' THEN initial_sync_since END AS initial_sync_since,
+        CASE WHEN state <> 'removed' AND is_present THEN initial_sync_since END AS initial_sync_since,
         sync_known_after,
         CASE WHEN profile_type = 'calendar' THEN coalesce(calendars, 0) END AS calendars,
         CASE WHEN profile_type = 'calendar' THEN coalesce(writable_calendars, 0) END AS writable_calendars,
         calendars_changed_at
     FROM newest_runs
     LEFT JOIN _accounts USING (account_id)
+    LEFT JOIN first_runs USING (account_id, profile_type, profile_id)
     LEFT JOIN sync_starts USING (account_id, profile_type, profile_id)
     LEFT JOIN calendar_counts USING (account_id, profile_type, profile_id)
 )
 SELECT
-    account_id, customer, email, email_domain, name, token_keys, standing,
+    account_id, customer, email, email_domain, name, token_keys, is_present, standing,
     provider, provider_name, provider_service, provider_protocol, profile_type, profile_id, profile_name,
     relink_url, migration_url,
     sampled_state, is_known, state,

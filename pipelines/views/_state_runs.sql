@@ -11,6 +11,8 @@
 --     null at the account's first look
 -- first_sample_at, last_sample_at: first and last sample of the run
 -- ended_at: first sample of the next run; null for the newest run
+-- is_newest: whether it is the profile's newest run; PostgreSQL expects many rows of it, and hardly any where ended_at
+--     is null
 WITH states AS (
     SELECT
         account_id, profile_type, profile_id, observed_at,
@@ -46,7 +48,8 @@ SELECT
         lead(previous_sample_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at),
         newest_sample_at
     ) AS last_sample_at,
-    lead(observed_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS ended_at
+    lead(observed_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS ended_at,
+    lead(observed_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) IS NULL AS is_newest
 FROM compared
 -- every row finds a partner, but of inner joins on several columns PostgreSQL expects hardly any row
 LEFT JOIN newest_samples USING (account_id, profile_type)

@@ -55,6 +55,11 @@ class Stage:
         command = ("load", "--every", "0s", "--destination", "postgres", *arguments)
         return CliRunner().invoke(cli, command, env=self.environment, catch_exceptions=False)
 
+    def check(self) -> Result:
+        """`check`, which asks for rights and writes nothing."""
+        command = ("check", "--destination", "postgres")
+        return CliRunner().invoke(cli, command, env=self.environment, catch_exceptions=False)
+
     def polls_answered(self) -> int:
         return len(self.server.log)
 
@@ -176,6 +181,24 @@ def test_what_a_dba_can_repair_is_kept_until_then(stage: Stage, fault: Sequence[
     assert stage.execute(changes) == [(key, "disconnected") for key in KEYS]
     if not fault:
         assert stage.execute("SELECT tomorrow FROM cronofy.userinfo") == [(7,), (7,)]
+
+
+def test_check_finds_rights_that_are_missing_before_a_load_does(stage: Stage) -> None:
+    no_schema = "GRANT CREATE ON DATABASE postgres TO loader"
+    stage.execute(no_schema.replace("GRANT", "REVOKE").replace("TO", "FROM"))
+    found = stage.check()
+    assert (found.exit_code, no_schema in found.stdout) == (1, True)
+    stage.execute(no_schema)
+    assert stage.check().exit_code == 0
+    assert stage.load().exit_code == 0
+    hand_over(stage)
+    for name in ("SELECT", "INSERT", "DELETE", "dlt's own table", "USAGE", "read only"):
+        fault, repair = FAULTS[name]
+        assert stage.check().exit_code == 0, name
+        stage.execute(*fault)
+        found = stage.check()
+        assert (found.exit_code, found.stdout.splitlines()[-1]) == (1, f"  {repair}")
+        stage.execute(repair)
 
 
 @pytest.mark.long

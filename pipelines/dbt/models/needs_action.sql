@@ -29,8 +29,7 @@ present AS (
         initial_sync_since, sync_known_after, calendars, writable_calendars, calendars_changed_at, must_write,
         relink_url, migration_url
     FROM {{ ref('cronofy', 'cronofy__profiles_now') }}
-    -- in these words PostgreSQL expects most rows; of `= 'present'` it expects one
-    WHERE standing NOT IN ('left', 'not_connected')
+    WHERE is_present
 ),
 actions AS (
     SELECT

@@ -105,7 +105,9 @@ def is_denied(error: Exception) -> bool:
     """Whether the role lacks a right, by the codes of PostgreSQL and MySQL."""
     original: Any = getattr(error, "orig", None)
     state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-    return state == "42501" or next(iter(getattr(original, "args", ())), None) in DENIED_IN_MYSQL
+    if state == "42501":
+        return "row-level security" not in str(original)  # which has the same code
+    return next(iter(getattr(original, "args", ())), None) in DENIED_IN_MYSQL
 
 
 def error_line(

@@ -117,7 +117,8 @@ class SqlStore:
             return words
         to = self._engine.dialect.identifier_preparer.quote(role)
         other = "" if self._is_given else "set tokens_update, or "
-        return f"{words}; GRANT {self._right} TO {to}, or {other}leave client_id out"
+        grant = f"grant {to} {self._right}" if self._is_given else f"run GRANT {self._right} TO {to}"
+        return f"{words}; {grant}, or {other}leave client_id out"
 
     def _expiry_forms(self) -> tuple[Any, ...]:
         """The forms that the column of the expiry may have: a single one, where any row has a value."""

@@ -60,6 +60,10 @@ LOADER = (
     "GRANT SELECT ON users TO loader",
 )
 UNWRITABLE = "tokens_query cannot be written back: "
+DENIED = (
+    UNWRITABLE + "ProgrammingError (permission denied for table users); run GRANT UPDATE (access_token,"
+    " refresh_token, expires_at) ON users TO loader, or set tokens_update, or leave client_id out"
+)
 POSTGRES = {
     "plain": Case(),
     "as long as they are": Case(("varchar(35)", "char(36)", "timestamptz")),
@@ -138,12 +142,12 @@ POSTGRES = {
         why=NEVER.replace("tokens_query cannot", "tokens_update cannot"),
     ),
     "rights to read only": Case(
-        then=LOADER, user="loader", why=UNWRITABLE + "ProgrammingError (permission denied for table users)"
+        then=LOADER, user="loader", why=DENIED
     ),
     "rights to one column only": Case(
         then=(*LOADER, "GRANT UPDATE (access_token, expires_at) ON users TO loader"),
         user="loader",
-        why=UNWRITABLE + "ProgrammingError (permission denied for table users)",
+        why=DENIED,
     ),
     "a policy that hides rows": Case(
         then=(

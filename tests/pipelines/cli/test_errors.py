@@ -1,11 +1,14 @@
 """Errors of the machine, of dlt and of drivers: the exit status, and the one line."""
 
+import re
+from importlib.metadata import metadata
+
 import duckdb
 import pytest
 from dlt.common.exceptions import MissingDependencyException
 from dlt.destinations.exceptions import DestinationConnectionError
 
-from dlt_cronofy.cli.errors import explain
+from dlt_cronofy.cli.errors import DLT_EXTRA, EXTRAS, explain, is_explained
 
 
 def chained(outer: Exception, cause: Exception) -> Exception:
@@ -24,7 +27,7 @@ def missing(caller: str, extra: str, module: str) -> Exception:
 
 
 ANOTHER = "correct that, or name another file in destination.duckdb.credentials"
-INSTALL = "install the extra postgres of dlt-cronofy, or psycopg2-binary"
+INSTALL = "install the extra {0}: pip install 'path/to/the/clone[{0}]'"
 CASES: dict[str, tuple[Exception, int, str]] = {
     "permission": (
         of_dlt(duckdb.IOException('IO Error: Cannot open file "/data/c.duckdb": Permission denied')),
@@ -44,12 +47,17 @@ CASES: dict[str, tuple[Exception, int, str]] = {
     "a driver of ours": (
         missing("postgres destination", "postgres", "psycopg2"),
         2,
-        f"postgres destination: psycopg2 is not installed; {INSTALL}",
+        f"postgres destination: psycopg2 is not installed; {INSTALL.format('postgres')}",
     ),
     "a driver of dlt's": (
         missing("snowflake destination", "snowflake", "snowflake"),
         2,
-        "snowflake destination: snowflake is not installed; install dlt[snowflake]",
+        f"snowflake destination: snowflake is not installed; {INSTALL.format('snowflake')}",
+    ),
+    "charts": (
+        ModuleNotFoundError("No module named 'pandas'", name="pandas"),
+        2,
+        f"pandas is not installed; {INSTALL.format('charts')}",
     ),
     "without a module": (
         MissingDependencyException("a helper", ["s3fs", "boto3"]),
@@ -63,3 +71,12 @@ CASES: dict[str, tuple[Exception, int, str]] = {
 def test_one_line_says_what_to_do(case: str) -> None:
     error, status, line = CASES[case]
     assert explain(error) == (status, line)
+
+
+def test_every_extra_that_is_advised_is_one_of_ours() -> None:
+    names = set(metadata("dlt-cronofy").get_all("Provides-Extra") or ())
+    assert set(EXTRAS.values()) | set(re.findall(r"\w+(?=[|)])", DLT_EXTRA.pattern)) <= names
+
+
+def test_another_module_that_is_missing_is_a_fault_of_ours() -> None:
+    assert not is_explained(ModuleNotFoundError("No module named 'orjson'", name="orjson"))
