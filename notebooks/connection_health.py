@@ -57,7 +57,8 @@ def shown_rows(rows: pd.DataFrame, *, interactive: bool) -> mo.Html:
 
 @app.cell
 def _():
-    interactive = mo.app_meta().mode in {"run", "edit"}
+    # an export has the mode of the editor, but no browser asks for it
+    interactive = mo.app_meta().request is not None
     width = NARROW if interactive else WIDE
     return interactive, width
 

@@ -54,8 +54,7 @@ def copy_to_postgres(demo_file: Path, postgres: PostgresWarehouse) -> None:
     """The demo's tables and the views, in the dataset of the same name on PostgreSQL."""
     create_tables(postgres)
     with duckdb.connect(str(demo_file), read_only=True) as connection:
-        # the schema is called like the file
-        connection.execute(f"USE {DATASET}.{DATASET}")
+        connection.execute(f"USE {DATASET}")
         rows = {
             table: connection.table(table).select(*raw_schema(table).names).to_arrow_table().to_pylist()
             for table in TABLES

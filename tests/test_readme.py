@@ -65,7 +65,15 @@ def test_every_block_of_commands_is_run_below() -> None:
     ]
 
 
-NEEDS_ACTION = {"authorize": 5, "widen_scope": 2, "relink": 16}
+NEEDS_ACTION = {
+    "authorize": 4,
+    "widen_scope": 2,
+    "relink": 20,
+    "initial_sync": 4,
+    "no_writable_calendar": 6,
+    "migrate": 18,
+}
+ACCOUNTS = 44
 
 
 def action(reason: str, rank: int, account: str) -> Row:
@@ -77,31 +85,33 @@ def test_the_summary_it_shows_is_printed_for_these_figures() -> None:
     health = Health(
         as_of=datetime(2026, 2, 4, 18, 12, tzinfo=UTC),
         since=datetime(2026, 1, 5, 6, 12, tzinfo=UTC),
-        tokens=250,
-        accounts=240,
-        states={"connected": 446, "disconnected": 17, "unknown": 9},
-        uptime=0.964,
-        coverage=0.938,
+        tokens=248,
+        accounts=234,
+        states={"connected": 436, "disconnected": 20, "unknown": 6},
+        uptime=0.958,
+        coverage=0.931,
         providers=[],
         open_outages=[],
-        ended={"relinked": 98, "open": 17, "removed": 1},
-        median_seconds_to_relink=86_400.0,
+        ended={"relinked": 109, "open": 20, "replaced": 4, "removed": 1, "left": 1},
+        median_seconds_to_relink=35 * 3600.0,
         failing_tokens=[],
         never_read_tokens=3,
         oldest_evidence_at=datetime(2026, 1, 8, 18, 20, tzinfo=UTC),
         polls={},
         actions=[
-            action(reason, rank, f"{reason} {number}")
-            for rank, (reason, accounts) in enumerate(NEEDS_ACTION.items())
-            for number in range(accounts)
-        ]
-        # of one of these accounts two connections are down
-        + [action("relink", 2, "relink 0")],
+            action(reason, rank, f"account {number % ACCOUNTS}")
+            for number, (rank, reason) in enumerate(
+                (rank, reason)
+                for rank, (reason, rows) in enumerate(NEEDS_ACTION.items())
+                for _ in range(rows)
+            )
+        ],
+        left_accounts=6,
         freshness={
-            "tokens": 246,
-            "unreadable_tokens": 9,
+            "tokens": 240,
+            "unreadable_tokens": 8,
             "median_age_seconds": 0.0,
-            "p95_age_seconds": 31_380.0,
+            "p95_age_seconds": 2_100.0,
         },
     )
     console = Console(file=StringIO(), highlight=False, width=PIPED_WIDTH)
@@ -116,7 +126,7 @@ def test_make_demo_plays_and_sums_up(tmp_path: Path, environment: dict[str, str]
     shown = run(f"{COMMANDS[0].strip()} {played}", ROOT, environment)
     assert "Connection health" in shown
     assert "SELECT" in shown
-    assert "must be asked to relink" in (tmp_path / "demo" / "health.html").read_text(encoding="utf-8")
+    assert "What must be done" in (tmp_path / "demo" / "health.html").read_text(encoding="utf-8")
 
 
 def test_own_tokens_from_file_to_postgres(
@@ -129,7 +139,7 @@ def test_own_tokens_from_file_to_postgres(
     assert "Loaded into connections.duckdb, dataset cronofy" in shown
     assert "email,provider,reason,days,url" in shown
     assert (tmp_path / "connections.duckdb").exists()
-    assert re.match(r"health.html: \d+ open outages;", run(COMMANDS[2], tmp_path, environment))
+    assert re.match(r"health.html: \d+ accounts .*need action", run(COMMANDS[2], tmp_path, environment))
     # the same shell, later
     environment["SOURCES__CRONOFY__TOKENS_FILE"] = "tokens.csv"
     with postgres_database() as uri:

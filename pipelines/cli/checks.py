@@ -222,6 +222,8 @@ def check_settings(settings: PollingSettings) -> Iterator[str]:
     """
     if settings.requests_shared_in is not None:
         yield "requests_shared_in can be used"  # or the calls would have failed
+    if settings.proxy is None and any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy")):
+        yield "HTTPS_PROXY is not used for Cronofy; set proxy in [sources.cronofy] if it is needed"
     if settings.due_query is not None:
         found = read_notified(settings, SystemClock().now())
         yield f"due_query can be run; it names {len(found):,} tokens or accounts"
@@ -265,7 +267,7 @@ async def _check(
     settings = replace(settings, max_attempts=1)
     policy = RequestPolicy(settings, clock, (token for tokens in to_try.values() for token in tokens))
     try:
-        async with open_transport() as transport:
+        async with open_transport(settings.proxy) as transport:
             client = CronofyClient(transport, settings, policy, clock)
             retrier = Retrier(transport, settings, policy, clock)
             found = []

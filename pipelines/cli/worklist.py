@@ -65,7 +65,8 @@ def headline(actions: Sequence[Row]) -> str:
 
 def contact(row: Row) -> str:
     """Whom to write to: the address, else the name, else the tokens; a digest is shortened."""
-    return digest_shortened(row["email"] or row["name"]) or row["token_keys"] or row["account_id"] or ""
+    tokens = row.get("token_keys") or row.get("token_key")
+    return digest_shortened(row["email"] or row["name"]) or tokens or row["account_id"] or ""
 
 
 def connection(row: Row) -> str:

@@ -79,13 +79,13 @@ def read_actions(read: Read, scope: Scope = Scope()) -> pd.DataFrame:
     """The view needs_action, the most urgent first: every open outage is in it.
 
     Returns:
-        customer, email, name, reason, provider, profile_type, profile_name, days, since_at, since_known, url,
-        account_id, token_keys.
+        customer, email, name, reason, provider, profile_type, profile_id, profile_name, days, since_at,
+        since_known, url, account_id, token_keys.
     """
     of_account = _equals("account_id", scope.account_id)
     return read(f"""
-        SELECT customer, email, name, reason, provider, profile_type, profile_name, days, since AS since_at,
-               since_known, url, account_id, token_keys
+        SELECT customer, email, name, reason, provider, profile_type, profile_id, profile_name, days,
+               since AS since_at, since_known, url, account_id, token_keys
         FROM needs_action
         WHERE {_all_of(_equals("provider", scope.provider), of_account, scope.of_people())}
         ORDER BY rank, since, account_id, token_keys, profile_type, profile_id

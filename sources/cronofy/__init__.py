@@ -54,6 +54,7 @@ def cronofy_source(
     requests_per_second: float = dlt.config.value,
     requests_per_minute: float = dlt.config.value,
     requests_shared_in: SecretText | str | None = None,
+    proxy: SecretText | str | None = None,
     max_attempts: int = dlt.config.value,
     timeout: float = dlt.config.value,
     personal_data: str = dlt.config.value,
@@ -86,6 +87,7 @@ def cronofy_source(
         requests_per_minute: never exceeded.
         requests_shared_in: where several processes of the application draw from these limits together: a
             file on their machine, or a URL of Redis or PostgreSQL.
+        proxy: URL of an HTTP proxy, which gets CONNECT only.
         max_attempts: tries of one request.
         timeout: seconds one try may take.
         personal_data: what becomes of e-mail, names and relink URLs: keep, hash or drop.
@@ -105,6 +107,7 @@ def cronofy_source(
             "requests_per_second": requests_per_second,
             "requests_per_minute": requests_per_minute,
             "requests_shared_in": requests_shared_in,
+            "proxy": proxy,
             "max_attempts": max_attempts,
             "timeout": timeout,
             "token_labels": token_labels,

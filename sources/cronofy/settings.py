@@ -115,7 +115,10 @@ class CronofyConfiguration(BaseConfiguration):
     data_center: str = "us"
     """us, au, ca, de, sg or uk; a token's own value wins"""
     base_url: str | None = None
-    """overrides the data center's host (sandbox, proxy, tests)"""
+    """overrides the data center's host (sandbox, tests)"""
+    proxy: SecretText | None = None
+    """URL of an HTTP proxy, such as `http://proxy:3128`. It gets CONNECT only, so it sees no token;
+    `HTTPS_PROXY` is not used for Cronofy"""
     requests_per_second: float = 40.0
     """never exceeded; Cronofy's own limit is 50 for the whole application"""
     requests_per_minute: float = 400.0
@@ -167,6 +170,7 @@ class PollingSettings:
     client: ClientCredentials | None = None
     personal_data: PersonalData = KEEP
     requests_shared_in: Secret | None = None
+    proxy: Secret | None = None
     application: str = DEFAULT_APPLICATION
     token_labels: tuple[str, ...] | None = None
     keep_polls: timedelta | None = None
@@ -196,6 +200,7 @@ class PollingSettings:
                 configuration.personal_data, hidden(configuration.personal_data_key)
             ),
             requests_shared_in=hidden(configuration.requests_shared_in),
+            proxy=_checked_proxy(hidden(configuration.proxy)),
             application=_checked_application(configuration.application, configuration.client_id),
             token_labels=checked_labels(configuration.token_labels),
             keep_polls=_checked_duration(
@@ -208,6 +213,10 @@ class PollingSettings:
         )
         if settings.data_center not in DATA_CENTERS:
             raise _bad("data_center", f"one of {', '.join(DATA_CENTERS)}", configuration.data_center)
+        if settings.proxy is not None and (settings.base_url or "https").startswith("http:"):
+            raise ConfigurationError(
+                "proxy in [sources.cronofy] needs a base_url with https: it would see tokens"
+            )
         for name in ("requests_per_second", "requests_per_minute", "max_attempts", "timeout"):
             value = getattr(configuration, name)
             if not value > 0:
@@ -302,6 +311,20 @@ def _checked_url(url: str | None) -> str | None:
     if parts.scheme == "http" and f".{host}".endswith(".cronofy.com"):
         raise ConfigurationError("base_url in [sources.cronofy] must be https for a host of Cronofy's")
     return url.rstrip("/")
+
+
+def _checked_proxy(proxy: Secret | None) -> Secret | None:
+    if proxy is None:
+        return None
+    try:
+        parts = urlsplit(proxy.reveal().strip())
+        is_usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable or parts.path.strip("/"):
+        # not shown: it may hold a password
+        raise ConfigurationError("proxy in [sources.cronofy] must look like http://[user:password@]host:port")
+    return Secret(proxy.reveal().strip())
 
 
 def check_endpoints(endpoints: Sequence[str]) -> tuple[str, ...]:

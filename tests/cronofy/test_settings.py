@@ -200,3 +200,25 @@ def test_unknown_endpoints_are_named(names: list[str], named: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         check_endpoints(names)
     assert str(error.value) == f"unknown endpoint {named}: choose from userinfo, account, profiles"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "base_url", "problem"),
+    [
+        ("http://user:hunter2@proxy:3128", None, None),
+        ("http://proxy:3128", "https://cronofy.example", None),
+        ("http://proxy:3128", "http://127.0.0.1:8765", "needs a base_url with https"),
+        ("proxy:3128", None, "must look like"),
+        ("socks5://user:hunter2@proxy:1080", None, "must look like"),
+        ("http://user:hunter2@proxy:port", None, "must look like"),
+    ],
+)
+def test_a_proxy_that_could_see_a_token_is_refused(
+    proxy: str, base_url: str | None, problem: str | None
+) -> None:
+    if problem is None:
+        assert configured(proxy=proxy, base_url=base_url).proxy == Secret(proxy)
+        return
+    with pytest.raises(ConfigurationError, match=problem) as refused:
+        configured(proxy=proxy, base_url=base_url)
+    assert "hunter2" not in str(refused.value)

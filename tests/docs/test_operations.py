@@ -56,7 +56,7 @@ def test_a_line_is_one_that_the_program_writes(line: str) -> None:
 def test_lines_whose_reason_is_a_value_are_written_too() -> None:
     waits = [line.removeprefix("waiting … s: ") for line in LINES if line.startswith("waiting")]
     assert len(waits) == 2
-    assert {*waits, "waiting %.0f s: %s", "polling", "%s: %d of %d %s, %s"} <= set(messages())
+    assert {*waits, "waiting %.0f s: %s", "polling", "%s: %s of %s %s, %s"} <= set(messages())
 
 
 @pytest.mark.parametrize("key", KEYS)

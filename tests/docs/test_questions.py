@@ -100,7 +100,9 @@ def test_the_command_line_prints_it_so(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", str(demo_file))
-    shown = CliRunner().invoke(cli, ["query", QUESTIONS[0].sql], catch_exceptions=False)
+    shown = CliRunner().invoke(
+        cli, ["query", QUESTIONS[0].sql], catch_exceptions=False, env={"COLUMNS": "120"}
+    )
     assert trimmed(shown.stdout) == answer
 
 

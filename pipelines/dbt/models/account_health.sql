@@ -7,7 +7,7 @@ current_states AS (
         account_id, profile_type,
         CASE WHEN last_sample_at + {{ cronofy.hold() }} > (SELECT as_of FROM {{ ref('cronofy', 'cronofy__as_of') }}) THEN state ELSE 'unknown' END AS state
     FROM {{ ref('cronofy', 'cronofy__state_runs') }}
-    WHERE ended_at IS NULL AND state <> 'removed'
+    WHERE is_newest AND state <> 'removed'
 ),
 counts AS (
     SELECT
@@ -21,7 +21,7 @@ counts AS (
         count(CASE WHEN profile_type = 'conferencing' AND state = 'unknown' THEN 1 END) AS conferencing_unknown
     FROM {{ ref('cronofy', 'cronofy__accounts') }}
     LEFT JOIN current_states USING (account_id)
-    WHERE standing = 'present'
+    WHERE is_present
     GROUP BY account_id
 ),
 totals AS (

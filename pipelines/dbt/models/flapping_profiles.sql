@@ -11,6 +11,6 @@ SELECT
     max(first_sample_at) AS last_changed_at
 FROM marked
 LEFT JOIN {{ ref('cronofy', 'cronofy__accounts') }} USING (account_id)
-WHERE standing = 'present'
+WHERE is_present
 GROUP BY account_id, customer, email, profile_type, profile_id, provider, provider_name, provider_service
 HAVING count(CASE WHEN is_recent_outage THEN 1 END) >= 3

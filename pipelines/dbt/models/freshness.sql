@@ -15,7 +15,7 @@ provider_tokens AS (
     SELECT DISTINCT provider, token_key, is_readable, last_ok_at, age_seconds
     FROM token_ages
     INNER JOIN {{ ref('cronofy', 'cronofy__state_runs') }} USING (account_id)
-    WHERE ended_at IS NULL AND state <> 'removed'
+    WHERE is_newest AND state <> 'removed'
 ),
 placed AS (
     SELECT

@@ -26,22 +26,21 @@ hours AS (
     SELECT DISTINCT hour FROM candidates
 ),
 standing_then AS (
-    SELECT hour, provider, customer, email_domain
+    SELECT hour, provider, customer, email_domain, CASE state WHEN 'connected' THEN 1 END AS is_connected
     FROM {{ ref('cronofy', 'profile_intervals') }}
     INNER JOIN hours ON start_at <= hour AND end_at > hour
     LEFT JOIN {{ ref('cronofy', 'cronofy__accounts') }} USING (account_id)
-    WHERE state = 'connected'
 ),
 connected_then AS (
-    SELECT hour, 'provider' AS grouped_by, provider AS name, count(*) AS connected
+    SELECT hour, 'provider' AS grouped_by, provider AS name, count(is_connected) AS connected
     FROM standing_then
     GROUP BY hour, provider
     UNION ALL
-    SELECT hour, 'customer' AS grouped_by, customer AS name, count(*) AS connected
+    SELECT hour, 'customer' AS grouped_by, customer AS name, count(is_connected) AS connected
     FROM standing_then
     GROUP BY hour, customer
     UNION ALL
-    SELECT hour, 'email_domain' AS grouped_by, email_domain AS name, count(*) AS connected
+    SELECT hour, 'email_domain' AS grouped_by, email_domain AS name, count(is_connected) AS connected
     FROM standing_then
     GROUP BY hour, email_domain
 )
@@ -50,4 +49,4 @@ SELECT
     CAST(outages AS {{ cronofy.type_double() }}) / connected AS share
 FROM candidates
 INNER JOIN connected_then USING (hour, grouped_by, name)
-WHERE outages * 5 >= connected
+WHERE connected > 0 AND outages * 5 >= connected

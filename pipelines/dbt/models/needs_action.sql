@@ -29,7 +29,7 @@ present AS (
         initial_sync_since, sync_known_after, calendars, writable_calendars, calendars_changed_at, must_write,
         relink_url, migration_url
     FROM {{ ref('cronofy', 'cronofy__profiles_now') }}
-    WHERE standing = 'present'
+    WHERE is_present
 ),
 actions AS (
     SELECT

@@ -68,7 +68,7 @@ class PollStream:
             self._backlog.end()
 
     async def _poll(self) -> None:
-        async with open_transport() as transport:
+        async with open_transport(self._settings.proxy) as transport:
             client = CronofyClient(transport, self._settings, self._policy, self._clock, self._refresher)
             poller = Poller(
                 client,

@@ -4,6 +4,7 @@ Nothing here raises for what a server sends or fails to send; it becomes a `Resp
 """
 
 import asyncio
+import base64
 import email.utils
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote_to_bytes
 
 import aiohttp
 import httpx
@@ -36,7 +38,7 @@ Transport = httpx.AsyncBaseTransport
 
 
 @asynccontextmanager
-async def open_transport() -> AsyncIterator[Transport]:
+async def open_transport(proxy: Secret | None = None) -> AsyncIterator[Transport]:
     """An httpx transport whose pool holds up under concurrency and that remembers nothing.
 
     httpx's own pool slows down beyond some tens of connections (benchmarks/), so aiohttp carries it.
@@ -44,7 +46,8 @@ async def open_transport() -> AsyncIterator[Transport]:
     proxies from the environment) is what must not happen here, and costs more than the request.
     No cookie is kept, since one user's cookie must not travel with another's token, and a request
     is never sent twice without the rate limiter's knowledge. Certificates are verified, and no setting or
-    environment variable of HTTP libraries changes that.
+    environment variable of HTTP libraries changes that. A proxy is used only where it is configured, and for
+    HTTPS gets CONNECT: it sees a host name, and no token.
     """
     context = verifying_context()
     session = aiohttp.ClientSession(
@@ -55,7 +58,8 @@ async def open_transport() -> AsyncIterator[Transport]:
     )
     # aiohttp resends a GET when a kept-alive connection was closed; the server may have counted it
     session._retry_connection = False  # noqa: SLF001
-    async with AiohttpTransport(client=session, verify=context, trust_env=False) as transport:
+    through = _proxy(proxy) if proxy is not None else None
+    async with AiohttpTransport(client=session, verify=context, trust_env=False, proxy=through) as transport:
         yield transport
 
 
@@ -73,6 +77,17 @@ def verifying_context() -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED
     context.keylog_filename = None  # type: ignore[assignment]  # typeshed does not know that None ends it
     return context
+
+
+def _proxy(proxy: Secret) -> httpx.Proxy:
+    """A proxy with its user and password as a header, as aiohttp wants them."""
+    url = httpx.URL(proxy.reveal())
+    name, _, password = url.userinfo.partition(b":")
+    headers = {}
+    if url.userinfo:
+        pair = base64.b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password))
+        headers["Proxy-Authorization"] = f"Basic {pair.decode()}"
+    return httpx.Proxy(url.copy_with(userinfo=b""), headers=headers)
 
 
 def reading(url: httpx.URL, token: Secret) -> httpx.Request:

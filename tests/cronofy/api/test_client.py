@@ -1,6 +1,8 @@
 """The HTTP client over real loopback connections: whatever a server does becomes a `Response`."""
 
 import asyncio
+import base64
+from asyncio import StreamWriter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -22,6 +24,8 @@ from tests.cronofy.bodies import token
 from tests.cronofy.clocks import START, ManualClock
 from tests.cronofy.server import (
     Behavior,
+    HangUpError,
+    RawServer,
     Server,
     answer,
     drip,
@@ -65,7 +69,7 @@ class Client:
         async def reads() -> list[Response | None]:
             policy = RequestPolicy(self.settings, self.clock, tokens or (TOKEN,), self.quota)
             policy.rate_limiter = self.limiter
-            async with open_transport() as transport:
+            async with open_transport(self.settings.proxy) as transport:
                 client = CronofyClient(transport, self.settings, policy, self.clock)
                 return [await client.read(endpoint, each) for each in tokens or (TOKEN,)]
 
@@ -423,3 +427,35 @@ def test_a_token_of_another_data_center_goes_to_its_own_host() -> None:
     settings = PollingSettings(data_center="us")
     assert settings.host(None) == "https://api.cronofy.com"
     assert settings.host("de") == "https://api-de.cronofy.com"
+
+
+class RefusingProxy(RawServer):
+    """Notes what it is asked for, and lets nobody through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, str, dict[str, str]]] = []
+
+    async def respond(self, method: str, path: str, headers: dict[str, str], writer: StreamWriter) -> None:
+        self.asked.append((method, path, headers))
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        raise HangUpError
+
+
+def test_a_proxy_is_asked_for_a_tunnel_and_sees_no_token(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RefusingProxy() as other, RefusingProxy() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", other.base_url)
+        url = Secret(proxy.base_url.replace("//", "//user:hunter2@"))
+        client.settings = replace(client.settings, base_url=None, proxy=url, max_attempts=1)
+        found = client.read_one()
+    assert found.outcome is Outcome.NETWORK_ERROR
+    assert found.message is not None
+    assert "hunter2" not in found.message
+    [(method, path, headers)] = proxy.asked
+    assert (method, path) == ("CONNECT", "api.cronofy.com:443")
+    assert base64.b64decode(headers["proxy-authorization"].removeprefix("Basic ")) == b"user:hunter2"
+    assert TOKEN.access_token.reveal() not in str(headers)
+    assert "authorization" not in headers
+    assert other.asked == []

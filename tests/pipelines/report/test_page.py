@@ -228,7 +228,9 @@ def test_postgres_has_the_same_report(
     postgres_pipeline: dlt.Pipeline, page: str, demo_report: Report
 ) -> None:
     other = read_report(postgres_pipeline, None, None, anonymous=False)
-    renamed = replace(other, location=demo_report.location, dataset=demo_report.dataset)
+    renamed = replace(
+        other, location=demo_report.location, dataset=demo_report.dataset, source=demo_report.source
+    )
     assert rounded(render_page(renamed)) == rounded(page)
 
 

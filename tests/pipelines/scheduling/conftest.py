@@ -1,4 +1,6 @@
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +27,11 @@ def sandbox(world: World) -> Iterator[SandboxServer]:
 
 @pytest.fixture
 def machine(tmp_path: Path, world: World, sandbox: SandboxServer) -> Machine:
-    world.write_tokens(tmp_path / "tokens.csv")
-    machine = Machine(tmp_path, sandbox.base_url, tmp_path / "tokens.csv")
+    database = tmp_path / "application.sqlite"
+    rows = [(token.key, token.access_token) for token in world.tokens]
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE cronofy_tokens (id TEXT, token TEXT)")
+        connection.executemany("INSERT INTO cronofy_tokens VALUES (?, ?)", rows)
+    machine = Machine(tmp_path, sandbox.base_url, database)
     machine.install()
     return machine

@@ -30,7 +30,7 @@ class Machine:
 
     root: Path
     base_url: str
-    tokens: Path
+    tokens: Path  # the application's database, with its table of tokens
 
     @property
     def checkout(self) -> Path:
@@ -43,18 +43,27 @@ class Machine:
         return self.root / "stubs"
 
     @property
-    def settings(self) -> str:
-        """A `secrets.toml`: the sandbox in place of Cronofy, and nothing written outside of this folder."""
+    def configuration(self) -> str:
+        """A `config.toml`: nothing written outside of this folder, and a query, as docs/tokens.md has it."""
         return (
             f'pipelines_dir = "{self.root / "working"}"\n'
             "[runtime]\ndlthub_telemetry = false\n"
-            f'[sources.cronofy]\nbase_url = "{self.base_url}"\ntokens_file = "{self.tokens}"\n'
+            "[sources.cronofy]\n"
+            'tokens_query = "SELECT id AS key, token AS access_token FROM cronofy_tokens"\n'
+        )
+
+    @property
+    def secrets(self) -> str:
+        """A `secrets.toml`: the database of that query, and the sandbox in place of Cronofy."""
+        return (
+            f'[sources.cronofy]\nbase_url = "{self.base_url}"\ntokens_database = "sqlite:///{self.tokens}"\n'
         )
 
     def install(self) -> None:
         """What people have done before they schedule anything."""
         (self.checkout / ".dlt").mkdir(parents=True)
-        (self.checkout / ".dlt" / "secrets.toml").write_text(self.settings, encoding="utf-8")
+        (self.checkout / ".dlt" / "config.toml").write_text(self.configuration, encoding="utf-8")
+        (self.checkout / ".dlt" / "secrets.toml").write_text(self.secrets, encoding="utf-8")
         (self.checkout / ".venv").symlink_to(VENV)
         (self.checkout / "pipelines").symlink_to(ROOT / "pipelines")
         self.stubs.mkdir()

@@ -131,13 +131,18 @@ def needed(name: str, extras: set[str], seen: set[tuple[str, str]]) -> set[str]:
     return names
 
 
-def test_the_lock_file_is_what_a_load_needs_of_the_repositorys() -> None:
-    """The same versions and hashes, without what only development needs."""
-    ours, all_pins = pins(LOCK), pins(ROOT / "requirements.lock")
+@pytest.mark.parametrize("charts", [False, True])
+def test_the_lock_file_is_what_a_load_needs_of_the_repositorys(charts: bool) -> None:
+    """The same versions and hashes, without what only development needs, and charts only where wanted."""
+    file = LOCK.with_name("requirements-charts.lock") if charts else LOCK
+    ours, all_pins = pins(file), pins(ROOT / "requirements.lock")
     assert {name: pin for name, pin in ours.items() if all_pins.get(name) != pin} == {}
-    wanted = needed("dlt-cronofy", {"postgres", "sql", "shared"}, set()) - {"dlt-cronofy"}
+    extras = {"postgres", "sql", "shared", *(["charts"] if charts else [])}
+    wanted = needed("dlt-cronofy", extras, set()) - {"dlt-cronofy"}
     assert wanted - ours.keys() == set()
     assert {"pytest", "mypy", "playwright"} & ours.keys() == set()
+    assert ({"pandas", "altair", "vl-convert-python"} <= ours.keys()) == charts
+    assert charts or not {"pandas", "numpy", "altair"} & ours.keys()
 
 
 def test_what_is_copied_builds_a_wheel_with_everything(tmp_path: Path) -> None:
@@ -167,8 +172,10 @@ def test_the_entry_point_loads_as_it_is(machine: Machine) -> None:
     settings = inside / ".dlt"
     settings.mkdir(parents=True)
     # without the test's own place for dlt's working files: the image has one
-    text = "\n".join(line for line in machine.settings.splitlines() if not line.startswith("pipelines_dir"))
-    (settings / "secrets.toml").write_text(text, encoding="utf-8")
+    lines = machine.configuration.splitlines()
+    text = "\n".join(line for line in lines if not line.startswith("pipelines_dir"))
+    (settings / "config.toml").write_text(text, encoding="utf-8")
+    (settings / "secrets.toml").write_text(machine.secrets, encoding="utf-8")
     variables = dict(part.split("=", 1) for rest in of(IMAGE, "ENV") for part in rest.split())
     environment = {name: value.replace(home, str(inside)) for name, value in variables.items()}
     environment |= {"HOME": str(inside), "PATH": machine.environment()["PATH"]}
@@ -176,5 +183,5 @@ def test_the_entry_point_loads_as_it_is(machine: Machine) -> None:
     done = execute(json.loads(entry_point) + json.loads(command), inside, environment)
     assert "Loaded into connections.duckdb" in done.stdout
     assert polled_tokens(inside / "connections.duckdb") > 0
-    assert [path.name for path in settings.iterdir()] == ["secrets.toml"]
+    assert sorted(path.name for path in settings.iterdir()) == ["config.toml", "secrets.toml"]
     assert (inside / "data" / "pipelines").is_dir()

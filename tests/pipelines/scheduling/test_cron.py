@@ -73,7 +73,7 @@ def test_a_load_that_fails_is_in_syslog_with_its_status(crontab: Crontab, machin
     (call,) = machine.calls
     assert call.startswith("logger -t dlt-cronofy -p user.err load ended with status 2, see ")
     (log,) = (machine.checkout / "log").iterdir()
-    assert "tokens.csv" in log.read_text(encoding="utf-8")
+    assert "application.sqlite" in log.read_text(encoding="utf-8")
 
 
 def test_cron_cuts_at_a_percent_sign_that_is_not_escaped() -> None:

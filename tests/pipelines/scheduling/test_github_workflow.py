@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from pip._internal.commands import create_command
 
-from dlt_cronofy.sandbox import World
-from dlt_cronofy.source.tokens.store import open_store
+from dlt_cronofy.alerts.sending import AlertsConfiguration
+from dlt_cronofy.source.settings import CronofyConfiguration
 from tests.postgres import credentials, postgres_database
 
 from .machine import RECIPES, ROOT, VENV, Machine, execute
@@ -51,37 +50,50 @@ def test_what_is_promised_of_it() -> None:
 def test_secrets_have_the_names_dlt_asks_for() -> None:
     secrets = {name: match[1] for name, value in JOB["env"].items() if (match := SECRET.fullmatch(value))}
     assert secrets == {name: name for name in secrets}
-    assert {"SOURCES__CRONOFY__TOKENS_QUERY", "DESTINATION__POSTGRES__CREDENTIALS"} <= secrets.keys()
+    assert {"SOURCES__CRONOFY__TOKENS_DATABASE", "DESTINATION__POSTGRES__CREDENTIALS"} <= secrets.keys()
 
 
-def test_the_install_step_names_files_that_exist_and_options_that_pip_knows() -> None:
-    commands = [shlex.split(line) for line in STEPS["Install"].splitlines()]
-    assert [command[:4] for command in commands] == [["python", "-m", "pip", "install"]] * 2
-    locked, project = (create_command("install").parse_args(command[4:]) for command in commands)
+def test_every_setting_that_is_a_secret_is_passed() -> None:
+    fields = {
+        name.upper()
+        for spec in (CronofyConfiguration, AlertsConfiguration)
+        for name, hint in spec.get_resolvable_fields().items()
+        if "SecretText" in str(hint)
+    }
+    assert "ALERTS_TO" in fields
+    assert "SOURCES__CRONOFY__TOKENS_QUERY" not in JOB["env"]  # empty, it would hide that of config.toml
+    wanted = {f"SOURCES__CRONOFY__{name}" for name in fields} | {"RUNTIME__SLACK_INCOMING_HOOK"}
+    assert wanted - JOB["env"].keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lock"),
+    [(shlex.split(STEPS["Install"])[1:], "requirements-charts.lock"), (["install"], "requirements.lock")],
+)
+def test_make_install_names_files_that_exist_and_options_that_pip_knows(
+    arguments: list[str], lock: str
+) -> None:
+    """As the workflow says it, and as the pages do; nothing is installed here."""
+    listed = execute(["make", "--dry-run", *arguments], ROOT, {"PATH": "/usr/bin:/bin"}).stdout
+    commands = [shlex.split(line) for line in listed.splitlines() if " pip install " in line]
+    locked, project = (
+        create_command("install").parse_args(command[command.index("install") + 1 :]) for command in commands
+    )
     options, rest = locked
     assert (options.require_hashes, rest) == (True, [])
-    assert options.requirements == ["requirements-build.lock", "pipelines/scheduling/requirements.lock"]
+    assert options.requirements == ["requirements-build.lock", f"pipelines/scheduling/{lock}"]
     assert [path for path in options.requirements if not (ROOT / path).is_file()] == []
     options, rest = project
-    assert (options.ignore_dependencies, options.build_isolation, rest) == (True, False, ["."])
+    assert (options.ignore_dependencies, options.build_isolation, rest) == (True, False, [])
+    assert len(options.editables) == 1
 
 
 @pytest.fixture
-def secrets(machine: Machine, world: World) -> Iterator[dict[str, str]]:
-    """What somebody has set as repository secrets: an application's token table, and a PostgreSQL."""
-    database = machine.root / "application.sqlite"
-    with sqlite3.connect(database) as connection:
-        connection.execute("CREATE TABLE cronofy_tokens (id TEXT, token TEXT)")
-        rows = [
-            (token.key, token.access_token.reveal())
-            for token in open_store(tokens_file=str(machine.tokens)).read()
-        ]
-        connection.executemany("INSERT INTO cronofy_tokens VALUES (?, ?)", rows)
-    connection.close()
+def secrets(machine: Machine) -> Iterator[dict[str, str]]:
+    """What somebody has set as repository secrets: an application's database, and a PostgreSQL."""
     with postgres_database() as uri:
         yield {
-            "SOURCES__CRONOFY__TOKENS_QUERY": "SELECT id AS key, token AS access_token FROM cronofy_tokens",
-            "SOURCES__CRONOFY__TOKENS_DATABASE": f"sqlite:///{database}",
+            "SOURCES__CRONOFY__TOKENS_DATABASE": f"sqlite:///{machine.tokens}",
             "DESTINATION__POSTGRES__CREDENTIALS": credentials(uri),
         }
 
@@ -117,7 +129,7 @@ def test_the_steps_load_and_report(machine: Machine, secrets: dict[str, str]) ->
 
 def test_a_load_that_fails_fails_its_step(machine: Machine) -> None:
     """Though its output goes through other programs."""
-    summary = str(machine.root / "summary.md")
-    done = machine.shell(STEPS["Load"], GITHUB_STEP_SUMMARY=summary, SOURCES__CRONOFY__TOKENS_FILE="gone.csv")
+    machine.tokens.unlink()
+    done = machine.shell(STEPS["Load"], GITHUB_STEP_SUMMARY=str(machine.root / "summary.md"))
     assert done.returncode == 2
-    assert "gone.csv" in done.stderr
+    assert "application.sqlite" in done.stderr

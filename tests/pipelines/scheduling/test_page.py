@@ -5,6 +5,7 @@ import re
 import shlex
 import tomllib
 from datetime import UTC, datetime
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ COMMANDS = blocks("sh")
 
 def test_every_block_of_commands_is_run_below() -> None:
     assert list(COMMANDS) == [
-        *("cron", "systemd", "GitHub Actions", "container"),
+        *("pip", "cron", "systemd", "GitHub Actions", "container", "Kubernetes"),
         *("watching", "trying", "looking up"),
     ]
 
@@ -44,12 +45,15 @@ def test_the_units_are_installed(machine: Machine) -> None:
     done = machine.shell(COMMANDS["systemd"])
     assert done.returncode == 0, done.stderr
     files = {word for call in machine.calls for word in call.split() if re.search(r"^[.\w].*\.\w+$", word)}
+    assert {".dlt/config.toml", ".dlt/secrets.toml"} <= files
     assert [file for file in files - {"dlt-cronofy.timer"} if not (machine.checkout / file).exists()] == []
     (service,) = [file for file in files if file.endswith(".service")]
     unit = (machine.checkout / service).read_text(encoding="utf-8")
-    for path in ("/etc/dlt-cronofy/secrets.toml", "/etc/dlt-cronofy/environment"):
-        assert path in unit
-        assert any(path in call for call in machine.calls)
+    assert "/etc/dlt-cronofy/config.toml" in unit
+    assert "/etc/dlt-cronofy/secrets.toml" in unit
+    assert any(call.endswith(".dlt/config.toml .dlt/secrets.toml /etc/dlt-cronofy") for call in machine.calls)
+    assert "/etc/dlt-cronofy/environment" in unit
+    assert any("/etc/dlt-cronofy/environment" in call for call in machine.calls)
     assert machine.calls[-1] == "sudo systemctl enable --now dlt-cronofy.timer"
 
 
@@ -68,11 +72,29 @@ def test_the_image_is_built_and_run(machine: Machine) -> None:
     (home,) = of(IMAGE, "WORKDIR")
     for call in (load, status):
         (source, target) = re.findall(r"-v (\S+?):(\S+?):ro", call)[0]
-        assert source == str(machine.checkout / ".dlt" / "secrets.toml")
-        assert target == f"{home}/.dlt/secrets.toml"
+        assert source == str(machine.checkout / ".dlt")
+        assert target == f"{home}/.dlt"
         assert "--hostname dlt-cronofy" in call
     assert load.endswith(" dlt-cronofy")
     assert status.endswith(" dlt-cronofy status")
+
+
+def test_pip_installs_extras_that_there_are() -> None:
+    (extras,) = re.findall(r"\[(.*)\]", COMMANDS["pip"])
+    table = TEXT.partition("| extra |")[2].partition("\n\n")[0]
+    named = set(extras.split(",")) | set(re.findall(r"`(\w+)`(?=[,` |])", table))
+    ours = set(metadata("dlt-cronofy").get_all("Provides-Extra") or ())
+    assert {"postgres", "charts", "snowflake"} <= named & ours
+    assert ours - named == {"airflow"}
+
+
+def test_the_secret_of_kubernetes_holds_both_files(machine: Machine) -> None:
+    machine.stub("kubectl")
+    assert machine.shell(COMMANDS["Kubernetes"]).returncode == 0
+    (call,) = machine.calls
+    assert set(re.findall(r"--from-file=(\S+)", call)) == {".dlt/config.toml", ".dlt/secrets.toml"}
+    assert call.startswith("kubectl create secret generic dlt-cronofy ")
+    assert "{secretName: dlt-cronofy," in TEXT
 
 
 @pytest.mark.long

@@ -46,11 +46,16 @@ KNOWN = {
 }
 
 
+CREDENTIAL = re.compile(r"^LoadCredential=(.*?):(.*)\n", re.MULTILINE)
+
+
 def unit(name: str) -> configparser.ConfigParser:
     """A unit file; one that gives a directive twice is an error."""
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("#", ";"))
     parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read_string((RECIPES / name).read_text(encoding="utf-8"))
+    # a credential has a line of its own
+    text = CREDENTIAL.sub("", (RECIPES / name).read_text(encoding="utf-8"))
+    parser.read_string(text)
     return parser
 
 
@@ -90,10 +95,10 @@ def start(machine: Machine, environment_file: str) -> "subprocess.CompletedProce
     for folder in (credentials, state):
         folder.mkdir(parents=True)
     # root alone reads the source; the service gets a copy
-    name, source = service["LoadCredential"].split(":")
-    assert source == "/etc/dlt-cronofy/secrets.toml"
-    (credentials / name).write_text(machine.settings, encoding="utf-8")
-    (credentials / name).chmod(0o400)
+    for name, source in CREDENTIAL.findall((RECIPES / SERVICE).read_text(encoding="utf-8")):
+        assert source == f"/etc/dlt-cronofy/{name}"
+        (credentials / name).write_bytes((machine.checkout / ".dlt" / name).read_bytes())
+        (credentials / name).chmod(0o400)
 
     def specified(text: str) -> str:
         return text.replace("%d", str(credentials)).replace("%S", str(states))

@@ -26,6 +26,7 @@ def test_a_view_does_not_depend_on_the_time_zone(filled: Warehouse, view: str) -
             rows[zone] = sorted(filled.query(f"SELECT * FROM {DATASET}.{view}"), key=repr)
     finally:
         filled.execute(f"SET TimeZone = '{OWN[filled.dialect]}'")
-    assert rows["UTC"] or view == "needs_relink"
+    # what is drawn need not hold as many outages at once
+    assert rows["UTC"] or view in ("needs_relink", "mass_events")
     for zone in ZONES:
         assert rows[zone] == rows["UTC"], zone

@@ -9,6 +9,7 @@ WITH tokens AS (
 standings AS (
     SELECT
         account_id,
+        count(CASE WHEN is_present THEN 1 END) > 0 AS is_present,
         CASE
             WHEN count(CASE WHEN is_present THEN 1 END) > 0 THEN 'present'
             WHEN count(CASE WHEN left_at IS NULL THEN 1 END) > 0 THEN 'not_connected'
@@ -20,10 +21,10 @@ standings AS (
 ),
 -- those that speak for the account
 speakers AS (
-    SELECT tokens.*, standing
+    SELECT tokens.*
     FROM tokens
     INNER JOIN standings USING (account_id)
-    WHERE is_present OR standing <> 'present'
+    WHERE tokens.is_present OR NOT standings.is_present
 ),
 labels AS (
     SELECT
@@ -94,6 +95,7 @@ SELECT
     CASE WHEN email LIKE '%@%' THEN lower(regexp_replace(email, '.*@', '')) END AS email_domain,
     name, account_type, token_keys,
     coalesce(may_write, 0) AS may_write,
+    coalesce(is_present, TRUE) AS is_present,
     coalesce(standing, 'present') AS standing,
     CASE WHEN standing = 'left' THEN newest_left_at END AS left_at
 FROM listed

@@ -2,7 +2,7 @@
 WITH newest_runs AS (
     SELECT *, last_sample_at + {{ cronofy.hold() }} > (SELECT as_of FROM {{ ref('cronofy', 'cronofy__as_of') }}) AS is_known
     FROM {{ ref('cronofy', 'cronofy__state_runs') }}
-    WHERE ended_at IS NULL
+    WHERE is_newest
 ),
 first_runs AS (
     SELECT
@@ -58,20 +58,20 @@ calendar_counts AS (
 ),
 joined AS (
     SELECT
-        account_id, customer, email, email_domain, name, token_keys, standing, left_at, may_write,
+        account_id, customer, email, email_domain, name, token_keys, is_present, standing, left_at, may_write,
         provider, provider_name, provider_service, provider_protocol, profile_type, profile_id, profile_name,
         relink_url, migration_url,
         state AS sampled_state,
         is_known,
         CASE
-            WHEN standing <> 'present' THEN 'left'
+            WHEN NOT is_present THEN 'left'
             WHEN state <> 'removed' AND NOT is_known THEN 'unknown'
             ELSE state
         END AS state,
         first_sample_at, last_sample_at,
         unseen_until AS run_started_after,
         linked_at,
-        CASE WHEN state <> 'removed' AND standing = 'present' THEN initial_sync_since END AS initial_sync_since,
+        CASE WHEN state <> 'removed' AND is_present THEN initial_sync_since END AS initial_sync_since,
         sync_known_after,
         CASE WHEN profile_type = 'calendar' THEN coalesce(calendars, 0) END AS calendars,
         CASE WHEN profile_type = 'calendar' THEN coalesce(writable_calendars, 0) END AS writable_calendars,
@@ -83,7 +83,7 @@ joined AS (
     LEFT JOIN calendar_counts USING (account_id, profile_type, profile_id)
 )
 SELECT
-    account_id, customer, email, email_domain, name, token_keys, standing,
+    account_id, customer, email, email_domain, name, token_keys, is_present, standing,
     provider, provider_name, provider_service, provider_protocol, profile_type, profile_id, profile_name,
     relink_url, migration_url,
     sampled_state, is_known, state,

@@ -34,7 +34,8 @@ SELECT
         lead(previous_sample_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at),
         newest_sample_at
     ) AS last_sample_at,
-    lead(observed_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS ended_at
+    lead(observed_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS ended_at,
+    lead(observed_at) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) IS NULL AS is_newest
 FROM compared
 -- every row finds a partner, but of inner joins on several columns PostgreSQL expects hardly any row
 LEFT JOIN newest_samples USING (account_id, profile_type)
