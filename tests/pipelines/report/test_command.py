@@ -73,6 +73,10 @@ def check_that_no_other_file_is_overwritten(loaded: Place) -> None:
         assert done.stderr.count("\n") == 1
         assert f"--output {name}: {expected}" in done.stderr
         assert content is None or file.read_bytes() == content
+    done = loaded.invoke("report", "--csv", "notes.txt")
+    assert done.exit_code == 2
+    assert "--csv notes.txt: is not an earlier table; name another file" in done.stderr
+    assert (loaded.directory / "notes.txt").read_bytes() == b"my notes"
 
 
 def test_nothing_loaded_yet_is_one_line_and_2(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,11 @@
 """The page: what it says, what it must not hold, and what hostile data cannot do to it."""
 
 import re
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote
@@ -246,3 +248,9 @@ def test_it_loads_nothing(page: str) -> None:
     outside = set(re.findall(r"""(?:href|src|action)=["'](?!#|data:|mailto:)([^"']+)""", page))
     assert outside == set()
     assert "default-src 'none'; script-src 'sha256-" in page
+
+
+def test_the_only_script_is_the_one_that_the_policy_allows(page: str) -> None:
+    [script] = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; script-src 'sha256-{digest}'" in page
