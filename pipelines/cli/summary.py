@@ -28,6 +28,8 @@ from dlt_cronofy.formatting import (
 )
 from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.report.health import Health
+from dlt_cronofy.report.worklist import owner as owner_of
+from dlt_cronofy.report.worklist import people
 from dlt_cronofy.source.tables import Row
 
 from . import worklist
@@ -207,9 +209,9 @@ def health_parts(health: Health) -> list[RenderableType]:
 
 def _worklist(title: str, rows: Sequence[Row]) -> Iterator[RenderableType]:
     """The first rows as a table, each customer above its rows, and where the others are."""
-    table = _table(f"{title}: {count(worklist.people(rows), 'account')}", ACTIONS, ())
+    table = _table(f"{title}: {count(people(rows), 'account')}", ACTIONS, ())
     shown = rows[:SHOWN_ACTIONS]
-    for owner, group in groupby(shown, worklist.owner):
+    for owner, group in groupby(shown, owner_of):
         table.add_row(Text(owner or "customer unknown", style="bold"))
         _add_rows(table, ACTIONS, group)
     yield table

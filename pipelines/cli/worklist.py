@@ -11,46 +11,16 @@ from dlt_cronofy.formatting import (
     provider_name,
     reason_name,
 )
+from dlt_cronofy.report.worklist import parts, people
 from dlt_cronofy.source.tables import Row
 
-MIGRATE = "migrate"
 ALL = "SELECT * FROM needs_action ORDER BY rank, since"
 
 
 def sections(actions: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
     """What broke, what has never worked, and what still works but has a deadline; each with its title."""
-    rows = list(actions)
-    broken = [row for row in rows if row["reason"] != MIGRATE]
-    parts = {
-        "Worked before": [row for row in broken if row["since_known"]],
-        "Never seen working": [row for row in broken if not row["since_known"]],
-        "Works, but has a deadline": [row for row in rows if row["reason"] == MIGRATE],
-    }
-    return ((title, by_owner(part)) for title, part in parts.items() if part)
-
-
-def by_owner(rows: Sequence[Row]) -> list[Row]:
-    """One customer, or e-mail domain, after the other: who has the most urgent reason, then the most rows."""
-    sizes = Counter(map(owner, rows))
-    most_urgent: dict[str, int] = {}
-    for row in rows:
-        most_urgent[owner(row)] = min(row["rank"], most_urgent.get(owner(row), row["rank"]))
-
-    def place(row: Row) -> tuple[int, int, str, int]:
-        name = owner(row)
-        return most_urgent[name], -sizes[name], name, row["rank"]
-
-    return sorted(rows, key=place)
-
-
-def owner(row: Row) -> str:
-    """The customer, else the e-mail domain, else nothing."""
-    return row["customer"] or row["email_domain"] or ""
-
-
-def people(rows: Iterable[Row]) -> int:
-    """How many accounts these rows are about; a token that was never read counts as one."""
-    return len({row["account_id"] or row["token_keys"] for row in rows})
+    for part in parts(actions):
+        yield part.title, [row for group in part.groups for row in group.rows]
 
 
 def headline(actions: Sequence[Row]) -> str:

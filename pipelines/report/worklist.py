@@ -71,7 +71,14 @@ def parts(actions: Iterable[Row]) -> list[Part]:
 
 
 def _groups(rows: Sequence[Row]) -> Iterator[Group]:
-    """First who has the most urgent reason, then who has most rows; those of nobody we know last."""
+    return (Group(name, list(members)) for name, members in groupby(by_owner(rows), owner))
+
+
+def by_owner(rows: Sequence[Row]) -> list[Row]:
+    """One customer, or e-mail domain, after the other; those of nobody we know last.
+
+    First who has the most urgent reason, then who has most rows.
+    """
     sizes = Counter(map(owner, rows))
     most_urgent: dict[str, int] = {}
     for row in rows:
@@ -81,7 +88,7 @@ def _groups(rows: Sequence[Row]) -> Iterator[Group]:
         name = owner(row)
         return not name, most_urgent[name], -sizes[name], name, row["rank"]
 
-    return (Group(name, list(members)) for name, members in groupby(sorted(rows, key=place), owner))
+    return sorted(rows, key=place)
 
 
 def owner(row: Row) -> str:

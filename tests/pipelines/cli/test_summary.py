@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from dlt_cronofy.cli.summary import health_parts, print_load, print_rows, print_status
-from dlt_cronofy.cli.worklist import by_owner
 from dlt_cronofy.formatting import advice, duration, instant
 from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.report.health import Health
+from dlt_cronofy.report.worklist import by_owner
 from dlt_cronofy.source.records import Outcome
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
