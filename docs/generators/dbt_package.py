@@ -15,6 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 import dlt_cronofy
 from dlt_cronofy import views
+from dlt_cronofy.formatting import REASON_NAMES
 from dlt_cronofy.source.history.diff import Kind, State
 from dlt_cronofy.source.history.parse import CALENDAR, CONFERENCING
 from dlt_cronofy.source.records import Outcome
@@ -36,7 +37,7 @@ _FAILURES = tuple(outcome for outcome in Outcome if outcome != Outcome.SKIPPED)
 # an SQL dialect may reserve them; the sources write them in quotes
 _QUOTED = {"window"}
 
-_REASONS = ("authorize", "widen_scope", "relink", "initial_sync", "no_writable_calendar", "migrate")
+_REASONS = tuple(REASON_NAMES)
 _VERDICTS = (
     *("healthy", "degraded", "down", "unknown", "no_profiles"),
     *("not_connected", "service_account", "left"),

@@ -52,7 +52,9 @@ def create_views(
     except Exception:
         if dialect not in _COLUMNS_CANNOT_CHANGE:
             raise
-        for view in (MARKER, *reversed(PUBLIC_VIEWS), *FORMER_VIEWS, *reversed(VIEWS)):
+        # former views read the first ones, which all others are built on
+        first = VIEWS.index(PUBLIC_VIEWS[0])
+        for view in (MARKER, *reversed(VIEWS[first:]), *FORMER_VIEWS, *reversed(VIEWS[:first])):
             execute(f"DROP VIEW IF EXISTS {dataset}.{view}")
         for statement in statements:
             execute(statement)

@@ -1,12 +1,12 @@
 -- _profiles_now: one row per profile: what is known of it at as_of, the newest polled_at.
 -- The columns of profile_health but those of the last 30 days and reason, and what needs_action asks besides.
 --
--- is_present, standing: of the account, as _accounts has it
+-- is_present: of the account, as _accounts has it
 -- sampled_state: what the newest sample says, however old it is: connected, disconnected or removed
--- is_known: whether that sample is younger than `hold`
 -- run_started_after: last sample before the present state; null if the account's first look found it so
 -- sync_known_after: last sample before initial_sync_since; null if the account's first look found it so
 -- calendars_changed_at: newest change of its calendars
+-- must_write: whether the scope asks for calendars that can be written
 -- migration_url, relink_url: newest known
 WITH newest_runs AS (
     SELECT *, last_sample_at + $hold > (SELECT as_of FROM _as_of) AS is_known
@@ -67,11 +67,10 @@ calendar_counts AS (
 ),
 joined AS (
     SELECT
-        account_id, customer, email, email_domain, name, token_keys, is_present, standing, left_at, may_write,
+        account_id, customer, email, email_domain, name, token_keys, is_present, left_at,
         provider, provider_name, provider_service, provider_protocol, profile_type, profile_id, profile_name,
         relink_url, migration_url,
         state AS sampled_state,
-        is_known,
         CASE
             WHEN NOT is_present THEN 'left'
             WHEN state <> 'removed' AND NOT is_known THEN 'unknown'
@@ -84,7 +83,8 @@ joined AS (
         sync_known_after,
         CASE WHEN profile_type = 'calendar' THEN coalesce(calendars, 0) END AS calendars,
         CASE WHEN profile_type = 'calendar' THEN coalesce(writable_calendars, 0) END AS writable_calendars,
-        calendars_changed_at
+        calendars_changed_at,
+        may_write = 1 AND profile_type = 'calendar' AS must_write
     FROM newest_runs
     LEFT JOIN _accounts USING (account_id)
     LEFT JOIN first_runs USING (account_id, profile_type, profile_id)
@@ -92,10 +92,10 @@ joined AS (
     LEFT JOIN calendar_counts USING (account_id, profile_type, profile_id)
 )
 SELECT
-    account_id, customer, email, email_domain, name, token_keys, is_present, standing,
+    account_id, customer, email, email_domain, name, token_keys, is_present,
     provider, provider_name, provider_service, provider_protocol, profile_type, profile_id, profile_name,
     relink_url, migration_url,
-    sampled_state, is_known, state,
+    sampled_state, state,
     CASE state
         WHEN 'left' THEN left_at
         WHEN 'unknown' THEN last_sample_at + $hold
@@ -106,8 +106,7 @@ SELECT
     initial_sync_since, sync_known_after,
     CAST(calendars AS BIGINT) AS calendars,
     CAST(writable_calendars AS BIGINT) AS writable_calendars,
-    calendars_changed_at,
-    may_write = 1 AND profile_type = 'calendar' AS must_write,
+    calendars_changed_at, must_write,
     state = 'connected' AND initial_sync_since IS NULL
-    AND (profile_type <> 'calendar' OR may_write = 0 OR writable_calendars > 0) AS usable
+    AND (NOT must_write OR writable_calendars > 0) AS usable
 FROM joined

@@ -9,36 +9,10 @@
 -- disconnections_per_1000_days: outages_started per 1000 connected profile-days; null if there were none
 -- uptime: connected / (connected + disconnected); null if that is 0
 -- coverage: (connected + disconnected) / (all but removed); null if that is 0
-WITH periods AS (
-    -- in hours, because a day of the session's time zone may have 23 or 25 of them; all: a hundred years
-    SELECT '7d' AS period, as_of - INTERVAL '168 hour' AS from_at FROM _as_of
-    UNION ALL
-    SELECT '30d' AS period, as_of - INTERVAL '720 hour' AS from_at FROM _as_of
-    UNION ALL
-    SELECT 'all' AS period, as_of - INTERVAL '876000 hour' AS from_at FROM _as_of
-),
-pieces AS (
-    SELECT
-        account_id, profile_type, profile_id, period, state,
-        -- decimals add up to the same in any order
-        CAST(epoch(end_at - greatest(start_at, from_at)) AS DECIMAL(18, 6)) AS seconds
-    FROM profile_intervals
-    INNER JOIN periods ON end_at > from_at
-    WHERE state <> 'removed'
-),
-profile_times AS (
-    SELECT
-        account_id, period,
-        sum(CASE state WHEN 'connected' THEN seconds ELSE 0 END) AS connected_seconds,
-        sum(CASE state WHEN 'disconnected' THEN seconds ELSE 0 END) AS disconnected_seconds,
-        sum(CASE state WHEN 'unknown' THEN seconds ELSE 0 END) AS unknown_seconds
-    FROM pieces
-    GROUP BY account_id, profile_type, profile_id, period
-),
-account_outages AS (
+WITH account_outages AS (
     SELECT account_id, period, count(*) AS outages_started
     FROM outages
-    INNER JOIN periods ON first_seen_at >= from_at
+    INNER JOIN _periods ON first_seen_at >= from_at
     WHERE started_after IS NOT NULL
     GROUP BY account_id, period
 ),
@@ -49,7 +23,7 @@ account_times AS (
         sum(connected_seconds) AS connected_seconds,
         sum(disconnected_seconds) AS disconnected_seconds,
         sum(unknown_seconds) AS unknown_seconds
-    FROM profile_times
+    FROM _profile_times
     GROUP BY account_id, period
 ),
 totals AS (
@@ -62,7 +36,7 @@ totals AS (
         CAST(coalesce(sum(disconnected_seconds), 0) AS DOUBLE) AS disconnected_seconds,
         CAST(coalesce(sum(unknown_seconds), 0) AS DOUBLE) AS unknown_seconds
     FROM _accounts
-    CROSS JOIN periods
+    CROSS JOIN _periods
     LEFT JOIN account_times USING (account_id, period)
     LEFT JOIN account_outages USING (account_id, period)
     GROUP BY customer, email_domain, period

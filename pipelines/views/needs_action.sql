@@ -13,30 +13,23 @@
 -- since: first observation of it
 -- since_known: false: already so at the first look, so it may be older
 -- days: from since to as_of, the newest polled_at
--- url: what the person has to open, if it is known: lets whoever opens it act for the user
+-- url: what the person has to open, if it is known: it lets anybody who opens it act for the user
 -- evidence_age_seconds: from the newest sample, or attempt to read the tokens, to as_of
-WITH token_states AS (
+WITH refused AS (
     SELECT
         account_id,
         CASE WHEN account_id IS NULL THEN token_key END AS unread_key,
-        token_key, customer, last_outcome, failing_since, last_ok_at, last_polled_at,
-        last_outcome IN ('token_rejected', 'grant_revoked') AS is_rejected,
-        last_outcome = 'forbidden' AS is_forbidden
-    FROM token_status
-    WHERE left_at IS NULL AND coalesce(has_token, TRUE)
-),
-refused AS (
-    SELECT
-        account_id, unread_key,
         max(customer) AS customer,
-        CASE WHEN max(CASE WHEN is_forbidden THEN 1 ELSE 0 END) = 1 THEN 'widen_scope' ELSE 'authorize' END AS reason,
+        CASE WHEN count(CASE verdict WHEN 'widen_scope' THEN 1 END) > 0 THEN 'widen_scope' ELSE 'authorize' END
+            AS reason,
         -- since then none of them can be read
         max(failing_since) AS since,
         max(last_ok_at) IS NOT NULL AS since_known,
         max(last_polled_at) AS evidence_at
-    FROM token_states
-    GROUP BY account_id, unread_key
-    HAVING count(*) = count(CASE WHEN is_rejected OR is_forbidden THEN 1 END)
+    FROM token_health
+    WHERE verdict NOT IN ('left', 'not_connected')
+    GROUP BY account_id, CASE WHEN account_id IS NULL THEN token_key END
+    HAVING count(*) = count(CASE WHEN verdict IN ('authorize', 'widen_scope') THEN 1 END)
 ),
 present AS (
     SELECT
@@ -47,26 +40,16 @@ present AS (
     FROM _profiles_now
     WHERE is_present
 ),
-actions AS (
+profile_actions AS (
     SELECT
-        account_id, unread_key, customer AS token_customer,
-        NULL AS profile_type, NULL AS profile_id, NULL AS profile_name, NULL AS provider,
-        reason,
-        CASE reason WHEN 'authorize' THEN 1 ELSE 2 END AS rank,
-        since, since_known, NULL AS url, evidence_at
-    FROM refused
-    UNION ALL
-    SELECT
-        account_id, NULL AS unread_key, NULL AS token_customer, profile_type, profile_id, profile_name, provider,
-        'relink' AS reason, 3 AS rank,
+        account_id, profile_type, profile_id, profile_name, provider, 'relink' AS reason,
         first_sample_at AS since, run_started_after IS NOT NULL AS since_known, relink_url AS url,
         last_sample_at AS evidence_at
     FROM present
     WHERE sampled_state = 'disconnected'
     UNION ALL
     SELECT
-        account_id, NULL AS unread_key, NULL AS token_customer, profile_type, profile_id, profile_name, provider,
-        'initial_sync' AS reason, 4 AS rank,
+        account_id, profile_type, profile_id, profile_name, provider, 'initial_sync' AS reason,
         initial_sync_since AS since, sync_known_after IS NOT NULL AS since_known, relink_url AS url,
         last_sample_at AS evidence_at
     FROM present
@@ -74,8 +57,7 @@ actions AS (
     WHERE state = 'connected' AND initial_sync_since < as_of - INTERVAL '24 hour'
     UNION ALL
     SELECT
-        account_id, NULL AS unread_key, NULL AS token_customer, profile_type, profile_id, profile_name, provider,
-        'no_writable_calendar' AS reason, 5 AS rank,
+        account_id, profile_type, profile_id, profile_name, provider, 'no_writable_calendar' AS reason,
         greatest(first_sample_at, calendars_changed_at) AS since,
         run_started_after IS NOT NULL OR calendars_changed_at > first_sample_at AS since_known,
         NULL AS url, last_sample_at AS evidence_at
@@ -83,8 +65,7 @@ actions AS (
     WHERE state = 'connected' AND must_write AND calendars > 0 AND writable_calendars = 0
     UNION ALL
     SELECT
-        account_id, NULL AS unread_key, NULL AS token_customer, profile_type, profile_id, profile_name, provider,
-        'migrate' AS reason, 6 AS rank,
+        account_id, profile_type, profile_id, profile_name, provider, 'migrate' AS reason,
         coalesce(linked_at, first_sample_at) AS since, linked_at IS NOT NULL AS since_known, migration_url AS url,
         last_sample_at AS evidence_at
     FROM present
@@ -92,6 +73,18 @@ actions AS (
         sampled_state <> 'removed'
         AND provider_service = 'office365'
         AND provider_protocol = 'exchange_web_services'
+),
+actions AS (
+    SELECT
+        account_id, NULL AS unread_key, NULL AS token_customer, profile_type, profile_id, profile_name, provider,
+        reason, since, since_known, url, evidence_at
+    FROM profile_actions
+    UNION ALL
+    SELECT
+        account_id, unread_key, customer AS token_customer,
+        NULL AS profile_type, NULL AS profile_id, NULL AS profile_name, NULL AS provider,
+        reason, since, since_known, NULL AS url, evidence_at
+    FROM refused
 )
 SELECT
     account_id,
@@ -103,5 +96,6 @@ SELECT
     url,
     epoch(as_of - evidence_at) AS evidence_age_seconds
 FROM actions
+LEFT JOIN _reasons USING (reason)
 LEFT JOIN _accounts AS accounts USING (account_id)
 CROSS JOIN _as_of

@@ -18,30 +18,19 @@
 -- writable_calendars: those of them that can be written; null likewise
 -- usable: connected, synced, and with a calendar that can be written where the scope asks for it
 -- reason: most urgent reason of needs_action for it or its account, else null
-WITH bounds AS (
-    SELECT as_of - INTERVAL '720 hour' AS from_at FROM _as_of
-),
-pieces AS (
-    SELECT
-        account_id, profile_type, profile_id, state,
-        -- decimals add up to the same in any order
-        CAST(epoch(end_at - greatest(start_at, from_at)) AS DECIMAL(18, 6)) AS seconds
-    FROM profile_intervals
-    INNER JOIN bounds ON end_at > from_at
-),
-profile_times AS (
+WITH recent_times AS (
     SELECT
         account_id, profile_type, profile_id,
-        CAST(sum(CASE state WHEN 'connected' THEN seconds ELSE 0 END) AS DOUBLE) AS connected_seconds,
-        CAST(sum(CASE state WHEN 'disconnected' THEN seconds ELSE 0 END) AS DOUBLE) AS disconnected_seconds
-    FROM pieces
-    GROUP BY account_id, profile_type, profile_id
+        CAST(connected_seconds AS DOUBLE) AS connected_seconds,
+        CAST(disconnected_seconds AS DOUBLE) AS disconnected_seconds
+    FROM _profile_times
+    WHERE period = '30d'
 ),
 recent_outages AS (
     SELECT account_id, profile_type, profile_id, count(*) AS outages_30d
     FROM _state_runs
-    INNER JOIN bounds ON first_sample_at >= from_at
-    WHERE state = 'disconnected'
+    INNER JOIN _periods ON first_sample_at >= from_at
+    WHERE state = 'disconnected' AND period = '30d'
     GROUP BY account_id, profile_type, profile_id
 ),
 reasons AS (
@@ -56,7 +45,7 @@ ranked AS (
         coalesce(outages_30d, 0) AS outages_30d,
         least(coalesce(of_profile.rank, 9), coalesce(of_account.rank, 9)) AS rank
     FROM _profiles_now AS profiles_now
-    LEFT JOIN profile_times USING (account_id, profile_type, profile_id)
+    LEFT JOIN recent_times USING (account_id, profile_type, profile_id)
     LEFT JOIN recent_outages USING (account_id, profile_type, profile_id)
     LEFT JOIN reasons AS of_profile
         ON
@@ -70,13 +59,6 @@ SELECT
     account_id, customer, email, email_domain, name, token_keys, provider, provider_protocol,
     profile_type, profile_id, profile_name, state, since, linked_at, last_sample_at, uptime_30d, outages_30d,
     open_outage_at, initial_sync_since, calendars, writable_calendars, usable,
-    CASE
-        WHEN state IN ('removed', 'left') THEN NULL
-        WHEN rank = 1 THEN 'authorize'
-        WHEN rank = 2 THEN 'widen_scope'
-        WHEN rank = 3 THEN 'relink'
-        WHEN rank = 4 THEN 'initial_sync'
-        WHEN rank = 5 THEN 'no_writable_calendar'
-        WHEN rank = 6 THEN 'migrate'
-    END AS reason
+    CASE WHEN state NOT IN ('removed', 'left') THEN reason END AS reason
 FROM ranked
+LEFT JOIN _reasons USING (rank)

@@ -174,10 +174,10 @@ def crowds() -> list[World]:
         drawn.append(world)
 
     draw()
-    return [_crowd(drawn[first::CROWDS]) for first in range(CROWDS)]
+    return [side_by_side(drawn[first::CROWDS]) for first in range(CROWDS)]
 
 
-def _crowd(members: Sequence[World]) -> World:
+def side_by_side(members: Sequence[World]) -> World:
     """Worlds side by side that share nothing but the newest instant: none changes the history of another."""
     as_of = max(world.as_of for world in members)
     polls = [

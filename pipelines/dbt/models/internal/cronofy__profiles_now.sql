@@ -58,11 +58,10 @@ calendar_counts AS (
 ),
 joined AS (
     SELECT
-        account_id, customer, email, email_domain, name, token_keys, is_present, standing, left_at, may_write,
+        account_id, customer, email, email_domain, name, token_keys, is_present, left_at,
         provider, provider_name, provider_service, provider_protocol, profile_type, profile_id, profile_name,
         relink_url, migration_url,
         state AS sampled_state,
-        is_known,
         CASE
             WHEN NOT is_present THEN 'left'
             WHEN state <> 'removed' AND NOT is_known THEN 'unknown'
@@ -75,7 +74,8 @@ joined AS (
         sync_known_after,
         CASE WHEN profile_type = 'calendar' THEN coalesce(calendars, 0) END AS calendars,
         CASE WHEN profile_type = 'calendar' THEN coalesce(writable_calendars, 0) END AS writable_calendars,
-        calendars_changed_at
+        calendars_changed_at,
+        may_write = 1 AND profile_type = 'calendar' AS must_write
     FROM newest_runs
     LEFT JOIN {{ ref('cronofy', 'cronofy__accounts') }} USING (account_id)
     LEFT JOIN first_runs USING (account_id, profile_type, profile_id)
@@ -83,10 +83,10 @@ joined AS (
     LEFT JOIN calendar_counts USING (account_id, profile_type, profile_id)
 )
 SELECT
-    account_id, customer, email, email_domain, name, token_keys, is_present, standing,
+    account_id, customer, email, email_domain, name, token_keys, is_present,
     provider, provider_name, provider_service, provider_protocol, profile_type, profile_id, profile_name,
     relink_url, migration_url,
-    sampled_state, is_known, state,
+    sampled_state, state,
     CASE state
         WHEN 'left' THEN left_at
         WHEN 'unknown' THEN last_sample_at + {{ cronofy.hold() }}
@@ -97,8 +97,7 @@ SELECT
     initial_sync_since, sync_known_after,
     CAST(calendars AS BIGINT) AS calendars,
     CAST(writable_calendars AS BIGINT) AS writable_calendars,
-    calendars_changed_at,
-    may_write = 1 AND profile_type = 'calendar' AS must_write,
+    calendars_changed_at, must_write,
     state = 'connected' AND initial_sync_since IS NULL
-    AND (profile_type <> 'calendar' OR may_write = 0 OR writable_calendars > 0) AS usable
+    AND (NOT must_write OR writable_calendars > 0) AS usable
 FROM joined
