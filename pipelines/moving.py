@@ -23,6 +23,7 @@ from dlt_cronofy.rebuild import Difference
 from dlt_cronofy.rebuild.command import check_evidence
 from dlt_cronofy.source import SOURCE_NAME, column_types
 from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.history.state import MAX_PARAMETERS
 from dlt_cronofy.source.tables import (
     BOOL,
     INT,
@@ -49,8 +50,6 @@ LOGS = (POLLS.name, PROFILE_CHANGES.name)
 LOADS = "_dlt_loads"
 # so many rows of a log are copied as one package, whole loads together
 PACKAGE_ROWS, FETCHED_ROWS = 200_000, 50_000
-# ids in one IN list
-MAX_PARAMETERS = 2000
 
 
 @dataclass
@@ -274,8 +273,7 @@ def _frames(
     """The rows of a table, or of some of its loads, typed as dlt's schema has them."""
     types, table = _types(schema, name), client.make_qualified_table_name(name)
     for part in [None] if loads is None else _slices(loads, MAX_PARAMETERS):
-        marks = "" if part is None else f" WHERE {LOAD_ID} IN ({', '.join(['%s'] * len(part))})"
-        with client.execute_query(f"SELECT * FROM {table}{marks}", *(part or ())) as cursor:  # noqa: S608
+        with client.execute_query(f"SELECT * FROM {table}{_of_loads(part)}", *(part or ())) as cursor:  # noqa: S608
             for frame in cursor.iter_arrow(chunk_size=FETCHED_ROWS):
                 yield _typed(pa.table(frame), types)
 
@@ -301,8 +299,13 @@ def _typed(frame: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
 
 
 def _delete(client: Client, name: str, loads: Sequence[str] | None = None) -> None:
-    where = "" if loads is None else f" WHERE {LOAD_ID} IN ({', '.join(['%s'] * len(loads))})"
-    client.execute_sql(f"DELETE FROM {client.make_qualified_table_name(name)}{where}", *(loads or ()))  # noqa: S608
+    table = client.make_qualified_table_name(name)
+    client.execute_sql(f"DELETE FROM {table}{_of_loads(loads)}", *(loads or ()))  # noqa: S608
+
+
+def _of_loads(loads: Sequence[str] | None) -> str:
+    """The condition that holds for the rows of these loads; of all where there is none."""
+    return "" if loads is None else f" WHERE {LOAD_ID} IN ({', '.join(['%s'] * len(loads))})"
 
 
 def _packages(loads: Sequence[str], rows: Counter[str]) -> Iterator[list[str]]:

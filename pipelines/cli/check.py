@@ -18,14 +18,11 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None:
     center did not accept its tokens or the application, refreshed tokens could not be written back, or the
     warehouse cannot be reached or written, 2 bad configuration.
     """
-    from dlt_cronofy.alerts.sending import configured_alerts
     from dlt_cronofy.configuration import read_store
     from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     from .checks import Findings
 
-    # bad configuration is one line, before anything is called
-    configured_alerts()
     found = Findings(*read_store(), open_pipeline(destination, dataset))
     # line by line: each part may take a while, or fail
     for line in found.lines():

@@ -107,7 +107,8 @@ class Findings:
             ConfigurationError: the handoff cannot be used.
             DltException: the warehouse does not let us in, or its credentials are missing.
         """
-        tokens = self.tokens
+        # bad configuration is one line, before anything is called
+        has_alerts, tokens = configured_alerts() is not None, self.tokens
         yield f"{count(len(tokens), 'token')}, each with its own key"
         yield from row_lines(tokens.unusable, len(tokens.unusable), len(tokens.not_connected), SHOWN_ROWS)
         self.unwritable = check_store(self.settings, self.store, tokens)
@@ -116,6 +117,8 @@ class Findings:
         if self.unwritable:
             yield self.unwritable
         yield from check_settings(self.settings)
+        if has_alerts:
+            yield "alerts_to has the form it needs; no message was sent"
         self.warehouse, self.handoff = check_warehouse(self.pipeline), check_handoff()
         yield from filter(None, (self.handoff, self.warehouse))
         self.missing_rights = check_rights(self.pipeline, self.settings)
@@ -227,8 +230,6 @@ def check_settings(settings: PollingSettings) -> Iterator[str]:
     if settings.due_query is not None:
         found = read_notified(settings, SystemClock().now())
         yield f"due_query can be run; it names {len(found):,} tokens or accounts"
-    if configured_alerts() is not None:
-        yield "alerts_to has the form it needs; no message was sent"
 
 
 def check_handoff() -> str | None:

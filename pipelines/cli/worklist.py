@@ -1,17 +1,10 @@
 """The worklist in the terminal: for which customer who must do what, the most urgent first. Pure."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from dlt_cronofy.formatting import (
-    SECONDS_PER_DAY,
-    count,
-    digest_shortened,
-    duration,
-    provider_name,
-    reason_name,
-)
-from dlt_cronofy.report.worklist import parts, people
+from dlt_cronofy.formatting import count, digest_shortened, provider_name
+from dlt_cronofy.report import worklist as report
+from dlt_cronofy.report.worklist import listed_reasons, parts, people
 from dlt_cronofy.source.tables import Row
 
 ALL = "SELECT * FROM needs_action ORDER BY rank, since"
@@ -27,10 +20,8 @@ def headline(actions: Sequence[Row]) -> str:
     """How many accounts need action, and which."""
     if not actions:
         return "No account needs action"
-    reasons = Counter(row["reason"] for row in sorted(actions, key=lambda row: row["rank"]))
-    listed = " · ".join(f"{reason_name(reason)} {number:,}" for reason, number in reasons.items())
     number = people(actions)
-    return f"{count(number, 'account')} need{'s' if number == 1 else ''} action: {listed}"
+    return f"{count(number, 'account')} need{'s' if number == 1 else ''} action: {listed_reasons(actions)}"
 
 
 def contact(row: Row) -> str:
@@ -48,7 +39,4 @@ def connection(row: Row) -> str:
 
 def lasting(row: Row) -> str:
     """How long it has been so; what was so at the first look may be older."""
-    seconds = float(row["days"] or 0) * SECONDS_PER_DAY
-    if round(seconds / 60) < 1:
-        return "just found"
-    return ("" if row["since_known"] else "over ") + duration(seconds)
+    return report.lasting(row, "over ")

@@ -203,15 +203,20 @@ class WarehouseSql:
 
     def create_missing(self, tables: Iterable[str]) -> None:
         """Create tables and columns as a load does, where they are missing."""
-        for name in tables:
-            columns = _columns(name, self.dialect)
-            if name not in self.stored:
-                self.execute(f"CREATE TABLE {self.table(name)} ({', '.join(map(' '.join, columns))})")
-                continue
-            for column, kind, _ in columns:
-                if column not in self.stored[name]:
-                    self.execute(f"ALTER TABLE {self.table(name)} ADD COLUMN {column} {kind}")
-        self.stored = self._stored_columns()
+        missing = [statement for name in tables for statement in self._completions(name)]
+        for statement in missing:
+            self.execute(statement)
+        if missing:
+            self.stored = self._stored_columns()
+
+    def _completions(self, name: str) -> Iterator[str]:
+        columns = _columns(name, self.dialect)
+        if name not in self.stored:
+            yield f"CREATE TABLE {self.table(name)} ({', '.join(map(' '.join, columns))})"
+            return
+        for column, kind, _ in columns:
+            if column not in self.stored[name]:
+                yield f"ALTER TABLE {self.table(name)} ADD COLUMN {column} {kind}"
 
     def _rows(self, table: str, part: Part) -> str:
         is_evidence = table in PART_KEYS and table in self.stored

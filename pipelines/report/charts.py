@@ -113,11 +113,9 @@ def draw_stock(stock: pd.DataFrame, palette: Palette = LIGHT, width: int = 360) 
         palette: colors.
         width: in pixels.
     """
-    states = ["connected", "disconnected", "unknown"]
-    counts = stock.melt(id_vars=["day"], value_vars=states, var_name="state", value_name="connections")
-    counts = counts.assign(rank=counts["state"].map(states.index))
-    colors = alt.Scale(domain=states, range=[palette.connected, palette.disconnected, palette.unknown])
-    return _styled(_daily_bars(counts, "connections", "state", colors, width, len(stock)), palette)
+    return _draw_daily(
+        stock, ["connected", "disconnected", "unknown"], "state", "connections", palette, width
+    )
 
 
 def draw_providers(
@@ -315,20 +313,19 @@ def draw_polls(polls: pd.DataFrame, palette: Palette = LIGHT, width: int = 360) 
         palette: colors.
         width: in pixels.
     """
-    outcomes = ["ok", "failed", "skipped"]
-    counts = polls.melt(id_vars=["day"], value_vars=outcomes, var_name="outcome", value_name="polls")
-    counts = counts.assign(rank=counts["outcome"].map(outcomes.index))
-    colors = alt.Scale(domain=outcomes, range=[palette.connected, palette.disconnected, palette.unknown])
-    return _styled(_daily_bars(counts, "polls", "outcome", colors, width, len(polls)), palette)
+    return _draw_daily(polls, ["ok", "failed", "skipped"], "outcome", "polls", palette, width)
 
 
-def _daily_bars(
-    counts: pd.DataFrame, what: str, by: str, colors: alt.Scale, width: int, days: int
-) -> alt.Chart:
-    """Bars by UTC day, one class on top of the other in the order of `rank`."""
-    bars: alt.Chart = (
+def _draw_daily(
+    days: pd.DataFrame, classes: list[str], by: str, what: str, palette: Palette, width: int
+) -> Drawn:
+    """Bars by UTC day, one class on top of the other; a column of `days` for each: good, bad, neither."""
+    counts = days.melt(id_vars=["day"], value_vars=classes, var_name=by, value_name=what)
+    counts = counts.assign(rank=counts[by].map(classes.index))
+    colors = alt.Scale(domain=classes, range=[palette.connected, palette.disconnected, palette.unknown])
+    bars = (
         alt.Chart(counts, width=width, height=120)
-        .mark_bar(width=max(1.0, 0.8 * width / max(1, days)))
+        .mark_bar(width=max(1.0, 0.8 * width / max(1, len(days))))
         .encode(
             x=_day_axis(),
             y=alt.Y(f"{what}:Q", title=None, axis=alt.Axis(tickCount=4, format=",.0f")),
@@ -337,7 +334,7 @@ def _daily_bars(
             tooltip=[alt.Tooltip("utcyearmonthdate(day):T", title="day"), f"{by}:N", f"{what}:Q"],
         )
     )
-    return bars
+    return _styled(bars, palette)
 
 
 def _styled(chart: Any, palette: Palette) -> Drawn:

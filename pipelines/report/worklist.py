@@ -41,8 +41,7 @@ class Group:
     @property
     def reasons(self) -> str:
         """How many rows have which reason: `relink 3 · move to Microsoft Graph 1`."""
-        counts = Counter(row["reason"] for row in self.rows)
-        return " · ".join(f"{reason_name(reason)} {number:,}" for reason, number in counts.items())
+        return listed_reasons(self.rows)
 
 
 @dataclass(frozen=True)
@@ -111,9 +110,20 @@ def headline(actions: Sequence[Row]) -> str:
     return f"{count(number, 'account')}{of} need{'s' if number == 1 else ''} action"
 
 
+def count_reasons(actions: Iterable[Row]) -> Counter[str]:
+    """How many rows have each reason, the most urgent first."""
+    return Counter(row["reason"] for row in sorted(actions, key=lambda row: row["rank"]))
+
+
+def listed_reasons(actions: Iterable[Row]) -> str:
+    """`relink 3 · move to Microsoft Graph 1`."""
+    counts = count_reasons(actions)
+    return " · ".join(f"{reason_name(reason)} {number:,}" for reason, number in counts.items())
+
+
 def counted(actions: Iterable[Row]) -> list[str]:
     """`17 connections down`, `3 accounts to authorize again`: how many rows have each reason."""
-    reasons = Counter(row["reason"] for row in sorted(actions, key=lambda row: row["rank"]))
+    reasons = count_reasons(actions)
     words = {reason: COUNTED.get(reason, ("case", reason)) for reason in reasons}
     return [f"{count(number, words[reason][0])} {words[reason][1]}" for reason, number in reasons.items()]
 
@@ -129,9 +139,9 @@ def connection_name(row: Row) -> str:
     return "" if row["profile_type"] is None else connection(row)
 
 
-def lasting(row: Row) -> str:
-    """For how long it has been so; what was so at the first look may be older."""
+def lasting(row: Row, at_least: str = "at least ") -> str:
+    """For how long it has been so, after `at_least` where the first look found it so and it may be older."""
     seconds = float(row["days"] or 0) * SECONDS_PER_DAY
     if round(seconds / 60) < 1:
         return "just found"
-    return ("" if row["since_known"] else "at least ") + duration(seconds)
+    return ("" if row["since_known"] else at_least) + duration(seconds)

@@ -15,12 +15,12 @@ from dlt_cronofy.load.maintenance import Upkeep
 from dlt_cronofy.load.statistics import LoadResult, RunStatistics
 from dlt_cronofy.load.steps import MAX_PACKAGE_POLLS, Loading
 from dlt_cronofy.source import SOURCE_NAME
-from dlt_cronofy.source.clock import Clock
+from dlt_cronofy.source.clock import MOST_AHEAD, Clock
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.history.state import SqlWarehouseState
 from dlt_cronofy.source.records import Outcome, Poll, skipped
 from dlt_cronofy.source.settings import PollingSettings
-from dlt_cronofy.source.sweep import MOST_AHEAD, run_row
+from dlt_cronofy.source.sweep import run_row
 from dlt_cronofy.source.tables import TABLES, Row
 from dlt_cronofy.source.tokens.store_changes import NO_CHANGES, StoreChanges
 from dlt_cronofy.warehouse.dataset import writer

@@ -5,6 +5,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 MICROSECOND = timedelta(microseconds=1)
+# clocks of machines differ, but not by that much: a time further ahead is of one that is wrong
+MOST_AHEAD = timedelta(hours=1)
 
 
 class SystemClock:

@@ -10,7 +10,7 @@ from pathlib import Path
 import dlt
 
 from .api.limits.policy import RequestPolicy
-from .clock import Clock, SystemClock
+from .clock import MOST_AHEAD, Clock, SystemClock
 from .history.capture import Capture, KnownRows, is_unchanged, read_changed
 from .history.evidence import Evidence
 from .history.parse import read_poll
@@ -28,8 +28,6 @@ from .version import VERSION
 
 # one batch is captured at a time
 BATCH_POLLS = 1250
-# clocks of machines differ, but not by that much
-MOST_AHEAD = timedelta(hours=1)
 
 Rows = dict[str, list[Row]]
 

@@ -98,7 +98,7 @@ class Heard(logging.Handler):
 
 @dataclass
 class Run:
-    """What one run over all tokens did, as far as a warehouse plays no part in it."""
+    """What one run over all tokens did, without a warehouse."""
 
     polls: list[Poll]
     lost: Sequence[str]

@@ -88,6 +88,8 @@ class EarlyPolls:
 
     def notified_at(self, token: Token, seen: LastPoll, answered_at: datetime | None) -> datetime | None:
         """The notification that no poll of the token and no good one of its account has followed yet."""
+        if not self.notified:
+            return None
         names = filter(None, (token.key, seen.account_id))
         at = max((self.notified[name] for name in names if name in self.notified), default=NEVER)
         return at if at > max(seen.last_attempt_at or NEVER, answered_at or NEVER) else None
@@ -169,14 +171,14 @@ def due_tokens(
     due: dict[object, DueToken] = {}
     waiting: dict[object, list[DueToken]] = {}
     fresh = set()
-    answered = _answered_at(last_polls) if early.notified and not alone else {}
+    if alone:
+        early = EarlyPolls(early.only)
+    answered = _answered_at(last_polls) if early.notified else {}
     for token in tokens:
         seen = last_polls.get(token.key) or LastPoll()
         if not early.wants(token, seen):
             continue
-        notified_at = None
-        if early.notified and not alone:
-            notified_at = early.notified_at(token, seen, answered.get(seen.account_id))
+        notified_at = early.notified_at(token, seen, answered.get(seen.account_id))
         last_poll_ok = seen.last_attempt_at == seen.last_ok_at
         shared = last_poll_ok and seen.account_id is not None and not alone
         account = (token.data_center, seen.account_id) if shared else token.key

@@ -3,27 +3,19 @@
 import logging
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from ..clock import MOST_AHEAD
 from ..errors import ConfigurationError
 from ..settings import PollingSettings
 from .expiry import parse_expiry
 from .rows import RowError, read_key
+from .store import NO_DATABASE, NO_SQLALCHEMY
 
 SETTING = "due_query in [sources.cronofy]"
 NAMES, NOTIFIED_AT = ("key", "account_id"), "notified_at"
 FETCHED_ROWS = 2000
-# clocks of machines differ, but not by that much
-MOST_AHEAD = timedelta(hours=1)
-NO_DATABASE = (
-    "due_query needs tokens_database, the SQLAlchemy URL of the database it runs in:"
-    " set it in .dlt/secrets.toml, section [sources.cronofy]"
-)
-NO_SQLALCHEMY = (
-    "due_query needs SQLAlchemy: install the extra sql of dlt-cronofy, or sqlalchemy,"
-    " and the driver of your database"
-)
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -41,20 +33,20 @@ def read_notified(settings: PollingSettings, now: datetime) -> dict[str, datetim
     if query is None:
         return {}
     if database is None:
-        raise ConfigurationError(NO_DATABASE)
+        raise ConfigurationError(NO_DATABASE.format("due_query"))
     try:
         from sqlalchemy.exc import SQLAlchemyError
 
-        from .sql_database import connect, error_line, open_engine
+        from .sql_database import connect, error_line, open_engine, without_semicolon
     except ImportError:
-        raise ConfigurationError(NO_SQLALCHEMY) from None
+        raise ConfigurationError(NO_SQLALCHEMY.format("due_query")) from None
     engine = open_engine(database)
     newest: dict[str, datetime] = {}
     ahead = 0
     try:
         with connect(engine) as connection:
             options = {"no_parameters": True, "yield_per": FETCHED_ROWS}
-            text = query.strip().rstrip(";").rstrip()
+            text = without_semicolon(query)
             with closing(connection.exec_driver_sql(text, execution_options=options)) as result:
                 for name, at in _notices(result):
                     if at > now + MOST_AHEAD:

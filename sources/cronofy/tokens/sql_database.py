@@ -74,6 +74,11 @@ def open_engine(database: str | Secret) -> Engine:
     raise ConfigurationError(f"tokens_database in [sources.cronofy] {problem}")
 
 
+def without_semicolon(sql: str) -> str:
+    """One statement as a driver takes it."""
+    return sql.strip().rstrip(";").rstrip()
+
+
 def _url(database: str) -> URL:
     url = make_url(database.strip())
     if "@" in (url.host or ""):

@@ -18,7 +18,7 @@ from .expiry import expiry_form, expiry_like
 from .labels import LabelReader
 from .placeholders import is_cut_off
 from .rows import NAMED_COLUMNS, as_token, collect_tokens
-from .sql_database import connect, error_line, is_denied, open_engine
+from .sql_database import connect, error_line, is_denied, open_engine, without_semicolon
 from .sql_trial import KEEPS_SOMETHING_ELSE, SqlTrial
 from .sql_update import NotDerivedError, Target, derive_target
 from .token import StoredTokens, Token
@@ -56,7 +56,7 @@ class SqlStore:
         self.name = "tokens_query"
         self.folder: Path | None = None
         database = Secret.of(database)
-        self._query = query.strip().rstrip(";").rstrip()
+        self._query = without_semicolon(query)
         self._engine = open_engine(database)
         self._update = _checked_update(update) if update else None
         self._cannot = f"{'tokens_update' if update else self.name} cannot be written back"
@@ -314,7 +314,7 @@ def _parameters(statement: TextClause) -> set[str]:
 
 
 def _checked_update(sql: str) -> TextClause:
-    update = text(sql.strip().rstrip(";"))
+    update = text(without_semicolon(sql))
     if not NEEDED_PARAMETERS <= _parameters(update) <= PARAMETERS:
         raise ConfigurationError(
             "tokens_update in [sources.cronofy] must set :access_token and :refresh_token where the refresh"

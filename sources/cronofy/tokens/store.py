@@ -16,8 +16,12 @@ NO_STORE = (
     "no tokens: set tokens in .dlt/secrets.toml or tokens_file in .dlt/config.toml, section [sources.cronofy]"
 )
 NO_SQLALCHEMY = (
-    "tokens_query needs SQLAlchemy: install the extra sql of dlt-cronofy, or sqlalchemy,"
+    "{} needs SQLAlchemy: install the extra sql of dlt-cronofy, or sqlalchemy,"
     " and the driver of your database"
+)
+NO_DATABASE = (
+    "{} needs tokens_database, the SQLAlchemy URL of the database it runs in:"
+    " set it in .dlt/secrets.toml, section [sources.cronofy]"
 )
 
 
@@ -89,7 +93,7 @@ def open_store(
         try:
             from .sql_store import SqlStore
         except ImportError:
-            raise ConfigurationError(NO_SQLALCHEMY) from None
+            raise ConfigurationError(NO_SQLALCHEMY.format("tokens_query")) from None
         return SqlStore(tokens_query, database, tokens_update, labels)
     if tokens_file is not None:
         from .file_store import FileStore
@@ -100,10 +104,7 @@ def open_store(
 
 def _check_query(query: str | None, database: Secret | None, update: str | None) -> None:
     if query is not None and not database:
-        raise ConfigurationError(
-            "tokens_query needs tokens_database, the SQLAlchemy URL of the database it runs in:"
-            " set it in .dlt/secrets.toml, section [sources.cronofy]"
-        )
+        raise ConfigurationError(NO_DATABASE.format("tokens_query"))
     for name, value in (("tokens_database", database), ("tokens_update", update)):
         if query is None and value:
             raise ConfigurationError(

@@ -332,7 +332,7 @@ def test_a_fault_of_ours_ends_the_run_and_leaves_no_task_behind(where: str) -> N
     assert ended == [0]
 
 
-def test_whoever_takes_waits_for_a_full_batch_or_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_taking_waits_for_a_full_batch_or_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     [[poll]] = poll_all(StubClient(), tasks(1))
     backlog = Backlog(2)
     with ThreadPoolExecutor(1) as taker:
