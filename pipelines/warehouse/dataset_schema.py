@@ -1,8 +1,9 @@
 """The views in dlt's schema of the dataset, so that `dataset()` of plain dlt reaches them like tables.
 
-dlt 1.31 reads what its schema names and nothing else. A load creates, changes and drops only tables that it has
-rows for, so it leaves the views alone.
+dlt 1.31 reads what its schema names and nothing else. A load creates and changes only tables that it has rows
+for, so it leaves the views alone.
 """
+
 
 import dlt
 from dlt.common.schema.utils import new_table
@@ -30,10 +31,11 @@ def learn_views(pipeline: dlt.Pipeline) -> None:
         if not isinstance(client, SqlJobClientBase):
             return
         for view, columns in client.get_storage_tables(PUBLIC_VIEWS):
-            named = {schema.naming.normalize_path(name): column for name, column in columns.items()}
+            # some warehouses write all names in capitals
+            named = [
+                column | {"name": schema.naming.normalize_path(name)} for name, column in columns.items()
+            ]
             if named:
-                schema.tables[view] = new_table(
-                    view, columns=[{**column, "name": name} for name, column in named.items()]
-                )
+                schema.tables[view] = new_table(view, columns=named)
         pipeline.schemas.save_schema(schema)
         client.update_stored_schema(only_tables=schema.dlt_table_names())
