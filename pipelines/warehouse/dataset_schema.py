@@ -4,7 +4,6 @@ dlt 1.31 reads what its schema names and nothing else. A load creates and change
 for, so it leaves the views alone.
 """
 
-
 import dlt
 from dlt.common.schema.utils import new_table
 from dlt.destinations.job_client_impl import SqlJobClientBase
