@@ -37,6 +37,7 @@ from dlt_cronofy.source.tables import (
     Row,
     arrow_type,
 )
+from dlt_cronofy.views import PUBLIC_VIEWS
 from dlt_cronofy.warehouse.dataset import loaded_dataset, query_rows, refresh_views, sql_client, writer
 from dlt_cronofy.warehouse.dlt_workarounds import learn_columns
 from dlt_cronofy.warehouse.locks import sole_writer, turn
@@ -177,7 +178,7 @@ class Copy:
         different: dict[str, pa.Table] = {}
         # a schema that was read back from the warehouse does not know which tables have rows
         for name in dict.fromkeys((*TABLES, *schema.data_table_names(seen_data_only=False))):
-            if name in LOGS:
+            if name in (*LOGS, *PUBLIC_VIEWS):
                 continue
             here = _whole(source, schema, name)
             with sql_client(self.new) as target:

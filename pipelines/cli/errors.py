@@ -63,6 +63,8 @@ DLT_EXTRA = re.compile(r"dlt\[(bigquery|databricks|ducklake|motherduck|postgres|
 CONNECTION_FAILED = re.compile(r"^Connection with .* The actual reason given is: (?=.)")
 # DuckDB's words, then PostgreSQL's
 ABSENT = re.compile(r'Table with name (\S+) does not exist|relation "([^"]+)" does not exist')
+# libpq finds the folder of a socket in `?host=`, dlt asks for a host before it
+SOCKET = "; for a socket write postgresql://user:password@localhost/database?host=/folder"
 SET_IT = "set it in .dlt/secrets.toml or .dlt/config.toml"
 
 
@@ -165,6 +167,10 @@ def _where_to_set(cause: Exception) -> str:
         if isinstance(looked, LookupTrace) and looked.sections[:1] == ["destination"]:
             path = [*looked.sections] if nested else [*looked.sections, name]
             key, variable = ".".join(path), "__".join(path).upper()
+            if isinstance(trace, LookupTraces) and trace.resolved_fields_set:
+                # a URL, or some of the fields
+                hint = SOCKET if "host" in trace.traces else ""
+                return f"{key} is set, but {' and '.join(trace.traces)} is missing in it{hint}"
             return f"set {key} in .dlt/secrets.toml, or {variable} in the environment"
     return SET_IT
 

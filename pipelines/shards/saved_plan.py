@@ -101,8 +101,10 @@ class SavedPlan:
 
     def affordable(self, shard: int) -> int | None:
         """How many calls a shard may send, retries included; None where there is no limit."""
-        if not self.is_bounded:
-            return None
+        return self.calls_of(shard) if self.is_bounded else None
+
+    def calls_of(self, shard: int) -> int:
+        """What the tasks of a shard take, retries and token refreshes aside."""
         return sum(len(task[0].endpoints) for task in self.tasks.get(shard, ()))
 
     def share_of(self, shard: int) -> tuple[int, Sequence[datetime]]:

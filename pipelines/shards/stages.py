@@ -211,16 +211,17 @@ class Stages:
 
     def _limits(self, plan: SavedPlan, shard: int) -> tuple[PollingSettings, Sequence[datetime]]:
         """The settings for a shard: the limits are shared with the others, or it keeps a part of them."""
-        settings = paced(self.settings, plan.calls, plan.spread)
+        settings = self.settings
         if settings.requests_shared_in is not None:
-            return settings, plan.recent_requests
+            return paced(settings, plan.calls, plan.spread), plan.recent_requests
         parts, recent_requests = plan.share_of(shard)
         settings = replace(
             settings,
             requests_per_second=settings.requests_per_second / parts,
             requests_per_minute=settings.requests_per_minute / parts,
         )
-        return settings, recent_requests
+        # a part of the rate for all would be no whole number, and would take longer
+        return paced(settings, plan.calls_of(shard), plan.spread), recent_requests
 
     def _deadline(self, plan: SavedPlan) -> float:
         if plan.deadline is None:

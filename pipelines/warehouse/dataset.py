@@ -22,6 +22,7 @@ from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.tables import Row
 from dlt_cronofy.views import PUBLIC_VIEWS, are_current, create_views
 
+from .dataset_schema import knows_views, learn_views
 from .duckdb_file import checkpoint, is_checkpoint_due, is_written, writing
 from .pipeline import DEFAULT_DESTINATION, duckdb_file, location
 
@@ -151,6 +152,10 @@ def refresh_views(
             dataset = client.fully_qualified_dataset_name()
             execute: Callable[[str], Any] = client.execute_sql
             create_views(execute, _dialect(client), dataset, hold_seconds)
+            learn_views(pipeline)
+    elif not knows_views(pipeline):
+        with writer(pipeline):
+            learn_views(pipeline)
     return PUBLIC_VIEWS
 
 

@@ -194,6 +194,7 @@ class CatalogClient(DuckDbClient):
         capabilities: DestinationCapabilitiesContext,
     ) -> None:
         credentials = config.credentials
+        credentials.local_config = {**(credentials.local_config or {}), "TimeZone": "UTC"}
         if credentials.external_conn() is None and not isinstance(credentials.conn_pool, FilePool):
             credentials.conn_pool = _pool_of(credentials)
         super().__init__(schema, config, capabilities)

@@ -408,3 +408,8 @@ def test_check_says_which_credentials_are_missing(place: Place, tokens: list[str
         "set destination.postgres.credentials in .dlt/secrets.toml,"
         " or DESTINATION__POSTGRES__CREDENTIALS in the environment" in result.stderr
     )
+    url = "postgresql://loader:secret@/analytics?host=/run/postgresql"
+    result = invoke(place, "check", "--destination", "postgres", DESTINATION__POSTGRES__CREDENTIALS=url)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "destination.postgres.credentials is set, but host is missing in it; for a socket" in result.stderr
+    assert "secret" not in result.stderr

@@ -26,8 +26,7 @@ from dlt_cronofy.shards.saved_plan import shard_of
 from dlt_cronofy.shards.shard_output import outputs_of
 from dlt_cronofy.shards.stages import Stages
 from dlt_cronofy.source.settings import PollingSettings
-from dlt_cronofy.source.tokens.store import open_store
-from dlt_cronofy.source.tokens.token import in_data_centers
+from dlt_cronofy.source.tokens.store import open_store, stored_tokens
 from dlt_cronofy.views import PUBLIC_VIEWS
 from dlt_cronofy.warehouse.dataset import refresh_views, sql_client
 from dlt_cronofy.warehouse.pipeline import open_pipeline
@@ -56,8 +55,8 @@ class Yard:
     def load(self, options: LoadOptions = ALWAYS, without: Collection[int] = ()) -> LoadResult:
         """One load in one process; of shards that are left out, no token is polled."""
         store = open_store(tokens_file=str(self.tokens_file))
-        tokens = in_data_centers(store.read(), self.settings.data_center)
-        polled = [token for token in tokens if shard_of(token.key, SHARDS) not in without]
+        tokens = stored_tokens(store, self.settings)
+        polled = tokens.replaced(token for token in tokens if shard_of(token.key, SHARDS) not in without)
         clock = StandingClock(self.sandbox)
         return Load(self._pipeline("single"), self.settings, polled, options, clock).run()
 

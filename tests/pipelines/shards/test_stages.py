@@ -1,8 +1,10 @@
 """A load in shards: whatever comes twice, late or not at all, the warehouse is that of one process."""
 
 import random
+import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,13 +15,15 @@ from dlt.load.load import Load
 from dlt.pipeline.exceptions import PipelineStepFailed
 from pyarrow import parquet
 
+from dlt_cronofy.load.pace import enough_per_minute, least_seconds
 from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.sandbox import Fault
 from dlt_cronofy.shards import stages
 from dlt_cronofy.shards.loading import GIVEN_UP_AFTER
-from dlt_cronofy.shards.saved_plan import shard_of
+from dlt_cronofy.shards.saved_plan import read_plan, shard_of
 from dlt_cronofy.shards.shard_output import ShardSummary, merged_polls, outputs_of
 from dlt_cronofy.source.errors import ConfigurationError, UnreachableError
+from dlt_cronofy.source.secret import Secret
 from dlt_cronofy.source.settings import USERINFO
 from dlt_cronofy.warehouse.dataset import sql_client
 
@@ -283,6 +287,55 @@ def test_a_late_load_that_is_broken_off_is_healed(world: World, monkeypatch: pyt
     assert yard.query("SELECT finished_at FROM runs WHERE polled > 0") == [(None,)]
     yard.machine().load(later)
     assert yard.query(RUN_FACTS) == [said]
+
+
+@pytest.mark.parametrize("shared", [None, "requests.sqlite"])
+def test_a_load_that_is_spread_takes_that_long_in_shards_too(world: World, shared: str | None) -> None:
+    within = timedelta(minutes=5)
+    yard = world.yard("spread", requests_shared_in=Secret(shared) if shared else None)
+    run_id, shards = yard.plan(replace(ALWAYS, spread=within))
+    plan = read_plan(yard.handoff, run_id)
+    limits = [yard.machine()._limits(plan, shard)[0] for shard in shards]
+    rates = [(each.requests_per_second, each.requests_per_minute) for each in limits]
+    enough = enough_per_minute(plan.calls, within)
+    if shared:
+        assert {rate for _, rate in rates} == {enough}
+        return
+    assert enough <= sum(rate for _, rate in rates) <= enough + len(shards)
+    seconds = [least_seconds(plan.calls_of(shard), *rate) for shard, rate in zip(shards, rates, strict=True)]
+    assert within.total_seconds() / 2 < max(seconds) <= within.total_seconds()
+    # the configured limits stay the highest
+    yard.settings = replace(yard.settings, requests_per_minute=6.0)
+    assert yard.machine()._limits(plan, shards[0])[0].requests_per_minute == 2
+
+
+def test_who_was_notified_is_due_in_a_shard_and_first_where_calls_are_few(world: World) -> None:
+    hourly = LoadOptions(every=timedelta(hours=1), endpoints=(USERINFO,))
+    yard = world.yard("notified", one_token_each=True)
+    yard.load(hourly)
+    world.clock.move_to(START + timedelta(minutes=10))
+    ok, late = [key for (key,) in yard.query("SELECT token_key FROM token_status WHERE last_outcome = 'ok'")][
+        :2
+    ]
+    with closing(sqlite3.connect(yard.folder / "app.sqlite")) as application:
+        application.execute("CREATE TABLE notices (key, notified_at)")
+        times = (START + timedelta(minutes=5), START - timedelta(minutes=5))
+        application.executemany(
+            "INSERT INTO notices VALUES (?, ?)", zip((ok, late), map(str, times), strict=True)
+        )
+        application.commit()
+    yard.settings = replace(
+        yard.settings,
+        due_query="SELECT * FROM notices",
+        tokens_database=Secret(f"sqlite:///{yard.folder / 'app.sqlite'}"),
+    )
+    plan = yard.machine().plan(replace(hourly, max_requests=1), SHARDS)
+    assert [task[0].token_key for task in plan.tasks[plan.shards[0]]] == [ok]
+    due = plan.due
+    yard.poll(plan.run_id, *plan.shards)
+    assert yard.machine().load(plan.run_id).polled_tokens == 1
+    # it has been polled since
+    assert yard.machine().plan(hourly, SHARDS).due == due - 1
 
 
 def test_only_finished_outputs_are_there_and_they_stay_until_they_are_loaded(

@@ -1,29 +1,41 @@
 """The DuckDB file: of any name, readable by plain dlt and plain DuckDB, under another name too."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import dlt
 import duckdb
 import pytest
+from dlt.common.schema.utils import has_table_seen_data
 
+import dlt_cronofy
+from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.tables import TABLES
+from dlt_cronofy.views import PUBLIC_VIEWS
+from dlt_cronofy.warehouse import dataset as warehouse
 from tests.acceptance.documents import calendar, disconnected, profile, userinfo
 from tests.acceptance.place import Place
 from tests.acceptance.server import ScriptedServer
 from tests.pipelines.conftest import Answers
 
-DOWN = disconnected(profile("pro_1", calendars=[calendar("cal_1")]))
+UP = profile("pro_1", calendars=[calendar("cal_1")])
+# with a field that the schema has to learn
+DOWN = disconnected(UP) | {"profile_mood": "sad"}
+RELATIONS = {*TABLES, *PUBLIC_VIEWS}
 
 
 def fill(place: Place, answers: Answers, name: str) -> Place:
-    """Two loads into a file of that name."""
+    """Two loads into a file of that name, the first one of a release whose schema did not name the views."""
     place.database_name = name
     place.write_tokens(["one"])
-    for document in (profile("pro_1", calendars=[calendar("cal_1")]), DOWN):
+    for document in (UP, DOWN):
         answers.by_token["one"] = userinfo("acc_1", [document])
-        place.load(refresh_views=True)
+        with pytest.MonkeyPatch.context() as patched:
+            if document is UP:
+                patched.setattr(warehouse, "learn_views", lambda _: None)
+            place.load(refresh_views=True)
     return place
 
 
@@ -48,34 +60,67 @@ def test_a_file_of_any_name(name: str, place: Place, answers: Answers) -> None:
     assert place.query("SELECT relink_url IS NOT NULL FROM needs_relink") == [(True,)]
 
 
-def test_plain_dlt_reads_it(filled: Place, tmp_path: Path) -> None:
+def plain(folder: Path) -> dlt.Dataset:
+    return dlt.dataset(destination(folder), "cronofy")
+
+
+def pipeline(folder: Path) -> dlt.Dataset:
+    return dlt.pipeline(
+        "cronofy", destination=destination(folder), dataset_name="cronofy", pipelines_dir=str(folder / "new")
+    ).dataset()
+
+
+def attached(folder: Path) -> dlt.Dataset:
+    """Without the working files: all that is needed to go on stands in the warehouse."""
+    found = dlt.attach(
+        "cronofy", destination=destination(folder), dataset_name="cronofy", pipelines_dir=str(folder / "gone")
+    )
+    assert list(found.schemas) == ["cronofy"]
+    return found.dataset()
+
+
+def destination(folder: Path) -> dlt.destinations.duckdb:
+    return dlt.destinations.duckdb(str(folder / "attached.duckdb"))
+
+
+@pytest.mark.parametrize("opened", [plain, pipeline, attached])
+def test_plain_dlt_reads_every_table_and_view(
+    opened: Callable[[Path], dlt.Dataset], filled: Place, tmp_path: Path
+) -> None:
     """Under another file name, where nothing is ambiguous."""
-    other = tmp_path / "attached.duckdb"
-    shutil.copy(filled.database, other)
+    shutil.copy(filled.database, tmp_path / "attached.duckdb")
+    dataset = opened(tmp_path)
+    assert set(dataset.tables) >= RELATIONS
+    assert "profile_mood" in dataset.profiles.columns
+    # dlt drops only tables that have
+    assert not [view for view in PUBLIC_VIEWS if has_table_seen_data(dataset.schema.tables[view])]
+    assert len(dataset.profile_changes.fetchall()) == 2
+    assert dataset("SELECT reason FROM needs_action WHERE profile_id = 'pro_1'").fetchall() == [("relink",)]
+
+
+def test_a_file_that_is_named_like_the_dataset_is_read_in_utc(
+    filled: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", str(filled.database))
+    monkeypatch.setenv("TZ", "America/St_Johns")
+    with dlt_cronofy.dataset() as dataset:
+        assert {name for name in RELATIONS if dataset[name].fetchmany(1)} >= {"polls", "profile_health"}
+        assert str(dataset.needs_relink.df()["first_seen_at"].dt.tz) == "UTC"
     pipeline = dlt.attach(
         "cronofy",
-        pipelines_dir=str(filled.data_dir / "pipelines"),
-        destination=dlt.destinations.duckdb(str(other)),
+        destination=dlt_cronofy.destination(),
         dataset_name="cronofy",
+        pipelines_dir=str(tmp_path / "working"),
     )
-    dataset = pipeline.dataset()
-    assert dataset("SELECT state FROM profiles").fetchall() == [("disconnected",)]
-    assert len(dataset.polls.fetchall()) == 3
+    assert pipeline.dataset().outages.select("end_reason").fetchall() == [("open",)]
+    assert len(dlt.dataset(dlt_cronofy.destination("duckdb"), "cronofy").polls.fetchall()) == 3
 
 
-def test_plain_dlt_finds_the_schema_in_the_file(filled: Place, tmp_path: Path) -> None:
-    """Without the working files: all that is needed to go on stands in the warehouse."""
-    other = tmp_path / "attached.duckdb"
-    shutil.copy(filled.database, other)
-    pipeline = dlt.pipeline(
-        "cronofy",
-        destination=dlt.destinations.duckdb(str(other)),
-        dataset_name="cronofy",
-        pipelines_dir=str(tmp_path / "elsewhere"),
-    )
-    pipeline.sync_destination()
-    assert list(pipeline.schemas) == ["cronofy"]
-    assert len(pipeline.dataset().profile_changes.fetchall()) == 2
+def test_nothing_to_read_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", str(tmp_path / "none.duckdb"))
+    with pytest.raises(ConfigurationError, match=r"none\.duckdb holds no data yet; run .* load first"):
+        dlt_cronofy.dataset()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("relation", ["profile_changes", "needs_relink"])
