@@ -13,6 +13,7 @@ import dlt
 from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import UnknownDestinationModule
 
+from dlt_cronofy.source.destinations import is_supported, what_to_choose
 from dlt_cronofy.source.errors import ConfigurationError
 
 from .dlt_workarounds import (
@@ -30,18 +31,6 @@ DEFAULT_DESTINATION = "duckdb"
 DEFAULT_DATASET = "cronofy"
 # a file named like its schema cannot be read as `cronofy.polls`
 DEFAULT_FILE, EARLIER_FILE = "connections.duckdb", "cronofy.duckdb"
-
-# dlt has more; these merge rows by key, and the views are written in their SQL
-DESTINATIONS = (
-    "duckdb",
-    "motherduck",
-    "ducklake",
-    "postgres",
-    "snowflake",
-    "bigquery",
-    "redshift",
-    "databricks",
-)
 
 # where dlt looks for credentials of DuckDB
 DUCKDB_CREDENTIALS = ("destination.duckdb.credentials", "destination.credentials", "credentials")
@@ -136,11 +125,12 @@ def _destination(name: str, credentials: str | None) -> Destination[Any, Any]:
     try:
         target = Destination.from_reference(name, credentials=credentials)
     except UnknownDestinationModule:
-        raise ConfigurationError(f"--destination {name}: dlt knows no such destination") from None
+        raise ConfigurationError(
+            f"--destination {name}: dlt knows no such destination; {what_to_choose()}"
+        ) from None
     assert target is not None
-    kind = target.destination_type.removeprefix("dlt.destinations.")
-    if kind not in DESTINATIONS:
-        raise ConfigurationError(f"--destination {name}: choose one of {', '.join(DESTINATIONS)}")
+    if not is_supported(target):
+        raise ConfigurationError(f"--destination {name}: {what_to_choose(target)}")
     if type(target) is dlt.destinations.duckdb:
         target = _duckdb(target.destination_name, credentials)
     elif target.capabilities().supports_ddl_transactions:
