@@ -24,6 +24,7 @@ from .dlt_workarounds import (
     own_staging,
     resolve_configuration_once,
 )
+from .lake import check_catalog, shared_lake
 from .target import PIPELINE_NAME, Target, bind_files, digest, target_of
 from .working_folders import WorkingFolder, configured_base, default_folder, folder_for
 
@@ -94,6 +95,8 @@ def _open(opening: Opening, folder: WorkingFolder) -> dlt.Pipeline:
         PIPELINE_NAME, destination=destination, dataset_name=opening.dataset, pipelines_dir=str(folder.path)
     )
     file = Path(str(pipeline.sql_client().credentials.database)) if is_duckdb else None
+    if isinstance(destination, shared_lake):
+        check_catalog(pipeline.sql_client().credentials)
     _openings[pipeline] = replace(opening, file=file)
     return pipeline
 
@@ -133,6 +136,9 @@ def _destination(name: str, credentials: str | None) -> Destination[Any, Any]:
         raise ConfigurationError(f"--destination {name}: {what_to_choose(target)}")
     if type(target) is dlt.destinations.duckdb:
         target = _duckdb(target.destination_name, credentials)
+    elif type(target) is dlt.destinations.ducklake:
+        named = {} if name == "ducklake" else {"destination_name": target.destination_name}
+        target = shared_lake(credentials, **MERGES_AT_ONCE, **named)
     elif target.capabilities().supports_ddl_transactions:
         target.caps_params |= MERGES_AT_ONCE
     bind_files(target)
