@@ -26,7 +26,7 @@ from dlt.destinations.exceptions import DatabaseException, DatabaseTransientExce
 from dlt.destinations.sql_client import SqlClientBase
 
 from .dataset import query_rows, sql_client
-from .lake import catalog_lock, catalog_transaction, is_lake
+from .lake import catalog_lock, catalog_session, is_lake
 from .pipeline import duckdb_file, location, pipeline_target
 from .working_folders import LOCK, WorkingFolder
 
@@ -143,17 +143,19 @@ def _lake_turn(pipeline: dlt.Pipeline) -> Iterator[Callable[[], None]]:
         finally:
             lock.release()
         return
-    with catalog_transaction(pipeline) as ask:
-        # a lock of the transaction, whose end gives it back
+    with catalog_session(pipeline) as session:
         key = _lock_key(pipeline_target(pipeline).location)
-        try_lock = f"SELECT pg_try_advisory_xact_lock({key}) AS got"
-        _wait_for(lambda: bool(ask(try_lock)[0][0]), location(pipeline))
+        _wait_for(lambda: bool(session.ask(f"SELECT pg_try_advisory_lock({key})")[0][0]), location(pipeline))
 
         def make_sure() -> None:
-            if not ask(HOLDS.replace("%s", str(key)))[0][0]:
+            if not session.ask(HOLDS.replace("%s", str(key)))[0][0]:
                 raise DatabaseTransientException(RuntimeError(LOST_TURN))
 
-        yield make_sure
+        try:
+            yield make_sure
+        finally:
+            with suppress(DatabaseException):
+                session.ask(f"SELECT pg_advisory_unlock({key})")
 
 
 def _wait_for(try_lock: Callable[[], bool], place: str) -> None:

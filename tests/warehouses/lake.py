@@ -41,7 +41,7 @@ class Lake(Place):
     python: str = sys.executable
 
     def environment(self, **extra: str) -> dict[str, str]:
-        return super().environment(**lake_settings(self.catalog, self.files), **extra)
+        return super().environment(**lake_settings(self.catalog, self.files) | extra)
 
 
 def lake_settings(catalog: str, files: Path) -> dict[str, str]:

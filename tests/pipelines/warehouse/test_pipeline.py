@@ -215,9 +215,9 @@ def test_a_load_makes_views_that_are_not_as_they_should_be(
         client.execute_sql(damage)
     made = []
 
-    def create(*arguments: Any) -> list[str]:
+    def create(*arguments: Any, **options: Any) -> list[str]:
         made.append(arguments)
-        return create_views(*arguments)
+        return create_views(*arguments, **options)
 
     monkeypatch.setattr(dataset, "create_views", create)
     refresh_views(pipeline, hold_seconds, even_if_current=False)
