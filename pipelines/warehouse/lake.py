@@ -213,6 +213,8 @@ def catalog_session(pipeline: dlt.Pipeline) -> Iterator[CatalogSession]:
         uri = client.credentials.catalog.to_url().render_as_string(hide_password=False)  # type: ignore[attr-defined]
         connection, server = client.native_connection, f"catalog_{secrets.token_hex(4)}"
         connection.execute(f"ATTACH {literal(uri)} AS {server} (TYPE postgres)")
+        # names are looked up elsewhere than in the lake, which would begin a transaction in the catalog
+        connection.execute("USE memory")
         session = CatalogSession(connection, server)
         try:
             # DuckDB keeps one session for a transaction; without one, the server holds no rows back for it
