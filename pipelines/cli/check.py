@@ -22,8 +22,8 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None:
 
     from .checks import Findings
 
-    pipeline, *store = open_both(destination, dataset)
-    found = Findings(*store, pipeline)
+    pipeline, settings, store, tokens = open_both(destination, dataset)
+    found = Findings(settings, store, tokens, pipeline)
     # line by line: each part may take a while, or fail
     for line in found.lines():
         if not as_json:

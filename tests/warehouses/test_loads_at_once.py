@@ -36,7 +36,11 @@ def server(world: World) -> Iterator[ScriptedServer]:
         yield server
 
 
-@pytest.fixture(params=CATALOGS)
+# a catalog in DuckDB lets one process in at a time: who waits for too long fails, and loses nothing
+SHARED_CATALOGS = ("sqlite", "postgres")
+
+
+@pytest.fixture
 def lakes(
     request: pytest.FixtureRequest, world: World, server: ScriptedServer, tmp_path: Path
 ) -> Iterator[tuple[Lake, Lake]]:
@@ -112,6 +116,7 @@ while not stop.exists():
 """
 
 
+@pytest.mark.parametrize("lakes", SHARED_CATALOGS, indirect=True)
 def test_two_loads_and_a_reader(lakes: tuple[Lake, Lake], world: World, tmp_path: Path) -> None:
     polls = ended(start(lakes[0]))["polls"]
     stop = tmp_path / "stop"
@@ -123,17 +128,20 @@ def test_two_loads_and_a_reader(lakes: tuple[Lake, Lake], world: World, tmp_path
         stderr=subprocess.STDOUT,
         text=True,
     )
-    for _ in range(ROUNDS):
-        world.turn()
-        polls += sum(ended(process)["polls"] for process in [start(lake) for lake in lakes])
-    stop.touch()
-    output, _ = reader.communicate(timeout=100)
+    try:
+        for _ in range(ROUNDS):
+            world.turn()
+            polls += sum(ended(process)["polls"] for process in [start(lake) for lake in lakes])
+    finally:
+        stop.touch()
+        output, _ = reader.communicate(timeout=100)
     assert reader.returncode == 0, output
     # it has looked meanwhile
     assert len(output.split()) > ROUNDS
     assert_complete(lakes[0], polls)
 
 
+@pytest.mark.parametrize("lakes", CATALOGS, indirect=True)
 def test_kills_heal(lakes: tuple[Lake, Lake], world: World) -> None:
     dice = random.Random(lakes[0].catalog.partition(":")[0])
     for lake in lakes:
