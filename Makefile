@@ -101,7 +101,7 @@ $(VENV)-warehouses/.installed: requirements-warehouses.lock pyproject.toml
 	@touch $@
 
 test-warehouses: $(VENV)-warehouses/.installed ## run the tests of DuckLake, each catalog, in an environment of its own
-	$(VENV)-warehouses/bin/python -m pytest -o addopts=-ra tests/warehouses $(WAREHOUSES_TEST_ARGS)
+	$(VENV)-warehouses/bin/python -m pytest -o addopts=-ra -o timeout=600 tests/warehouses $(WAREHOUSES_TEST_ARGS)
 
 airflow-test: $(VENV)-airflow/.installed ## run the load on a real Airflow: 20,000 tokens, 8 shards, PostgreSQL, a killed worker
 	$(VENV)-airflow/bin/python -m pytest -o addopts=-ra tests/airflow $(AIRFLOW_TEST_ARGS)
