@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo notebook notebook-ipynb docs browser lint format test test-long test-lowest campaign airflow-test airflow-campaign leaks audit bench lock clean
+.PHONY: help setup install demo notebook notebook-ipynb docs browser lint format test test-long test-lowest test-warehouses campaign airflow-test airflow-campaign leaks audit bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -69,7 +69,7 @@ test: setup $(VENV)-dbt/.installed ## run the whole test suite
 	$(BIN)/pytest
 
 test-long: setup $(VENV)-dbt/.installed ## run the suite and the slow tests
-	$(BIN)/pytest -m "not airflow"
+	$(BIN)/pytest -m "not airflow and not warehouses"
 
 test-lowest: setup $(VENV)-dbt/.installed ## run the suite with the lowest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear .venv-lowest
@@ -92,6 +92,16 @@ $(VENV)-airflow/.installed: requirements-airflow.lock pyproject.toml
 	$(VENV)-airflow/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(VENV)-airflow/bin/python -m pip check
 	@touch $@
+
+$(VENV)-warehouses/.installed: requirements-warehouses.lock pyproject.toml
+	@$(PYTHON) -c '$(CHECK_PYTHON)'
+	$(PYTHON) -m venv --clear $(VENV)-warehouses
+	$(VENV)-warehouses/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-warehouses.lock
+	$(VENV)-warehouses/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test-warehouses: $(VENV)-warehouses/.installed ## run the tests of DuckLake, each catalog, in an environment of its own
+	$(VENV)-warehouses/bin/python -m pytest -o addopts=-ra -o timeout=600 tests/warehouses $(WAREHOUSES_TEST_ARGS)
 
 airflow-test: $(VENV)-airflow/.installed ## run the load on a real Airflow: 20,000 tokens, 8 shards, PostgreSQL, a killed worker
 	$(VENV)-airflow/bin/python -m pytest -o addopts=-ra tests/airflow $(AIRFLOW_TEST_ARGS)
@@ -119,9 +129,11 @@ lock: setup ## update the lock files from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header --quiet \
 		pyproject.toml --extra airflow --extra postgres --extra shared --constraint requirements-airflow.lock \
 		-o pipelines/airflow/constraints.txt
+	$(COMPILE) pyproject.toml --extra charts --extra ducklake --extra postgres --group warehouses \
+		-o requirements-warehouses.lock
 	$(COMPILE) --group dbt --no-strip-extras -o requirements-dbt.lock
 	$(COMPILE) benchmarks/peers/airbyte.in -o benchmarks/peers/airbyte.lock
 	$(COMPILE) benchmarks/peers/singer.in -o benchmarks/peers/singer.lock
 
 clean: ## remove the environments and all generated files
-	rm -rf $(VENV) .browser .redis site .venv-lowest .venv-audit .venv-peers .venv-dbt .venv-airflow demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .browser .redis site .venv-lowest .venv-audit .venv-peers .venv-dbt .venv-airflow .venv-warehouses demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,5 +1,6 @@
 """Configuration: what dlt's configuration says of the source, checked."""
 
+import dlt
 from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.common.configuration.resolve import resolve_configuration
 
@@ -10,6 +11,7 @@ from dlt_cronofy.source.tokens.store import open_store, stored_tokens
 from dlt_cronofy.source.tokens.token import StoredTokens
 
 from .warehouse.failures import error_chain
+from .warehouse.pipeline import open_pipeline
 
 
 def read_settings() -> tuple[CronofyConfiguration, PollingSettings]:
@@ -37,15 +39,20 @@ def _place(error: BaseException) -> str:
     return ""
 
 
-def read_store() -> tuple[PollingSettings, TokenStore, StoredTokens]:
-    """The settings, the configured token store, and its tokens.
+def open_both(
+    destination: str | None, dataset: str | None
+) -> tuple[dlt.Pipeline, PollingSettings, TokenStore, StoredTokens]:
+    """The warehouse, the settings, and the configured token store with its tokens.
+
+    The warehouse comes before the store: no token is read for one that will not do.
 
     Raises:
         ConfigurationError: something is missing or cannot be used.
     """
     configuration, settings = read_settings()
+    pipeline = open_pipeline(destination, dataset)
     store = configured_store(configuration)
-    return settings, store, stored_tokens(store, settings)
+    return pipeline, settings, store, stored_tokens(store, settings)
 
 
 def configured_store(configuration: CronofyConfiguration) -> TokenStore:

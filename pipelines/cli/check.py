@@ -18,12 +18,12 @@ def check(as_json: bool, destination: str | None, dataset: str | None) -> None:
     center did not accept its tokens or the application, refreshed tokens could not be written back, or the
     warehouse cannot be reached or written, 2 bad configuration.
     """
-    from dlt_cronofy.configuration import read_store
-    from dlt_cronofy.warehouse.pipeline import open_pipeline
+    from dlt_cronofy.configuration import open_both
 
     from .checks import Findings
 
-    found = Findings(*read_store(), open_pipeline(destination, dataset))
+    pipeline, settings, store, tokens = open_both(destination, dataset)
+    found = Findings(settings, store, tokens, pipeline)
     # line by line: each part may take a while, or fail
     for line in found.lines():
         if not as_json:

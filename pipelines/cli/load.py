@@ -41,17 +41,15 @@ def load(
     failed than --max-failure-ratio allows, 2 bad configuration or usage.
     """
     from dlt_cronofy.alerts.sending import configured_alerts
-    from dlt_cronofy.configuration import read_store
+    from dlt_cronofy.configuration import open_both
     from dlt_cronofy.load.run import Load
     from dlt_cronofy.load.steps import LoadOptions
-    from dlt_cronofy.warehouse.pipeline import open_pipeline
 
     from .signals import run_interruptibly
     from .summary import print_load
 
-    settings, store, tokens = read_store()
+    pipeline, settings, store, tokens = open_both(destination, dataset)
     alerts = configured_alerts()
-    pipeline = open_pipeline(destination, dataset)
     work = Load(pipeline, settings, tokens, LoadOptions(**options), store=store, alerts=alerts)
     # one call a token is what a sweep takes; account comes on top once a day
     pace = min(settings.requests_per_minute, 60 * settings.requests_per_second)

@@ -21,15 +21,13 @@ def plan(limit: int, as_json: bool, destination: str | None, dataset: str | None
     Calls nothing and loads nothing. Exit status: 0 planned, 1 the warehouse cannot be read, 2 bad
     configuration or usage.
     """
-    from dlt_cronofy.configuration import read_store
+    from dlt_cronofy.configuration import open_both
     from dlt_cronofy.load.preview import preview_load, print_preview
     from dlt_cronofy.load.steps import LoadOptions
     from dlt_cronofy.source.clock import SystemClock
     from dlt_cronofy.source.tokens.due_query import read_notified
-    from dlt_cronofy.warehouse.pipeline import open_pipeline
 
-    settings, _, tokens = read_store()
-    pipeline = open_pipeline(destination, dataset)
+    pipeline, settings, _, tokens = open_both(destination, dataset)
     now = SystemClock().now()
     notified = read_notified(settings, now)
     preview = preview_load(pipeline, settings, tokens, LoadOptions(**options), now, limit, notified)

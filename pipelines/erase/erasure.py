@@ -20,6 +20,7 @@ from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.tokens.token import StoredTokens
 from dlt_cronofy.warehouse.dataset import loaded_dataset, read, sql_client, writer
 from dlt_cronofy.warehouse.duckdb_file import leftovers, log_of
+from dlt_cronofy.warehouse.lake import is_lake, lake_files
 from dlt_cronofy.warehouse.pipeline import duckdb_file, location, pipeline_target
 from dlt_cronofy.warehouse.working_folders import WorkingFolder
 
@@ -117,6 +118,8 @@ class Erase:
             rebuild.rebuild(client, read_settings()[1].hold)
 
     def _database_files(self) -> list[Path]:
+        if is_lake(self.pipeline):
+            return lake_files(self.pipeline)
         file = duckdb_file(self.pipeline)
         return [] if file is None else [file, log_of(file), *leftovers(file.resolve())]
 

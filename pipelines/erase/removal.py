@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import dlt
+import duckdb
+from dlt.common.destination.exceptions import DestinationException
 from dlt.destinations.sql_client import SqlClientBase
 
 from dlt_cronofy.warehouse.dataset import loaded_dataset, writer
 from dlt_cronofy.warehouse.duckdb_copy import CannotCopyError, rewrite_without
+from dlt_cronofy.warehouse.lake import forget_deleted, has_remote_files, is_lake
 from dlt_cronofy.warehouse.pipeline import duckdb_file, location
 
 from .finder import Finder
@@ -22,11 +26,11 @@ from .summary import Erased, shown
 
 logger = logging.getLogger("dlt_cronofy")
 
-DUCKLAKE_KEEPS = (
-    "keeps deleted rows in old snapshots: rewrite the data files (ducklake_rewrite_data_files,"
-    " delete_threshold 0), expire the snapshots (ducklake_expire_snapshots) and delete the old files"
-    " (ducklake_cleanup_old_files)"
+LAKE_KEEPS = (
+    "keeps deleted rows in old files or snapshots ({error}): expire the snapshots"
+    " (ducklake_expire_snapshots), delete the old files (ducklake_cleanup_old_files), and run this again"
 )
+UNSEARCHED_FILES = "the files of {name} are in a bucket, and were not searched"
 NOT_REMOVABLE = re.compile(r"([1-9]\d*) dead row versions cannot be removed yet")
 
 
@@ -51,7 +55,8 @@ class Removal:
             # its free blocks may hold the person though no row does
             if any(self.rows.values()) or Finder(self.traces.texts()).is_in(file):
                 self._copy_file(file)
-        elif any(self.rows.values()):
+        elif any(self.rows.values()) or is_lake(self.pipeline):
+            # the files of a lake may hold the person though no row does
             self._delete()
             self.overwrite_deleted()
 
@@ -89,7 +94,7 @@ class Removal:
         name, result = location(self.pipeline), self.result
         kind = self.pipeline.destination.destination_type.rpartition(".")[2]
         if kind == "ducklake":
-            result.problems.append(f"{name} {DUCKLAKE_KEEPS}")
+            self._forget_in_lake(name)
         elif kind == "postgres":
             touched = [relation for relation, count in self.rows.items() if count]
             logger.info("rewriting %d tables", len(touched))
@@ -103,6 +108,16 @@ class Removal:
                 f"{name} keeps deleted rows for time travel, fail-safe and backups until their retention"
                 " period has passed"
             )
+
+    def _forget_in_lake(self, name: str) -> None:
+        logger.info("rewriting the files of %s without these rows", name)
+        try:
+            forget_deleted(self.pipeline)
+        except (CannotCopyError, DestinationException, duckdb.Error, sqlite3.Error, OSError) as error:
+            # its message may quote a row
+            self.result.problems.append(f"{name} {LAKE_KEEPS.format(error=type(error).__name__)}")
+        if has_remote_files(self.pipeline):
+            self.result.notes.append(UNSEARCHED_FILES.format(name=name))
 
 
 def vacuum(client: SqlClientBase[Any], relations: Iterable[Relation]) -> list[str]:

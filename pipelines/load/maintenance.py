@@ -31,6 +31,7 @@ from dlt_cronofy.warehouse.dataset import sql_client, writer
 from dlt_cronofy.warehouse.dlt_workarounds import learn_columns
 from dlt_cronofy.warehouse.duckdb_copy import CannotCopyError, rewrite_without
 from dlt_cronofy.warehouse.duckdb_file import free_share
+from dlt_cronofy.warehouse.lake import is_lake, tidy_if_due
 from dlt_cronofy.warehouse.locks import take_folder
 from dlt_cronofy.warehouse.pipeline import duckdb_file, location
 
@@ -204,8 +205,12 @@ class Upkeep:
     def give_back_room(self) -> None:
         """Rewrite a DuckDB file once half of it holds nothing, after old polls were removed.
 
-        Before that, new polls take the room of the old ones.
+        Before that, new polls take the room of the old ones. In a DuckLake, merge files and remove old ones.
         """
+        if is_lake(self.pipeline):
+            with self.alone():
+                tidy_if_due(self.pipeline)
+            return
         file = duckdb_file(self.pipeline)
         if self.settings.keep_polls is None or file is None or free_share(file) < WASTED_SHARE:
             return

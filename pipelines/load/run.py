@@ -21,6 +21,7 @@ from dlt_cronofy.source.tokens.due_query import read_notified
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
 from dlt_cronofy.warehouse.dataset import held_open, refresh_views, writer
 from dlt_cronofy.warehouse.dlt_workarounds import drop_loaded_records, learn_columns
+from dlt_cronofy.warehouse.lake import extensions_loaded
 from dlt_cronofy.warehouse.locks import sole_writer, turn
 from dlt_cronofy.warehouse.pipeline import location
 
@@ -71,7 +72,7 @@ class Load:
             PipelineStepFailed: dlt could not normalize or load; what was polled stays pending and is
                 loaded first next time.
         """
-        with sole_writer(self.pipeline):
+        with sole_writer(self.pipeline), extensions_loaded(self.pipeline):
             return self._run()
 
     def _run(self) -> LoadResult:

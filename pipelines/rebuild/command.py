@@ -10,6 +10,7 @@ from dlt.destinations.sql_client import SqlClientBase
 
 from dlt_cronofy.formatting import count
 from dlt_cronofy.warehouse.dataset import loaded_dataset, read, sql_client, writer
+from dlt_cronofy.warehouse.lake import is_lake
 from dlt_cronofy.warehouse.locks import LOCKED_DIALECT, sole_writer, turn
 
 from . import Difference, analyze, differences, rebuild
@@ -56,14 +57,16 @@ def _between_packages(pipeline: dlt.Pipeline, client: SqlClientBase[Any]) -> Ite
 
     A package brings polls in one transaction and their evidence in others. In the middle of it they differ.
     """
-    if str(client.capabilities.sqlglot_dialect) != LOCKED_DIALECT:
+    is_postgres = str(client.capabilities.sqlglot_dialect) == LOCKED_DIALECT
+    if not is_postgres and not is_lake(pipeline):
         yield  # a DuckDB file is not written to while it is read
         return
     with ExitStack() as transaction:
         with turn(pipeline):
             transaction.enter_context(client.begin_transaction())
-            client.execute_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            client.execute_sql("SELECT 1")  # that is when it looks
+            if is_postgres:
+                client.execute_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            read(client, "SELECT 1 FROM {_dlt_loads} LIMIT 1")  # that is when it looks
         yield
 
 

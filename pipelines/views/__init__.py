@@ -37,15 +37,22 @@ _COLUMNS_CANNOT_CHANGE = {"postgres", "redshift"}
 
 
 def create_views(
-    execute: Callable[[str], object], dialect: str, dataset: str, hold_seconds: float
+    execute: Callable[[str], object],
+    dialect: str,
+    dataset: str,
+    hold_seconds: float,
+    *,
+    comments_on_columns: bool = True,
 ) -> list[str]:
     """Create or replace all views in the dataset of the tables, comments included, and return their names.
+
+    Where columns of views take no comments, that of the view says what they mean.
 
     PostgreSQL and Redshift do not replace a view whose columns changed. There all views are dropped and
     created once more when replacing fails, so `execute` must leave the connection usable after a failed
     statement.
     """
-    statements = list(_statements(dialect, dataset, hold_seconds))
+    statements = list(_statements(dialect, dataset, hold_seconds, comments_on_columns=comments_on_columns))
     try:
         for statement in statements:
             execute(statement)
@@ -66,10 +73,13 @@ def create_views(
     return list(VIEWS)
 
 
-def _statements(dialect: str, dataset: str, hold_seconds: float) -> Iterator[str]:
+def _statements(
+    dialect: str, dataset: str, hold_seconds: float, *, comments_on_columns: bool
+) -> Iterator[str]:
     for view in VIEWS:
         query = render(view, dialect, hold_seconds, dataset)
-        yield from view_statements(f"{dataset}.{view}", view, query, dialect)
+        name = f"{dataset}.{view}"
+        yield from view_statements(name, view, query, dialect, comments_on_columns=comments_on_columns)
     # last: where it is, all the others are
     digest = definitions_digest(dialect, dataset, hold_seconds)
     yield f"CREATE OR REPLACE VIEW {dataset}.{MARKER} AS\nSELECT '{digest}' AS digest"

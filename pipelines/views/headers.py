@@ -118,13 +118,23 @@ def _column_entries(text: str) -> Iterator[tuple[str, str]]:
             yield found[1], meaning or found[2] or ""
 
 
-def view_statements(name: str, view: str, query: str, dialect: str) -> list[str]:
+def view_statements(
+    name: str, view: str, query: str, dialect: str, *, comments_on_columns: bool = True
+) -> list[str]:
     """The statements that create or replace a view, called `name` in the warehouse, with its comments."""
     if view.startswith("_"):
         return [f"CREATE OR REPLACE VIEW {name} AS\n{query}"]
     if dialect in _BESIDE_THE_QUERY:
         return [f"CREATE OR REPLACE VIEW {name} {_clauses(view, dialect)} AS\n{query}"]
-    return [f"CREATE OR REPLACE VIEW {name} AS\n{query}", *_comments(name, view, dialect)]
+    comments = _comments(name, view, dialect) if comments_on_columns else [_comment(name, view, dialect)]
+    return [f"CREATE OR REPLACE VIEW {name} AS\n{query}", *comments]
+
+
+def _comment(name: str, view: str, dialect: str) -> str:
+    """`COMMENT ON` for the view, with what its columns mean."""
+    described = read_header(view)
+    meanings = (f"{column}: {column_meaning(view, column)}" for column in described.columns)
+    return f"COMMENT ON VIEW {name} IS {_text('; '.join((described.description, *meanings)), dialect)}"
 
 
 def _comments(name: str, view: str, dialect: str) -> list[str]:

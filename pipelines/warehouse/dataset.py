@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib import import_module
-from pathlib import Path
 from threading import get_ident
 from typing import Any
 
@@ -24,12 +23,13 @@ from dlt_cronofy.views import PUBLIC_VIEWS, are_current, create_views
 
 from .dataset_schema import knows_views, learn_views
 from .duckdb_file import checkpoint, is_checkpoint_due, is_written, writing
-from .pipeline import DEFAULT_DESTINATION, duckdb_file, location
+from .lake import catalog_file, is_lake
+from .pipeline import DEFAULT_DESTINATION, duckdb_file, location, pipeline_target
 
 Client = SqlClientBase[Any]
 
-# of DuckDB files: by file, whether it may be written, and thread
-_open_clients: dict[tuple[Path, bool, int], Client] = {}
+# of DuckDB files and lakes: by place, whether it may be written, and thread
+_open_clients: dict[tuple[str, bool, int], Client] = {}
 
 # What sets a session to UTC, whatever the server, database, role or environment say
 SESSION_IN_UTC = {
@@ -45,17 +45,17 @@ SESSION_IN_UTC = {
 def sql_client(pipeline: dlt.Pipeline) -> Iterator[Client]:
     """An open SQL client on the dataset of the pipeline; its session's time zone is UTC.
 
-    It only reads a DuckDB file, but within `writer`. One that this thread has open already is used again:
-    dlt takes longer to make one than DuckDB to answer.
+    It only reads a DuckDB file, but within `writer`. One that this thread has open already is used again on
+    DuckDB and DuckLake: dlt takes longer to make one than DuckDB to answer.
     """
     file = duckdb_file(pipeline)
-    key = None if file is None else (file, is_written(file), get_ident())
-    if key is not None and key in _open_clients:
+    key = (str(file or pipeline_target(pipeline)), file is not None and is_written(file), get_ident())
+    if key in _open_clients:
         yield _open_clients[key]
         return
     with pipeline.sql_client() as client:
         set_session_utc(client)
-        if key is None:
+        if not is_kept_open(pipeline):
             yield client
             return
         _open_clients[key] = client
@@ -83,7 +83,7 @@ def set_session_utc(client: Client) -> None:
 def loaded_dataset(pipeline: dlt.Pipeline) -> Iterator[Client]:
     """An open SQL client on a dataset that holds something; ConfigurationError where nothing was loaded."""
     nothing = ConfigurationError(f"{location(pipeline)} holds no data yet; run {program()} load first")
-    path = duckdb_file(pipeline)
+    path = catalog_file(pipeline) if is_lake(pipeline) else duckdb_file(pipeline)
     if path is not None and not path.exists():
         raise nothing  # opening it would create it
     with sql_client(pipeline) as client:
@@ -148,10 +148,15 @@ def refresh_views(
 ) -> Sequence[str]:
     """Create or replace the SQL views, or only where they are not current; returns their names."""
     if even_if_current or not has_current_views(pipeline, hold_seconds):
+        in_lake = is_lake(pipeline)
         with writer(pipeline), sql_client(pipeline) as client:
             dataset = client.fully_qualified_dataset_name()
             execute: Callable[[str], Any] = client.execute_sql
-            create_views(execute, _dialect(client), dataset, hold_seconds)
+            # each statement by itself would be a snapshot
+            with client.begin_transaction() if in_lake else nullcontext():
+                create_views(
+                    execute, _dialect(client), dataset, hold_seconds, comments_on_columns=not in_lake
+                )
             learn_views(pipeline)
     elif not knows_views(pipeline):
         with writer(pipeline):
@@ -181,10 +186,15 @@ def drop_staging(pipeline: dlt.Pipeline) -> None:
             client.drop_dataset()
 
 
+def is_kept_open(pipeline: dlt.Pipeline) -> bool:
+    """Whether one client after the other would cost more than what it asks."""
+    return duckdb_file(pipeline) is not None or is_lake(pipeline)
+
+
 @contextmanager
 def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """Keep a DuckDB file open while it is opened and closed a dozen times, which is then nearly free."""
-    with sql_client(pipeline) if duckdb_file(pipeline) is not None else nullcontext():
+    """Keep a DuckDB file or a lake open while it is opened a dozen times, which is then nearly free."""
+    with sql_client(pipeline) if is_kept_open(pipeline) else nullcontext():
         yield
 
 
@@ -197,7 +207,8 @@ def writer(pipeline: dlt.Pipeline, *, more_to_come: bool = False) -> Iterator[No
     """
     file = duckdb_file(pipeline)
     if file is None:
-        yield
+        with held_open(pipeline):
+            yield
         return
     with writing(file), held_open(pipeline):
         yield

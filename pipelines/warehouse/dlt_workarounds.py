@@ -106,6 +106,9 @@ def _copied(config: Any) -> Any:
     copied = config.copy()
     if copied.credentials is not None:
         copied.credentials = copied.credentials.copy()
+    if isinstance(copied.credentials, DuckDbBaseCredentials):
+        # a copy has no pool of connections
+        copied.credentials.on_resolved()  # type: ignore[attr-defined]
     return copied
 
 

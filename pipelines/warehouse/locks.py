@@ -6,8 +6,9 @@ empty it under each other. Here
 - each working directory on each machine has a staging dataset of its own (`warehouse.py`),
 - one load at a time uses a working directory, and one at a time a DuckDB file: a second one is refused,
 - a working directory with packages of another target is refused too,
-- on PostgreSQL writers take turns, package by package: a lock of the dataset's is held while tables and views
-  are made and rows merged. It is an advisory lock of a session, so it goes when its holder dies.
+- on PostgreSQL and DuckLake writers take turns, package by package: a lock of the dataset's is held while
+  tables and views are made and rows merged. It is an advisory lock of a session, or of the system on a file
+  beside the catalog, so it goes when its holder dies.
 """
 
 import hashlib
@@ -25,7 +26,8 @@ from dlt.destinations.exceptions import DatabaseException, DatabaseTransientExce
 from dlt.destinations.sql_client import SqlClientBase
 
 from .dataset import query_rows, sql_client
-from .pipeline import duckdb_file, pipeline_target
+from .lake import catalog_lock, catalog_session, is_lake
+from .pipeline import duckdb_file, location, pipeline_target
 from .working_folders import LOCK, WorkingFolder
 
 logger = logging.getLogger("dlt_cronofy")
@@ -37,6 +39,7 @@ HOLDS = """
     WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid()
           AND ((classid::bigint << 32) | objid::bigint) = %s
 """
+LOST_TURN = "the turn to write was lost; run the load again"
 SECONDS_BETWEEN_TRIES = 0.1
 
 
@@ -103,20 +106,21 @@ def take_folder(pipeline: dlt.Pipeline) -> None:
 
 @contextmanager
 def turn(pipeline: dlt.Pipeline) -> Iterator[Callable[[], None]]:
-    """Wait for this writer's turn, where several write to one dataset of PostgreSQL; nothing elsewhere.
+    """Wait for this writer's turn, where several write to one dataset of PostgreSQL or to one DuckLake.
 
-    Yields what raises DatabaseException where the session that has the turn has ended, and others may write.
+    Nothing elsewhere. Yields what raises DatabaseException where the session that has the turn has ended, and
+    others may write.
     """
+    if is_lake(pipeline):
+        with _lake_turn(pipeline) as make_sure:
+            yield make_sure
+        return
     if pipeline.destination is None or pipeline.destination.capabilities().sqlglot_dialect != LOCKED_DIALECT:
         yield lambda: None
         return
     with sql_client(pipeline) as client:
         key = _lock_key(str(client.dataset_name))
-        if not _try_lock(client, key):
-            logger.info("another load is writing to %s; waiting for it", client.dataset_name)
-            # A query that waits keeps deleted rows from being vacuumed, and a statement_timeout ends it.
-            while not _try_lock(client, key):
-                time.sleep(SECONDS_BETWEEN_TRIES)
+        _wait_for(lambda: _try_lock(client, key), str(client.dataset_name))
         try:
             # a server that does not hear of this one for a minute gives the turn to the next
             for setting, seconds in KEEPALIVE_SECONDS.items():
@@ -128,10 +132,45 @@ def turn(pipeline: dlt.Pipeline) -> Iterator[Callable[[], None]]:
                 client.execute_sql("SELECT pg_advisory_unlock(%s)", key)
 
 
+@contextmanager
+def _lake_turn(pipeline: dlt.Pipeline) -> Iterator[Callable[[], None]]:
+    """The turn to write to a DuckLake: all its datasets share one, as they share the snapshots."""
+    lock = catalog_lock(pipeline)
+    if lock is not None:
+        _wait_for(lambda: bool(lock.acquire(blocking=False)), location(pipeline))
+        try:
+            yield lambda: None
+        finally:
+            lock.release()
+        return
+    with catalog_session(pipeline) as session:
+        key = _lock_key(pipeline_target(pipeline).location)
+        _wait_for(lambda: bool(session.ask(f"SELECT pg_try_advisory_lock({key})")[0][0]), location(pipeline))
+
+        def make_sure() -> None:
+            if not session.ask(HOLDS.replace("%s", str(key)))[0][0]:
+                raise DatabaseTransientException(RuntimeError(LOST_TURN))
+
+        try:
+            yield make_sure
+        finally:
+            with suppress(DatabaseException):
+                session.ask(f"SELECT pg_advisory_unlock({key})")
+
+
+def _wait_for(try_lock: Callable[[], bool], place: str) -> None:
+    if try_lock():
+        return
+    logger.info("another load is writing to %s; waiting for it", place)
+    # a query that waits keeps deleted rows from being vacuumed, and a statement_timeout ends it
+    while not try_lock():
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
+
 def _make_sure(client: SqlClientBase[Any], key: int) -> None:
     """That the session is alive, and with it the lock; a session that was ended raises."""
     if not query_rows(client, HOLDS, key)[0]["held"]:
-        raise DatabaseTransientException(RuntimeError("the turn to write was lost; run the load again"))
+        raise DatabaseTransientException(RuntimeError(LOST_TURN))
 
 
 def _try_lock(client: SqlClientBase[Any], key: int) -> bool:

@@ -6,13 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import dlt
 from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import UnknownDestinationModule
 
+from dlt_cronofy.source.destinations import is_supported, what_to_choose
 from dlt_cronofy.source.errors import ConfigurationError
 
 from .dlt_workarounds import (
@@ -23,6 +24,7 @@ from .dlt_workarounds import (
     own_staging,
     resolve_configuration_once,
 )
+from .lake import check_catalog, shared_lake
 from .target import PIPELINE_NAME, Target, bind_files, digest, target_of
 from .working_folders import WorkingFolder, configured_base, default_folder, folder_for
 
@@ -30,18 +32,6 @@ DEFAULT_DESTINATION = "duckdb"
 DEFAULT_DATASET = "cronofy"
 # a file named like its schema cannot be read as `cronofy.polls`
 DEFAULT_FILE, EARLIER_FILE = "connections.duckdb", "cronofy.duckdb"
-
-# dlt has more; these merge rows by key, and the views are written in their SQL
-DESTINATIONS = (
-    "duckdb",
-    "motherduck",
-    "ducklake",
-    "postgres",
-    "snowflake",
-    "bigquery",
-    "redshift",
-    "databricks",
-)
 
 # where dlt looks for credentials of DuckDB
 DUCKDB_CREDENTIALS = ("destination.duckdb.credentials", "destination.credentials", "credentials")
@@ -105,6 +95,8 @@ def _open(opening: Opening, folder: WorkingFolder) -> dlt.Pipeline:
         PIPELINE_NAME, destination=destination, dataset_name=opening.dataset, pipelines_dir=str(folder.path)
     )
     file = Path(str(pipeline.sql_client().credentials.database)) if is_duckdb else None
+    if isinstance(destination, shared_lake):
+        check_catalog(pipeline.sql_client().credentials)
     _openings[pipeline] = replace(opening, file=file)
     return pipeline
 
@@ -133,20 +125,33 @@ def _target(name: str, dataset: str, credentials: str | None = None) -> Target:
 
 
 def _destination(name: str, credentials: str | None) -> Destination[Any, Any]:
+    target: Destination[Any, Any] | None
     try:
         target = Destination.from_reference(name, credentials=credentials)
     except UnknownDestinationModule:
-        raise ConfigurationError(f"--destination {name}: dlt knows no such destination") from None
+        raise ConfigurationError(
+            f"--destination {name}: dlt knows no such destination; {what_to_choose()}"
+        ) from None
     assert target is not None
-    kind = target.destination_type.removeprefix("dlt.destinations.")
-    if kind not in DESTINATIONS:
-        raise ConfigurationError(f"--destination {name}: choose one of {', '.join(DESTINATIONS)}")
+    if not is_supported(target):
+        raise ConfigurationError(f"--destination {name}: {what_to_choose(target)}")
     if type(target) is dlt.destinations.duckdb:
         target = _duckdb(target.destination_name, credentials)
+    elif type(target) is dlt.destinations.ducklake:
+        named = None if name == "ducklake" else target.destination_name
+        target = _lake(named, credentials)
     elif target.capabilities().supports_ddl_transactions:
         target.caps_params |= MERGES_AT_ONCE
     bind_files(target)
     return target
+
+
+def _lake(name: str | None, credentials: str | None) -> Destination[Any, Any]:
+    options: dict[str, Any] = {**MERGES_AT_ONCE}
+    if name is not None:
+        options["destination_name"] = name
+    # dlt resolves a URL as it does elsewhere
+    return shared_lake(cast("Any", credentials), **options)
 
 
 def _duckdb(name: str, credentials: str | None) -> Destination[Any, Any]:

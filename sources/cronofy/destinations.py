@@ -3,34 +3,53 @@
 from typing import Any
 
 import dlt
-from dlt.common.schema.typing import TTableSchema
-from dlt.destinations.sql_client import WithSqlClient
+from dlt.common.destination import Destination
 
 from .errors import ConfigurationError
 
-STRATEGY = "delete-insert"
+OF_DLT = "dlt.destinations."
+
+# dlt has more; these replace rows by key, and all SQL of ours is written in theirs
+DESTINATIONS = (
+    "duckdb",
+    "motherduck",
+    "ducklake",
+    "postgres",
+    "snowflake",
+    "bigquery",
+    "redshift",
+    "databricks",
+)
+FILES = "filesystem"
 
 
 def check_destination(pipeline: dlt.Pipeline) -> None:
-    """Make sure that the pipeline's destination replaces rows by key and answers SQL.
-
-    Elsewhere dlt appends every row in every run, and what is known of a profile cannot be read: no change
-    would ever be noticed.
+    """Make sure that the pipeline's destination can keep the history, before anybody is called.
 
     Raises:
         ConfigurationError: it cannot.
     """
-    destination: Any = pipeline.destination
-    if destination is None:
-        return  # dlt itself says so
-    capabilities = destination.capabilities()
-    strategies = capabilities.supported_merge_strategies or ()
-    if capabilities.merge_strategies_selector is not None:
-        # some can with one table format only
-        table: TTableSchema = {"table_format": capabilities.preferred_table_format or "native"}
-        strategies = capabilities.merge_strategies_selector(strategies, table_schema=table)
-    if STRATEGY not in strategies or not issubclass(destination.client_class, WithSqlClient):
+    # without a destination dlt itself says so
+    if pipeline.destination is not None and not is_supported(pipeline.destination):
+        name = pipeline.destination.destination_name
         raise ConfigurationError(
-            f"destination {destination.destination_name} cannot keep the history: it does not replace rows by"
-            " key (merge strategy delete-insert), or SQL cannot read it; duckdb and postgres will do"
+            f"destination {name} cannot keep the history: {what_to_choose(pipeline.destination)}"
         )
+
+
+def is_supported(destination: Destination[Any, Any]) -> bool:
+    """Whether it replaces rows by key, and our SQL is written in its dialect.
+
+    Elsewhere dlt would append every row in every run, or what is known of a profile could not be read, and no
+    change would ever be noticed.
+    """
+    kind = destination.destination_type
+    return kind.startswith(OF_DLT) and kind.removeprefix(OF_DLT) in DESTINATIONS
+
+
+def what_to_choose(destination: Destination[Any, Any] | None = None) -> str:
+    """The destinations that are supported, for somebody who chose another one."""
+    others = f"choose one of {', '.join(DESTINATIONS)}"
+    if destination is not None and destination.destination_type == f"{OF_DLT}{FILES}":
+        return f"{others}; ducklake keeps the tables as Parquet files in a folder or a bucket"
+    return others

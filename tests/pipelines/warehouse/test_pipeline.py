@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 from dlt.common.destination import Destination
 
+from dlt_cronofy import configuration
 from dlt_cronofy.cli.main import cli
-from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.source.destinations import DESTINATIONS
 from dlt_cronofy.views import PUBLIC_VIEWS, create_views
 from dlt_cronofy.warehouse import dataset
 from dlt_cronofy.warehouse.dataset import (
@@ -23,7 +24,7 @@ from dlt_cronofy.warehouse.dataset import (
     sql_client,
     writer,
 )
-from dlt_cronofy.warehouse.pipeline import DESTINATIONS, location, open_pipeline
+from dlt_cronofy.warehouse.pipeline import location, open_pipeline
 from tests.acceptance.documents import profile, userinfo
 from tests.acceptance.place import Place
 from tests.acceptance.server import ScriptedServer
@@ -65,26 +66,49 @@ def test_the_destination_is_what_was_asked_for_or_configured(
     assert pipeline.dataset_name == "cronofy"
 
 
-def test_an_unknown_destination_is_named(place: Place) -> None:
-    with pytest.raises(ConfigurationError, match="--destination nowhere"):
-        open_pipeline("nowhere", pipelines_dir=place.data_dir)
-
-
-@pytest.mark.parametrize(
-    "destination",
-    ["filesystem", "sqlalchemy", "clickhouse", "mssql", "athena", "lancedb", "dummy", "destination", "lake"],
+# a custom destination is named by its module
+OTHER_DESTINATIONS = (
+    *("filesystem", "sqlalchemy", "mssql", "clickhouse", "athena", "lancedb", "lance", "weaviate", "qdrant"),
+    *("dremio", "synapse", "fabric", "dummy", "destination", "lake", "nowhere", "sqlite", "DuckDB"),
+    "tests.cronofy.test_destinations.nowhere",
 )
-def test_a_destination_that_will_not_do_is_refused_before_anything_is_called(
-    destination: str, loaded: Place, server: ScriptedServer
+COMMANDS = [("load",), ("plan",), ("check",), ("views",), ("move", "--to", "duckdb")]
+ALL_SUPPORTED = (
+    "choose one of duckdb, motherduck, ducklake, postgres, snowflake, bigquery, redshift, databricks"
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize("destination", OTHER_DESTINATIONS)
+def test_a_destination_that_will_not_do_is_refused_before_anything_is_read(
+    destination: str, command: tuple[str, ...], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = loaded.environment(
-        SOURCES__CRONOFY__BASE_URL=server.base_url, DESTINATION__LAKE__DESTINATION_TYPE="filesystem"
-    )
-    arguments = ("load", "--destination", destination)
+    monkeypatch.setattr(configuration, "configured_store", lambda _: pytest.fail("read tokens"))
+    environment = place.environment(DESTINATION__LAKE__DESTINATION_TYPE="filesystem")
+    arguments = (*command, "--destination", destination)
     refused = CliRunner().invoke(cli, arguments, env=environment, catch_exceptions=False)
     assert (refused.exit_code, refused.stdout) == (2, "")
     (line,) = refused.stderr.splitlines()
-    assert f"--destination {destination}: choose one of duckdb, " in line
+    assert f"--destination {destination}: " in line
+    assert ALL_SUPPORTED in line
+    # who wants files may take the one that keeps files
+    assert ("ducklake keeps the tables as Parquet files" in line) == (destination in ("filesystem", "lake"))
+
+
+def test_a_history_moves_to_no_destination_that_will_not_do(loaded: Place) -> None:
+    arguments = ("move", "--to", "sqlalchemy")
+    refused = CliRunner().invoke(cli, arguments, env=loaded.environment(), catch_exceptions=False)
+    assert refused.exit_code == 2
+    assert f"--destination sqlalchemy: {ALL_SUPPORTED}" in refused.stderr
+
+
+def test_a_configured_destination_is_refused_as_one_that_is_asked_for(
+    loaded: Place, server: ScriptedServer
+) -> None:
+    environment = loaded.environment(SOURCES__CRONOFY__BASE_URL=server.base_url, DESTINATION_TYPE="mssql")
+    refused = CliRunner().invoke(cli, ("load",), env=environment, catch_exceptions=False)
+    assert refused.exit_code == 2
+    assert ALL_SUPPORTED in refused.stderr
     assert server.log == []
 
 
@@ -191,9 +215,9 @@ def test_a_load_makes_views_that_are_not_as_they_should_be(
         client.execute_sql(damage)
     made = []
 
-    def create(*arguments: Any) -> list[str]:
+    def create(*arguments: Any, **options: Any) -> list[str]:
         made.append(arguments)
-        return create_views(*arguments)
+        return create_views(*arguments, **options)
 
     monkeypatch.setattr(dataset, "create_views", create)
     refresh_views(pipeline, hold_seconds, even_if_current=False)
