@@ -138,7 +138,8 @@ def _templates() -> jinja2.Environment:
     environment.filters |= {
         "count": wording.count,
         "percent": wording.percent,
-        "duration": wording.duration,
+        # no line ends within one
+        "duration": lambda seconds: wording.duration(seconds).replace(" ", "\N{NO-BREAK SPACE}"),
         "rate": lambda rate: "–" if rate is None else f"{rate:.1f}",
         "shortened": wording.digest_shortened,
         "advice": wording.advice,
@@ -315,8 +316,8 @@ def _figures(report: Report) -> Iterator[Figure]:
 
 def _figures_of_days(report: Report) -> Iterator[Figure]:
     totals = figures.add_up(report.days, ["day"])
-    marks = _marks(report.mass_events, totals)
-    marked = " Triangles mark hours in which many broke at once." if len(marks) else ""
+    marks = _marks(report.mass_events[:MOST_EVENTS], totals)
+    marked = " The numbers are those of the list below: many broke at once." if len(marks) else ""
     yield _figure(
         "Share of connections down, by day",
         "Share of the observed time that was disconnected, by UTC day. Grey is unknown, not down: the darker"
@@ -349,12 +350,11 @@ def _moved(days: pd.DataFrame) -> pd.DataFrame:
 
 
 def _marks(events: pd.DataFrame, totals: pd.DataFrame) -> pd.DataFrame:
-    """What is marked on the trend: one label a day, that of its greatest event."""
+    """What is marked on the trend: for each day the numbers of its events in the list below."""
     days = events["hour_at"].dt.tz_localize(None).dt.normalize().astype("datetime64[us]")
-    labels = [f"{int(row['outages'])} of {_event_name(row)}" for row in rows_of(events)]
-    marks = events.assign(day=days, label=labels)[["day", "label", "outages"]]
-    marks = marks[marks["day"].isin(totals["day"])].sort_values("outages", ascending=False)
-    return marks.drop_duplicates("day").drop(columns="outages").sort_values("day")
+    numbered = pd.DataFrame({"day": days, "label": [str(number) for number in range(1, len(days) + 1)]})
+    shown = numbered[numbered["day"].isin(totals["day"])]
+    return shown.groupby("day", as_index=False).agg({"label": ", ".join})
 
 
 def _event_name(row: Row) -> str:

@@ -1,13 +1,13 @@
 -- mass_events: one row per UTC hour and customer, e-mail domain or provider of which many connections broke in it.
--- Five outages or more that were first seen in the hour, and at least a fifth of the profiles that were connected when
--- it began. Outages that were already down when first seen do not count.
+-- Five outages or more that were first seen in the hour, and at least a fifth of the profiles that were connected
+-- there. Outages that were already down when first seen do not count.
 --
 -- hour: its start, UTC
 -- grouped_by: customer, email_domain or provider
 -- name: which one
 -- outages: first seen in the hour
 -- accounts: how many accounts they are of
--- connected: profiles that were connected at the start of the hour
+-- connected: profiles that were connected at their last sample before the hour or, if they had none, their first in it
 -- share: outages / connected
 WITH broken AS (
     SELECT
@@ -36,9 +36,13 @@ hours AS (
     SELECT DISTINCT hour FROM candidates
 ),
 standing_then AS (
+    -- after a gap nobody knows who is still connected, so what counts is the last sample, however old it is
     SELECT hour, provider, customer, email_domain, CASE state WHEN 'connected' THEN 1 END AS is_connected
-    FROM profile_intervals
-    INNER JOIN hours ON start_at <= hour AND end_at > hour
+    FROM _state_runs
+    INNER JOIN hours
+        ON
+            (first_sample_at < hour OR (previous_state IS NULL AND first_sample_at < hour + INTERVAL '1 hour'))
+            AND (is_newest OR ended_at >= hour)
     LEFT JOIN _accounts USING (account_id)
 ),
 connected_then AS (

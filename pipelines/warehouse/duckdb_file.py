@@ -37,7 +37,7 @@ SECONDS_BETWEEN_TRIES = 0.05
 # A checkpoint copies the whole file. Below this size that takes no time worth mentioning; above, the log may
 # grow to a part of the file first, so that no more than so many bytes are copied for each byte loaded.
 SMALL_FILE_BYTES = 64 * 1024 * 1024
-COPIED_PER_LOGGED_BYTE = 16
+COPIED_PER_LOGGED_BYTE = 32
 # each open reads the log again, so it waits for the end of a load only while it is small
 LITTLE_LOGGED_BYTES = 1024 * 1024
 MOST_LOGGED_BYTES = 16 * 1024 * 1024

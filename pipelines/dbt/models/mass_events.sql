@@ -26,9 +26,13 @@ hours AS (
     SELECT DISTINCT hour FROM candidates
 ),
 standing_then AS (
+    -- after a gap nobody knows who is still connected, so what counts is the last sample, however old it is
     SELECT hour, provider, customer, email_domain, CASE state WHEN 'connected' THEN 1 END AS is_connected
-    FROM {{ ref('cronofy', 'profile_intervals') }}
-    INNER JOIN hours ON start_at <= hour AND end_at > hour
+    FROM {{ ref('cronofy', 'cronofy__state_runs') }}
+    INNER JOIN hours
+        ON
+            (first_sample_at < hour OR (previous_state IS NULL AND first_sample_at < hour + {{ cronofy.interval('1', 'hour') }}))
+            AND (is_newest OR ended_at >= hour)
     LEFT JOIN {{ ref('cronofy', 'cronofy__accounts') }} USING (account_id)
 ),
 connected_then AS (

@@ -2,10 +2,10 @@
 
 A table may be dropped, emptied or newly selected, and the package that carried its rows may never have
 arrived. Then an unchanged answer has to be read again. A digest says how many rows it speaks for
-(`digests.py`); the rows of each table are counted in one pass, which costs as much as there are tokens.
+(`digests.py`); each table's rows are counted in one pass, which costs as much as there are tokens.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from ..tables import ACCOUNT, CALENDARS, PROFILE_CHANGES, PROFILES, USERINFO
 from .digests import SPEAKS_FOR, held_text
@@ -42,31 +42,30 @@ _COUNTS = {
 COUNTED = tuple(_COUNTS)
 
 
-def unsupported_query(wanted: Collection[str], missing: Collection[str]) -> str:
-    """SQL that lists the tokens whose digests speak for rows that are not there.
+def unsupported_queries(wanted: Collection[str], missing: Collection[str]) -> Iterator[str]:
+    """SQL that lists the tokens whose digests speak for rows that are not there: a query for each table.
+
+    One query for all would hold the counts of all tables at once.
 
     Args:
         wanted: the tables that have to hold what answers say.
         missing: those of them that the warehouse does not have at all.
 
-    Returns:
+    Yields:
         DuckDB's dialect; `{table}` stands for `token_status`, every other table for itself in braces.
     """
     if missing:
-        digests = ", ".join(f"{endpoint}_digest" for endpoint in SPEAKS_FOR)
-        return f"SELECT token_key FROM {{table}} WHERE COALESCE({digests}) IS NOT NULL"  # noqa: S608 - our own names
-    joined = [name for name in COUNTED if name in wanted]
-    joins = " ".join(
-        f"LEFT JOIN ({_COUNTS[name]}) {name}_rows ON s.{_key(name)} = {name}_rows.{_key(name)}"
-        for name in joined
-    )
-    conditions = [
-        f"s.{endpoint}_digest NOT LIKE {_pattern(name)}"
-        for endpoint, names in SPEAKS_FOR.items()
-        for name in names
-        if name in joined
-    ]
-    return f"SELECT s.token_key FROM {{table}} s {joins} WHERE {' OR '.join(conditions) or '1 = 0'}"  # noqa: S608 - our own names
+        any_digest = ", ".join(f"{endpoint}_digest" for endpoint in SPEAKS_FOR)
+        yield f"SELECT token_key FROM {{table}} WHERE COALESCE({any_digest}) IS NOT NULL"  # noqa: S608 - our own names
+        return
+    for name in (name for name in COUNTED if name in wanted):
+        key, pattern = _key(name), _pattern(name)
+        digests = [f"{endpoint}_digest" for endpoint, names in SPEAKS_FOR.items() if name in names]
+        conditions = " OR ".join(f"s.{digest} NOT LIKE {pattern}" for digest in digests)
+        yield (
+            f"SELECT s.token_key FROM {{table}} s LEFT JOIN ({_COUNTS[name]}) {name}_rows"  # noqa: S608 - our own names
+            f" ON s.{key} = {name}_rows.{key} WHERE {conditions}"
+        )
 
 
 def _key(name: str) -> str:

@@ -39,7 +39,7 @@ from ..tables import (
     arrow_type,
 )
 from .diff import ProfileState, State
-from .digest_support import COUNTED, unsupported_query
+from .digest_support import COUNTED, unsupported_queries
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -208,9 +208,9 @@ class SqlWarehouseState:
         """
         wanted = tables & set(COUNTED)
         missing = {name for name in wanted if not self._has(TABLES[name])}
-        query = unsupported_query(wanted, missing)
         return {
             token_key
+            for query in unsupported_queries(wanted, missing)
             for batch in self._batches(TOKEN_STATUS, self._in_dialect(query))
             for token_key in batch.column(0).to_pylist()
         }

@@ -97,3 +97,21 @@ def test_the_ages_of_evidence_are_those_of_numpy(warehouse: Warehouse) -> None:
     [row] = read(warehouse, "freshness", (*columns, "median_age_seconds", "p95_age_seconds"))
     assert row[:4] == ("all", 7, 1, pytest.approx(6 / 7))
     assert row[4:] == pytest.approx((np.median(ages), np.percentile(ages, 95)))
+
+
+@pytest.mark.parametrize(
+    "hours",
+    [(0.0, 70.0), (0.25, 0.5), (0.5, 1.0)],
+    ids=["after a gap", "within the first hour", "on the hour"],
+)
+def test_a_mass_event_is_seen_whatever_lies_between_the_samples(
+    warehouse: Warehouse, hours: tuple[float, float]
+) -> None:
+    lines = [(hours[0], f"{person} ok a+") for person in PEOPLE]
+    lines += [(hours[1], f"{person} ok a{'-' if person in BROKEN else '+'}") for person in PEOPLE]
+    create_tables(warehouse)
+    create_views(warehouse)
+    fill(warehouse, history("\n".join(f"{hour} {line}" for hour, line in lines)).tables())
+    seen = at(int(hours[1]))
+    columns = ("hour", "name", "outages", "connected")
+    assert read(warehouse, "mass_events", columns) == [(seen, "gmail", 7, 20)]

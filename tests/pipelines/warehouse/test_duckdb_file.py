@@ -230,8 +230,8 @@ def test_while_somebody_has_the_file_open_the_log_stays(file: Path, how: str) ->
     ("file_bytes", "logged_bytes", "is_due"),
     [
         (duckdb_file.SMALL_FILE_BYTES, 1, True),
-        (duckdb_file.SMALL_FILE_BYTES * 2, duckdb_file.SMALL_FILE_BYTES // 8 - 1, False),
-        (duckdb_file.SMALL_FILE_BYTES * 2, duckdb_file.SMALL_FILE_BYTES // 8, True),
+        (duckdb_file.SMALL_FILE_BYTES * 2, duckdb_file.SMALL_FILE_BYTES // 16 - 1, False),
+        (duckdb_file.SMALL_FILE_BYTES * 2, duckdb_file.SMALL_FILE_BYTES // 16, True),
         (duckdb_file.SMALL_FILE_BYTES * 99, duckdb_file.MOST_LOGGED_BYTES - 1, False),
         (duckdb_file.SMALL_FILE_BYTES * 99, duckdb_file.MOST_LOGGED_BYTES, True),
         (10_000, None, False),
