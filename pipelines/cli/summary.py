@@ -203,7 +203,8 @@ def health_parts(health: Health) -> list[RenderableType]:
     if tokens := [row for row in health.failing_tokens if row["verdict"] == "failing"]:
         title = f"Could not be read: {_of(len(tokens), 'token')}, longest first"
         parts.append(_table(title, TOKENS, tokens[:SHOWN_ROWS]))
-    parts.append(_table("By provider, lowest uptime first", PROVIDERS, health.providers))
+    if health.providers:
+        parts.append(_table("By provider, lowest uptime first", PROVIDERS, health.providers))
     return parts
 
 

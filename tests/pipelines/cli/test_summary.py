@@ -196,7 +196,8 @@ def test_the_headline_counts() -> None:
 
 
 def test_on_the_first_day_there_is_no_past() -> None:
-    shown = text_of(*health_parts(health(since=NOON, actions=[NEVER_READ], freshness={})))
+    shown = text_of(*health_parts(health(since=NOON, actions=[NEVER_READ], freshness={}, providers=[])))
+    assert "By provider" not in shown
     assert "Uptime and time to relink are shown after a day of loads" in shown
     assert "No token could be read yet" in shown
     assert "just found" in shown
