@@ -158,9 +158,10 @@ def test_the_evidence_is_known(loaded: Warehouse, monkeypatch: pytest.MonkeyPatc
 
 def test_only_the_newest_span_is_known(changed: Warehouse) -> None:
     for hours_later in (48, 24):
-        later = f"first_sample_at + to_hours({hours_later}) AS first_sample_at"
+        first = f"first_sample_at + to_hours({hours_later}) AS first_sample_at"
+        last = "last_sample_at + INTERVAL 3 DAY AS last_sample_at"
         changed.execute(
-            f"INSERT INTO coverage SELECT * REPLACE ({later}, last_sample_at + INTERVAL 3 DAY AS last_sample_at)"
+            f"INSERT INTO coverage SELECT * REPLACE ({first}, {last})"
             f" FROM coverage WHERE first_sample_at < TIMESTAMPTZ '{START + HOUR}'"
         )
     assert changed.counts()["coverage"] == 6
