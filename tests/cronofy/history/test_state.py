@@ -1,5 +1,8 @@
 """WarehouseState: what is read back from a warehouse that was really loaded."""
 
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +20,23 @@ from tests.cronofy.warehouses import Warehouse
 LATER = START + timedelta(days=365)
 HOUR = timedelta(hours=1)
 UP = profile("pro_1", profile_calendars=[calendar("cal_1")], reason="x")
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    """Loaded twice, for tests that only look."""
+    clock = ManualClock()
+    with Server() as server:
+        server.time = clock.monotonic
+        warehouse = Warehouse(tmp_path_factory.mktemp("loaded"), server, clock)
+        load_twice(warehouse)
+        yield warehouse
+
+
+@pytest.fixture
+def changed(loaded: Warehouse, tmp_path: Path) -> Warehouse:
+    """A copy of it, for tests that change it."""
+    return replace(loaded, directory=shutil.copytree(loaded.directory, tmp_path / "copy"))
 
 
 @pytest.fixture
@@ -61,10 +81,9 @@ def load_twice(warehouse: Warehouse) -> None:
     warehouse.load()
 
 
-def test_what_was_loaded_is_known(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_loaded_is_known(loaded: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "MAX_PARAMETERS", 2)  # several IN lists
-    load_twice(warehouse)
-    known = warehouse.state()
+    known = loaded.state()
 
     last_polls = known.last_polls()
     assert {key: hours(seen) for key, seen in last_polls.items()} == {
@@ -111,10 +130,9 @@ def test_what_was_loaded_is_known(warehouse: Warehouse, monkeypatch: pytest.Monk
     )
 
 
-def test_the_evidence_is_known(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_evidence_is_known(loaded: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "MAX_PARAMETERS", 2)
-    load_twice(warehouse)
-    known = warehouse.state()
+    known = loaded.state()
     statuses = known.statuses(["k1", "k2", "k4", "k5"])
     assert {key: row["last_outcome"] for key, row in statuses.items()} == {
         "k1": "ok", "k2": "ok", "k4": "token_rejected",
@@ -138,14 +156,17 @@ def test_the_evidence_is_known(warehouse: Warehouse, monkeypatch: pytest.MonkeyP
     }  # fmt: skip
 
 
-def test_only_the_newest_span_is_known(warehouse: Warehouse) -> None:
-    warehouse.serves("k1", userinfo=userinfo(UP), account=account())
-    for _ in range(3):
-        warehouse.load(hold=HOUR)
-        warehouse.clock.advance(hours=2)
-    assert warehouse.counts()["coverage"] == 3
-    [span] = warehouse.state().newest_spans(["acc_1"]).values()
-    assert round((span["first_sample_at"] - START) / HOUR) == 4
+def test_only_the_newest_span_is_known(changed: Warehouse) -> None:
+    for hours_later in (48, 24):
+        first = f"first_sample_at + to_hours({hours_later}) AS first_sample_at"
+        last = "last_sample_at + INTERVAL 3 DAY AS last_sample_at"
+        changed.execute(
+            f"INSERT INTO coverage SELECT * REPLACE ({first}, {last})"
+            f" FROM coverage WHERE first_sample_at < TIMESTAMPTZ '{START + HOUR}'"
+        )
+    assert changed.counts()["coverage"] == 6
+    spans = changed.state().newest_spans(["acc_1"])
+    assert [round((span["first_sample_at"] - START) / HOUR) for span in spans.values()] == [48, 48]
 
 
 @pytest.mark.sampled(1)
@@ -158,21 +179,19 @@ def test_only_the_newest_span_is_known(warehouse: Warehouse) -> None:
     ],
 )
 def test_of_two_changes_at_one_instant_disconnected_wins(
-    warehouse: Warehouse, states: tuple[str, ...], winner: State
+    changed: Warehouse, states: tuple[str, ...], winner: State
 ) -> None:
-    warehouse.serves("k1", userinfo=userinfo(UP), account=account())
-    warehouse.load()
     for number, state in enumerate(states):
-        warehouse.execute(
+        changed.execute(
             f"INSERT INTO profile_changes SELECT * REPLACE ('c{number}' AS change_id, '{state}' AS state,"
             " TIMESTAMPTZ '2025-04-01 00:00:00+00' AS observed_at)"
-            " FROM profile_changes WHERE kind = 'first_seen' AND observed_at < TIMESTAMPTZ '2025-03-30'"
+            " FROM profile_changes WHERE profile_id = 'pro_z' AND kind = 'first_seen' AND run_id = 'run-1'"
         )
-    histories = warehouse.state().account_histories(["acc_1"], LATER)
-    assert histories["acc_1"]["calendar"]["pro_1"].state is winner
+    histories = changed.state().account_histories(["acc_1"], LATER)
+    assert histories["acc_1"]["conferencing"]["pro_z"].state is winner
     # what a clock saw that was ahead is not known
-    histories = warehouse.state().account_histories(["acc_1"], START + HOUR)
-    assert histories["acc_1"]["calendar"]["pro_1"].state is State.CONNECTED
+    histories = changed.state().account_histories(["acc_1"], START + HOUR)
+    assert histories["acc_1"]["conferencing"]["pro_z"].state is State.CONNECTED
 
 
 def test_a_skipped_poll_is_no_attempt(warehouse: Warehouse) -> None:
@@ -189,11 +208,9 @@ def test_a_skipped_poll_is_no_attempt(warehouse: Warehouse) -> None:
         assert hours(seen) == ((None, None, None) if key in skipped else (None, 0, None))
 
 
-def test_a_schema_whose_tables_are_gone_knows_nothing(warehouse: Warehouse) -> None:
-    warehouse.serves("k1", userinfo=userinfo(UP), account=account())
-    warehouse.load()
-    (warehouse.directory / warehouse.file).unlink()
-    known = warehouse.state()
+def test_a_schema_whose_tables_are_gone_knows_nothing(changed: Warehouse) -> None:
+    (changed.directory / changed.file).unlink()
+    known = changed.state()
     assert known.last_polls() == {}
     assert known.token_contents(["k1"], set(TABLES)) == {}
     assert known.unsupported_digests(set(TABLES)) == set()

@@ -84,7 +84,7 @@ CASES = [
 )
 def test_overtaken_packages_set_nothing_back(
     loads: Loads,
-    postgres: Postgres,
+    request: pytest.FixtureRequest,
     kind: str,
     finished_by: str,
     kill: Callable[[Patched], None],
@@ -94,7 +94,11 @@ def test_overtaken_packages_set_nothing_back(
     tmp_path: Path,
 ) -> None:
     """Everybody was disconnected when the killed load looked, and is connected in what overtook it."""
-    warehouse = loads.file("prod") if kind == "duckdb" else postgres.database(tmp_path.name)
+    if kind == "duckdb":
+        warehouse = loads.file("prod")
+    else:
+        # no server is started for the cases without
+        warehouse = request.getfixturevalue("postgres").database(tmp_path.name)
     monkeypatch.setenv("PIPELINES_DIR", str(tmp_path / "earlier"))
     left = loads.leave_pending(warehouse, kill=kill)
     with monkeypatch.context() as another_machine:
@@ -135,7 +139,7 @@ def test_packages_that_others_did_not_overtake_are_loaded(
     assert loads.differences(warehouse) == []
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("heals_first", [False, True], ids=["", "another load has healed it"])
 def test_what_is_killed_while_packages_are_finished_is_healed(
     loads: Loads, heals_first: bool, monkeypatch: Patched, tmp_path: Path

@@ -20,8 +20,9 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from dlt_cronofy.load.steps import Loading
 from dlt_cronofy.source.errors import ConfigurationError
+from dlt_cronofy.warehouse import duckdb_file
 from tests.acceptance.documents import disconnected, profile, userinfo
-from tests.acceptance.place import IMPATIENT_COMMAND, Place
+from tests.acceptance.place import Place
 from tests.acceptance.server import ScriptedServer
 from tests.pipelines.conftest import Answers
 from tests.pipelines.loads import KilledError, killed
@@ -282,13 +283,14 @@ def locked(left_behind: Place) -> Iterator["subprocess.Popen[str]"]:
 
 
 def test_a_warehouse_out_of_reach_costs_nothing(
-    left_behind: Place, locked: "subprocess.Popen[str]", asked: list[Any]
+    left_behind: Place, locked: "subprocess.Popen[str]", asked: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The load fails, the package stays, nobody is polled; when the file is free again it is finished."""
     left = packages(left_behind)
-    left_behind.command = IMPATIENT_COMMAND
-    done = left_behind.run("load")
-    assert (done.returncode, done.stdout) == (1, "")
+    for wait in ("READ_WAIT_SECONDS", "WRITE_WAIT_SECONDS"):
+        monkeypatch.setattr(duckdb_file, wait, 0.5)
+    done = left_behind.invoke("load")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert "is open in another process (PID " in done.stderr
     assert "Traceback" not in done.stderr
     assert packages(left_behind) == left

@@ -146,6 +146,7 @@ def test_profiles_says_nothing_of_conferencing(place: Place, answers: Answers) -
     assert place.query(newest) == [(1, None)]
 
 
+@pytest.mark.long
 def test_what_the_api_adds_tomorrow_arrives(place: Place, answers: Answers) -> None:
     """New fields of any type and in any place, whose types change."""
     first = profile("pro_1", calendars=[calendar("cal_1") | {"colour": "red"}]) | {"added_at": "2026-01-01"}
@@ -298,6 +299,7 @@ def test_a_killed_load_loses_one_batch_at_most(
     result = place.load(every=HOUR, **USERINFO)
     assert result.polled_tokens == 120 - loaded == len(asked(server))
     assert place.query("SELECT COUNT(DISTINCT token_key), COUNT(*) FROM profile_changes") == [(120, 120)]
+    assert place.differences() == []
 
 
 def test_the_result_is_made_for_machines_and_a_rejected_token_is_not_asked_for_more(

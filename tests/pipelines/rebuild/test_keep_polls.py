@@ -95,6 +95,7 @@ def test_what_is_new_continues_what_is_kept(tables: Tables, number: int) -> None
         assert differences(tables.client, HOLD) == []
 
 
+@pytest.mark.sampled(1)
 def test_what_polls_still_tell_is_compared(tables: Tables) -> None:
     raw = raw_rows(4)
     tables.fill(raw)
@@ -125,6 +126,7 @@ def test_what_polls_still_tell_is_compared(tables: Tables) -> None:
         tables.insert(table, kept[table])
 
 
+@pytest.mark.sampled(1)
 def test_a_token_without_polls_has_no_evidence_of_later_ones(tables: Tables) -> None:
     raw = raw_rows(4)
     tables.fill(raw)

@@ -86,7 +86,7 @@ def by_key(rows: list[Row], key: tuple[str, ...]) -> dict[tuple[Any, ...], Row]:
     return found
 
 
-@each_crowd(3)
+@each_crowd(2)
 def test_evidence_is_what_walking_the_rows_says(tables: Tables, number: int) -> None:
     """Worlds of each engine; a difference names its account, which names its world."""
     raw = rows_of(crowds()[number], number)
@@ -117,6 +117,7 @@ def polls_per_part(number: int) -> Iterator[None]:
         yield
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("hold", [timedelta(hours=6), timedelta(hours=31), timedelta(microseconds=1)])
 def test_another_hold_applies_to_the_past(tables: Tables, hold: timedelta) -> None:
     raw = rows_of(crowds()[0])
@@ -128,6 +129,7 @@ def test_another_hold_applies_to_the_past(tables: Tables, hold: timedelta) -> No
     assert {each.table for each in differences(tables.client, HOLD)} == {"coverage"}
 
 
+@pytest.mark.sampled(1)
 def test_repetition_and_order_of_rows_change_nothing(tables: Tables) -> None:
     evidence = []
     for seed in (None, 1):

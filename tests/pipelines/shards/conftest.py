@@ -35,7 +35,7 @@ from tests.acceptance.place import RACY, STAMPS, TABLES, StandingClock
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)
 SHARDS = 3
 UNLIKE = STAMPS | {"run_id"}
-ALWAYS = LoadOptions(every=timedelta(0))
+ALWAYS = LoadOptions(every=timedelta(0), refresh_views=False)
 
 
 @dataclass

@@ -34,7 +34,7 @@ LOADS_AT = (timedelta(0), timedelta(hours=20), timedelta(days=9))
 # what a run's row says that its polls do not
 RUN_FACTS = "SELECT tokens, due, stopped_by FROM runs WHERE polled > 0"
 # which token reads /v1/account depends on what is known when a run is planned
-IDENTITY = LoadOptions(every=timedelta(0), endpoints=(USERINFO,))
+IDENTITY = LoadOptions(every=timedelta(0), endpoints=(USERINFO,), refresh_views=False)
 
 
 @pytest.mark.long

@@ -52,6 +52,7 @@ def test_daily_seconds_add_up_to_the_intervals(warehouse: Warehouse, number: int
     assert [seconds or 0 for seconds in per_provider] == expected
 
 
+@pytest.mark.sampled(1)
 @SOME
 def test_order_and_repetition_of_rows_change_no_view(warehouse: Warehouse, number: int) -> None:
     """But poll_log, which is the table: loads merge its rows by their keys."""
@@ -62,6 +63,7 @@ def test_order_and_repetition_of_rows_change_no_view(warehouse: Warehouse, numbe
     assert answers[0] == answers[1]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("number", "share"), [(1, 0.4), (0, 0.8)])
 def test_the_past_does_not_change(warehouse: Warehouse, number: int, share: float) -> None:
     world = crowds()[number]

@@ -25,7 +25,7 @@ KEY = ("account_id", "profile_type", "profile_id")
 Rows = list[tuple[Any, ...]]
 
 
-@each_crowd(3)
+@each_crowd(2)
 def test_views_agree_with_the_oracle(warehouse: Warehouse, number: int) -> None:
     """Twenty worlds each; a difference names its account, which names its world."""
     fill(warehouse, crowds()[number].tables())

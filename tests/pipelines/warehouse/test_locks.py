@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,9 +13,11 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import Result
 from dlt.destinations.exceptions import DatabaseException
 
 from dlt_cronofy.erase.relations import Relations
@@ -31,7 +35,7 @@ from tests.acceptance.server import Reply, ScriptedServer, says
 from tests.acceptance.world import Account, World
 from tests.pipelines.conftest import Answers
 
-from .writing import SECONDS, WAITS, Command, Commands, Postgres, commands, postgres_for_writers
+from .writing import SECONDS, WAITS, Commands, Postgres, commands, postgres_for_writers
 
 WRITERS, ROUNDS, ACCOUNTS, PACKAGE_POLLS = 4, 2, 48, 10
 # the API adds a field in that round
@@ -111,7 +115,7 @@ def rounds(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> list
                 for each in started:
                     each.wait_for(WAITS.format("shared"))
             statuses = [each.end() for each in started]
-            postgres.load(alone, "alone")
+            postgres.load(alone, "alone", refresh_views=True)
             played.append(
                 Round(
                     statuses,
@@ -274,6 +278,7 @@ def waiting(postgres: Postgres, one: Place, caplog: pytest.LogCaptureFixture) ->
         yield Waiting(postgres, one, pool, caplog)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("ending", ["its end", "the end of its session"])
 def test_a_load_waits_for_its_turn_until(ending: str, waiting: Waiting, postgres: Postgres) -> None:
     dataset = f"waits_for_{ending.replace(' ', '_')}"
@@ -292,8 +297,12 @@ def test_a_load_waits_for_its_turn_until(ending: str, waiting: Waiting, postgres
 def test_a_load_does_not_wait_for_itself_or_for_other_datasets(
     postgres: Postgres, one: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level("INFO", "dlt_cronofy"), postgres.turn_taken("theirs"):
-        assert postgres.load(one, "ours").rows["polls"] == 2
+    ours = postgres.pipeline(one, "ours")
+    with caplog.at_level("INFO", "dlt_cronofy"), postgres.turn_taken("theirs"), turn(ours):
+        assert len(postgres.holders("ours")) == 1
+    # a later package of the same load
+    with caplog.at_level("INFO", "dlt_cronofy"), turn(ours):
+        pass
     assert "waiting" not in caplog.text
 
 
@@ -317,6 +326,7 @@ def test_a_waiting_load_is_in_nobody_s_way(waiting: Waiting, postgres: Postgres)
 
 
 def test_a_statement_timeout_does_not_end_the_waiting(postgres: Postgres, waiting: Waiting) -> None:
+    """The end of the session that has the turn does."""
     hasty = replace(postgres, credentials=f"{postgres.credentials}&options=-cstatement_timeout%3D250ms")
     pipeline = hasty.pipeline(waiting.place, "hasty")
 
@@ -324,11 +334,12 @@ def test_a_statement_timeout_does_not_end_the_waiting(postgres: Postgres, waitin
         with turn(pipeline):
             return "taken"
 
-    with postgres.turn_taken("hasty"):
+    with postgres.turn_taken("hasty") as session:
         taking = waiting.pool.submit(take_turn)
         time.sleep(0.6)
         assert not taking.done()
-    assert taking.result(SECONDS) == "taken"
+        postgres.end_session(session)
+        assert taking.result(SECONDS) == "taken"
 
 
 # what they say once they had their turn
@@ -338,18 +349,32 @@ TAKE_TURNS = {
 }
 
 
-def test_other_commands_that_write_wait_too(postgres: Postgres, one: Place, started: Commands) -> None:
+class WaitedError(BaseException):
+    """They would wait now."""
+
+
+def wait(_: float) -> None:
+    raise WaitedError
+
+
+def test_other_commands_that_write_wait_too(
+    postgres: Postgres, one: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     postgres.load(one, "of_all")
-    with postgres.turn_taken("of_all"):
-        waiting = {
-            words: postgres.start(started, one, arguments, "of_all")
-            for arguments, words in TAKE_TURNS.items()
-        }
-        for each in waiting.values():
-            each.wait_for(WAITS.format("of_all"))
-    for words, each in waiting.items():
-        assert each.end() == 0, each.said
-        assert words in each.said
+
+    def invoke(arguments: tuple[str, ...]) -> Result:
+        whole = (*arguments, "--destination", "postgres", "--dataset", "of_all")
+        return one.invoke(*whole, DESTINATION__POSTGRES__CREDENTIALS=postgres.credentials)
+
+    with postgres.turn_taken("of_all"), monkeypatch.context() as patched:
+        patched.setattr("dlt_cronofy.warehouse.locks.time", SimpleNamespace(sleep=wait))
+        for arguments in TAKE_TURNS:
+            with pytest.raises(WaitedError):
+                invoke(arguments)
+    for arguments, words in TAKE_TURNS.items():
+        done = invoke(arguments)
+        assert done.exit_code == 0, done.output
+        assert words in done.output
 
 
 def test_duckdb_takes_no_turn(one: Place) -> None:
@@ -378,27 +403,55 @@ REFUSED = {
 }
 
 
+LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "a") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print("refused", flush=True)
+    else:
+        print("got", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def lock_of_another_process(path: Path) -> Iterator[str]:
+    """Whether another process gets the lock of a file, which it keeps until the end."""
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", LOCK, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.communicate()
+
+
 def test_one_load_at_a_time_writes_to_a_duckdb_file(
-    one: Place, other: Place, started: Commands, server: ScriptedServer
+    one: Place, other: Place, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused: dict[str, Command] = {}
+    lock = one.directory / ".warehouse.duckdb.lock"
 
     def meanwhile(_: int) -> None:
-        for name, (arguments, path) in REFUSED.items():
-            file = path.format(folder=one.directory)
-            refused[name] = started.start(other, arguments, DESTINATION__DUCKDB__CREDENTIALS=file)
-        for each in refused.values():
-            each.end()
+        with lock_of_another_process(lock) as got:
+            assert got == "refused"
 
     assert one.load(on_plan=meanwhile).rows["polls"] == 2
-    for name, each in refused.items():
-        assert each.process.returncode == 1, name
-        (line,) = each.said.splitlines()
-        assert "ERROR another load is running over " in line
-        assert REFUSED[name][1].format(folder=one.directory) in line, name
+    monkeypatch.chdir(other.directory)
+    with lock_of_another_process(lock) as got:
+        assert got == "got"
+        for name, (arguments, path) in REFUSED.items():
+            file = path.format(folder=one.directory)
+            refused = other.invoke(*arguments, DESTINATION__DUCKDB__CREDENTIALS=file)
+            assert refused.exit_code == 1, name
+            (line,) = refused.stderr.splitlines()
+            assert "ERROR another load is running over " in line
+            assert file in line, name
     assert {request.token for request, _ in server.log} == {"one"}
     assert one.query("SELECT DISTINCT token_key FROM polls") == [("one",)]
-    assert (one.directory / ".warehouse.duckdb.lock").is_file()
     other.database_name = "linked.duckdb"
     assert other.load().rows["polls"] == 2
     assert one.query("SELECT token_key, COUNT(*) FROM polls GROUP BY 1 ORDER BY 1") == [
@@ -440,7 +493,7 @@ CLASHES = {
 }
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("clash", CLASHES.values(), ids=[name.replace(" ", "_") for name in CLASHES])
 def test_a_column_that_another_writer_added_keeps_its_type(
     clash: tuple[Any, Any, dict[str, str]], postgres: Postgres, one: Place, other: Place, answers: Answers

@@ -181,6 +181,7 @@ def test_queries_answer_with_dictionaries(loaded: Place) -> None:
     assert rows == [{"token_key": "one", "endpoint": "userinfo"}]
 
 
+@pytest.mark.long
 def test_views_are_made_as_often_as_asked(loaded: Place) -> None:
     pipeline = open_pipeline(
         "duckdb", credentials=str(loaded.database), pipelines_dir=loaded.data_dir / "pipelines"

@@ -138,13 +138,13 @@ class Postgres:
             place, whole, package_polls, DESTINATION__POSTGRES__CREDENTIALS=self.credentials
         )
 
-    def load(self, place: Place, dataset: str) -> LoadResult:
+    def load(self, place: Place, dataset: str, *, refresh_views: bool = False) -> LoadResult:
         """One load of everything in the place's token store, in this process."""
         settings = PollingSettings(
             base_url=place.base_url, requests_per_second=1e6, requests_per_minute=1e6, max_attempts=1
         )
         tokens = in_data_centers(open_store(tokens_file=str(place.tokens_file)).read(), settings.data_center)
-        options = LoadOptions(every=timedelta(0))
+        options = LoadOptions(every=timedelta(0), refresh_views=refresh_views)
         return Load(self.pipeline(place, dataset), settings, tokens, options).run()
 
     def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
