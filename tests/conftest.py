@@ -3,6 +3,7 @@
 `HYPOTHESIS_EXAMPLES=500 make test` tries more than the everyday share.
 """
 
+import gc
 import logging
 import os
 import shutil
@@ -21,6 +22,9 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
+
+# what is imported and collected stays: to look through it again and again is a quarter of the time it takes
+gc.disable()
 
 # plays the demo that others need: while they wait for it, they do nothing
 FIRST = "tests/docs/test_questions.py"
@@ -51,6 +55,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if cases[function] > sampled.args[0]:
                 item.add_marker("long")
     items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """From here on garbage is collected, of what the tests make alone."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

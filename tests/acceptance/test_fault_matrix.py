@@ -389,6 +389,7 @@ def read_tables(place: Place) -> Tables:
     return tables
 
 
+@pytest.mark.long
 def test_a_long_retry_after_ends_the_run_and_the_next_one_goes_on(place: Place, server: Server) -> None:
     matrix = Matrix()
     for number in range(HEALTHY):

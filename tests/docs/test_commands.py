@@ -37,7 +37,7 @@ BLOCK = re.compile(
 )
 NOT_RUN = "not run: "
 # pages whose commands take long, each a process of its own, and change seldom
-SLOW_PAGES = ("operations.md", "report.md")
+SLOW_PAGES = ("operations.md", "privacy.md", "report.md")
 # few, so that a load takes no longer than the command's start
 TOKENS = 12
 

@@ -18,6 +18,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("words", "index", "expected"),
     [("rep", 1, ["report"]), ("load --max-d", 2, ["--max-duration"]), ("load --order ha", 3, ["hazard"])],

@@ -233,6 +233,7 @@ def test_text_of_rows_that_somebody_deleted_goes_and_somebody_unknown_changes_no
     assert place.database.read_bytes() == before
 
 
+@pytest.mark.long
 def test_only_this_account_of_a_token_that_changed_hands(place: Place) -> None:
     execute(
         place.database,
@@ -260,6 +261,7 @@ def test_a_token_with_its_account(place: Place) -> None:
     assert answer["shared_accounts"] == 0
 
 
+@pytest.mark.long
 def test_a_token_whose_account_has_another_one(place: Place) -> None:
     first = {table: [r for r in place.rows(table) if r["token_key"] == PAIR[0]] for table in CONTENT}
     other = {table: [r for r in place.rows(table) if r["token_key"] == PAIR[1]] for table in CONTENT}
