@@ -31,7 +31,7 @@ FIRST = "tests/docs/test_questions.py"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """No telemetry of dlt, and a folder for the PostgreSQL server that all workers share; it starts when needed."""
+    """No telemetry of dlt, and a folder for the PostgreSQL server of all workers; it starts when needed."""
     os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
     if not hasattr(config, "workerinput"):
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="pg")
