@@ -270,7 +270,9 @@ def _merge(copy: Path) -> None:
         CheckpointError: there is no marker, or DuckDB does not do that.
     """
     with log_of(copy).open("rb") as log:
-        with contextlib.closing(duckdb.connect(config=dict(SETTINGS))) as connection:
+        # each thread would take its groups of rows into memory
+        one_thread = SETTINGS | {"threads": "1"}
+        with contextlib.closing(duckdb.connect(config=dict(one_thread))) as connection:
             connection.execute(f"ATTACH {literal(str(copy))} AS merged (ROW_GROUP_SIZE {ROWS_PER_GROUP})")
             rows = _count_rows(connection)
             logged_bytes = os.fstat(log.fileno()).st_size
