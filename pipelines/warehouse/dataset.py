@@ -48,14 +48,13 @@ def sql_client(pipeline: dlt.Pipeline) -> Iterator[Client]:
     It only reads a DuckDB file, but within `writer`. One that this thread has open already is used again on
     DuckDB and DuckLake: dlt takes longer to make one than DuckDB to answer.
     """
-    file = duckdb_file(pipeline)
-    key = (str(file or pipeline_target(pipeline)), file is not None and is_written(file), get_ident())
-    if key in _open_clients:
+    key = _client_key(pipeline)
+    if key is not None and key in _open_clients:
         yield _open_clients[key]
         return
     with pipeline.sql_client() as client:
         set_session_utc(client)
-        if not is_kept_open(pipeline):
+        if key is None:
             yield client
             return
         _open_clients[key] = client
@@ -63,6 +62,14 @@ def sql_client(pipeline: dlt.Pipeline) -> Iterator[Client]:
             yield client
         finally:
             del _open_clients[key]
+
+
+def _client_key(pipeline: dlt.Pipeline) -> tuple[str, bool, int] | None:
+    """What an open client is found by; None where each has its own."""
+    file = duckdb_file(pipeline)
+    if file is not None:
+        return str(file), is_written(file), get_ident()
+    return (str(pipeline_target(pipeline)), False, get_ident()) if is_lake(pipeline) else None
 
 
 def set_session_utc(client: Client) -> None:
@@ -186,15 +193,10 @@ def drop_staging(pipeline: dlt.Pipeline) -> None:
             client.drop_dataset()
 
 
-def is_kept_open(pipeline: dlt.Pipeline) -> bool:
-    """Whether one client after the other would cost more than what it asks."""
-    return duckdb_file(pipeline) is not None or is_lake(pipeline)
-
-
 @contextmanager
 def held_open(pipeline: dlt.Pipeline) -> Iterator[None]:
     """Keep a DuckDB file or a lake open while it is opened a dozen times, which is then nearly free."""
-    with sql_client(pipeline) if is_kept_open(pipeline) else nullcontext():
+    with sql_client(pipeline) if _client_key(pipeline) is not None else nullcontext():
         yield
 
 

@@ -1,7 +1,7 @@
 """`load --destination postgres` end to end: what DuckDB holds and answers, PostgreSQL does too."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -92,6 +92,20 @@ class Played:
         return finished.stdout
 
 
+def load_all(
+    world: SandboxWorld, clock: MovableClock, warehouses: Mapping[str, Warehouse]
+) -> dict[str, list[dict[str, int]]]:
+    """The same loads into each warehouse while the world changes; what each load wrote, by warehouse."""
+    written: dict[str, list[dict[str, int]]] = {name: [] for name in warehouses}
+    for warehouse in warehouses.values():
+        world.write_tokens(warehouse.place.tokens_file)
+    for passed in LOADS_AT:
+        clock.move_to(START + passed)
+        for name, warehouse in warehouses.items():
+            written[name].append(warehouse.load(clock))
+    return written
+
+
 @pytest.fixture(scope="module")
 def sandbox_world() -> SandboxWorld:
     return build_world(accounts=60, seed=5, start=START, days=14)
@@ -114,13 +128,7 @@ def played(sandbox_world: SandboxWorld, tmp_path_factory: pytest.TempPathFactory
             destination: Warehouse(destination, Place(tmp_path_factory.mktemp(destination), server.base_url))
             for destination in ("duckdb", "postgres")
         }
-        written: dict[str, list[dict[str, int]]] = {destination: [] for destination in warehouses}
-        for warehouse in warehouses.values():
-            sandbox_world.write_tokens(warehouse.place.tokens_file)
-        for passed in LOADS_AT:
-            clock.move_to(START + passed)
-            for destination, warehouse in warehouses.items():
-                written[destination].append(warehouse.load(clock))
+        written = load_all(sandbox_world, clock, warehouses)
         yield Played(**warehouses, written=written, credentials=credentials(uri))
 
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from dlt_cronofy.views import PUBLIC_VIEWS
 from dlt_cronofy.warehouse import lake
 from dlt_cronofy.warehouse.dataset import sql_client
 from tests.acceptance.place import TABLES, Place
-from tests.acceptance.test_postgres import START, Warehouse
+from tests.acceptance.test_postgres import START, Warehouse, load_all
 
 from .conftest import CATALOGS, catalog
 from .lake import Lake, lake_settings
@@ -28,7 +27,6 @@ pytestmark = pytest.mark.warehouses
 
 ACCOUNTS = 40
 TEXTS = "SELECT count(*) AS found FROM profiles WHERE account_id > 'acc_' AND profile_id < 'q'"
-LOADS_AT = (timedelta(0), timedelta(hours=20), timedelta(days=9))
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,7 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             ),
             "duckdb": Warehouse("duckdb", Place(tmp_path_factory.mktemp("duckdb"), server.base_url)),
         }
-        written: dict[str, list[dict[str, int]]] = {name: [] for name in both}
-        for warehouse in both.values():
-            world.write_tokens(warehouse.place.tokens_file)
-        for passed in LOADS_AT:
-            clock.move_to(START + passed)
-            for name, warehouse in both.items():
-                written[name].append(warehouse.load(clock))
+        written = load_all(world, clock, both)
         yield Played(both["ducklake"], both["duckdb"], written)
 
 
@@ -173,9 +165,9 @@ def test_old_polls_go(played: Played) -> None:
     played.assert_sound()
 
 
+# where the catalog is makes no difference
+@pytest.mark.parametrize("played", ["sqlite"], indirect=True)
 def test_a_history_moves_in_and_out(played: Played, tmp_path: Path) -> None:
-    if not played.place.catalog.startswith("sqlite"):
-        return  # where the catalog is makes no difference
     out: dict[str, Any] = {"DESTINATION__DUCKDB__CREDENTIALS": str(tmp_path / "moved.duckdb")}
     moved = json.loads(played.command("move", "--to", "duckdb", "--json", **out))
     assert (moved["differences"], moved["rows"]["polls"] > 0) == ([], True)
