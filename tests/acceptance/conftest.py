@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.prepared import prepare
+
 from .place import Place
 from .server import Script, ScriptedServer
 
@@ -19,8 +21,14 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture
 def place_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[ScriptedServer], Place]:
-    """A folder whose loads call the given server; nothing is written outside it."""
+    """A folder whose loads call the given server, with an empty warehouse; nothing is written outside it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    return lambda server: Place(tmp_path, server.base_url)
+
+    def make(server: ScriptedServer) -> Place:
+        place = Place(tmp_path, server.base_url)
+        prepare(place.database)
+        return place
+
+    return make

@@ -45,6 +45,13 @@ def place(server: ScriptedServer, place_for: Callable[[ScriptedServer], Place]) 
 
 
 @pytest.fixture
+def new_place(place: Place) -> Place:
+    """The same before its first load."""
+    place.database.unlink()
+    return place
+
+
+@pytest.fixture
 def loads(place: Place, answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Loads:
     monkeypatch.delenv("PIPELINES_DIR", raising=False)
     return Loads(place, answers)

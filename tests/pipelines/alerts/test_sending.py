@@ -453,6 +453,7 @@ def test_bad_configuration_is_one_line_and_2(
 ) -> None:
     settings, expected = BAD_CONFIGURATION[case]
     answers.by_token = {}
+    opened.database.unlink()
     result = invoke(opened, *command.split(), **settings)
     assert (result.exit_code, result.stdout) == (2, "")
     (line,) = result.stderr.strip().splitlines()
@@ -523,17 +524,17 @@ TESTS: dict[str, tuple[list[Reply], int, str]] = {
 
 @pytest.mark.parametrize("case", TESTS)
 def test_a_hook_is_tried_without_a_warehouse(
-    case: str, place: Place, hook: Hook, monkeypatch: pytest.MonkeyPatch
+    case: str, new_place: Place, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replies, status, line = TESTS[case]
     hook.replies = list(replies)
     monkeypatch.setattr("dlt_cronofy.alerts.sending.PAUSE_SECONDS", 0.0)
-    result = invoke(place, "alerts", "--test", SOURCES__CRONOFY__ALERTS_TO=hook.url)
+    result = invoke(new_place, "alerts", "--test", SOURCES__CRONOFY__ALERTS_TO=hook.url)
     assert (result.exit_code, len(hook.messages)) == (status, len(replies))
     assert hook.messages[0] == {"version": 1, "event": "test", "text": TEST}
     assert line in result.output
     assert TOKEN not in result.output
-    assert not place.database.exists()
+    assert not new_place.database.exists()
 
 
 def test_there_is_no_hook_to_try(place: Place) -> None:

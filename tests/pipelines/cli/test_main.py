@@ -69,15 +69,15 @@ BAD_CONFIGURATION: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", BAD_CONFIGURATION)
-def test_bad_configuration_is_one_line_and_2(case: str, place: Place, server: ScriptedServer) -> None:
+def test_bad_configuration_is_one_line_and_2(case: str, new_place: Place, server: ScriptedServer) -> None:
     settings, expected = BAD_CONFIGURATION[case]
-    environment: dict[str, str | None] = {"SOURCES__CRONOFY__TOKENS_FILE": None, **place.environment()}
+    environment: dict[str, str | None] = {"SOURCES__CRONOFY__TOKENS_FILE": None, **new_place.environment()}
     environment["SOURCES__CRONOFY__TOKENS_FILE"] = None
     environment |= {f"SOURCES__CRONOFY__{name}": value for name, value in settings.items()}
     result = CliRunner().invoke(cli, ["load"], env=environment, catch_exceptions=False)
     assert_refused(result, *expected)
     assert server.log == []
-    assert not place.database.exists()
+    assert not new_place.database.exists()
 
 
 # file name, content, and what the one line must say
@@ -167,22 +167,22 @@ def test_broken_toml_is_one_line_and_2(case: str, place: Place, tokens: list[str
 
 
 def test_json_is_all_there_is_on_stdout_and_the_default_destination_is_connections_duckdb(
-    place: Place, tokens: list[str]
+    new_place: Place, tokens: list[str]
 ) -> None:
     """Without configuration: `connections.duckdb` where the command was run, dataset `cronofy`."""
-    environment = place.environment()
+    environment = new_place.environment()
     del environment["DESTINATION__DUCKDB__CREDENTIALS"]
-    done = run([str(COMMAND), "-v", "load", "--json"], place.directory, environment)
+    done = run([str(COMMAND), "-v", "load", "--json"], new_place.directory, environment)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["polled_tokens"] == summary["due"] == summary["tokens"] == 4
     assert summary["outcomes"] == {"ok": 8}
     assert summary["changes"] == {"first_seen": 4}
     assert summary["failure_ratio"] == 0
-    assert [path.name for path in place.directory.glob("*.duckdb")] == ["connections.duckdb"]
-    place.database_name = "connections.duckdb"
-    assert (place.directory / summary["destination"]) == place.database
-    assert place.counts()["polls"] == 8
+    assert [path.name for path in new_place.directory.glob("*.duckdb")] == ["connections.duckdb"]
+    new_place.database_name = "connections.duckdb"
+    assert (new_place.directory / summary["destination"]) == new_place.database
+    assert new_place.counts()["polls"] == 8
 
 
 def test_python_m_is_the_command(place: Place) -> None:
@@ -266,35 +266,37 @@ def test_every_command_has_help(command: str, tmp_path: Path) -> None:
     assert f"{command} [OPTIONS]" in result.stdout
 
 
-def test_what_a_load_made_is_read(place: Place, tokens: list[str]) -> None:
+def test_what_a_load_made_is_read(new_place: Place, tokens: list[str]) -> None:
     """By `check`, `views` and `query`, also from another working directory."""
-    empty = invoke(place, "views")
+    empty = invoke(new_place, "views")
     assert empty.exit_code == 2
     assert "run dlt-cronofy load first" in empty.stderr
-    assert invoke(place, "load").exit_code == 0
-    place.forget()
+    assert invoke(new_place, "load").exit_code == 0
+    new_place.forget()
 
-    assert invoke(place, "check").stdout.splitlines()[-1].endswith("answers; dataset cronofy exists")
-    other = invoke(place, "check", "--dataset", "other").stdout.splitlines()[-1]
+    assert invoke(new_place, "check").stdout.splitlines()[-1].endswith("answers; dataset cronofy exists")
+    other = invoke(new_place, "check", "--dataset", "other").stdout.splitlines()[-1]
     assert other.endswith("answers; dataset other does not exist yet, and the first load creates it")
 
-    result = invoke(place, "views")
+    result = invoke(new_place, "views")
     assert result.exit_code == 0
     assert {"outages", "needs_relink", "account_health"} <= set(result.stdout.split())
-    assert place.query("SELECT verdict, COUNT(*) FROM account_health GROUP BY verdict") == [("healthy", 4)]
+    assert new_place.query("SELECT verdict, COUNT(*) FROM account_health GROUP BY verdict") == [
+        ("healthy", 4)
+    ]
 
     sql = "SELECT token_key, profiles, message FROM polls WHERE endpoint = 'userinfo' ORDER BY token_key"
-    result = invoke(place, "query", "--json", sql)
+    result = invoke(new_place, "query", "--json", sql)
     assert result.exit_code == 0
     assert [json.loads(line) for line in result.stdout.splitlines()] == [
         {"token_key": key, "profiles": 1, "message": None} for key in sorted(tokens)
     ]
-    as_csv = invoke(place, "query", "--format", "csv", f"{sql} LIMIT 1").stdout
+    as_csv = invoke(new_place, "query", "--format", "csv", f"{sql} LIMIT 1").stdout
     assert as_csv == "token_key,profiles,message\nfour,1,\n"
     sql = "SELECT token_key, polled_at FROM polls WHERE 1 = 2"
-    assert invoke(place, "query", "--format", "csv", sql).stdout == "token_key,polled_at\n"
-    assert "token_key" in invoke(place, "query", "SELECT token_key FROM userinfo").stdout
-    wrong = invoke(place, "query", "SELECT nothing FROM nowhere")
+    assert invoke(new_place, "query", "--format", "csv", sql).stdout == "token_key,polled_at\n"
+    assert "token_key" in invoke(new_place, "query", "SELECT token_key FROM userinfo").stdout
+    wrong = invoke(new_place, "query", "SELECT nothing FROM nowhere")
     assert (wrong.exit_code, wrong.stdout) == (1, "")
     assert "nowhere" in wrong.stderr
 
@@ -349,12 +351,12 @@ def test_a_store_without_any_connected_user_is_fine(place: Place, server: Script
     assert server.log == []
 
 
-def test_check_calls_and_loads_nothing(place: Place, tokens: list[str], server: ScriptedServer) -> None:
-    result = invoke(place, "check")
+def test_check_calls_and_loads_nothing(new_place: Place, tokens: list[str], server: ScriptedServer) -> None:
+    result = invoke(new_place, "check")
     assert result.exit_code == 0, result.stderr
     assert f"{len(tokens)} tokens" in result.stdout
     assert len(server.log) == 1
-    assert not place.database.exists()
+    assert not new_place.database.exists()
 
 
 # the database of DuckDB, and what the one line says of it
@@ -378,12 +380,12 @@ def test_a_file_that_can_be_no_database_is_one_line_and_2(
     assert server.log == []
 
 
-def test_check_says_what_the_first_load_creates(place: Place, tokens: list[str]) -> None:
-    found = json.loads(invoke(place, "check", "--json").stdout)
+def test_check_says_what_the_first_load_creates(new_place: Place, tokens: list[str]) -> None:
+    found = json.loads(invoke(new_place, "check", "--json").stdout)
     assert found["tokens"] == len(tokens)
     assert [center["outcome"] for center in found["data_centers"]] == ["ok"]
     assert found["warehouse"].endswith("does not exist yet; the first load creates it")
-    assert not place.database.exists()
+    assert not new_place.database.exists()
 
 
 def test_check_tries_the_handoff_and_leaves_nothing(place: Place, tokens: list[str]) -> None:

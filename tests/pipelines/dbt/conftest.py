@@ -8,7 +8,7 @@ import pytest
 from docs.generators.dbt_package import PACKAGE
 from tests.pipelines.dbt.project import DBT_PYTHON, ROOT, Project, create_warehouse
 from tests.pipelines.views.histories import history
-from tests.pipelines.views.worlds import crowds, side_by_side
+from tests.pipelines.views.worlds import crowd, side_by_side
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     shutil.copytree(PACKAGE, directory / "package", ignore=shutil.ignore_patterns("target", "logs"))
     warehouse: Path = directory / "cronofy.duckdb"
     # what is drawn may vary with the modules at hand, and must not lack an account that is down
-    create_warehouse(warehouse, side_by_side([crowds()[1], history("0 zoe ok a-")]))
+    create_warehouse(warehouse, side_by_side([crowd(1), history("0 zoe ok a-")]))
     project = Project(directory / "project", warehouse)
     project.create()
     build = project.dbt("deps", "build")

@@ -13,7 +13,7 @@ import pytest
 
 from dlt_cronofy.views import PUBLIC_VIEWS, TABLES, VIEWS
 from docs.generators.dbt_package import model_name
-from tests.pipelines.dbt.project import MODELS, TABLE, Project
+from tests.pipelines.dbt.project import MODELS, VIEW, Project
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def test_every_model_is_built_and_every_data_test_passes(built: Project) -> None
 
 
 def test_a_model_is_a_table_where_the_project_says_so(connection: duckdb.DuckDBPyConnection) -> None:
-    tables = f"SELECT table_name FROM duckdb_tables() WHERE schema_name = '{MODELS}'"
-    assert connection.execute(tables).fetchall() == [(TABLE,)]
+    views = f"SELECT view_name FROM duckdb_views() WHERE schema_name = '{MODELS}'"
+    assert connection.execute(views).fetchall() == [(VIEW,)]
 
 
 @pytest.mark.parametrize("view", PUBLIC_VIEWS)
@@ -105,7 +105,7 @@ def break_table(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -
     nonsense = {"VARCHAR": "'nonsense'", "DOUBLE": "2"}
     kinds = [row[1] for row in connection.execute(f"DESCRIBE {relation}").fetchall()]
     connection.execute(f"CREATE TEMP TABLE sound AS SELECT * FROM {relation}")
-    connection.execute(f"DROP {'TABLE' if schema == 'cronofy' or name == TABLE else 'VIEW'} {relation}")
+    connection.execute(f"DROP {'VIEW' if schema == MODELS and name == VIEW else 'TABLE'} {relation}")
     connection.execute(
         f"""
         CREATE TABLE {relation} AS

@@ -74,25 +74,27 @@ def history(place: Place, server: ScriptedServer, answers: Answers) -> Place:
     return place
 
 
-def test_a_missing_warehouse_knows_no_token_and_stays_missing(place: Place, server: ScriptedServer) -> None:
-    place.write_tokens(["one", "two"])
+def test_a_missing_warehouse_knows_no_token_and_stays_missing(
+    new_place: Place, server: ScriptedServer
+) -> None:
+    new_place.write_tokens(["one", "two"])
     for order_name in ("oldest", "hazard"):
-        plan = planned(place, "--order", order_name)
+        plan = planned(new_place, "--order", order_name)
         assert (plan["tokens"], plan["due"], plan["never_polled"], plan["fresh"]) == (2, 2, 2, 0)
         assert [each["reason"] for each in plan["first"]] == ["never polled"] * 2
         assert (order(plan), plan["calls"]) == (["one", "two"], 4)
-    shown = invoke(place)
+    shown = invoke(new_place)
     assert shown.exit_code == 0
     assert "2 tokens in the store: 2 due, 0 fresh" in shown.stdout
-    assert not place.database.exists()
+    assert not new_place.database.exists()
     assert server.log == []
 
 
-def test_an_empty_warehouse_is_not_touched(place: Place, server: ScriptedServer) -> None:
-    place.write_tokens(["one"])
-    duckdb.connect(str(place.database)).close()
-    assert planned(place, "--order", "hazard")["never_polled"] == 1
-    with duckdb.connect(str(place.database), read_only=True) as connection:
+def test_an_empty_warehouse_is_not_touched(new_place: Place, server: ScriptedServer) -> None:
+    new_place.write_tokens(["one"])
+    duckdb.connect(str(new_place.database)).close()
+    assert planned(new_place, "--order", "hazard")["never_polled"] == 1
+    with duckdb.connect(str(new_place.database), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM information_schema.tables").fetchall() == [(0,)]
 
 

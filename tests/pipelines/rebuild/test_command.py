@@ -81,13 +81,13 @@ def test_a_changed_hold_applies_to_the_past(loaded: Place, answers: Answers) -> 
         assert invoke(loaded, "rebuild", "--check", **hold_of).exit_code == 0
 
 
-def test_there_must_be_something(place: Place) -> None:
+def test_there_must_be_something(new_place: Place) -> None:
     for arguments in (["rebuild"], ["rebuild", "--check"]):
-        result = invoke(place, *arguments)
+        result = invoke(new_place, *arguments)
         assert result.exit_code == 2
         assert "run dlt-cronofy load first" in result.stderr
         assert result.stdout == ""
-    assert not place.database.exists()
+    assert not new_place.database.exists()
 
 
 @pytest.mark.long

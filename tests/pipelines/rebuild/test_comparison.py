@@ -9,7 +9,7 @@ from dlt_cronofy.rebuild import Difference, differences, rebuild
 from dlt_cronofy.source.tables import TABLES
 from tests.pipelines.rebuild.test_walk import HOLD, rows_of
 from tests.pipelines.rebuild.warehouse import Tables
-from tests.pipelines.views.worlds import START, crowds
+from tests.pipelines.views.worlds import START, crowd
 
 # columns that polls do not tell, or that only say where the others come from
 NOT_COMPARED = {
@@ -45,7 +45,7 @@ NOT_COMPARED = {
 @pytest.fixture(scope="module")
 def rebuilt(tables: Tables) -> Tables:
     """Evidence that is right; each test puts back what it changes."""
-    tables.fill(rows_of(crowds()[2]))
+    tables.fill(rows_of(crowd(2)))
     rebuild(tables.client, HOLD)
     return tables
 

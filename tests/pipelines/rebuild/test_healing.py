@@ -19,10 +19,10 @@ from dlt_cronofy.rebuild.healing import MOST_BEHIND, first_start
 from dlt_cronofy.rebuild.warehouse_sql import WarehouseSql
 from tests.pipelines.rebuild.test_walk import HOLD, polls_per_part, rows_of
 from tests.pipelines.rebuild.warehouse import EVIDENCE, Row, Tables
-from tests.pipelines.views.worlds import World, crowds
+from tests.pipelines.views.worlds import World, crowd
 
 # the newest run of that crowd is the one that is killed
-CROWD = crowds()[3]
+CROWD = crowd(3)
 
 
 def named(raw: dict[str, list[Row]]) -> dict[str, list[Row]]:

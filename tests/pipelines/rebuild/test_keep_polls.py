@@ -12,7 +12,7 @@ from dlt_cronofy.source.tables import TABLES
 from tests.pipelines.rebuild.test_healing import named
 from tests.pipelines.rebuild.test_walk import HOLD, polls_per_part, rows_of
 from tests.pipelines.rebuild.warehouse import Row, Tables
-from tests.pipelines.views.worlds import crowds
+from tests.pipelines.views.worlds import crowd
 
 FAR_AHEAD = datetime(2100, 1, 1, tzinfo=UTC)
 # what a run found when it polled cannot be known of one that is new where polls are gone
@@ -20,7 +20,7 @@ FOUND = ("oldest_evidence_at", "oldest_evidence_age_seconds", "_dlt_load_id")
 
 
 def raw_rows(number: int) -> dict[str, list[Row]]:
-    return named(rows_of(crowds()[number], number))
+    return named(rows_of(crowd(number), number))
 
 
 def until(raw: dict[str, list[Row]], instant: datetime) -> dict[str, list[Row]]:

@@ -16,7 +16,7 @@ from dlt_cronofy.rebuild.warehouse_sql import WarehouseSql, columns_of, tables_o
 from dlt_cronofy.source.tables import TABLES
 from tests.pipelines.rebuild.test_walk import HOLD, polls_per_part, rows_of
 from tests.pipelines.rebuild.warehouse import EVIDENCE, Tables
-from tests.pipelines.views.worlds import START, crowds
+from tests.pipelines.views.worlds import START, crowd
 
 DIALECTS = ("bigquery", "databricks", "duckdb", "postgres", "redshift", "snowflake")
 QUERIES = (*EVIDENCE, "evidence_ages", "horizon")
@@ -41,7 +41,7 @@ def test_postgres_gets_its_indexes_once(postgres_tables: Tables) -> None:
 
 def test_postgres_learns_what_is_in_tables(postgres_tables: Tables) -> None:
     postgres_tables.create()
-    postgres_tables.fill(rows_of(crowds()[0]))
+    postgres_tables.fill(rows_of(crowd(0)))
     analyze(postgres_tables.client, ["polls", "no_table_of_ours"])
     sql = "SELECT DISTINCT tablename FROM pg_stats WHERE schemaname = 'evidence'"
     with postgres_tables.client.execute_query(sql) as cursor:
@@ -52,7 +52,7 @@ def test_postgres_compares_no_row_with_each_while_it_works(
     postgres_tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgres_tables.create()
-    postgres_tables.fill(rows_of(crowds()[0]))
+    postgres_tables.fill(rows_of(crowd(0)))
     client = postgres_tables.client
     settings: set[str] = set()
     query = WarehouseSql.query
@@ -93,7 +93,7 @@ def labelled(tables: Tables) -> Iterator[Tables]:
 
 
 def test_labels_stay_whatever_they_are_called(labelled: Tables) -> None:
-    labelled.fill(rows_of(crowds()[0]))
+    labelled.fill(rows_of(crowd(0)))
     rebuild(labelled.client, HOLD)
     values = ", ".join(f'"{label}" = token_key || {number}' for number, label in enumerate(LABELS))
     labelled.execute(f"UPDATE {labelled.name('token_status')} SET {values}, last_outcome = 'x'")
@@ -104,7 +104,7 @@ def test_labels_stay_whatever_they_are_called(labelled: Tables) -> None:
 
 
 def test_parts_are_about_as_large_as_asked_for(duckdb_tables: Tables) -> None:
-    raw = rows_of(crowds()[0])
+    raw = rows_of(crowd(0))
     duckdb_tables.fill(raw)
     sql = WarehouseSql(duckdb_tables.client)
     with polls_per_part(100):

@@ -12,7 +12,7 @@ from hypothesis import given
 from dlt_cronofy.rebuild import differences, rebuild
 from tests.pipelines.rebuild import walk
 from tests.pipelines.rebuild.warehouse import Row, Tables
-from tests.pipelines.views.worlds import World, crowds, each_crowd, examples, worlds
+from tests.pipelines.views.worlds import World, crowd, each_crowd, examples, worlds
 
 HOLD = timedelta(hours=24)
 OUTCOMES = ("plan_required", "provider_locked", "network_error", "bad_payload")
@@ -89,7 +89,7 @@ def by_key(rows: list[Row], key: tuple[str, ...]) -> dict[tuple[Any, ...], Row]:
 @each_crowd(2)
 def test_evidence_is_what_walking_the_rows_says(tables: Tables, number: int) -> None:
     """Worlds of each engine; a difference names its account, which names its world."""
-    raw = rows_of(crowds()[number], number)
+    raw = rows_of(crowd(number), number)
     tables.fill(raw)
     rebuild(tables.client, HOLD)
     assert_walked(tables, raw)
@@ -120,7 +120,7 @@ def polls_per_part(number: int) -> Iterator[None]:
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("hold", [timedelta(hours=6), timedelta(hours=31), timedelta(microseconds=1)])
 def test_another_hold_applies_to_the_past(tables: Tables, hold: timedelta) -> None:
-    raw = rows_of(crowds()[0])
+    raw = rows_of(crowd(0))
     tables.fill(raw)
     rebuild(tables.client, HOLD)
     rebuild(tables.client, hold)
@@ -133,7 +133,7 @@ def test_another_hold_applies_to_the_past(tables: Tables, hold: timedelta) -> No
 def test_repetition_and_order_of_rows_change_nothing(tables: Tables) -> None:
     evidence = []
     for seed in (None, 1):
-        tables.fill(rows_of(World(crowds()[1].polls, seed)))
+        tables.fill(rows_of(World(crowd(1).polls, seed)))
         rebuild(tables.client, HOLD)
         evidence.append(without_runs_of_samples(tables.evidence()))
         rebuild(tables.client, HOLD)

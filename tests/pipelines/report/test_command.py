@@ -79,12 +79,12 @@ def check_that_no_other_file_is_overwritten(loaded: Place) -> None:
     assert (loaded.directory / "notes.txt").read_bytes() == b"my notes"
 
 
-def test_nothing_loaded_yet_is_one_line_and_2(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(place.directory)
-    done = place.invoke("report")
+def test_nothing_loaded_yet_is_one_line_and_2(new_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(new_place.directory)
+    done = new_place.invoke("report")
     assert done.exit_code == 2
     assert "holds no data yet; run" in done.stderr
-    assert not (place.directory / "health.html").exists()
+    assert not (new_place.directory / "health.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from dlt_cronofy.views import PUBLIC_VIEWS
 from tests.pipelines.views.warehouse import Warehouse, fill, read
-from tests.pipelines.views.worlds import World, crowds, each_crowd
+from tests.pipelines.views.worlds import World, crowd, each_crowd
 
 # crowds of drawn worlds; the rest of them meets the oracle
 SOME = each_crowd(1, 3)
@@ -25,7 +25,7 @@ def intervals_by_profile(warehouse: Warehouse) -> dict[Any, list[tuple[datetime,
 
 @SOME
 def test_intervals_neither_overlap_nor_leave_holes_and_are_maximal(warehouse: Warehouse, number: int) -> None:
-    world = crowds()[number]
+    world = crowd(number)
     fill(warehouse, world.tables())
     for intervals in intervals_by_profile(warehouse).values():
         assert all(start_at < end_at for start_at, end_at, _ in intervals)
@@ -37,7 +37,7 @@ def test_intervals_neither_overlap_nor_leave_holes_and_are_maximal(warehouse: Wa
 
 @SOME
 def test_daily_seconds_add_up_to_the_intervals(warehouse: Warehouse, number: int) -> None:
-    fill(warehouse, crowds()[number].tables())
+    fill(warehouse, crowd(number).tables())
     states = ("connected", "disconnected", "unknown", "removed")
     columns = ", ".join(f"sum({state}_seconds)" for state in states)
     per_profile, per_provider = (
@@ -58,7 +58,7 @@ def test_order_and_repetition_of_rows_change_no_view(warehouse: Warehouse, numbe
     """But poll_log, which is the table: loads merge its rows by their keys."""
     answers = []
     for seed in (None, 1):
-        fill(warehouse, World(crowds()[number].polls, seed).tables())
+        fill(warehouse, World(crowd(number).polls, seed).tables())
         answers.append({view: read(warehouse, view, "*") for view in PUBLIC_VIEWS if view != "poll_log"})
     assert answers[0] == answers[1]
 
@@ -66,7 +66,7 @@ def test_order_and_repetition_of_rows_change_no_view(warehouse: Warehouse, numbe
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize(("number", "share"), [(1, 0.4), (0, 0.8)])
 def test_the_past_does_not_change(warehouse: Warehouse, number: int, share: float) -> None:
-    world = crowds()[number]
+    world = crowd(number)
     then = world.polls[int(share * len(world.polls))].polled_at
     fill(warehouse, world.tables())
     today = intervals_by_profile(warehouse)

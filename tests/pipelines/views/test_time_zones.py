@@ -4,7 +4,7 @@ import pytest
 
 from dlt_cronofy.views import PUBLIC_VIEWS
 from tests.pipelines.views.warehouse import DATASET, DUCKDB_TIME_ZONE, POSTGRES_TIME_ZONE, Warehouse, fill
-from tests.pipelines.views.worlds import crowds
+from tests.pipelines.views.worlds import crowd
 
 OWN = {"duckdb": DUCKDB_TIME_ZONE, "postgres": POSTGRES_TIME_ZONE}
 # with summer time, and a day ahead; the other tests run half an hour off
@@ -13,7 +13,7 @@ ZONES = ("America/New_York", "Pacific/Kiritimati")
 
 @pytest.fixture(scope="module")
 def filled(warehouse: Warehouse) -> Warehouse:
-    fill(warehouse, crowds()[0].tables())
+    fill(warehouse, crowd(0).tables())
     return warehouse
 
 

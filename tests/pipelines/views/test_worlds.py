@@ -15,7 +15,7 @@ from tests.pipelines.views.worlds import (
     SERVICES,
     Poll,
     World,
-    crowds,
+    crowd,
     each_crowd,
     examples,
     worlds,
@@ -28,8 +28,8 @@ Rows = list[tuple[Any, ...]]
 @each_crowd(2)
 def test_views_agree_with_the_oracle(warehouse: Warehouse, number: int) -> None:
     """Twenty worlds each; a difference names its account, which names its world."""
-    fill(warehouse, crowds()[number].tables())
-    assert_views_agree(warehouse, crowds()[number])
+    fill(warehouse, crowd(number).tables())
+    assert_views_agree(warehouse, crowd(number))
 
 
 @examples(6)

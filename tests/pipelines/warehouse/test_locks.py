@@ -378,6 +378,7 @@ def test_other_commands_that_write_wait_too(
 
 
 def test_duckdb_takes_no_turn(one: Place) -> None:
+    one.database.unlink()
     pipeline = open_pipeline(
         "duckdb", credentials=str(one.database), pipelines_dir=one.data_dir / "pipelines"
     )
