@@ -111,6 +111,7 @@ def test_the_script_runs(folder: Path, environment: dict[str, str], server: Scri
     assert "two" in {key for (key,) in read(folder, "SELECT token_key FROM userinfo")}
 
 
+@pytest.mark.long
 def test_the_script_names_what_failed(tmp_path: Path, environment: dict[str, str], serve: Serve) -> None:
     folder = tmp_path / "my project"
     shutil.copytree(REPOSITORY / "sources", folder)

@@ -205,6 +205,7 @@ for file in files:
 """
 
 
+@pytest.mark.long
 def test_a_broken_token_file_is_refused_without_being_quoted(place: Place, search: Search) -> None:
     files = []
     for case, (suffix, text) in BROKEN_FILES.items():

@@ -121,6 +121,7 @@ def test_a_server_that_fails_everything_is_asked_little_and_each_poll_has_its_ro
         assert result.requests < 300
 
 
+@pytest.mark.long
 def test_the_run_after_an_outage_begins_with_what_was_skipped_and_loads_all(
     serve: Serve, place_for: PlaceFor
 ) -> None:
@@ -334,6 +335,7 @@ def test_a_signal_while_loading_lets_the_load_finish(
     assert not is_normalized(place, server)
 
 
+@pytest.mark.long
 def test_a_second_signal_ends_at_once_and_the_next_load_heals(serve: Serve, place_for: PlaceFor) -> None:
     weather = Weather(hanging)
     server = serve(weather)

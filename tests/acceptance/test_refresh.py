@@ -391,6 +391,7 @@ def test_an_applications_own_table_is_refreshed_in_place(place: Place, sandbox: 
     assert all(still_works(sandbox, refresh) for _, _, refresh, _ in now)
 
 
+@pytest.mark.long
 def test_killed_in_mid_refresh_a_run_loses_nothing_in_silence(place: Place, sandbox: SandboxServer) -> None:
     """kill -9 while tokens are refreshed; the next load puts it right.
 

@@ -202,6 +202,7 @@ def test_the_disk_of_the_duckdb_file_is_full(
         assert_heals(place, undisturbed, pending=True)
 
 
+@pytest.mark.long
 def test_the_working_directory_cannot_be_written(
     yesterday: Place, undisturbed: Place, server: ScriptedServer, tmp_path: Path
 ) -> None:

@@ -126,6 +126,7 @@ def test_the_same_seed_plays_the_same() -> None:
     assert days(1) == days(1) != days(2)
 
 
+@pytest.mark.long
 def test_the_page_shows_these_figures(rows: list[dict[str, Any]]) -> None:
     page = DOCUMENT.read_text(encoding="utf-8")
     for row in rows:

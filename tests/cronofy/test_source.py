@@ -122,6 +122,7 @@ def test_the_time_zone_of_the_session_changes_nothing(
     assert len(warehouse.state().requests_since(then)) == 1
 
 
+@pytest.mark.long
 def test_unknown_fields_reach_the_warehouse_at_every_level(warehouse: Warehouse) -> None:
     warehouse.load()
     warehouse.clock.advance(hours=1)

@@ -224,6 +224,7 @@ def texts(warehouse: Warehouse, tables: Iterable[str] = TABLES) -> str:
     return "\n".join(repr(row) for name in tables for row in warehouse.query(f"SELECT * FROM {name}"))
 
 
+@pytest.mark.long
 def test_nothing_of_the_store_that_is_no_label_is_in_any_table(
     warehouse: Warehouse, parsed: list[str]
 ) -> None:

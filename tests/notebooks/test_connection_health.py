@@ -105,6 +105,7 @@ def test_every_open_outage_is_listed_where_nobody_can_turn_pages(
     assert "marimo-table" not in shown
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["duckdb"])
 def test_tables_of_the_app_can_be_sorted_and_searched(
     notebook: ModuleType, warehouse: str, demo_read: Read
@@ -171,6 +172,7 @@ def _served(url: str) -> str:
     pytest.fail(f"{url} does not answer")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["duckdb"])
 def test_an_account_without_a_profile_is_said_to_have_none(notebook: ModuleType, warehouse: str) -> None:
     assert warehouse

@@ -50,6 +50,7 @@ def move(loads: Loads, postgres: str) -> Move:
     return run
 
 
+@pytest.mark.long
 def test_a_copy_that_broke_off_is_finished_and_loads_go_on_there(
     loads: Loads, postgres: str, move: Move
 ) -> None:

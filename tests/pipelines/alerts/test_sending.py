@@ -198,6 +198,7 @@ def test_what_waited_in_packages_is_sent(
     assert [message["opened"] for message in hook.messages] == [1]
 
 
+@pytest.mark.long
 def test_what_a_killed_load_found_is_never_lost(
     place: Place, answers: Answers, hook: Hook, sending: Sending, monkeypatch: pytest.MonkeyPatch
 ) -> None:

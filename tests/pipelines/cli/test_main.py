@@ -304,6 +304,7 @@ def test_what_a_load_made_is_read(new_place: Place, tokens: list[str]) -> None:
 ROWS = "key,access_token,data_center\none,one,\nbad,two,mars\nthree,three,us\nlater,,\n,,\n[bold],a b,\n"
 
 
+@pytest.mark.long
 def test_rows_that_cannot_be_used_are_named_and_the_others_polled(
     place: Place, tokens: list[str], server: ScriptedServer
 ) -> None:

@@ -46,6 +46,7 @@ def polled(server: ScriptedServer) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_only_polls_these_tokens_and_a_notification_is_followed_by_one_poll(
     loaded: Place, server: ScriptedServer, answers: Answers, notices: Path
 ) -> None:

@@ -135,6 +135,7 @@ def read_only(_: WorkingFolder) -> Any:
     raise OSError(30, "Read-only file system")
 
 
+@pytest.mark.long
 def test_an_erased_person_stays_away_wherever_one_stood(
     loads: Loads, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -280,6 +280,7 @@ class KilledError(BaseException):
     """The process ends here."""
 
 
+@pytest.mark.long
 def test_a_killed_load_loses_one_batch_at_most(
     place: Place, answers: Answers, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def test_evidence_is_what_walking_the_rows_says(tables: Tables, number: int) -> 
     assert differences(tables.client, HOLD) == []
 
 
+@pytest.mark.long
 @examples(5)
 @given(world=worlds(max_polls=8))
 def test_evidence_of_a_world_of_its_own_in_small_parts(tables: Tables, world: World) -> None:

@@ -250,6 +250,7 @@ def test_without_script_every_row_is_there(browser: Browser, large_file: Path) -
     context.close()
 
 
+@pytest.mark.long
 def test_paper_has_all_people_and_their_links(browser: Browser, report_file: Path) -> None:
     page = browser.new_page()
     page.goto(report_file.as_uri())

@@ -91,6 +91,7 @@ def test_changes_are_those_since_the_last_report(
     assert "What changed since the last report" not in Page(page).text
 
 
+@pytest.mark.long
 def test_a_report_of_another_warehouse_is_not_compared_with(demo_pipeline: dlt.Pipeline) -> None:
     other = EarlierReport(datetime(2026, 1, 20, tzinfo=UTC), "another")
     report = read_report(demo_pipeline, None, other, anonymous=False)

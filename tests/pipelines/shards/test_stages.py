@@ -312,6 +312,7 @@ def test_a_load_that_is_spread_takes_that_long_in_shards_too(world: World, share
     assert yard.machine()._limits(plan, shards[0])[0].requests_per_minute == 2
 
 
+@pytest.mark.long
 def test_who_was_notified_is_due_in_a_shard_and_first_where_calls_are_few(world: World) -> None:
     hourly = LoadOptions(every=timedelta(hours=1), endpoints=(USERINFO,))
     yard = world.yard("notified", one_token_each=True)
@@ -341,6 +342,7 @@ def test_who_was_notified_is_due_in_a_shard_and_first_where_calls_are_few(world:
     assert yard.machine().plan(hourly, SHARDS).due == due - 1
 
 
+@pytest.mark.long
 def test_only_finished_outputs_are_there_and_they_stay_until_they_are_loaded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,7 @@ def test_plain_dlt_reads_every_table_and_view(
     assert dataset("SELECT reason FROM needs_action WHERE profile_id = 'pro_1'").fetchall() == [("relink",)]
 
 
+@pytest.mark.long
 def test_a_file_that_is_named_like_the_dataset_is_read_in_utc(
     filled: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,6 +198,7 @@ def replaced(file: Path, inode: int) -> bool:
     return file.stat().st_ino != inode
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("instant", [in_the_middle, copying, replaced])
 def test_a_kill_leaves_the_old_or_the_new_file(instant: Callable[[Path, int], bool], file: Path) -> None:
     execute(file, "CREATE TABLE main.bulk AS SELECT md5(i::VARCHAR) AS text FROM range(100000) r(i)")

@@ -316,6 +316,7 @@ def test_a_writer_that_loses_its_session_goes_on(postgres: Postgres, one: Place)
     assert postgres.holders("torn") == []
 
 
+@pytest.mark.long
 def test_a_waiting_load_is_in_nobody_s_way(waiting: Waiting, postgres: Postgres) -> None:
     """It locks no table, and it keeps no deleted row from being overwritten."""
     postgres.load(waiting.place, "cleared")
@@ -357,6 +358,7 @@ def wait(_: float) -> None:
     raise WaitedError
 
 
+@pytest.mark.long
 def test_other_commands_that_write_wait_too(
     postgres: Postgres, one: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
