@@ -17,11 +17,12 @@ from dlt.destinations.exceptions import DatabaseException, DatabaseTransientExce
 from dlt.destinations.sql_client import SqlClientBase
 
 from dlt_cronofy import rebuild
-from dlt_cronofy.source import SOURCE_NAME, Frames
+from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.clock import MOST_AHEAD, Clock
 from dlt_cronofy.source.history.capture import KnownRows
 from dlt_cronofy.source.history.runs import RunCounts
 from dlt_cronofy.source.history.state import SqlWarehouseState
+from dlt_cronofy.source.resources import Frames
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import Recording
 from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, TOKEN_STATUS, Row, tables_with

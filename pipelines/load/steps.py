@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import dlt
 from dlt.common.schema import Schema
 
-from dlt_cronofy.source import SOURCE_NAME, Frames, prepared_source, schema_framer
+from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
 from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.clock import Clock
@@ -32,6 +32,7 @@ from dlt_cronofy.source.planning.plan import (
     plan_polls,
 )
 from dlt_cronofy.source.records import Poll, PollTask
+from dlt_cronofy.source.resources import Frames, prepared_source, schema_framer
 from dlt_cronofy.source.settings import DEFAULT_ENDPOINTS, PollingSettings
 from dlt_cronofy.source.sweep import BATCH_POLLS, Recording
 from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, Row, tables_with

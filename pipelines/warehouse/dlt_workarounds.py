@@ -9,6 +9,7 @@ dlt-hub/dlt; where there is none, none was found.
 | `MERGES_AT_ONCE` | a merge on DuckDB or PostgreSQL is not one transaction; a kill loses rows | none |
 | `catalog_duckdb` | a DuckDB file named like its dataset makes two-part names ambiguous | none |
 | `FilePool`, `CatalogSqlClient` | connections that only read, and that never checkpoint the file | none |
+| `FileCredentials` | a path is parsed as a URL, which imports SQLAlchemy where it is there | none |
 | `learn_columns` | the schema is not asked for again where another writer has added columns | #1711 |
 | `learn_extracted_columns` | the schema is saved after the package | #3375 |
 | `drop_unfinished_files`, `drop_normalized_twins` | a kill leaves half a schema, or a package twice | #3227 |
@@ -33,6 +34,7 @@ from weakref import WeakValueDictionary
 
 import dlt
 import duckdb as driver
+from dlt.common.configuration import configspec
 from dlt.common.destination import Destination, DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationTerminalException
 from dlt.common.normalizers.naming import NamingConvention
@@ -49,6 +51,7 @@ from dlt.destinations.impl.duckdb.duck import DuckDbClient
 from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.pipeline.exceptions import PipelineStepFailed
+from pathvalidate import is_valid_filepath
 
 from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.tables import TABLES
@@ -124,6 +127,26 @@ def is_worth_a_line(record: logging.LogRecord) -> bool:
     # what fails for good is raised as well, and one line says what to do about it; --verbose shows all
     failed = record.exc_info is not None or FAILED_JOB.search(record.getMessage()) is not None
     return not failed or logging.getLogger("dlt_cronofy").isEnabledFor(logging.DEBUG)
+
+
+@configspec(init=False)
+class FileCredentials(DuckDbCredentials):
+    """Credentials of DuckDB that take a path for what it is."""
+
+    def parse_native_representation(self, native_value: Any) -> None:
+        """A path, or what else dlt knows; it would import SQLAlchemy to find that a path is no URL."""
+        is_text = isinstance(native_value, str) and "://" not in native_value
+        if is_text and is_valid_filepath(native_value, platform="auto"):
+            self.database = native_value
+        else:
+            super().parse_native_representation(native_value)
+
+
+@configspec(init=False)
+class FileConfiguration(DuckDbClientConfiguration):
+    """The configuration of DuckDB with these credentials."""
+
+    credentials: FileCredentials = None  # type: ignore[assignment] # as dlt has it
 
 
 class FilePool(DuckDbConnectionPool):
@@ -209,6 +232,8 @@ class CatalogClient(DuckDbClient):
 
 class catalog_duckdb(duckdb):  # noqa: N801 - destinations are named like functions in dlt
     """`dlt.destinations.duckdb` that also loads into a file named like its dataset."""
+
+    spec = FileConfiguration
 
     def capabilities(
         self, config: DuckDbClientConfiguration | None = None, naming: NamingConvention | None = None
