@@ -157,7 +157,7 @@ class Upkeep:
         """
         if duckdb_file(self.pipeline) is None:  # nobody else has added any there meanwhile
             learn_columns(self.pipeline)
-        self._write_run(run | {"finished_at": None, "stopped_by": None})
+        self.write_run(run | {"finished_at": None, "stopped_by": None})
         if run["run_id"] in self._opened:
             return
         self._opened.add(run["run_id"])
@@ -167,7 +167,8 @@ class Upkeep:
             # of very many tokens they take a lot of memory
             changes.changed.clear()
 
-    def _write_run(self, run: Row) -> None:
+    def write_run(self, run: Row) -> None:
+        """Write the columns of a run at once; within a turn to write."""
         with sql_client(self.pipeline) as client:
             rebuild.write_run(client, run)
 

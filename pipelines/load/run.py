@@ -128,17 +128,23 @@ class Load:
     def _close(self, loading: Loading, result: LoadResult, settled_runs: Collection[str]) -> None:
         """Count the run, refresh the views, send what is news, and then have the run finished.
 
-        A load that is killed before that has not finished, and the next one sends its news.
+        A load that is killed before that has not finished, and the next one sends its news. Where there was
+        nothing to do, one row says so.
         """
         upkeep, run = loading.upkeep, loading.run
-        with self._turn(), writer(self.pipeline):
-            upkeep.open_run(run, loading.changes)
-            upkeep.close_run(run, loading.statistics.rows.total())
+        is_idle = not (result.due or loading.changes.changed or self.alerts)
+        with self._turn(), writer(self.pipeline, more_to_come=is_idle):
+            if is_idle:
+                upkeep.write_run(run)
+            else:
+                upkeep.open_run(run, loading.changes)
+                upkeep.close_run(run, loading.statistics.rows.total())
             if self.options.refresh_views:
                 refresh_views(self.pipeline, self.settings.hold.total_seconds(), even_if_current=False)
             if self.alerts is not None:
                 result.alerted = self.alerts.send_news(self.pipeline, run["run_id"], settled_runs)
-            upkeep.finish_run(run)
+            if not is_idle:
+                upkeep.finish_run(run)
         upkeep.give_back_room()
 
     def _poll_and_load(self, plan: Plan, loading: Loading, result: LoadResult) -> None:
