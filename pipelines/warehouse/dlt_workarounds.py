@@ -16,6 +16,7 @@ dlt-hub/dlt; where there is none, none was found.
 | `load_normalized` | a job that failed before a kill is reported once more before it is tried | #3557 |
 | `drop_loaded_records` | records of loaded packages are kept for ever | none |
 | `resolve_configuration_once` | a destination's configuration is resolved some forty times a load | none |
+| `read_schemas_once` | the file of a schema is read and hashed whenever the schema is used | none |
 | `leave_no_telemetry_id` | telemetry is off, and an id for it is written into the home folder | none |
 | `is_worth_a_line` | tracebacks of jobs that are tried again are logged as errors | none |
 
@@ -29,7 +30,7 @@ import re
 import shutil
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import dlt
@@ -40,6 +41,7 @@ from dlt.common.destination.exceptions import DestinationTerminalException
 from dlt.common.normalizers.naming import NamingConvention
 from dlt.common.runtime import anon_tracker
 from dlt.common.schema import Schema
+from dlt.common.storages import LiveSchemaStorage
 from dlt.destinations import duckdb
 from dlt.destinations.impl.duckdb.configuration import (
     DuckDbBaseCredentials,
@@ -113,6 +115,27 @@ def _copied(config: Any) -> Any:
         # a copy has no pool of connections
         copied.credentials.on_resolved()  # type: ignore[attr-defined]
     return copied
+
+
+def read_schemas_once(pipeline: dlt.Pipeline) -> None:
+    """Have the file of a schema be read once, until it changes: dlt reads it with each use of the schema."""
+    storage = cast("LiveSchemaStorage", pipeline.schemas)
+    load = storage.load_schema
+    seen: dict[str, tuple[int, ...]] = {}
+
+    def load_schema(name: str) -> Schema:
+        file = Path(storage.storage.storage_path) / f"{name}.schema.json"
+        stat = file.stat() if file.exists() else None
+        stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size) if stat else ()
+        live = storage.live_schemas.get(name)
+        # dlt also has what was changed taken back from the file
+        if stamp and live is not None and seen.get(name) == stamp and not live.is_modified:
+            return live
+        seen[name] = stamp
+        return load(name)
+
+    if not storage.config.import_schema_path:
+        storage.load_schema = load_schema  # type: ignore[method-assign]
 
 
 def leave_no_telemetry_id() -> None:
