@@ -56,7 +56,8 @@ logger = logging.getLogger("dlt_cronofy")
 MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 2_500
 MAX_PACKAGE_BYTES = 32 * 1024 * 1024
 
-# the next batch, in the order of `polled_at`, of polls under way or of what was kept of them; None at the end
+# the next batch, in the order of `polled_at`, of polls under way or of what was kept of them; an empty one
+# where the next takes long; None at the end
 Take = Callable[[], list[Poll] | None]
 
 
@@ -259,7 +260,8 @@ class Loading:
         size = 0
         while len(polls) < self.package_polls and size < MAX_PACKAGE_BYTES:
             batch = take()
-            if batch is None:
+            # an empty one: only slow polls are left, and this package is not to wait for them
+            if batch is None or (polls and not batch):
                 break
             polls += batch
             size += sum(poll.body_bytes for poll in batch)
