@@ -21,9 +21,10 @@ from dlt_cronofy import rebuild
 from dlt_cronofy.formatting import count, program
 from dlt_cronofy.rebuild import Difference
 from dlt_cronofy.rebuild.command import check_evidence
-from dlt_cronofy.source import SOURCE_NAME, column_types
+from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.history.state import MAX_PARAMETERS
+from dlt_cronofy.source.resources import column_types
 from dlt_cronofy.source.tables import (
     BOOL,
     INT,

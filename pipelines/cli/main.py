@@ -3,6 +3,7 @@
 import logging
 import sys
 from importlib.abc import MetaPathFinder
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -25,6 +26,9 @@ from .views import views
 
 logger = logging.getLogger("dlt_cronofy")
 
+# the commands that draw charts
+DRAWING = {"report", "demo"}
+
 
 class Program(click.Group):
     """Ends with one clear line for an error that a person can fix, and with its exit status."""
@@ -46,16 +50,17 @@ class Program(click.Group):
             sys.exit(status)
 
 
-class NoPandas(MetaPathFinder):
-    """Has pandas not be found: pyarrow and dlt import it to see whether they are given a data frame.
+class NoDataFrames(MetaPathFinder):
+    """Has pandas and numpy not be found, as where charts are not installed.
 
-    It costs a load, which needs none of it, 40 MB and half a second.
+    DuckDB, pyarrow and dlt import them to see whether they are given a data frame. Most commands give them
+    none, and would take twice as long.
     """
 
     def find_spec(self, name: str, *_: object) -> None:
-        """Nothing; for pandas not even the installed one."""
-        if name == "pandas":
-            raise ModuleNotFoundError(f"{name} is not imported in a load", name=name)
+        """Nothing; of these not even the installed one."""
+        if name in ("pandas", "numpy"):
+            raise ModuleNotFoundError(f"only {' and '.join(sorted(DRAWING))} import {name}", name=name)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -68,8 +73,9 @@ def cli(verbose: bool) -> None:
 
 def main() -> None:
     """Entry point; exits with 0, 1 or 2 as the commands' help says."""
-    if sys.argv[1:2] == ["load"]:
-        sys.meta_path.insert(0, NoPandas())
+    # the client of Databricks is built on pandas
+    if DRAWING.isdisjoint(sys.argv) and find_spec("databricks") is None:
+        sys.meta_path.insert(0, NoDataFrames())
     cli(prog_name="dlt-cronofy")
 
 

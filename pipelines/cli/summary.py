@@ -26,8 +26,6 @@ from dlt_cronofy.formatting import (
     reason_name,
     row_lines,
 )
-from dlt_cronofy.load.statistics import LoadResult
-from dlt_cronofy.report.health import Health
 from dlt_cronofy.report.worklist import owner as owner_of
 from dlt_cronofy.report.worklist import people
 from dlt_cronofy.source.tables import Row
@@ -35,6 +33,8 @@ from dlt_cronofy.source.tables import Row
 from . import worklist
 
 if TYPE_CHECKING:
+    from dlt_cronofy.load.statistics import LoadResult
+    from dlt_cronofy.report.health import Health
     from dlt_cronofy.sandbox.demo import DemoResult
 
 SHOWN_ROWS = 8
@@ -99,12 +99,12 @@ STOPPED_BY = {
 }
 
 
-def print_load(console: Console, result: LoadResult) -> None:
+def print_load(console: Console, result: "LoadResult") -> None:
     """A few lines: what was due, polled, changed and where it went."""
     _print_lines(console, _load_lines(result))
 
 
-def print_lost(console: Console, result: LoadResult) -> None:
+def print_lost(console: Console, result: "LoadResult") -> None:
     """The users whose refresh token is lost, if any; also of a load that failed."""
     _print_lines(console, _lost_lines(result))
 
@@ -115,7 +115,7 @@ def _print_lines(console: Console, lines: Iterable[str]) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _load_lines(result: LoadResult) -> Iterator[str]:
+def _load_lines(result: "LoadResult") -> Iterator[str]:
     if result.finished_packages:
         yield f"Finished {count(len(result.finished_packages), 'package')} that an earlier run left behind."
     for path in result.quarantined_packages:
@@ -142,7 +142,7 @@ def _load_lines(result: LoadResult) -> Iterator[str]:
     yield f"Loaded into {result.destination}, dataset {result.dataset} (run {result.run_id})"
 
 
-def _unpolled_lines(result: LoadResult) -> Iterator[str]:
+def _unpolled_lines(result: "LoadResult") -> Iterator[str]:
     """What of the store was not polled, and why."""
     if result.fallback_tokens:
         fallback_tokens = count(result.fallback_tokens, "token")
@@ -160,7 +160,7 @@ def _unpolled_lines(result: LoadResult) -> Iterator[str]:
     yield from row_lines(result.unusable, result.unusable_rows, result.not_connected)
 
 
-def _lost_lines(result: LoadResult) -> Iterator[str]:
+def _lost_lines(result: "LoadResult") -> Iterator[str]:
     if result.lost_refresh_tokens:
         yield f"  refresh tokens lost, authorize again: {', '.join(result.lost_refresh_tokens)}"
 
@@ -185,14 +185,14 @@ def print_demo(console: Console, result: "DemoResult", report: Path) -> None:
     console.print("\nIn a DuckDB client, run USE cronofy; first.")
 
 
-def print_status(console: Console, health: Health) -> None:
+def print_status(console: Console, health: "Health") -> None:
     """The health summary by itself."""
     for part in health_parts(health):
         # a command is copied in one piece
         console.print(part, soft_wrap=isinstance(part, Text))
 
 
-def health_parts(health: Health) -> list[RenderableType]:
+def health_parts(health: "Health") -> list[RenderableType]:
     """The health summary, part by part."""
     if health.as_of is None:
         return [Text(f"Nothing was polled yet: run {program()} load")]
@@ -221,14 +221,14 @@ def _worklist(title: str, rows: Sequence[Row]) -> Iterator[RenderableType]:
         yield Text(f"and {more:,} more: {command}\n")
 
 
-def _headline(health: Health) -> RenderableType:
+def _headline(health: "Health") -> RenderableType:
     lines = Text("\n").join(
         (Text(worklist.headline(health.actions), style="bold"), *map(Text.from_markup, _figures(health)))
     )
     return Panel(lines, title="Connection health", title_align="left", box=box.ROUNDED)
 
 
-def _figures(health: Health) -> Iterator[str]:
+def _figures(health: "Health") -> Iterator[str]:
     """The lines below the headline."""
     connected, down, unknown = (health.states.get(key, 0) for key in ("connected", "disconnected", "unknown"))
     yield (
@@ -242,7 +242,7 @@ def _figures(health: Health) -> Iterator[str]:
         yield f"{count(left, 'account')} left and {'is' if left == 1 else 'are'} in none of these lists"
 
 
-def _past(health: Health) -> Iterator[str]:
+def _past(health: "Health") -> Iterator[str]:
     """Uptime and outages, once there is a day of them."""
     assert health.as_of is not None
     history = (health.as_of - (health.since or health.as_of)).total_seconds()
@@ -263,7 +263,7 @@ def _past(health: Health) -> Iterator[str]:
         )
 
 
-def _evidence(health: Health) -> str:
+def _evidence(health: "Health") -> str:
     fresh = health.freshness
     if not fresh or not fresh["tokens"]:
         return "No token could be read yet"

@@ -17,11 +17,12 @@ from dlt.destinations.exceptions import DatabaseException, DatabaseTransientExce
 from dlt.destinations.sql_client import SqlClientBase
 
 from dlt_cronofy import rebuild
-from dlt_cronofy.source import SOURCE_NAME, Frames
+from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.clock import MOST_AHEAD, Clock
 from dlt_cronofy.source.history.capture import KnownRows
 from dlt_cronofy.source.history.runs import RunCounts
 from dlt_cronofy.source.history.state import SqlWarehouseState
+from dlt_cronofy.source.resources import Frames
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import Recording
 from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, TOKEN_STATUS, Row, tables_with
@@ -156,7 +157,7 @@ class Upkeep:
         """
         if duckdb_file(self.pipeline) is None:  # nobody else has added any there meanwhile
             learn_columns(self.pipeline)
-        self._write_run(run | {"finished_at": None, "stopped_by": None})
+        self.write_run(run | {"finished_at": None, "stopped_by": None})
         if run["run_id"] in self._opened:
             return
         self._opened.add(run["run_id"])
@@ -166,7 +167,8 @@ class Upkeep:
             # of very many tokens they take a lot of memory
             changes.changed.clear()
 
-    def _write_run(self, run: Row) -> None:
+    def write_run(self, run: Row) -> None:
+        """Write the columns of a run at once; within a turn to write."""
         with sql_client(self.pipeline) as client:
             rebuild.write_run(client, run)
 

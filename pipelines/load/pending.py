@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dlt
-import pyarrow as pa
 from dlt.common.configuration import configspec, known_sections
 from dlt.common.configuration.resolve import resolve_configuration
 from dlt.common.configuration.specs import BaseConfiguration
@@ -31,7 +31,8 @@ from dlt_cronofy.warehouse.pipeline import duckdb_file, pipeline_target, reopene
 from dlt_cronofy.warehouse.target import Target
 from dlt_cronofy.warehouse.working_folders import LOCK, NORMALIZED, QUARANTINE, WorkingFolder, other_folders
 
-from .overtaken import PendingRows
+if TYPE_CHECKING:
+    from .overtaken import PendingRows
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -98,6 +99,8 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Alone, settled: Settled) -> 
     drop_unfinished_files(Path(pipeline.working_dir))
     if not pipeline.has_pending_data:
         return
+    from .overtaken import PendingRows
+
     drop_normalized_twins(pipeline)
     learn_extracted_columns(pipeline)
     packages = [*pipeline.list_normalized_load_packages(), *pipeline.list_extracted_load_packages()]
@@ -120,7 +123,7 @@ def _settle_packages(pipeline: dlt.Pipeline, alone: Alone, settled: Settled) -> 
         settled.quarantined += _set_aside(pipeline, type(root_cause(error)).__name__)
 
 
-def _load(pipeline: dlt.Pipeline, waiting: PendingRows) -> None:
+def _load(pipeline: dlt.Pipeline, waiting: "PendingRows") -> None:
     with sql_client(pipeline) as client:
         # so that the next load heals them, should this one be killed while their rows are written
         rebuild.reopen_runs(client, waiting.run_ids)
@@ -134,6 +137,7 @@ def _load(pipeline: dlt.Pipeline, waiting: PendingRows) -> None:
 
 def _unreadable_file(pipeline: dlt.Pipeline) -> Path | None:
     """A file of a normalized package that no warehouse can load; the errors for it differ by warehouse."""
+    import pyarrow as pa
     from pyarrow.parquet import read_metadata
 
     for file in sorted((Path(pipeline.working_dir) / NORMALIZED).glob("*/*_jobs/*.parquet")):

@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import new_run_id, run_row
 from dlt_cronofy.source.tokens.base import TokenStore
 from dlt_cronofy.source.tokens.due_query import read_notified
+from dlt_cronofy.source.tokens.store_changes import StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, log_unusable
 from dlt_cronofy.warehouse.dataset import held_open, refresh_views, writer
 from dlt_cronofy.warehouse.dlt_workarounds import drop_loaded_records, learn_columns
@@ -83,11 +85,9 @@ class Load:
         self.pipeline.activate()
         settled = settle_pending(self.pipeline, self._turn)
         upkeep = Upkeep(self.pipeline, self.settings, self.clock, self._turn)
-        self._prepare(upkeep, settled.run_ids)
-        with held_open(self.pipeline):
-            plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now(), notified)
-            tokens = StoredTokens.of(self.tokens)
-            store = upkeep.store_changes(tokens, confirm_left=self.options.confirm_left)
+        plan, store = self._plan(upkeep, settled.run_ids, notified)
+        if plan.tasks or store.changed:
+            self._learn_schema()
         self.on_plan(plan.due)
         run_id = new_run_id(self.clock)
         run = run_row(run_id, self.clock.now()) | {"tokens": plan.tokens, "due": plan.due}
@@ -115,30 +115,50 @@ class Load:
         result.seconds = round(time.monotonic() - started, 2)
         return result
 
-    def _prepare(self, upkeep: Upkeep, settled_runs: Collection[str]) -> None:
-        """Learn the schema, as after a load of another machine, and heal the evidence."""
+    def _plan(
+        self, upkeep: Upkeep, settled_runs: Collection[str], notified: Mapping[str, datetime]
+    ) -> tuple[Plan, StoreChanges]:
+        """What to poll, and what has changed in the token store, once the warehouse is in order."""
         with held_open(self.pipeline):
-            if self.options.sync:
+            if not upkeep.look(settled_runs):
+                return self._read_plan(upkeep, notified)
+        self._learn_schema()
+        upkeep.prepare(settled_runs)
+        with held_open(self.pipeline):
+            return self._read_plan(upkeep, notified)
+
+    def _read_plan(self, upkeep: Upkeep, notified: Mapping[str, datetime]) -> tuple[Plan, StoreChanges]:
+        plan = make_plan(self.pipeline, self.tokens, self.options, self.clock.now(), notified)
+        tokens = StoredTokens.of(self.tokens)
+        return plan, upkeep.store_changes(tokens, confirm_left=self.options.confirm_left)
+
+    def _learn_schema(self) -> None:
+        """Learn the schema, as after a load of another machine."""
+        if self.options.sync:
+            with held_open(self.pipeline):
                 self.pipeline.sync_destination()
                 learn_columns(self.pipeline)
-            is_ready = not upkeep.look(settled_runs)
-        if not is_ready:
-            upkeep.prepare(settled_runs)
 
     def _close(self, loading: Loading, result: LoadResult, settled_runs: Collection[str]) -> None:
         """Count the run, refresh the views, send what is news, and then have the run finished.
 
-        A load that is killed before that has not finished, and the next one sends its news.
+        A load that is killed before that has not finished, and the next one sends its news. Where there was
+        nothing to do, one row says so.
         """
         upkeep, run = loading.upkeep, loading.run
-        with self._turn(), writer(self.pipeline):
-            upkeep.open_run(run, loading.changes)
-            upkeep.close_run(run, loading.statistics.rows.total())
+        is_idle = not (result.due or loading.changes.changed or self.alerts)
+        with self._turn(), writer(self.pipeline, more_to_come=is_idle):
+            if is_idle:
+                upkeep.write_run(run)
+            else:
+                upkeep.open_run(run, loading.changes)
+                upkeep.close_run(run, loading.statistics.rows.total())
             if self.options.refresh_views:
                 refresh_views(self.pipeline, self.settings.hold.total_seconds(), even_if_current=False)
             if self.alerts is not None:
                 result.alerted = self.alerts.send_news(self.pipeline, run["run_id"], settled_runs)
-            upkeep.finish_run(run)
+            if not is_idle:
+                upkeep.finish_run(run)
         upkeep.give_back_room()
 
     def _poll_and_load(self, plan: Plan, loading: Loading, result: LoadResult) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import dlt
 from dlt.common.schema import Schema
 
-from dlt_cronofy.source import SOURCE_NAME, Frames, prepared_source, schema_framer
+from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.api.limits.policy import RequestPolicy
 from dlt_cronofy.source.api.limits.run_quota import RunQuota
 from dlt_cronofy.source.clock import Clock
@@ -32,6 +32,7 @@ from dlt_cronofy.source.planning.plan import (
     plan_polls,
 )
 from dlt_cronofy.source.records import Poll, PollTask
+from dlt_cronofy.source.resources import Frames, prepared_source, schema_framer
 from dlt_cronofy.source.settings import DEFAULT_ENDPOINTS, PollingSettings
 from dlt_cronofy.source.sweep import BATCH_POLLS, Recording
 from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, Row, tables_with
@@ -55,7 +56,8 @@ logger = logging.getLogger("dlt_cronofy")
 MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 2_500
 MAX_PACKAGE_BYTES = 32 * 1024 * 1024
 
-# the next batch, in the order of `polled_at`, of polls under way or of what was kept of them; None at the end
+# the next batch, in the order of `polled_at`, of polls under way or of what was kept of them; an empty one
+# where the next takes long; None at the end
 Take = Callable[[], list[Poll] | None]
 
 
@@ -258,7 +260,8 @@ class Loading:
         size = 0
         while len(polls) < self.package_polls and size < MAX_PACKAGE_BYTES:
             batch = take()
-            if batch is None:
+            # an empty one: only slow polls are left, and this package is not to wait for them
+            if batch is None or (polls and not batch):
                 break
             polls += batch
             size += sum(poll.body_bytes for poll in batch)

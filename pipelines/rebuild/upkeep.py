@@ -43,7 +43,7 @@ def incomplete_tables(client: SqlClientBase[Any], tables: Mapping[str, Table]) -
     """Those of the tables that are missing, or lack one of their columns."""
     stored = WarehouseSql(client).stored
     return frozenset(
-        name for name, table in tables.items() if not stored.get(name, {}).keys() >= set(table.schema.names)
+        name for name, table in tables.items() if not stored.get(name, {}).keys() >= set(table.names)
     )
 
 

@@ -40,6 +40,7 @@ WITHOUT_TEMPORARY_TABLES = {"bigquery", "databricks"}
 # these would keep the rows of a step that is read twice; the others always read again
 KEEPS_STEPS = {DUCKDB, POSTGRES}
 
+# in DuckDB
 SQL_TYPES = {
     "text": "TEXT",
     "bigint": "BIGINT",
@@ -265,10 +266,11 @@ def _columns(table: str, dialect: str) -> list[tuple[str, str, str]]:
     """The columns that a load gives a table: name, type, and whether it may be null."""
     columns = [(each.name, each.type, each.required) for each in TABLES[table].columns]
     return [
-        (
-            name,
-            exp.DataType.build(SQL_TYPES[kind]).sql(dialect=dialect),
-            "NOT NULL" if required else "",
-        )
+        (name, _type(kind, dialect), "NOT NULL" if required else "")
         for name, kind, required in (*columns, (LOAD_ID, "text", True))
     ]
+
+
+def _type(kind: str, dialect: str) -> str:
+    name = SQL_TYPES[kind]
+    return name if dialect == DUCKDB else exp.DataType.build(name).sql(dialect=dialect)

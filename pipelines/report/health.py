@@ -1,11 +1,14 @@
 """Connection health, read from the views: the figures of the summary and of `status`."""
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
+from dlt_cronofy.formatting import SECONDS_PER_DAY
 from dlt_cronofy.source.records import FAILURES
 from dlt_cronofy.source.tables import Row
 from dlt_cronofy.warehouse.dataset import read
@@ -70,72 +73,72 @@ def _anonymous(rows: list[Row]) -> list[Row]:
 
 
 def read_health(client: Client) -> Health:
-    """Read the figures from the views of an open dataset."""
+    """Read the figures from the views of an open dataset, each view once: planning a query takes longest."""
     tokens = _one(
         client,
         "SELECT COUNT(*) AS n, COUNT(last_ok_at) AS read_once, MIN(last_ok_at) AS oldest FROM {token_health}"
         " WHERE verdict NOT IN ('left', 'not_connected', 'not_polled')",
     )
     span = _one(client, "SELECT MIN(first_polled_at) AS since, MAX(last_polled_at) AS as_of FROM {runs}")
-    totals = _one(
-        client,
-        "SELECT SUM(connected_seconds) AS up, SUM(disconnected_seconds) AS down,"
-        " SUM(unknown_seconds) AS unknown FROM {provider_health} WHERE period = 'all'",
-    )
-    accounts = _one(
-        client,
-        "SELECT COUNT(*) AS n, COUNT(CASE WHEN verdict = 'left' THEN 1 END) AS gone FROM {account_health}",
-    )
-    open_outages = read(client, OPEN_OUTAGES)
-    ended = _counts(client, "SELECT end_reason AS name, COUNT(*) AS n FROM {outages} GROUP BY end_reason")
+    accounts = _one(client, ACCOUNTS)
+    providers, outages, actions = read(client, PROVIDERS), read(client, OUTAGES), read(client, ACTIONS)
+    medians = {row["provider"]: row["seconds"] for row in read(client, MEDIANS)}
+    open_outages = _open_outages(outages, actions)
+    up, down, unknown = (sum(row[f"{state}_seconds"] for row in providers) for state in STATES)
     return Health(
         as_of=span["as_of"],
         since=span["since"],
         tokens=tokens["n"],
         accounts=accounts["n"] - accounts["gone"],
-        states=_profile_states(client),
-        uptime=_share(totals["up"], totals["down"]),
-        coverage=_share((totals["up"] or 0) + (totals["down"] or 0), totals["unknown"]),
-        providers=read(client, PROVIDERS),
+        states={state: int(accounts[state] or 0) for state in STATES},
+        uptime=_share(up, down),
+        coverage=_share(up + down, unknown),
+        providers=_providers(providers, outages, open_outages, medians),
         open_outages=open_outages,
-        ended=_without_left(ended, len(open_outages)),
-        median_seconds_to_relink=_one(
-            client,
-            "SELECT MIN(seconds) AS seconds FROM {time_to_relink}"
-            " WHERE provider = 'all' AND survival < 0.5000001",
-        )["seconds"],
+        ended=_ended(outages, len(open_outages)),
+        median_seconds_to_relink=medians.get("all"),
         failing_tokens=read(client, FAILING_TOKENS),
         never_read_tokens=tokens["n"] - tokens["read_once"],
         oldest_evidence_at=tokens["oldest"],
         polls=_outcomes(client),
-        actions=read(client, ACTIONS),
+        actions=actions,
         freshness=next(iter(read(client, "SELECT * FROM {freshness} WHERE provider = 'all'")), {}),
         left_accounts=accounts["gone"],
     )
 
 
-# The median is null where fewer than half were relinked.
+STATES = ("connected", "disconnected", "unknown")
+
+ACCOUNTS = """
+    SELECT COUNT(*) AS n, COUNT(CASE WHEN verdict = 'left' THEN 1 END) AS gone,
+           SUM(connected) AS connected, SUM(disconnected) AS disconnected, SUM(unknown) AS unknown
+    FROM {account_health}
+"""
+
 PROVIDERS = """
-    SELECT health.provider, health.profiles,
-           health.connected_seconds / NULLIF(health.connected_seconds + health.disconnected_seconds, 0)
-               AS uptime,
-           COALESCE(ends.outages, 0) AS outages, COALESCE(relinks.open_outages, 0) AS open_outages,
-           halves.seconds AS median_seconds_to_relink
-    FROM {provider_health} health
-    LEFT JOIN (
-        SELECT provider, COUNT(*) AS outages FROM {outages} GROUP BY provider
-    ) ends ON health.provider = ends.provider
-    LEFT JOIN (
-        SELECT provider, COUNT(*) AS open_outages FROM {needs_relink} GROUP BY provider
-    ) relinks ON health.provider = relinks.provider
-    LEFT JOIN (
-        SELECT provider, MIN(seconds) AS seconds
-        FROM {time_to_relink}
-        WHERE survival < 0.5000001
-        GROUP BY provider
-    ) halves ON health.provider = halves.provider
-    WHERE health.period = 'all' AND health.profiles > 0
-    ORDER BY uptime, health.provider
+    SELECT provider, profiles, connected_seconds, disconnected_seconds, unknown_seconds
+    FROM {provider_health} WHERE period = 'all'
+"""
+
+# each open outage, and how many have ended
+OUTAGES = """
+    SELECT provider, end_reason, account_id, profile_type, profile_id, started_after, last_seen_at,
+           COUNT(*) AS n
+    FROM (
+        SELECT provider, end_reason, profile_type,
+               CASE WHEN ended_at IS NULL THEN account_id END AS account_id,
+               CASE WHEN ended_at IS NULL THEN profile_id END AS profile_id,
+               CASE WHEN ended_at IS NULL THEN started_after END AS started_after,
+               CASE WHEN ended_at IS NULL THEN last_seen_at END AS last_seen_at
+        FROM {outages}
+    ) AS each_outage
+    GROUP BY provider, end_reason, account_id, profile_type, profile_id, started_after, last_seen_at
+"""
+
+# there is none where fewer than half were relinked
+MEDIANS = """
+    SELECT provider, MIN(seconds) AS seconds FROM {time_to_relink}
+    WHERE survival < 0.5000001 GROUP BY provider
 """
 
 ACTIONS = """
@@ -143,17 +146,6 @@ ACTIONS = """
            profile_name, provider, reason, rank, since, since_known, days, url, evidence_age_seconds
     FROM {needs_action}
     ORDER BY rank, since, account_id, token_keys, profile_type, profile_id
-"""
-
-OPEN_OUTAGES = """
-    SELECT n.account_id, n.email, n.name, n.token_keys, n.provider, n.profile_type, n.profile_name,
-           o.started_after, n.first_seen_at, n.last_seen_at, n.days_down, n.evidence_age_seconds,
-           n.relink_url
-    FROM {needs_relink} n
-    INNER JOIN {outages} o
-        ON n.account_id = o.account_id AND n.profile_type = o.profile_type AND n.profile_id = o.profile_id
-    WHERE o.ended_at IS NULL
-    ORDER BY ROUND(CAST(n.days_down AS DECIMAL(18, 6)), 2) DESC, n.email, n.profile_id
 """
 
 FAILING_TOKENS = """
@@ -165,19 +157,63 @@ FAILING_TOKENS = """
 """
 
 
-def _without_left(ended: dict[str, int], open_outages: int) -> dict[str, int]:
-    """How outages ended, where those that only a departure has closed are called `left`."""
-    left = ended.get("open", 0) - open_outages
-    return ended | ({"open": open_outages, "left": left} if left else {})
+def _providers(
+    totals: Iterable[Row], outages: Iterable[Row], open_outages: Iterable[Row], medians: Mapping[str, float]
+) -> list[Row]:
+    """How each provider that has profiles is, the lowest uptime first."""
+    begun, still_open = Counter[str](), Counter(row["provider"] for row in open_outages)
+    for row in outages:
+        begun[row["provider"]] += row["n"]
+    rows = [
+        {
+            "provider": (name := row["provider"]),
+            "profiles": row["profiles"],
+            "uptime": _share(row["connected_seconds"], row["disconnected_seconds"]),
+            "outages": begun[name],
+            "open_outages": still_open[name],
+            "median_seconds_to_relink": medians.get(name),
+        }
+        for row in totals
+        if row["profiles"]
+    ]
+    return sorted(rows, key=lambda row: (row["uptime"] is None, row["uptime"], row["provider"]))
 
 
-def _profile_states(client: Client) -> dict[str, int]:
-    row = _one(
-        client,
-        "SELECT SUM(connected) AS connected, SUM(disconnected) AS disconnected, SUM(unknown) AS unknown"
-        " FROM {account_health}",
-    )
-    return {state: int(count or 0) for state, count in row.items()}
+OF_ACTION = ("account_id", "email", "name", "token_keys", "provider", "profile_type", "profile_name")
+
+
+def _open_outages(outages: Iterable[Row], actions: Iterable[Row]) -> list[Row]:
+    """The open outages of who has not left, the longest first."""
+    found = {_profile(row): row for row in outages if row["account_id"] is not None}
+    relinks = [row for row in actions if row["reason"] == "relink" and _profile(row) in found]
+    relinks.sort(key=lambda row: (row["email"] is None, row["email"], row["profile_id"]))
+    rows = [_open_outage(found[_profile(row)], row) for row in relinks]
+    return sorted(rows, key=lambda row: -round(row["days_down"], 2))
+
+
+def _open_outage(outage: Row, action: Row) -> Row:
+    return {name: action[name] for name in OF_ACTION} | {
+        "started_after": outage["started_after"],
+        "first_seen_at": action["since"],
+        "last_seen_at": outage["last_seen_at"],
+        "days_down": (outage["last_seen_at"] - action["since"]).total_seconds() / SECONDS_PER_DAY,
+        "evidence_age_seconds": action["evidence_age_seconds"],
+        "relink_url": action["url"],
+    }
+
+
+def _profile(row: Row) -> tuple[str, str, str]:
+    return row["account_id"], row["profile_type"], row["profile_id"]
+
+
+def _ended(outages: Iterable[Row], still_open: int) -> dict[str, int]:
+    """How outages ended, the most frequent way first; those that only a departure has closed are `left`."""
+    ended = Counter[str]()
+    for row in outages:
+        ended[row["end_reason"]] += row["n"]
+    ordered = dict(sorted(ended.items(), key=lambda item: (-item[1], item[0])))
+    left = ended["open"] - still_open
+    return ordered | ({"open": still_open, "left": left} if left else {})
 
 
 def _outcomes(client: Client) -> dict[str, int]:
@@ -190,10 +226,6 @@ def _outcomes(client: Client) -> dict[str, int]:
 
 def _one(client: Client, sql: str) -> Row:
     return read(client, sql)[0]
-
-
-def _counts(client: Client, sql: str) -> dict[str, int]:
-    return {row["name"]: row["n"] for row in read(client, sql + " ORDER BY n DESC, name")}
 
 
 def _share(part: Any, rest: Any) -> float | None:

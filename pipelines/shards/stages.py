@@ -139,8 +139,9 @@ class Stages:
         def polls() -> Iterator[Sequence[Poll]]:
             with polling.stream() as stream:
                 while (batch := stream.take()) is not None:
-                    # what is personal is protected before it is in any file
-                    yield [read_poll(poll, settings.personal_data) for poll in batch]
+                    if batch:
+                        # what is personal is protected before it is in any file
+                        yield [read_poll(poll, settings.personal_data) for poll in batch]
             if polling.stopped_by == SHARED_FAILED:
                 # the rest is not polled, and nothing else would say so
                 raise UnreachableError(f"{SHARED_SETTING} failed while the shard was polled")

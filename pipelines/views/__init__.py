@@ -101,7 +101,7 @@ def are_current(
     names = ", ".join(f"'{view}'" for view in VIEWS)
     listed = (
         "SELECT COUNT(*) FROM information_schema.tables"  # noqa: S608 - our own names
-        f" WHERE table_schema = {exp.Literal.string(schema).sql(dialect)}"
+        f" WHERE table_schema = {exp.Literal.string(schema)}"
         f" AND table_type = 'VIEW' AND table_name IN ({names})"
     )
     try:

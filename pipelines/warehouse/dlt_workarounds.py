@@ -9,12 +9,14 @@ dlt-hub/dlt; where there is none, none was found.
 | `MERGES_AT_ONCE` | a merge on DuckDB or PostgreSQL is not one transaction; a kill loses rows | none |
 | `catalog_duckdb` | a DuckDB file named like its dataset makes two-part names ambiguous | none |
 | `FilePool`, `CatalogSqlClient` | connections that only read, and that never checkpoint the file | none |
+| `FileCredentials` | a path is parsed as a URL, which imports SQLAlchemy where it is there | none |
 | `learn_columns` | the schema is not asked for again where another writer has added columns | #1711 |
 | `learn_extracted_columns` | the schema is saved after the package | #3375 |
 | `drop_unfinished_files`, `drop_normalized_twins` | a kill leaves half a schema, or a package twice | #3227 |
 | `load_normalized` | a job that failed before a kill is reported once more before it is tried | #3557 |
 | `drop_loaded_records` | records of loaded packages are kept for ever | none |
 | `resolve_configuration_once` | a destination's configuration is resolved some forty times a load | none |
+| `read_schemas_once` | the file of a schema is read and hashed whenever the schema is used | none |
 | `leave_no_telemetry_id` | telemetry is off, and an id for it is written into the home folder | none |
 | `is_worth_a_line` | tracebacks of jobs that are tried again are logged as errors | none |
 
@@ -28,16 +30,18 @@ import re
 import shutil
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import dlt
 import duckdb as driver
+from dlt.common.configuration import configspec
 from dlt.common.destination import Destination, DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationTerminalException
 from dlt.common.normalizers.naming import NamingConvention
 from dlt.common.runtime import anon_tracker
 from dlt.common.schema import Schema
+from dlt.common.storages import LiveSchemaStorage
 from dlt.destinations import duckdb
 from dlt.destinations.impl.duckdb.configuration import (
     DuckDbBaseCredentials,
@@ -49,6 +53,7 @@ from dlt.destinations.impl.duckdb.duck import DuckDbClient
 from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.pipeline.exceptions import PipelineStepFailed
+from pathvalidate import is_valid_filepath
 
 from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.tables import TABLES
@@ -112,6 +117,27 @@ def _copied(config: Any) -> Any:
     return copied
 
 
+def read_schemas_once(pipeline: dlt.Pipeline) -> None:
+    """Have the file of a schema be read once, until it changes: dlt reads it with each use of the schema."""
+    storage = cast("LiveSchemaStorage", pipeline.schemas)
+    load = storage.load_schema
+    seen: dict[str, tuple[int, ...]] = {}
+
+    def load_schema(name: str) -> Schema:
+        file = Path(storage.storage.storage_path) / f"{name}.schema.json"
+        stat = file.stat() if file.exists() else None
+        stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size) if stat else ()
+        live = storage.live_schemas.get(name)
+        # dlt also has what was changed taken back from the file
+        if stamp and live is not None and seen.get(name) == stamp and not live.is_modified:
+            return live
+        seen[name] = stamp
+        return load(name)
+
+    if not storage.config.import_schema_path:
+        storage.load_schema = load_schema  # type: ignore[method-assign]
+
+
 def leave_no_telemetry_id() -> None:
     """Have dlt write no id for its telemetry, which is off."""
     anon_tracker.get_anonymous_id = lambda: ""
@@ -124,6 +150,26 @@ def is_worth_a_line(record: logging.LogRecord) -> bool:
     # what fails for good is raised as well, and one line says what to do about it; --verbose shows all
     failed = record.exc_info is not None or FAILED_JOB.search(record.getMessage()) is not None
     return not failed or logging.getLogger("dlt_cronofy").isEnabledFor(logging.DEBUG)
+
+
+@configspec(init=False)
+class FileCredentials(DuckDbCredentials):
+    """Credentials of DuckDB that take a path for what it is."""
+
+    def parse_native_representation(self, native_value: Any) -> None:
+        """A path, or what else dlt knows; it would import SQLAlchemy to find that a path is no URL."""
+        is_text = isinstance(native_value, str) and "://" not in native_value
+        if is_text and is_valid_filepath(native_value, platform="auto"):
+            self.database = native_value
+        else:
+            super().parse_native_representation(native_value)
+
+
+@configspec(init=False)
+class FileConfiguration(DuckDbClientConfiguration):
+    """The configuration of DuckDB with these credentials."""
+
+    credentials: FileCredentials = None  # type: ignore[assignment] # as dlt has it
 
 
 class FilePool(DuckDbConnectionPool):
@@ -209,6 +255,8 @@ class CatalogClient(DuckDbClient):
 
 class catalog_duckdb(duckdb):  # noqa: N801 - destinations are named like functions in dlt
     """`dlt.destinations.duckdb` that also loads into a file named like its dataset."""
+
+    spec = FileConfiguration
 
     def capabilities(
         self, config: DuckDbClientConfiguration | None = None, naming: NamingConvention | None = None

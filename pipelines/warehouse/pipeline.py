@@ -22,6 +22,7 @@ from .dlt_workarounds import (
     is_worth_a_line,
     leave_no_telemetry_id,
     own_staging,
+    read_schemas_once,
     resolve_configuration_once,
 )
 from .lake import check_catalog, shared_lake
@@ -94,6 +95,7 @@ def _open(opening: Opening, folder: WorkingFolder) -> dlt.Pipeline:
     pipeline: dlt.Pipeline = dlt.pipeline(
         PIPELINE_NAME, destination=destination, dataset_name=opening.dataset, pipelines_dir=str(folder.path)
     )
+    read_schemas_once(pipeline)
     file = Path(str(pipeline.sql_client().credentials.database)) if is_duckdb else None
     if isinstance(destination, shared_lake):
         check_catalog(pipeline.sql_client().credentials)

@@ -41,6 +41,8 @@ CONFIG_SECTIONS = ("sources", "cronofy")
 TOKEN_COLUMNS = ("key", "access_token", "refresh_token", "data_center", "expires_at")
 # a label is a column of `token_status` under the same name; this one is in it always
 CUSTOMER = "customer"
+# what every reader of URLs reads alike
+PLAIN_URL = re.compile(r"https?://(127\.0\.0\.1|[a-z][a-z0-9.-]*)(:[0-9]+)?(/[a-z0-9._/-]*)?", re.IGNORECASE)
 LABEL = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 DEFAULT_APPLICATION = "default"
 # loads look at the polls of the last minute, and people at those of the last day
@@ -288,21 +290,18 @@ def _check_label(name: str) -> None:
         raise _bad("token_labels", "plain column names: letters, digits and single underscores", name)
     if name in TOKEN_COLUMNS:
         raise _bad("token_labels", f"other columns than {', '.join(TOKEN_COLUMNS)}", name)
-    if name != CUSTOMER and name in TOKEN_STATUS.schema.names:
+    if name != CUSTOMER and name in TOKEN_STATUS.names:
         raise _bad("token_labels", "other names than token_status has for columns of its own", name)
 
 
 def _checked_url(url: str | None) -> str | None:
     if not url:
         return None
-    import httpx
-
     try:
         parts = urlsplit(url)
-        # as the HTTP client will read it: in lower case and ASCII
-        host = httpx.URL(url).raw_host.decode("ascii").rstrip(".")
+        host = _host(url).rstrip(".")
         usable = parts.scheme in ("http", "https") and host and parts.port != 0
-    except (ValueError, httpx.InvalidURL):  # an IPv6 address, a port or a host name that is none
+    except ValueError:  # an IPv6 address, a port or a host name that is none
         usable = False
     if not usable or parts.query or parts.fragment:
         raise ConfigurationError("base_url in [sources.cronofy] must look like https://host[:port][/path]")
@@ -311,6 +310,19 @@ def _checked_url(url: str | None) -> str | None:
     if parts.scheme == "http" and f".{host}".endswith(".cronofy.com"):
         raise ConfigurationError("base_url in [sources.cronofy] must be https for a host of Cronofy's")
     return url.rstrip("/")
+
+
+def _host(url: str) -> str:
+    """The host as the HTTP client will read it, in lower case and ASCII; ValueError where it is none."""
+    if PLAIN_URL.fullmatch(url):
+        return urlsplit(url).hostname or ""
+    # takes a tenth of a second
+    import httpx
+
+    try:
+        return httpx.URL(url).raw_host.decode("ascii")
+    except httpx.InvalidURL as error:
+        raise ValueError(str(error)) from None
 
 
 def _checked_proxy(proxy: Secret | None) -> Secret | None:

@@ -198,7 +198,8 @@ class Sweep:
                 self.settings, policy, self.clock, tasks, BATCH_POLLS, refresher=refresher
             ) as stream:
                 while (polls := await asyncio.to_thread(stream.take)) is not None:
-                    yield await asyncio.to_thread(recording.capture, polls)
+                    if polls:
+                        yield await asyncio.to_thread(recording.capture, polls)
         finally:
             policy.close()
             if refresher is not None:

@@ -7,11 +7,12 @@ dlt, the data dictionary and the comments in the warehouse all come from here.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from .records import FAILURES, Outcome
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # dlt's data types; no Arrow types, since `dlt init` imports the source where Arrow may be missing
 TEXT = "text"
@@ -59,8 +60,15 @@ class Table:
     grows_by: str | None = None
 
     @cached_property
-    def schema(self) -> pa.Schema:
+    def names(self) -> tuple[str, ...]:
+        """Of the columns."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def schema(self) -> "pa.Schema":
         """As Arrow has it."""
+        import pyarrow as pa
+
         return pa.schema(
             [pa.field(each.name, arrow_type(each.type), nullable=not each.required) for each in self.columns]
         )
@@ -70,8 +78,10 @@ class Table:
         return replace(self, columns=(*self.columns, *columns))
 
 
-def arrow_type(data_type: str) -> pa.DataType:
+def arrow_type(data_type: str) -> "pa.DataType":
     """How Arrow has a data type of dlt's that occurs here."""
+    import pyarrow as pa
+
     types = {TEXT: pa.string(), BOOL: pa.bool_(), INT: pa.int64(), NUMBER: pa.float64()}
     return types[data_type] if data_type in types else pa.timestamp("us", tz="UTC")
 
@@ -431,7 +441,7 @@ TABLES: dict[str, Table] = {table.name: table for table in (*CONTENT, *EVIDENCE)
 
 def tables_with(token_labels: Sequence[str] | None) -> dict[str, Table]:
     """The tables, with a column of `token_status` for each label of the token store."""
-    documented = set(TOKEN_STATUS.schema.names)
+    documented = set(TOKEN_STATUS.names)
     labels = [
         Column(name, TEXT, "label of the token store")
         for name in token_labels or ()

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from dlt.common.schema import Schema
 
-from dlt_cronofy import source as cronofy
-from dlt_cronofy.source import cronofy_source, endpoints_for
+from dlt_cronofy.source import cronofy_source, resources
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.history.capture import EXTRAS
+from dlt_cronofy.source.resources import endpoints_for
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import Rows, Sweep
 from dlt_cronofy.source.tables import CONTENT as CONTENT_TABLES
@@ -200,7 +200,7 @@ def test_batches_that_come_faster_than_dlt_writes_them_agree_on_their_columns(
 
     async def frames() -> list[pa.Table]:
         sweep = Sweep(PollingSettings(), clock=warehouse.clock)
-        return [tables["userinfo"] async for tables in cronofy._polled(sweep, None)]
+        return [tables["userinfo"] async for tables in resources._polled(sweep, None)]
 
     class Selected:
         selected_resources: ClassVar = {"userinfo": None}
@@ -209,7 +209,7 @@ def test_batches_that_come_faster_than_dlt_writes_them_agree_on_their_columns(
     monkeypatch.setattr("dlt.current.source", Selected)
     monkeypatch.setattr("dlt.current.source_schema", lambda: Schema("cronofy"))
     monkeypatch.setattr("dlt.current.pipeline", warehouse.pipeline)
-    monkeypatch.setattr(cronofy, "load_package_state", lambda: {"load_id": "load-1"})
+    monkeypatch.setattr(resources, "load_package_state", lambda: {"load_id": "load-1"})
     found = asyncio.run(frames())
     assert len(found) == 1 + len(fields)  # the first has no rows: every table exists from the start
     types: dict[str, set[str]] = defaultdict(set)

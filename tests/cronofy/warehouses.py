@@ -11,8 +11,9 @@ import duckdb
 import pytest
 from dlt.extract import DltSource
 
-from dlt_cronofy.source import SOURCE_NAME, sweep_resources
+from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.history.state import SqlWarehouseState
+from dlt_cronofy.source.resources import sweep_resources
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.sweep import Sweep
 from dlt_cronofy.warehouse.dlt_workarounds import catalog_duckdb

@@ -52,7 +52,7 @@ class PollStream:
         self._thread.join()
 
     def take(self) -> list[Poll] | None:
-        """Wait for the next batch; None when no other will come.
+        """Wait for the next batch, an empty one where only slow polls are left; None when no other will come.
 
         Raises:
             Exception: a fault of ours, which ended the polling.

@@ -1,7 +1,9 @@
 """Polling: the fan-out that turns poll tasks into polls, in the order of their answers."""
 
 import asyncio
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -14,6 +16,7 @@ from ..records import MAX_BODY_BYTES, REFUSALS, TROUBLES, Outcome, Poll, PollTas
 from ..settings import ACCOUNT, MAX_OPEN
 from ..tokens.token import Token
 from .limits.policy import RequestPolicy
+from .limits.tuning import SLOW_SECONDS
 
 # what sends requests takes a while to import, and a run where nothing is due does not need it
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ class Backlog:
         self._changed = threading.Condition()
         self._is_ended = False
         self._fault: BaseException | None = None
+        # when those that wait are handed over, in monotonic seconds
+        self._due_at = math.inf
         self.is_closed = False
 
     def add(self, poll: Poll) -> None:
@@ -63,6 +68,12 @@ class Backlog:
         """Whether a large body may be added."""
         return not self._polls or self._bytes + body_bytes <= MAX_BATCH_BYTES
 
+    def all_begun(self) -> None:
+        """All polls are under way: those that are slow, or tried again, hold up none of the others."""
+        with self._changed:
+            self._due_at = time.monotonic() + SLOW_SECONDS
+            self._changed.notify()
+
     def end(self, fault: BaseException | None = None) -> None:
         """No other poll will come, perhaps because of a fault."""
         with self._changed:
@@ -72,19 +83,32 @@ class Backlog:
     def take(self) -> list[Poll] | None:
         """Wait for a full batch, or a part of one where that takes long; None when no other will come.
 
+        Once only slow polls are left, the others are handed over; an empty batch then says that the next
+        takes long.
+
         Raises:
             BaseException: the fault that ended it, once.
         """
         with self._changed:
             is_late = False
             while not (self._is_ended or self.is_full() or (is_late and self._polls)):
-                is_late = not self._changed.wait(LONGEST_WAIT_SECONDS)
+                wait_seconds = min(LONGEST_WAIT_SECONDS, self._due_at - time.monotonic())
+                if wait_seconds <= 0:
+                    return self._hand_over()
+                is_late = not self._changed.wait(wait_seconds)
             if self._polls:
                 return self._pop()
             fault, self._fault = self._fault, None
         if fault is not None:
             raise fault
         return None
+
+    def _hand_over(self) -> list[Poll]:
+        """What waits; once nothing does, an empty batch says so."""
+        batch = self._pop()
+        if not batch:
+            self._due_at = math.inf
+        return batch
 
     def _pop(self) -> list[Poll]:
         batch: list[Poll] = []
@@ -123,7 +147,7 @@ class Poller:
         It ends early at a fault of ours, when the backlog is closed, and when a run that is to end cannot
         wait longer: requests under way are abandoned then.
         """
-        remaining = iter(tasks)
+        remaining = self._begun(tasks)
         workers = {asyncio.create_task(self._work(remaining)) for _ in range(self._max_open)}
         pending = workers
         try:
@@ -135,6 +159,10 @@ class Poller:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+
+    def _begun(self, tasks: Iterable[PollTask]) -> Iterator[PollTask]:
+        yield from tasks
+        self._backlog.all_begun()
 
     def _is_abandoned(self) -> bool:
         return self._backlog.is_closed or self._clock.monotonic() >= self._policy.quota.abandon_at

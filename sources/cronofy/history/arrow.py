@@ -117,7 +117,7 @@ def _extra_columns(
     table: Table, rows: list[Row], known: ColumnTypes, normalize: Normalize
 ) -> dict[str, tuple[str, list[Any]]]:
     namer = ColumnNamer(table, known, normalize)
-    documented = {*table.schema.names, EXTRAS, LOAD_ID}
+    documented = {*table.names, EXTRAS, LOAD_ID}
     columns: dict[str, tuple[str, list[Any]]] = {}
     for index, row in enumerate(rows):
         # columns of a known row that is written again have their names already

@@ -27,7 +27,7 @@ DIGESTS = tuple(f"{endpoint}_digest" for endpoint in PREFERENCE)
 
 def new_status(token_key: str) -> Row:
     """The row of a token of which nothing is known."""
-    return dict.fromkeys(TOKEN_STATUS.schema.names) | {
+    return dict.fromkeys(TOKEN_STATUS.names) | {
         "token_key": token_key,
         "has_token": True,
         "consecutive_failures": 0,
@@ -124,7 +124,7 @@ class Evidence:
             span |= {"last_sample_at": at, "samples": (span["samples"] or 0) + 1, "run_id": self.run_id}
         else:
             before = None if span is None else span["last_sample_at"]
-            self.spans[stream] = span = dict.fromkeys(COVERAGE.schema.names) | {
+            self.spans[stream] = span = dict.fromkeys(COVERAGE.names) | {
                 "account_id": stream[0],
                 "profile_type": stream[1],
                 "first_sample_at": at,

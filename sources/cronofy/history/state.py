@@ -409,7 +409,7 @@ def protected_content(content: TokenContent, personal_data: PersonalData) -> Tok
     protection = Protection(personal_data.protect_stored, rows)
 
     def protected(table: Table, row: Row) -> Row:
-        return protection.row(row, documented=table.schema.names)
+        return protection.row(row, documented=table.names)
 
     return TokenContent(
         content.userinfo and protected(USERINFO, content.userinfo),

@@ -332,6 +332,24 @@ def test_a_fault_of_ours_ends_the_run_and_leaves_no_task_behind(where: str) -> N
     assert ended == [0]
 
 
+def test_slow_polls_at_the_end_hold_up_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    [[poll]] = poll_all(StubClient(), tasks(1))
+    backlog = Backlog(2)
+    with ThreadPoolExecutor(1) as taker:
+        taken = taker.submit(backlog.take)
+        backlog.add(poll)
+        monkeypatch.setattr("dlt_cronofy.source.api.poller.SLOW_SECONDS", 0.02)
+        backlog.all_begun()
+        assert taken.result(10) == [poll]
+        assert taker.submit(backlog.take).result(10) == []  # said once
+        last = taker.submit(backlog.take)
+        backlog.add(poll)
+        assert not wait([last], 0.05).done
+        backlog.end()
+        assert last.result(10) == [poll]
+        assert taker.submit(backlog.take).result(10) is None
+
+
 def test_taking_waits_for_a_full_batch_or_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     [[poll]] = poll_all(StubClient(), tasks(1))
     backlog = Backlog(2)
