@@ -1,14 +1,16 @@
 """Spark, which is what Databricks runs: tables as Parquet files, views in Databricks' SQL."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.pipelines.views.warehouse import DATASET, RAW_TABLES, Row, raw_schema
+from dlt_cronofy.views import VIEWS, render
+from tests.pipelines.views.warehouse import DATASET, RAW_TABLES, raw_schema
+
+from .comparing import Rows, Tables, in_utc
 
 # neither UTC, nor that of DuckDB or PostgreSQL
 TIME_ZONE = "Australia/Lord_Howe"
@@ -19,7 +21,9 @@ SETTINGS = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.memory": "2g",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m",
     "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
     "spark.sql.catalogImplementation": "in-memory",
     "spark.sql.shuffle.partitions": "1",
     "spark.default.parallelism": "1",
@@ -54,32 +58,50 @@ class SparkWarehouse:
         self._session.sparkContext.setLogLevel("ERROR")
         self.execute(f"CREATE SCHEMA {DATASET}")
         for table in RAW_TABLES:
-            self._write(table, ())
-            columns = ", ".join(f"{field.name} {TYPES[str(field.type)]}" for field in raw_schema(table))
-            self.execute(
-                f"CREATE TABLE {DATASET}.{table} ({columns}) USING parquet LOCATION '{folder / table}'"
-            )
+            schema = raw_schema(table)
+            self._write(table, schema.empty_table())
+            columns = ", ".join(f"{field.name} {TYPES[str(field.type)]}" for field in schema)
+            place = folder / table
+            self.execute(f"CREATE TABLE {DATASET}.{table} ({columns}) USING parquet LOCATION '{place}'")
 
     def execute(self, statement: str) -> None:
+        """Run one statement."""
         self._session.sql(statement)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        rows = self._session.sql(sql).toArrow().to_pylist()
-        return [tuple(map(_in_utc, row.values())) for row in rows]
+        """The rows of a query, times in UTC."""
+        return [in_utc(row.values()) for row in self._arrow(sql).to_pylist()]
 
-    def replace(self, table: str, rows: Sequence[Row]) -> None:
-        """Put rows in the place of those that are there."""
-        self._write(table, rows)
-        self.execute(f"REFRESH TABLE {DATASET}.{table}")
+    def fill(self, tables: Tables) -> None:
+        """Put these rows in the place of all that are there."""
+        for table in RAW_TABLES:
+            rows = pa.Table.from_pylist(tables.get(table, []), schema=raw_schema(table))
+            self._write(table, rows)
+            self.execute(f"REFRESH TABLE {DATASET}.{table}")
+
+    def results(self, hold: timedelta) -> dict[str, Rows]:
+        """The rows of every view, by its rendered query.
+
+        Each is kept as a table, for those that read it: Spark plans some that nest for half a minute.
+        """
+        found: dict[str, Rows] = {}
+        for view in VIEWS:
+            result = self._arrow(render(view, self.dialect, hold.total_seconds(), DATASET))
+            found[view] = [in_utc(row.values()) for row in result.to_pylist()]
+            self._write(view, result)
+            self.execute(f"DROP TABLE IF EXISTS {DATASET}.{view}")
+            self.execute(f"CREATE TABLE {DATASET}.{view} USING parquet LOCATION '{self._folder / view}'")
+        for view in VIEWS:
+            self.execute(f"DROP TABLE {DATASET}.{view}")
+        return found
 
     def close(self) -> None:
         self._session.stop()
 
-    def _write(self, table: str, rows: Sequence[Row]) -> None:
+    def _arrow(self, sql: str) -> pa.Table:
+        return self._session.sql(sql).toArrow()
+
+    def _write(self, table: str, rows: pa.Table) -> None:
         path = self._folder / table / "rows.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=raw_schema(table)), path)
-
-
-def _in_utc(value: Any) -> Any:
-    return value.astimezone(UTC) if isinstance(value, datetime) else value
+        pq.write_table(rows, path)
