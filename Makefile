@@ -100,8 +100,18 @@ $(VENV)-warehouses/.installed: requirements-warehouses.lock pyproject.toml
 	$(VENV)-warehouses/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-test-warehouses: $(VENV)-warehouses/.installed ## run the tests of DuckLake, each catalog, in an environment of its own
+$(VENV)-engines/.installed: requirements-engines.lock pyproject.toml
+	@$(PYTHON) -c '$(CHECK_PYTHON)'
+	$(PYTHON) -m venv --clear $(VENV)-engines
+	$(VENV)-engines/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-build.lock
+	$(VENV)-engines/bin/python -m pip install --quiet --require-hashes --only-binary :all: --no-binary pyspark \
+		--no-build-isolation -r requirements-engines.lock
+	$(VENV)-engines/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test-warehouses: $(VENV)-warehouses/.installed $(VENV)-engines/.installed ## run DuckLake, Snowflake's SQL and Spark, in environments of their own
 	$(VENV)-warehouses/bin/python -m pytest -o addopts=-ra -o timeout=600 tests/warehouses $(WAREHOUSES_TEST_ARGS)
+	JAVA_HOME=$$(.ci/java) $(VENV)-engines/bin/python -m pytest -o addopts=-ra -o timeout=600 tests/engines
 
 airflow-test: $(VENV)-airflow/.installed ## run the load on a real Airflow: 20,000 tokens, 8 shards, PostgreSQL, a killed worker
 	$(VENV)-airflow/bin/python -m pytest -o addopts=-ra tests/airflow $(AIRFLOW_TEST_ARGS)
@@ -136,4 +146,4 @@ lock: setup ## update the lock files from pyproject.toml
 	$(COMPILE) benchmarks/peers/singer.in -o benchmarks/peers/singer.lock
 
 clean: ## remove the environments and all generated files
-	rm -rf $(VENV) .browser .redis site .venv-lowest .venv-audit .venv-peers .venv-dbt .venv-airflow .venv-warehouses demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .browser .redis site .venv-lowest .venv-audit .venv-peers .venv-dbt .venv-airflow .venv-warehouses .venv-engines .java demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,6 +6,7 @@ writes what is generated of it: the folder `models`, and `macros/idioms.sql`. A 
 with `ref`, `source` and macros where the load puts names and what the warehouse writes in its own way.
 """
 
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from dlt_cronofy.source.history.parse import CALENDAR, CONFERENCING
 from dlt_cronofy.source.records import Outcome
 from dlt_cronofy.source.tables import RUNS, TABLES
 from dlt_cronofy.views.headers import column_meaning, query, read_header
-from dlt_cronofy.views.rendering import IDIOMS, Idiom, rewrite
+from dlt_cronofy.views.rendering import IDIOMS, VALUE, Idiom, rewrite
 
 from .dictionary import table_columns
 
@@ -156,7 +157,8 @@ def model_name(view: str) -> str:
 
 
 def _model_query(view: str) -> str:
-    return rewrite(query(view).replace("$hold", "{{ cronofy.hold() }}"), _relation, _call)
+    held = re.sub(rf"({VALUE}) \+ \$hold", r"{{ cronofy.plus_hold('\1') }}", query(view))
+    return rewrite(held, _relation, _call)
 
 
 def _relation(name: str) -> str:

@@ -8,6 +8,7 @@ import dlt
 import pandas as pd
 
 from dlt_cronofy import views
+from dlt_cronofy.source.destinations import written_names
 from dlt_cronofy.warehouse.dataset import sql_client
 from dlt_cronofy.warehouse.pipeline import DEFAULT_DESTINATION
 
@@ -36,7 +37,8 @@ def frame_reader(pipeline: dlt.Pipeline) -> Read:
         statement = views.translate_query(sql, dialect, schema)
         with sql_client(pipeline) as client, client.execute_query(statement) as cursor:
             frame = cursor.df()
-        assert frame is not None
+            assert frame is not None
+            frame.columns = written_names(client, frame.columns)
         # not `apply`, which leaves a frame without rows as it is
         return frame.assign(**{str(name): _as_from_duckdb(frame[name]) for name in frame.columns})
 

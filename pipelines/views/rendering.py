@@ -22,7 +22,7 @@ _BOUND_TO_OWN_SCHEMA = {"duckdb"}
 
 _RELATION = re.compile(rf"\b(FROM|JOIN) ({'|'.join((*TABLES, *VIEWS))})\b")
 # a column or a call with columns
-_VALUE = r"[\w.]+(?:\([^()]*\))?"
+VALUE = r"[\w.]+(?:\([^()]*\))?"
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,26 @@ IDIOMS = (
         {"bigquery": "`{name}`", "databricks": "`{name}`"},
         ("name",),
     ),
-    Idiom(
-        "interval",
-        r"INTERVAL '(?P<number>\d+) (?P<unit>\w+)'",
-        "INTERVAL '{number} {unit}'",
-        {"bigquery": "INTERVAL {number} {unit}", "databricks": "INTERVAL {number} {unit}"},
-        ("number", "unit"),
+    # a day of an interval is in Databricks one of the session's time zone, which may have 23 hours
+    *(
+        Idiom(
+            f"plus_{unit}s",
+            rf"(?P<instant>{VALUE}) (?P<sign>[+-]) INTERVAL '(?P<number>\d+) {unit}'",
+            f"{{instant}} {{sign}} INTERVAL '{{number}} {unit}'",
+            {
+                "bigquery": f"{{instant}} {{sign}} INTERVAL {{number}} {unit}",
+                "databricks": "TIMESTAMP_MICROS(UNIX_MICROS({instant}) {sign}"
+                f" CAST({{number}} AS BIGINT) * {microseconds})",
+            },
+            ("instant", "sign", "number"),
+        )
+        for unit, microseconds in (("hour", 3_600_000_000), ("second", 1_000_000), ("microsecond", 1))
     ),
     # exact to the microsecond. In DuckDB the difference of two instants is days and hours of the session's
     # time zone, where a day may have 23 of them.
     Idiom(
         "seconds_between",
-        rf"epoch\((?P<later>{_VALUE}) - (?P<earlier>{_VALUE})\)",
+        rf"epoch\((?P<later>{VALUE}) - (?P<earlier>{VALUE})\)",
         "CAST(EXTRACT(EPOCH FROM {later} - {earlier}) AS DOUBLE PRECISION)",
         {
             "bigquery": "(TIMESTAMP_DIFF({later}, {earlier}, MICROSECOND) / 1000000)",
@@ -89,7 +97,7 @@ IDIOMS = (
     ),
     Idiom(
         "utc_date",
-        rf"CAST\((?P<instant>{_VALUE}) AT TIME ZONE 'UTC' AS DATE\)",
+        rf"CAST\((?P<instant>{VALUE}) AT TIME ZONE 'UTC' AS DATE\)",
         "CAST({instant} AT TIME ZONE 'UTC' AS DATE)",
         {
             "bigquery": "DATE({instant}, 'UTC')",
@@ -111,7 +119,7 @@ IDIOMS = (
     ),
     Idiom(
         "utc_hour",
-        rf"date_trunc\('hour', (?P<instant>{_VALUE}) AT TIME ZONE 'UTC'\) AT TIME ZONE 'UTC'",
+        rf"date_trunc\('hour', (?P<instant>{VALUE}) AT TIME ZONE 'UTC'\) AT TIME ZONE 'UTC'",
         "DATE_TRUNC('hour', {instant} AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'",
         {
             "bigquery": "TIMESTAMP_TRUNC({instant}, HOUR)",
@@ -122,7 +130,7 @@ IDIOMS = (
     ),
     Idiom(
         "month_start",
-        rf"CAST\(date_trunc\('month', (?P<day>{_VALUE})\) AS DATE\)",
+        rf"CAST\(date_trunc\('month', (?P<day>{VALUE})\) AS DATE\)",
         "CAST(DATE_TRUNC('month', {day}) AS DATE)",
         {"bigquery": "DATE_TRUNC({day}, MONTH)"},
         ("day",),

@@ -17,6 +17,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from dlt_cronofy.formatting import program
+from dlt_cronofy.source.destinations import written_names
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.tables import Row
 from dlt_cronofy.views import PUBLIC_VIEWS, are_current, create_views
@@ -124,7 +125,7 @@ def query_rows(client: Client, sql: str, *parameters: Any) -> list[Row]:
 def query_columns(client: Client, sql: str, *parameters: Any) -> tuple[list[str], list[list[Any]]]:
     """The names of a query's columns, and its rows; times that have a zone are in UTC."""
     with client.execute_query(sql, *parameters) as cursor:
-        names = [column[0] for column in cursor.description]
+        names = written_names(client, (column[0] for column in cursor.description))
         return names, [[in_utc(value) for value in row] for row in cursor.fetchall()]
 
 

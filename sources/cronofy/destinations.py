@@ -1,9 +1,11 @@
 """Destinations: which ones can keep the history."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import dlt
 from dlt.common.destination import Destination
+from dlt.destinations.sql_client import SqlClientBase
 
 from .errors import ConfigurationError
 
@@ -53,3 +55,9 @@ def what_to_choose(destination: Destination[Any, Any] | None = None) -> str:
     if destination is not None and destination.destination_type == f"{OF_DLT}{FILES}":
         return f"{others}; ducklake keeps the tables as Parquet files in a folder or a bucket"
     return others
+
+
+def written_names(client: SqlClientBase[Any], names: Iterable[str]) -> list[str]:
+    """The columns of an answer as we write them: Snowflake answers in capitals."""
+    in_capitals = client.capabilities.casefold_identifier is str.upper
+    return [name.lower() if in_capitals else name for name in names]

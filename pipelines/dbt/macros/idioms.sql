@@ -13,10 +13,20 @@
 {% macro bigquery__quoted(name) %}`{{ name }}`{% endmacro %}
 {% macro databricks__quoted(name) %}`{{ name }}`{% endmacro %}
 
-{% macro interval(number, unit) %}{{ adapter.dispatch('interval', 'cronofy')(number, unit) }}{% endmacro %}
-{% macro default__interval(number, unit) %}INTERVAL '{{ number }} {{ unit }}'{% endmacro %}
-{% macro bigquery__interval(number, unit) %}INTERVAL {{ number }} {{ unit }}{% endmacro %}
-{% macro databricks__interval(number, unit) %}INTERVAL {{ number }} {{ unit }}{% endmacro %}
+{% macro plus_hours(instant, sign, number) %}{{ adapter.dispatch('plus_hours', 'cronofy')(instant, sign, number) }}{% endmacro %}
+{% macro default__plus_hours(instant, sign, number) %}{{ instant }} {{ sign }} INTERVAL '{{ number }} hour'{% endmacro %}
+{% macro bigquery__plus_hours(instant, sign, number) %}{{ instant }} {{ sign }} INTERVAL {{ number }} hour{% endmacro %}
+{% macro databricks__plus_hours(instant, sign, number) %}TIMESTAMP_MICROS(UNIX_MICROS({{ instant }}) {{ sign }} CAST({{ number }} AS BIGINT) * 3600000000){% endmacro %}
+
+{% macro plus_seconds(instant, sign, number) %}{{ adapter.dispatch('plus_seconds', 'cronofy')(instant, sign, number) }}{% endmacro %}
+{% macro default__plus_seconds(instant, sign, number) %}{{ instant }} {{ sign }} INTERVAL '{{ number }} second'{% endmacro %}
+{% macro bigquery__plus_seconds(instant, sign, number) %}{{ instant }} {{ sign }} INTERVAL {{ number }} second{% endmacro %}
+{% macro databricks__plus_seconds(instant, sign, number) %}TIMESTAMP_MICROS(UNIX_MICROS({{ instant }}) {{ sign }} CAST({{ number }} AS BIGINT) * 1000000){% endmacro %}
+
+{% macro plus_microseconds(instant, sign, number) %}{{ adapter.dispatch('plus_microseconds', 'cronofy')(instant, sign, number) }}{% endmacro %}
+{% macro default__plus_microseconds(instant, sign, number) %}{{ instant }} {{ sign }} INTERVAL '{{ number }} microsecond'{% endmacro %}
+{% macro bigquery__plus_microseconds(instant, sign, number) %}{{ instant }} {{ sign }} INTERVAL {{ number }} microsecond{% endmacro %}
+{% macro databricks__plus_microseconds(instant, sign, number) %}TIMESTAMP_MICROS(UNIX_MICROS({{ instant }}) {{ sign }} CAST({{ number }} AS BIGINT) * 1){% endmacro %}
 
 {% macro seconds_between(earlier, later) %}{{ adapter.dispatch('seconds_between', 'cronofy')(earlier, later) }}{% endmacro %}
 {% macro default__seconds_between(earlier, later) %}CAST(EXTRACT(EPOCH FROM {{ later }} - {{ earlier }}) AS DOUBLE PRECISION){% endmacro %}

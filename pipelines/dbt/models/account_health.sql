@@ -5,7 +5,7 @@ WITH newest_samples AS (
 current_states AS (
     SELECT
         account_id, profile_type,
-        CASE WHEN last_sample_at + {{ cronofy.hold() }} > (SELECT as_of FROM {{ ref('cronofy', 'cronofy__as_of') }}) THEN state ELSE 'unknown' END AS state
+        CASE WHEN {{ cronofy.plus_hold('last_sample_at') }} > (SELECT as_of FROM {{ ref('cronofy', 'cronofy__as_of') }}) THEN state ELSE 'unknown' END AS state
     FROM {{ ref('cronofy', 'cronofy__state_runs') }}
     WHERE is_newest AND state <> 'removed'
 ),

@@ -36,7 +36,7 @@ SELECT
     provider,
     count(CASE WHEN is_readable THEN 1 END) AS tokens,
     count(CASE WHEN NOT is_readable THEN 1 END) AS unreadable_tokens,
-    CAST(count(CASE WHEN is_readable AND last_ok_at + {{ cronofy.hold() }} > (SELECT as_of FROM {{ ref('cronofy', 'cronofy__as_of') }}) THEN 1 END) AS {{ cronofy.type_double() }})
+    CAST(count(CASE WHEN is_readable AND {{ cronofy.plus_hold('last_ok_at') }} > (SELECT as_of FROM {{ ref('cronofy', 'cronofy__as_of') }}) THEN 1 END) AS {{ cronofy.type_double() }})
     / nullif(count(CASE WHEN is_readable THEN 1 END), 0) AS read_within_hold,
     sum(CASE WHEN is_readable THEN age_seconds * median_weight END) AS median_age_seconds,
     sum(CASE WHEN is_readable THEN age_seconds * p95_weight END) AS p95_age_seconds

@@ -31,7 +31,7 @@ standing_then AS (
     FROM {{ ref('cronofy', 'cronofy__state_runs') }}
     INNER JOIN hours
         ON
-            (first_sample_at < hour OR (previous_state IS NULL AND first_sample_at < hour + {{ cronofy.interval('1', 'hour') }}))
+            (first_sample_at < hour OR (previous_state IS NULL AND first_sample_at < {{ cronofy.plus_hours('hour', '+', '1') }}))
             AND (is_newest OR ended_at >= hour)
     LEFT JOIN {{ ref('cronofy', 'cronofy__accounts') }} USING (account_id)
 ),

@@ -38,7 +38,7 @@ profile_actions AS (
         last_sample_at AS evidence_at
     FROM present
     CROSS JOIN {{ ref('cronofy', 'cronofy__as_of') }}
-    WHERE state = 'connected' AND initial_sync_since < as_of - {{ cronofy.interval('24', 'hour') }}
+    WHERE state = 'connected' AND initial_sync_since < {{ cronofy.plus_hours('as_of', '-', '24') }}
     UNION ALL
     SELECT
         account_id, profile_type, profile_id, profile_name, provider, 'no_writable_calendar' AS reason,

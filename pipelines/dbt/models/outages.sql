@@ -22,7 +22,7 @@ replacements AS (
             AND lower(removed.profile_name) = new_profiles.lower_name
             AND removed.profile_id <> new_profiles.profile_id
             AND new_profiles.linked_at >= removed.ended_at
-            AND new_profiles.linked_at <= removed.ended_at + {{ cronofy.interval('336', 'hour') }}
+            AND new_profiles.linked_at <= {{ cronofy.plus_hours('removed.ended_at', '+', '336') }}
     WHERE removed.next_state = 'removed'
     GROUP BY removed.account_id, removed.profile_type, removed.profile_id, ended_at
 ),
@@ -51,7 +51,7 @@ SELECT
         WHEN next_state = 'removed' THEN 'removed'
         ELSE 'open'
     END AS end_reason,
-    CASE WHEN next_outage_at <= ended_at + {{ cronofy.interval('168', 'hour') }} THEN next_outage_at END AS broke_again_at,
+    CASE WHEN next_outage_at <= {{ cronofy.plus_hours('ended_at', '+', '168') }} THEN next_outage_at END AS broke_again_at,
     {{ cronofy.seconds_between('started_after', 'first_sample_at') }} AS detection_seconds,
     {{ cronofy.seconds_between('first_sample_at', 'last_sample_at') }} AS min_seconds,
     {{ cronofy.seconds_between('started_after', 'ended_at') }} AS max_seconds,

@@ -2,7 +2,7 @@
 WITH spans AS (
     SELECT
         account_id, profile_type, first_sample_at,
-        last_sample_at + {{ cronofy.hold() }} AS hold_ends_at,
+        {{ cronofy.plus_hold('last_sample_at') }} AS hold_ends_at,
         coalesce(
             lead(first_sample_at) OVER (PARTITION BY account_id, profile_type ORDER BY first_sample_at), as_of
         ) AS next_sample_at

@@ -19,6 +19,7 @@ from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
+from ..destinations import written_names
 from ..planning.change_rates import STATES, Histories, collect_histories
 from ..planning.plan import LastPoll
 from ..privacy import PersonalData, Protection
@@ -394,7 +395,8 @@ class SqlWarehouseState:
                 )
                 with self._client.execute_query(text, *([first] if first else []), *values) as cursor:
                     for found in cursor.iter_arrow(chunk_size=ROWS_PER_FETCH):
-                        yield from found.to_batches(max_chunksize=ROWS_PER_BATCH)
+                        named = found.rename_columns(written_names(self._client, found.column_names))
+                        yield from named.to_batches(max_chunksize=ROWS_PER_BATCH)
         except (DatabaseUndefinedRelation, DestinationUndefinedEntity):
             # no such table yet: nothing was ever loaded
             return

@@ -117,14 +117,14 @@ def test_every_grain_is_of_columns_that_there_are(package: dict[str, str]) -> No
 def hold(seconds: Any) -> str:
     return (
         environment("postgres", {"cronofy_hold_seconds": seconds})
-        .from_string("{{ cronofy.hold() }}")
+        .from_string("{{ cronofy.plus_hold('read_at') }}")
         .render()
     )
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(86_400, 86_400_000_000), (1.5, 1_500_000), (1e-6, 1)])
 def test_hold_is_written_in_microseconds(seconds: float, expected: int) -> None:
-    assert hold(seconds) == f"INTERVAL '{expected} microsecond'"
+    assert hold(seconds) == f"read_at + INTERVAL '{expected} microsecond'"
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 1e-7, "86400", None])

@@ -30,7 +30,7 @@ CLOCK = re.compile(
 # words that sqlglot knows other ones for; the warehouses know both
 SYNONYMS = {"bigint", "precision", "string_agg", "unix_date"}
 # functions of Snowflake and of Databricks
-UNKNOWN_TO_SQLGLOT = {"TO_TIMESTAMP_TZ", "TIMESTAMP_SECONDS"}
+UNKNOWN_TO_SQLGLOT = {"TO_TIMESTAMP_TZ", "TIMESTAMP_SECONDS", "TIMESTAMP_MICROS"}
 
 
 def rendered(view: str, dialect: str) -> str:
