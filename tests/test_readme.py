@@ -122,7 +122,7 @@ def test_the_summary_it_shows_is_printed_for_these_figures() -> None:
 
 
 def test_make_demo_plays_and_sums_up(tmp_path: Path, environment: dict[str, str]) -> None:
-    played = f"DEMO_ARGS='--days 3 --accounts 30 --directory {tmp_path / 'demo'}'"
+    played = f"DEMO_ARGS='--days 2 --accounts 12 --directory {tmp_path / 'demo'}'"
     shown = run(f"{COMMANDS[0].strip()} {played}", ROOT, environment)
     assert "Connection health" in shown
     assert "SELECT" in shown

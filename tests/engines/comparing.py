@@ -13,7 +13,7 @@ from tests.pipelines.views.histories import history
 from tests.pipelines.views.test_cases import ACCOUNTS, INTERVALS, OUTAGES, TOKENS
 from tests.pipelines.views.test_worklist import WORLD
 from tests.pipelines.views.warehouse import DATASET, DuckDBWarehouse, Row, create_tables, create_views, fill
-from tests.pipelines.views.worlds import crowds, side_by_side
+from tests.pipelines.views.worlds import crowd, side_by_side
 
 Tables = dict[str, list[Row]]
 Rows = list[tuple[Any, ...]]
@@ -37,7 +37,7 @@ def tables_of(world: str) -> Tables:
     if world == "one of each reason":
         return WORLD
     if world.startswith("twenty"):
-        tables = crowds()[list(WORLDS).index(world)].tables()
+        tables = crowd(list(WORLDS).index(world)).tables()
     else:
         texts = [*(text for text, _ in (*INTERVALS.values(), *OUTAGES.values(), *TOKENS.values()))]
         tables = side_by_side([history(text) for text in (*texts, *ACCOUNTS.values())]).tables()
