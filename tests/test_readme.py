@@ -129,6 +129,7 @@ def test_make_demo_plays_and_sums_up(tmp_path: Path, environment: dict[str, str]
     assert "What must be done" in (tmp_path / "demo" / "health.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.timeout(300)  # nine commands, one after the other
 def test_own_tokens_from_file_to_postgres(
     tmp_path: Path, environment: dict[str, str], sandbox: SandboxServer
 ) -> None:
