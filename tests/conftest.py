@@ -26,8 +26,8 @@ settings.load_profile("suite")
 # what is imported and collected stays: to look through it again and again is a quarter of the time it takes
 gc.disable()
 
-# plays the demo that others need: while they wait for it, they do nothing
-FIRST = "tests/docs/test_questions.py"
+# the first of these plays the demo that others need, and at the end one worker would be busy with the others alone
+FIRST = ("tests/docs/test_questions.py", "tests/test_readme.py", "tests/pipelines/dbt/test_build.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:

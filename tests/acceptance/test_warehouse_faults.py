@@ -140,7 +140,7 @@ def assert_heals(place: Place, undisturbed: Place, *, pending: bool) -> None:
 INSTANTS = {"polling": is_polling, "normalizing": is_extracted, "loading": is_normalized}
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("instant", INSTANTS)
 def test_the_disk_of_the_working_files_is_full(
     instant: str, yesterday: Place, undisturbed: Place, server: ScriptedServer, tmp_path: Path
@@ -327,7 +327,7 @@ class KilledError(BaseException):
     """The process ends here."""
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("ever_loaded", [True, False])
 def test_a_kill_before_dlt_saves_its_schema_loses_nothing(
     ever_loaded: bool,

@@ -23,7 +23,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkWarehouse]:
 
 
 @pytest.fixture(scope="module", params=WORLDS)
-def compared(request: pytest.FixtureRequest, spark: SparkWarehouse) -> tuple[dict[str, Rows], dict[str, Rows]]:
+def compared(
+    request: pytest.FixtureRequest, spark: SparkWarehouse
+) -> tuple[dict[str, Rows], dict[str, Rows]]:
     """What the views hold on both engines, over one world."""
     spark.fill(tables_of(request.param))
     return spark.results(WORLDS[request.param]), expected(request.param)

@@ -92,7 +92,7 @@ def test_it_shows_every_part(scope: Scope, notebook: ModuleType, warehouse: str)
     assert shown.count("https://vega.github.io/schema/vega-lite") >= 5
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["duckdb", "postgres"])
 def test_every_open_outage_is_listed_where_nobody_can_turn_pages(
     notebook: ModuleType, warehouse: str, demo_read: Read

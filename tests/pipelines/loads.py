@@ -26,6 +26,7 @@ from dlt_cronofy.warehouse.pipeline import open_pipeline
 from dlt_cronofy.warehouse.working_folders import WorkingFolder
 from tests.acceptance.documents import disconnected, profile, userinfo
 from tests.acceptance.place import Place
+from tests.prepared import prepare
 
 if TYPE_CHECKING:
     from .conftest import Answers
@@ -75,7 +76,9 @@ class Loads:
         hours_ago: float = 0,
         tokens_of: Sequence[str] = (PERSONS, OTHERS),
     ) -> LoadResult:
-        """One load of everybody."""
+        """One load of everybody; a new DuckDB file has its tables before."""
+        if not warehouse.startswith("postgresql:"):
+            prepare(Path(warehouse))
         for token in (PERSONS, OTHERS):
             work = profile("pro_1")
             account = f"acc_{token.rpartition('-')[2]}"

@@ -98,7 +98,7 @@ def test_check_writes_nothing(loaded: Place) -> None:
     assert loaded.database.read_bytes() == before
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_warehouse_of_a_release_gets_its_evidence_and_loads_go_on(
     version: str, place: Place, answers: Answers

@@ -115,8 +115,8 @@ def _fail(*_: object) -> Any:
 
 
 TROUBLES = [
-    _deliver_late,
     _poll_twice,
+    _deliver_late,
     _load_twice,
     _deliver_again_when_loaded,
     _fail_between_content_and_polls,
