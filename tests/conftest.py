@@ -26,7 +26,7 @@ settings.load_profile("suite")
 # what is imported and collected stays: to look through it again and again is a quarter of the time it takes
 gc.disable()
 
-# the first of these plays the demo that others need, and at the end one worker would be busy with the others alone
+# the first of these plays the demo that others need; at the end they would keep one worker alone busy
 FIRST = ("tests/docs/test_questions.py", "tests/test_readme.py", "tests/pipelines/dbt/test_build.py")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +75,11 @@ class WarehouseSql:
 
     Attributes:
         dialect: the warehouse's, as sqlglot names it.
-        stored: the columns of those of our tables that are there, as the warehouse spells them, by their
-            names in small letters.
     """
 
     def __init__(self, client: SqlClientBase[Any]) -> None:
         self.client = client
         self.dialect = str(client.capabilities.sqlglot_dialect or DUCKDB)
-        self.stored = self._stored_columns()
 
     def query(
         self,
@@ -208,7 +205,7 @@ class WarehouseSql:
         for statement in missing:
             self.execute(statement)
         if missing:
-            self.stored = self._stored_columns()
+            del self.stored  # read again
 
     def _completions(self, name: str) -> Iterator[str]:
         columns = _columns(name, self.dialect)
@@ -226,7 +223,9 @@ class WarehouseSql:
     def _from(self, table: str, part: Part) -> str:
         return f"FROM {self.table(table)} WHERE {part.of(table)}" if table in self.stored else "LIMIT 0"
 
-    def _stored_columns(self) -> dict[str, dict[str, str]]:
+    @cached_property
+    def stored(self) -> dict[str, dict[str, str]]:
+        """The columns of those of our tables that are there, as the warehouse spells them, by small name."""
         client = self.client
         # BigQuery and others have their own
         listed = client._qualify_info_schema_table_name("COLUMNS")  # noqa: SLF001

@@ -141,7 +141,7 @@ class Elsewhere:
 def test_queries_are_sql_of_every_dialect(name: str, dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = {table: {each.name: each.name for each in TABLES[table].columns} for table in TABLES}
     del stored["polls"]["is_late"], stored["profile_changes"]
-    monkeypatch.setattr(WarehouseSql, "_stored_columns", lambda _: stored)
+    monkeypatch.setattr(WarehouseSql, "stored", stored)
     client: Any = Elsewhere(dialect)
     text = WarehouseSql(client).query(name, hold=timedelta(hours=1), horizon=START)
     assert "$" not in text
