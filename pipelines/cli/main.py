@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 from typing import Any
 
@@ -49,6 +50,19 @@ class Program(click.Group):
             sys.exit(status)
 
 
+class NoDataFrames(MetaPathFinder):
+    """Has pandas and numpy not be found, as where charts are not installed.
+
+    DuckDB, pyarrow and dlt import them to see whether they are given a data frame. Most commands give them
+    none, and would take twice as long.
+    """
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """Nothing; of these not even the installed one."""
+        if name in ("pandas", "numpy"):
+            raise ModuleNotFoundError(f"only {' and '.join(sorted(DRAWING))} import {name}", name=name)
+
+
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="dlt-cronofy")
 @click.option("-v", "--verbose", is_flag=True, help="Log more, to stderr.")
@@ -57,21 +71,11 @@ def cli(verbose: bool) -> None:
     set_up_logging(verbose=verbose)
 
 
-def leave_out_data_frames() -> None:
-    """Have pandas and numpy not be found in this process, as where charts are not installed.
-
-    DuckDB, pyarrow and dlt import them to see whether they are given a data frame. Most commands give them
-    none, and would take twice as long. The client of Databricks is built on pandas, and keeps it.
-    """
-    if find_spec("databricks") is None:
-        # DuckDB asks with each parameter of a query: this is the fastest no
-        sys.modules.update({"pandas": None, "numpy": None})  # type: ignore[dict-item]
-
-
 def main() -> None:
     """Entry point; exits with 0, 1 or 2 as the commands' help says."""
-    if DRAWING.isdisjoint(sys.argv):
-        leave_out_data_frames()
+    # the client of Databricks is built on pandas
+    if DRAWING.isdisjoint(sys.argv) and find_spec("databricks") is None:
+        sys.meta_path.insert(0, NoDataFrames())
     cli(prog_name="dlt-cronofy")
 
 
