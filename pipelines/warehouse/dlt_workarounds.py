@@ -10,6 +10,7 @@ dlt-hub/dlt; where there is none, none was found.
 | `catalog_duckdb` | a DuckDB file named like its dataset makes two-part names ambiguous | none |
 | `FilePool`, `CatalogSqlClient` | connections that only read, and that never checkpoint the file | none |
 | `FileCredentials` | a path is parsed as a URL, which imports SQLAlchemy where it is there | none |
+| `_with_texts` | DuckDB looks for pandas with each parameter, for long where there is none | none |
 | `learn_columns` | the schema is not asked for again where another writer has added columns | #1711 |
 | `learn_extracted_columns` | the schema is saved after the package | #3375 |
 | `drop_unfinished_files`, `drop_normalized_twins` | a kill leaves half a schema, or a package twice | #3227 |
@@ -29,6 +30,8 @@ import logging
 import re
 import shutil
 import socket
+from collections.abc import Sequence
+from contextlib import _GeneratorContextManager
 from pathlib import Path
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -37,6 +40,7 @@ import dlt
 import duckdb as driver
 from dlt.common.configuration import configspec
 from dlt.common.destination import Destination, DestinationCapabilitiesContext
+from dlt.common.destination.dataset import DBApiCursor
 from dlt.common.destination.exceptions import DestinationTerminalException
 from dlt.common.normalizers.naming import NamingConvention
 from dlt.common.runtime import anon_tracker
@@ -58,7 +62,7 @@ from pathvalidate import is_valid_filepath
 from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.tables import TABLES
 
-from .duckdb_file import PRAGMAS, SETTINGS, connect
+from .duckdb_file import PRAGMAS, SETTINGS, connect, literal
 from .failures import root_cause
 from .target import digest
 from .working_folders import EXTRACTED, LOADED
@@ -221,6 +225,11 @@ class CatalogSqlClient(DuckDbSqlClient):
             name: value for name, value in self._global_config.items() if name != "checkpoint_threshold"
         } | SETTINGS
 
+    def execute_query(self, query: Any, *args: Any, **kwargs: Any) -> "_GeneratorContextManager[DBApiCursor]":
+        """Run a query; texts are written into it."""
+        query, args = _with_texts(query, args)
+        return super().execute_query(query, *args, **kwargs)
+
     def catalog_name(self, quote: bool = True, casefold: bool = True) -> str | None:  # noqa: ARG002, FBT001
         """The catalog of the file, or None where two-part names will do."""
         assert isinstance(self.credentials, DuckDbCredentials)
@@ -231,6 +240,21 @@ class CatalogSqlClient(DuckDbSqlClient):
 
     def warn_if_catalog_equals_dataset_name(self) -> None:
         """Nothing to warn of: names carry the catalog."""
+
+
+def _with_texts(query: str, values: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
+    """A query with its texts as literals, and its other parameters."""
+    first, *others = query.split("%s")
+    if len(others) != len(values):
+        return query, tuple(values)
+    written, bound = [first], []
+    for value, part in zip(values, others, strict=True):
+        if isinstance(value, str) and "\0" not in value and "%s" not in value:
+            written += [literal(value), part]
+        else:
+            written += ["%s", part]
+            bound.append(value)
+    return "".join(written), tuple(bound)
 
 
 class CatalogClient(DuckDbClient):
