@@ -8,6 +8,7 @@ dlt-hub/dlt; where there is none, none was found.
 | `own_staging` | writers that share a staging dataset empty it under each other, and rows are lost | #4297 |
 | `MERGES_AT_ONCE` | a merge on DuckDB or PostgreSQL is not one transaction; a kill loses rows | none |
 | `catalog_duckdb` | a DuckDB file named like its dataset makes two-part names ambiguous | none |
+| `FileCursor` | Arrow batches are read with more of pyarrow than they need | none |
 | `FilePool`, `CatalogSqlClient` | connections that only read, and that never checkpoint the file | none |
 | `FileCredentials` | a path is parsed as a URL, which imports SQLAlchemy where it is there | none |
 | `_with_texts` | DuckDB looks for pandas with each parameter, for long where there is none | none |
@@ -30,10 +31,10 @@ import logging
 import re
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import _GeneratorContextManager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
 import dlt
@@ -54,7 +55,7 @@ from dlt.destinations.impl.duckdb.configuration import (
     DuckDbCredentials,
 )
 from dlt.destinations.impl.duckdb.duck import DuckDbClient
-from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
+from dlt.destinations.impl.duckdb.sql_client import DuckDBDBApiCursorImpl, DuckDbSqlClient
 from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.pipeline.exceptions import PipelineStepFailed
 from pathvalidate import is_valid_filepath
@@ -66,6 +67,9 @@ from .duckdb_file import PRAGMAS, SETTINGS, connect, literal
 from .failures import root_cause
 from .target import digest
 from .working_folders import EXTRACTED, LOADED
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # A merge deletes rows and inserts them again. dlt 1.31 does not know that these warehouses have transactions,
 # and without one a kill between the two takes the rows along.
@@ -208,8 +212,27 @@ def _pool_of(credentials: Any) -> FilePool:
     )
 
 
+class FileCursor(DuckDBDBApiCursorImpl):
+    """Reads Arrow batches with pyarrow alone: dlt imports its compute functions and Parquet for that."""
+
+    def iter_arrow(self, chunk_size: int) -> "Generator[pa.Table, None, None]":
+        """Tables of so many rows, or one of all."""
+        if not chunk_size:
+            yield from super().iter_arrow(chunk_size)
+            return
+        import pyarrow as pa
+
+        cursor = self.native_cursor
+        # DuckDB 1.4 has the second name only
+        read = cursor.to_arrow_reader if hasattr(cursor, "to_arrow_reader") else cursor.fetch_record_batch
+        for batch in read(chunk_size):
+            yield pa.Table.from_batches([batch])
+
+
 class CatalogSqlClient(DuckDbSqlClient):
     """Writes `catalog.schema.table` where `schema.table` would be ambiguous, and never checkpoints."""
+
+    cursor_impl = FileCursor
 
     def __init__(
         self,
