@@ -13,7 +13,6 @@ from dlt.common.configuration.specs import BaseConfiguration
 from dlt_cronofy.formatting import provider_name
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.privacy import PROTECTED
-from dlt_cronofy.source.settings import CONFIG_SECTIONS
 from dlt_cronofy.source.tables import Row
 
 SUBJECT = "Your {connection} needs your attention"
@@ -90,6 +89,8 @@ def configured_mail() -> Mail:
     Raises:
         ConfigurationError: they hold a placeholder that there is not.
     """
+    from dlt_cronofy.source.settings import CONFIG_SECTIONS
+
     try:
         found = resolve_configuration(MailConfiguration(), sections=CONFIG_SECTIONS)
     except (ConfigurationException, ValueError) as error:

@@ -8,8 +8,10 @@ dlt-hub/dlt; where there is none, none was found.
 | `own_staging` | writers that share a staging dataset empty it under each other, and rows are lost | #4297 |
 | `MERGES_AT_ONCE` | a merge on DuckDB or PostgreSQL is not one transaction; a kill loses rows | none |
 | `catalog_duckdb` | a DuckDB file named like its dataset makes two-part names ambiguous | none |
+| `FileCursor` | Arrow batches are read with more of pyarrow than they need | none |
 | `FilePool`, `CatalogSqlClient` | connections that only read, and that never checkpoint the file | none |
 | `FileCredentials` | a path is parsed as a URL, which imports SQLAlchemy where it is there | none |
+| `_with_texts` | DuckDB looks for pandas with each parameter, for long where there is none | none |
 | `learn_columns` | the schema is not asked for again where another writer has added columns | #1711 |
 | `learn_extracted_columns` | the schema is saved after the package | #3375 |
 | `drop_unfinished_files`, `drop_normalized_twins` | a kill leaves half a schema, or a package twice | #3227 |
@@ -29,14 +31,17 @@ import logging
 import re
 import shutil
 import socket
+from collections.abc import Generator, Sequence
+from contextlib import _GeneratorContextManager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
 import dlt
 import duckdb as driver
 from dlt.common.configuration import configspec
 from dlt.common.destination import Destination, DestinationCapabilitiesContext
+from dlt.common.destination.dataset import DBApiCursor
 from dlt.common.destination.exceptions import DestinationTerminalException
 from dlt.common.normalizers.naming import NamingConvention
 from dlt.common.runtime import anon_tracker
@@ -50,7 +55,7 @@ from dlt.destinations.impl.duckdb.configuration import (
     DuckDbCredentials,
 )
 from dlt.destinations.impl.duckdb.duck import DuckDbClient
-from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
+from dlt.destinations.impl.duckdb.sql_client import DuckDBDBApiCursorImpl, DuckDbSqlClient
 from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.pipeline.exceptions import PipelineStepFailed
 from pathvalidate import is_valid_filepath
@@ -58,10 +63,13 @@ from pathvalidate import is_valid_filepath
 from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.tables import TABLES
 
-from .duckdb_file import PRAGMAS, SETTINGS, connect
+from .duckdb_file import PRAGMAS, SETTINGS, connect, literal
 from .failures import root_cause
 from .target import digest
 from .working_folders import EXTRACTED, LOADED
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # A merge deletes rows and inserts them again. dlt 1.31 does not know that these warehouses have transactions,
 # and without one a kill between the two takes the rows along.
@@ -204,8 +212,27 @@ def _pool_of(credentials: Any) -> FilePool:
     )
 
 
+class FileCursor(DuckDBDBApiCursorImpl):
+    """Reads Arrow batches with pyarrow alone: dlt imports its compute functions and Parquet for that."""
+
+    def iter_arrow(self, chunk_size: int) -> "Generator[pa.Table, None, None]":
+        """Tables of so many rows, or one of all."""
+        if not chunk_size:
+            yield from super().iter_arrow(chunk_size)
+            return
+        import pyarrow as pa
+
+        cursor = self.native_cursor
+        # DuckDB 1.4 has the second name only
+        read = cursor.to_arrow_reader if hasattr(cursor, "to_arrow_reader") else cursor.fetch_record_batch
+        for batch in read(chunk_size):
+            yield pa.Table.from_batches([batch])
+
+
 class CatalogSqlClient(DuckDbSqlClient):
     """Writes `catalog.schema.table` where `schema.table` would be ambiguous, and never checkpoints."""
+
+    cursor_impl = FileCursor
 
     def __init__(
         self,
@@ -221,6 +248,11 @@ class CatalogSqlClient(DuckDbSqlClient):
             name: value for name, value in self._global_config.items() if name != "checkpoint_threshold"
         } | SETTINGS
 
+    def execute_query(self, query: Any, *args: Any, **kwargs: Any) -> "_GeneratorContextManager[DBApiCursor]":
+        """Run a query; texts are written into it."""
+        query, args = _with_texts(query, args)
+        return super().execute_query(query, *args, **kwargs)
+
     def catalog_name(self, quote: bool = True, casefold: bool = True) -> str | None:  # noqa: ARG002, FBT001
         """The catalog of the file, or None where two-part names will do."""
         assert isinstance(self.credentials, DuckDbCredentials)
@@ -231,6 +263,21 @@ class CatalogSqlClient(DuckDbSqlClient):
 
     def warn_if_catalog_equals_dataset_name(self) -> None:
         """Nothing to warn of: names carry the catalog."""
+
+
+def _with_texts(query: str, values: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
+    """A query with its texts as literals, and its other parameters."""
+    first, *others = query.split("%s")
+    if len(others) != len(values):
+        return query, tuple(values)
+    written, bound = [first], []
+    for value, part in zip(values, others, strict=True):
+        if isinstance(value, str) and "\0" not in value and "%s" not in value:
+            written += [literal(value), part]
+        else:
+            written += ["%s", part]
+            bound.append(value)
+    return "".join(written), tuple(bound)
 
 
 class CatalogClient(DuckDbClient):

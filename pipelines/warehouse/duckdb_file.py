@@ -39,7 +39,7 @@ SECONDS_BETWEEN_TRIES = 0.05
 SMALL_FILE_BYTES = 64 * 1024 * 1024
 COPIED_PER_LOGGED_BYTE = 32
 # each open reads the log again, so it waits for the end of a load only while it is small
-LITTLE_LOGGED_BYTES = 1024 * 1024
+LITTLE_LOGGED_BYTES = 8 * 1024 * 1024
 MOST_LOGGED_BYTES = 16 * 1024 * 1024
 
 CHUNK_BYTES = 1024 * 1024

@@ -292,13 +292,13 @@ class SqlWarehouseState:
         """When requests were answered after that instant; all requests for one poll count as its answer."""
         # all columns: one that is new is missing in an older warehouse
         recent = "SELECT * FROM {table} WHERE polled_at > {values}"
-        found: list[datetime] = []
+        found: list[datetime | None] = []
         for batch in self._batches(POLLS, recent, [since]):
-            instants = batch.column("polled_at").to_pylist()
+            instants = _instants(batch.column("polled_at"))
             for name in {"attempts", "refreshes"} & set(batch.schema.names):
                 for instant, requests in zip(instants, batch.column(name).to_pylist(), strict=True):
                     found += [instant] * (requests or 0)
-        return found
+        return [instant for instant in found if instant is not None]
 
     def change_histories(self, since: datetime) -> Histories:
         """What the profiles of each account did after that instant; one pass over both logs."""
