@@ -1,7 +1,6 @@
 """Databricks' views on Spark: they say what DuckDB's say."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
