@@ -64,7 +64,10 @@ def snowflake() -> Iterator[None]:
         )
         patch.setattr(FakeSnowflakeCursor, "execute", execute_each)
         patch.setattr(
-            FakeSnowflakeCursor, "fetch_arrow_batches", lambda self: iter([self._arrow_table]), raising=False
+            FakeSnowflakeCursor,
+            "fetch_arrow_batches",
+            lambda self: iter([_whole_numbers(self._arrow_table)]),
+            raising=False,
         )
         patch.setattr(SnowflakeLoadJob, "run", _write_file)
         # of each comment on a column
@@ -85,6 +88,15 @@ def _statements(command: str) -> Iterator[str]:
             start = token.end + 1
     if command[start:].strip():
         yield command[start:]
+
+
+def _whole_numbers(table: pa.Table) -> pa.Table:
+    """Decimals without a scale as integers, as Snowflake's own connector has them."""
+    fields = [
+        field.with_type(pa.int64()) if pa.types.is_decimal(field.type) and field.type.scale == 0 else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
 
 
 def _write_file(self: Any) -> None:
