@@ -202,7 +202,10 @@ class Copy:
                 yield frame
 
         resources = [dlt.resource(rows, name=name)(name) for name in frames]
-        self.new.run(resources, schema=schema, write_disposition="append")
+        # dlt makes no tables for a schema that it has stored there already, with the package before
+        own = schema.clone()
+        own.drop_tables([name for name in own.data_table_names(seen_data_only=False) if name not in frames])
+        self.new.run(resources, schema=own, write_disposition="append")
 
     def _copy_loads(self, loads: Sequence[Row]) -> None:
         """Mark the loads as complete, which they are now; dlt's marks of the copying itself go."""
@@ -231,8 +234,7 @@ def _has(client: Client, name: str) -> bool:
         query_rows(
             client,
             "SELECT 1 AS found FROM information_schema.tables WHERE table_schema = %s AND table_name = %s",
-            client.make_qualified_table_name_path(None, quote=False)[-1],
-            name,
+            *client.make_qualified_table_name_path(name, quote=False)[-2:],
         )
     )
 

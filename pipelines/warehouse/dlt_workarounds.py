@@ -335,7 +335,7 @@ def learn_columns(pipeline: dlt.Pipeline) -> None:
     if SOURCE_NAME not in pipeline.schemas:
         # the first load of another writer may have made the tables just now
         pipeline.sync_destination()
-    if SOURCE_NAME not in pipeline.schemas:
+    if SOURCE_NAME not in pipeline.schemas and not _restore_schema(pipeline):
         return
     schema = pipeline.schemas[SOURCE_NAME]
     present = [name for name in TABLES if name in schema.tables]
@@ -351,6 +351,17 @@ def learn_columns(pipeline: dlt.Pipeline) -> None:
                     continue  # not of ours, which are all nullable; left out, it takes its own default
                 if known.setdefault(name, column).get("data_type") != column["data_type"]:
                     known[name]["data_type"] = column["data_type"]
+
+
+def _restore_schema(pipeline: dlt.Pipeline) -> bool:
+    """Take dlt's schema from the warehouse, where no load has left a state: a history moved there."""
+    with pipeline.destination_client() as client:
+        is_there = isinstance(client, SqlJobClientBase) and client.is_storage_initialized()
+        stored = client.get_stored_schema(SOURCE_NAME) if is_there else None
+    if stored is None:
+        return False
+    pipeline.schemas.save_schema(Schema.from_stored_schema(json.loads(stored.schema)))
+    return True
 
 
 def load_normalized(pipeline: dlt.Pipeline) -> None:

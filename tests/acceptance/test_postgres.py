@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -69,9 +70,14 @@ def _comparable(row: Row, racy: set[str]) -> dict[str, Any]:
     kept = {name: value for name, value in sorted(row.items()) if name not in STAMPS | racy}
     if kept.get("run_id"):
         kept["run_id"] = kept["run_id"].partition("-")[0]  # the instant, without the random name
-    return {
-        name: value.astimezone(UTC) if isinstance(value, datetime) else value for name, value in kept.items()
-    }
+    return {name: plain(value) for name, value in kept.items()}
+
+
+def plain(value: Any) -> Any:
+    """An instant in UTC, and a decimal without a fraction as the integer that other drivers have."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    return int(value) if isinstance(value, Decimal) and value % 1 == 0 else value
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -17,6 +17,7 @@ from tests.pipelines.views.worlds import crowd, side_by_side
 
 Tables = dict[str, list[Row]]
 Rows = list[tuple[Any, ...]]
+Compared = dict[str, tuple[Rows, Rows]]
 
 # by name: a table's rows, and how long a sample is trusted
 WORLDS: dict[str, timedelta] = {
@@ -52,6 +53,23 @@ def expected(world: str) -> dict[str, Rows]:
     create_views(warehouse, WORLDS[world].total_seconds())
     fill(warehouse, tables_of(world), WORLDS[world])
     return {view: warehouse.query(f"SELECT * FROM {DATASET}.{view}") for view in VIEWS}
+
+
+class Engine(Protocol):
+    """What the tests ask of a warehouse."""
+
+    def fill(self, tables: Tables) -> None:
+        """Put these rows in the place of all that are there."""
+
+    def results(self, hold: timedelta) -> dict[str, Rows]:
+        """The rows of every view."""
+
+
+def compare(engine: Engine, world: str) -> Compared:
+    """The rows of each view over a world, and what DuckDB's view holds."""
+    engine.fill(tables_of(world))
+    actual = engine.results(WORLDS[world])
+    return {view: (actual[view], rows) for view, rows in expected(world).items()}
 
 
 def assert_same(actual: Rows, reference: Rows) -> None:

@@ -1,7 +1,6 @@
 """Databricks' views on Spark: they say what DuckDB's say."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -9,7 +8,7 @@ from dlt_cronofy import views
 from tests.pipelines.views.evidence import HOLD
 from tests.pipelines.views.warehouse import DATASET
 
-from .comparing import WORLDS, Rows, assert_same, expected, tables_of
+from .comparing import WORLDS, Compared, assert_same, compare, expected, tables_of
 from .spark import SparkWarehouse
 
 pytestmark = pytest.mark.warehouses
@@ -23,20 +22,14 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkWarehouse]:
 
 
 @pytest.fixture(scope="module", params=WORLDS)
-def compared(
-    request: pytest.FixtureRequest, spark: SparkWarehouse
-) -> tuple[dict[str, Rows], dict[str, Rows]]:
+def compared(request: pytest.FixtureRequest, spark: SparkWarehouse) -> Compared:
     """What the views hold on both engines, over one world."""
-    spark.fill(tables_of(request.param))
-    return spark.results(WORLDS[request.param]), expected(request.param)
+    return compare(spark, request.param)
 
 
 @pytest.mark.parametrize("view", views.VIEWS)
-def test_a_view_says_what_it_says_in_duckdb(
-    compared: tuple[dict[str, Rows], dict[str, Rows]], view: str
-) -> None:
-    actual, reference = compared
-    assert_same(actual[view], reference[view])
+def test_a_view_says_what_it_says_in_duckdb(compared: Compared, view: str) -> None:
+    assert_same(*compared[view])
 
 
 def test_the_views_are_created_with_their_comments(spark: SparkWarehouse) -> None:

@@ -71,6 +71,9 @@ def test_a_copy_that_broke_off_is_finished_and_loads_go_on_there(
     assert "rebuild --check there: no difference" in done.stdout
     assert 'destination_type = "postgres"' in done.stdout
     assert rows(loads, postgres) == rows(loads, history)
+    # and on, before any load ran there
+    assert "no difference" in move("--destination", "postgres", "--to", "duckdb", file="onward").stdout
+    assert rows(loads, loads.file("onward")) == rows(loads, history)
     dataset = dlt.dataset(dlt.destinations.postgres(postgres), "cronofy")
     assert dataset.outages.select("provider", "seconds").arrow().num_rows == 2
 
