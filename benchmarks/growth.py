@@ -35,9 +35,9 @@ from dlt_cronofy.warehouse.duckdb_file import SETTINGS
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.postgres import credentials, postgres_server
 
+from .daily_runs import LOGS, DailyRuns, Logs
 from .server import serving
 from .throughput import settings, token
-from .daily_runs import LOGS, DailyRuns, Logs
 
 SCALE = float(os.environ.get("CRONOFY_BENCHMARK_SCALE", "1"))
 LOADED_TOKENS = 300

@@ -1,7 +1,8 @@
 """Weeks of hourly polls in a DuckDB warehouse, made by SQL from one real load.
 
-The real load makes the tables and what is known of tokens and profiles. Its polls are replaced by those of the
-weeks, one an hour and token, in the order in which loads write them; the answers end as they began. In a week
+The real load makes the tables and what is known of tokens and profiles. Its polls are replaced by those of
+the weeks, one an hour and token, in the order in which loads write them; the answers end as they began. In a
+week
 
 - 2 % of the tokens have a profile that breaks, and is relinked half a day to four days later;
 - 1 % of the tokens are refused for one to four days, which leaves a gap in what is known;
@@ -61,6 +62,9 @@ CREATE TEMP MACRO dark_from(number, week) AS (6 + luck(number, week, 'dark') // 
 CREATE TEMP MACRO dark_until(number, week) AS
     dark_from(number, week) + (26 + luck(number, week, 'dark') // 6000 % 64)::BIGINT;
 
+CREATE TEMP MACRO is_dark(number, week, hour) AS
+    goes_dark(number, week) AND hour >= dark_from(number, week) AND hour < dark_until(number, week);
+
 CREATE TEMP MACRO breaks(number, week) AS
     number % 20 <> 0 AND luck(number, week, 'break') % 50 = 0 AND NOT goes_dark(number, week);
 
@@ -68,6 +72,9 @@ CREATE TEMP MACRO broken_from(number, week) AS (6 + luck(number, week, 'break') 
 
 CREATE TEMP MACRO broken_until(number, week) AS
     broken_from(number, week) + (12 + luck(number, week, 'break') // 3000 % 80)::BIGINT;
+
+CREATE TEMP MACRO is_broken(number, week, hour) AS
+    breaks(number, week) AND hour >= broken_from(number, week) AND hour < broken_until(number, week);
 
 CREATE TEMP MACRO polled_at(number, run) AS
     {start} + to_hours(run) + to_microseconds((100000 * number + luck(number, run, 'time') % 100000)::BIGINT);
@@ -85,6 +92,8 @@ SELECT
     strftime(began_at, '%Y%m%dT%H%M%SZ') || '-' || left(md5(run::VARCHAR), 8) AS run_id,
     epoch(began_at)::BIGINT || '.' || left((hash(run) % 10000000)::VARCHAR, 7) AS _dlt_load_id
 FROM range({hours}) AS hours (run);
+
+CREATE TEMP MACRO first_run_id() AS (SELECT min(run_id) FROM lived);
 
 CREATE TEMP TABLE next_week AS SELECT 0::BIGINT AS week;
 
@@ -106,15 +115,13 @@ judged AS (
     SELECT
         *,
         CASE
-            WHEN goes_dark(number, week) AND hour >= dark_from(number, week) AND hour < dark_until(number, week)
-                THEN 'token_rejected'
+            WHEN is_dark(number, week, hour) THEN 'token_rejected'
             WHEN fails(number, run) THEN 'server_error'
             ELSE 'ok'
         END AS outcome,
         CASE
             WHEN number % 20 = 0 THEN 2
-            WHEN breaks(number, week) AND hour >= broken_from(number, week) AND hour < broken_until(number, week)
-                THEN 1
+            WHEN is_broken(number, week, hour) THEN 1
             ELSE 0
         END AS disconnected,
         (20 + luck(number, run, 'latency') % 200)::BIGINT AS latency_ms
@@ -145,12 +152,11 @@ UPDATE next_week SET week = week + 1
 """
 
 REST = """
-UPDATE userinfo SET observed_at = polled_at(number_of(token_key), 0), run_id = (SELECT min(run_id) FROM lived);
+UPDATE userinfo SET observed_at = polled_at(number_of(token_key), 0), run_id = first_run_id();
 
-UPDATE calendars SET observed_at = polled_at(number_of(token_key), 0), run_id = (SELECT min(run_id) FROM lived);
+UPDATE calendars SET observed_at = polled_at(number_of(token_key), 0), run_id = first_run_id();
 
-UPDATE profile_changes
-SET observed_at = polled_at(number_of(token_key), 0), run_id = (SELECT min(run_id) FROM lived);
+UPDATE profile_changes SET observed_at = polled_at(number_of(token_key), 0), run_id = first_run_id();
 
 WITH outages AS (
     SELECT
@@ -260,8 +266,8 @@ spans AS (
 )
 INSERT INTO coverage BY NAME
 SELECT
-    account_id, unnest(['calendar', 'conferencing']) AS profile_type, first_sample_at, last_sample_at, samples,
-    run_id, _dlt_load_id
+    account_id, unnest(['calendar', 'conferencing']) AS profile_type,
+    first_sample_at, last_sample_at, samples, run_id, _dlt_load_id
 FROM spans INNER JOIN lived ON run = floor(epoch(last_sample_at - {start}) / 3600);
 
 CREATE TEMP TABLE version AS SELECT version FROM runs;

@@ -1,10 +1,10 @@
 """What a year of hourly polls costs beside a week of them: the same tokens, 52 times as many polls.
 
-Two DuckDB warehouses of 20,000 tokens are polled hourly for a week and for 52 weeks (hourly.py). The first rows
-say how many rows each has that costs may grow with: changes, intervals of profiles, and gaps. Commands are whole
-processes, in turn on the one and the other; of views all rows and columns are computed. What is to be looked at
-are the ratios of the CPU times of both: `poll_log` and `rebuild` read all polls, the daily views have a row a
-day. Peaks are in MB, of views that of all together.
+Two DuckDB warehouses of 20,000 tokens are polled hourly for a week and for 52 weeks (hourly.py). The first
+rows say how many rows each has that costs may grow with: changes, intervals of profiles, and gaps. Commands
+are whole processes, in turn on the one and the other; of views all rows and columns are computed. The ratio
+of both CPU times is the figure: `poll_log` and `rebuild` read all polls, daily views have rows by the day.
+Peaks are in MB.
 
 The year takes 12 GB of disk, and the load as much again; `CRONOFY_BENCHMARK_SCALE=0.01` takes a hundredth.
 """
@@ -16,8 +16,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import duckdb
 
@@ -49,6 +50,8 @@ COUNTS = {
     "gaps": "SELECT count(*) - count(DISTINCT (account_id, profile_type)) FROM coverage",
 }
 
+P = ParamSpec("P")
+T = TypeVar("T")
 # what was measured → its rows, if any, and what it took
 Measured = dict[str, tuple[int | None, Cost | None]]
 
@@ -80,14 +83,14 @@ def _make(url: str, place: Path, weeks: int) -> None:
     _aside(live_through, place / DEFAULT_FILE, TOKENS, weeks)
 
 
-def _aside[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def _aside(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """What it returns, from a process of its own: commands begin with the memory of this one."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(work, *args, **kwargs).result()
+        return pool.submit(work, *arguments, **named).result()
 
 
 def _median(costs: list[Cost]) -> Cost:
-    return Cost(*map(statistics.median, zip(*((c.cpu_seconds, c.seconds, c.peak_megabytes) for c in costs))))
+    return Cost(*map(statistics.median, zip(*map(astuple, costs), strict=True)))
 
 
 def _counts(file: Path) -> Measured:
