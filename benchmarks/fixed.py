@@ -5,16 +5,12 @@ pipeline on the same DuckDB file and sync with it; `dlt-cronofy --help`; and a l
 were all polled a short while ago.
 """
 
-import os
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from .commands import LOAD, TOKEN_FILE, Cost, environment, run
 from .server import serving, write_tokens
 
 TOKENS, ROUNDS = 1_000, 3
@@ -30,7 +26,6 @@ with pipeline.sql_client() as client:
     client.execute_sql("SELECT 1")
 """
 FILL = 'pipeline.run([{"a": 1}], table_name="a")'
-LOAD = ("-m", "dlt_cronofy", "load", "--endpoints", "userinfo", "--json")
 
 
 def measure() -> list[dict[str, Any]]:
@@ -41,46 +36,22 @@ def measure() -> list[dict[str, Any]]:
         "dlt-cronofy --help": ("-m", "dlt_cronofy", "--help"),
         "dlt-cronofy load, nothing due": LOAD,
     }
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
+    found: dict[str, list[Cost]] = {name: [] for name in programs}
     with serving() as (url, _), tempfile.TemporaryDirectory() as directory:
-        write_tokens(Path(directory, "tokens.csv"), TOKENS)
-        environment = _environment(url, directory)
+        write_tokens(Path(directory, TOKEN_FILE), TOKENS)
+        variables = environment(url, directory)
         for first in (("-c", STOCK.format(FILL)), LOAD):
-            _run(first, directory, environment)
+            run(first, directory, variables)
         for _round in range(ROUNDS):
             for name, arguments in programs.items():
-                found[name].append(_run(arguments, directory, environment))
-    cpu = {name: statistics.median(each[0] for each in times) for name, times in found.items()}
+                found[name].append(run(arguments, directory, variables))
+    cpu = {name: statistics.median(each.cpu_seconds for each in times) for name, times in found.items()}
     return [
         {
             "program": name,
             "CPU seconds": cpu[name],
             "ratio to import dlt": cpu[name] / cpu["import dlt"],
-            "wall seconds": statistics.median(each[1] for each in times),
+            "wall seconds": statistics.median(each.seconds for each in times),
         }
         for name, times in found.items()
     ]
-
-
-def _environment(url: str, directory: str) -> dict[str, str]:
-    return os.environ | {
-        "PYTHONPATH": str(Path(__file__).parent.parent),
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
-        "DLT_DATA_DIR": directory,
-        "SOURCES__CRONOFY__TOKENS_FILE": "tokens.csv",
-        "SOURCES__CRONOFY__BASE_URL": url,
-        "SOURCES__CRONOFY__REQUESTS_PER_SECOND": "1e9",
-        "SOURCES__CRONOFY__REQUESTS_PER_MINUTE": "1e9",
-    }
-
-
-def _run(arguments: tuple[str, ...], directory: str, environment: dict[str, str]) -> tuple[float, float]:
-    """CPU and wall seconds of one process."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.monotonic()
-    subprocess.run(
-        [sys.executable, *arguments], cwd=directory, env=environment, check=True, capture_output=True
-    )
-    seconds = time.monotonic() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, seconds

@@ -41,7 +41,7 @@ PROFILES_A_TOKEN = 2
 CHANGES_A_TOKEN_DAY = 0.005
 
 # measured after a simulated year by benchmarks/growth.py; the README has them
-# Parquet with zstd stands for a cloud warehouse: the second run of `Year(25_000, 2)` of benchmarks/year.py
+# Parquet with zstd stands for a cloud warehouse: the second of `DailyRuns(25_000, 2)` of daily_runs.py
 COLUMNS = "compressed columns"
 POLL_BYTES = {"DuckDB": 45, "PostgreSQL": 264, COLUMNS: 47}
 CHANGE_BYTES = {"DuckDB": 106, "PostgreSQL": 329, COLUMNS: 79}

@@ -35,18 +35,18 @@ from dlt_cronofy.warehouse.duckdb_file import SETTINGS
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.postgres import credentials, postgres_server
 
+from .daily_runs import LOGS, DailyRuns, Logs
 from .server import serving
 from .throughput import settings, token
-from .year import LOGS, Logs, Year
 
 SCALE = float(os.environ.get("CRONOFY_BENCHMARK_SCALE", "1"))
 LOADED_TOKENS = 300
 DATASET = "cronofy"
 
 
-def _worlds() -> dict[str, Year]:
+def _worlds() -> dict[str, DailyRuns]:
     few, many = (round(SCALE * tokens) for tokens in (300, 20_000))
-    return {f"{few:,} tokens, a year": Year(few, 365), f"{many:,} tokens, 2 runs": Year(many, 2)}
+    return {f"{few:,} tokens, a year": DailyRuns(few, 365), f"{many:,} tokens, 2 runs": DailyRuns(many, 2)}
 
 
 class Database(Protocol):

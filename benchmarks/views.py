@@ -63,7 +63,7 @@ def _slope(less: int, less_seconds: float, more: int, more_seconds: float) -> fl
 def _measured(profiles: int, rounds: int) -> Measured:
     """Every view of a new warehouse of that many profiles."""
     with _warehouse(profiles) as connection:
-        queries = {name: _computes_everything(connection, name) for name in (SCAN, *PUBLIC_VIEWS)}
+        queries = {name: computes_everything(connection, name) for name in (SCAN, *PUBLIC_VIEWS)}
         seconds: dict[str, list[float]] = {name: [] for name in queries}
         counts: dict[str, int] = {}
         for _round in range(rounds):
@@ -90,7 +90,7 @@ def _warehouse(profiles: int) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def _computes_everything(connection: duckdb.DuckDBPyConnection, name: str) -> str:
+def computes_everything(connection: duckdb.DuckDBPyConnection, name: str) -> str:
     """A query that counts the rows and adds up every number, and has to look at every other value."""
     described = connection.execute(f"DESCRIBE {DATASET}.{name}").fetchall()
     columns = [

@@ -1,114 +1,139 @@
-"""A year of daily runs, made by change capture itself: the rows that loads append to the two logs.
+"""What a year of hourly polls costs beside a week of them: the same tokens, 52 times as many polls.
 
-Keys, ids and links are as long and as random as Cronofy's are. Changes are far more frequent than in life, so
-that there are enough of them to be measured.
+Two DuckDB warehouses of 20,000 tokens are polled hourly for a week and for 52 weeks (hourly.py). The first
+rows say how many rows each has that costs may grow with: changes, intervals of profiles, and gaps. Commands
+are whole processes, in turn on the one and the other; of views all rows and columns are computed. The ratio
+of both CPU times is the figure: `poll_log` and `rebuild` read all polls, daily views have rows by the day.
+Peaks are in MB.
+
+The year takes 12 GB of disk, and the load as much again; `CRONOFY_BENCHMARK_SCALE=0.01` takes a hundredth.
 """
 
-import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from random import Random
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
-import pyarrow as pa
+import duckdb
 
-from dlt_cronofy.source.history.arrow import to_arrow, with_load_id
-from dlt_cronofy.source.history.capture import Capture, KnownRows
-from dlt_cronofy.source.history.evidence import Evidence
-from dlt_cronofy.source.history.parse import CALENDAR, CONFERENCING
-from dlt_cronofy.source.history.runs import RunCounts
-from dlt_cronofy.source.records import Outcome, Payload, Poll, Profile, Record, Response
-from dlt_cronofy.source.secret import Secret
-from dlt_cronofy.source.settings import USERINFO
-from dlt_cronofy.source.tables import POLLS, PROFILE_CHANGES, TABLES
-from dlt_cronofy.source.tokens.token import Token
+from dlt_cronofy.views import PUBLIC_VIEWS
+from dlt_cronofy.warehouse.pipeline import DEFAULT_DATASET, DEFAULT_FILE
 
-LOGS = (POLLS.name, PROFILE_CHANGES.name)
-START = datetime(2025, 1, 1, 6, tzinfo=UTC)
-HOLD = timedelta(hours=24)
-BETWEEN_POLLS = timedelta(milliseconds=150)
-PROFILES_EACH = 2
-# chances of one profile or poll in one run
-BREAKS, IS_RELINKED, FAILS = 0.01, 0.3, 0.02
-SERVICES = (("google", "gsuite"), ("google", "google"), ("exchange", "office365"), ("apple", "icloud"))
-STATUSES = {Outcome.OK: 200, Outcome.TOKEN_REJECTED: 401, Outcome.SERVER_ERROR: 503}
+from .commands import LOAD, TOKEN_FILE, Cost, environment, run
+from .hourly import BOUNDS, live_through
+from .server import serving, write_tokens
+from .views import computes_everything
 
-# table → the rows of one run
-Logs = dict[str, pa.Table]
+SCALE = float(os.environ.get("CRONOFY_BENCHMARK_SCALE", "1"))
+TOKENS = round(SCALE * 20_000)
+WEEKS = {"week": 1, "year": 52}
+CLI = ("-m", "dlt_cronofy")
+# the arguments and how often they are run
+COMMANDS = {
+    "load, nothing due": ((*LOAD, "--every", "1d"), 3),
+    "load, all polled and unchanged": ((*LOAD, "--every", "0s"), 3),
+    "status": ((*CLI, "status", "--json"), 3),
+    "report": ((*CLI, "report"), 1),
+    "rebuild --check": ((*CLI, "rebuild", "--check"), 1),
+    "rebuild": ((*CLI, "rebuild"), 1),
+}
+COUNTS = {
+    "polls": "SELECT count(*) FROM polls",
+    "changes": "SELECT count(*) FROM profile_changes",
+    "intervals": "SELECT count(*) FROM profile_intervals",
+    "gaps": "SELECT count(*) - count(DISTINCT (account_id, profile_type)) FROM coverage",
+}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+# what was measured → its rows, if any, and what it took
+Measured = dict[str, tuple[int | None, Cost | None]]
 
 
-@dataclass
-class Account:
-    """One token and what its polls show."""
+def measure() -> list[dict[str, Any]]:
+    """One row a count, command and view: both warehouses' rows, seconds and peaks, and the ratios."""
+    found: dict[str, Measured] = {name: {} for name in WEEKS}
+    with serving() as (url, _), tempfile.TemporaryDirectory() as directory:
+        places = {name: Path(directory, name) for name in WEEKS}
+        for name, place in places.items():
+            place.mkdir()
+            _make(url, place, WEEKS[name])
+            found[name] |= _aside(_counts, place / DEFAULT_FILE)
+        for command, (arguments, rounds) in COMMANDS.items():
+            costs: dict[str, list[Cost]] = {name: [] for name in WEEKS}
+            for _round in range(rounds):
+                for name, place in places.items():
+                    costs[name].append(run(arguments, str(place), environment(url, str(place))))
+            for name in WEEKS:
+                found[name][command] = (None, _median(costs[name]))
+        for name, place in places.items():
+            found[name] |= _aside(_views, place / DEFAULT_FILE)
+    return [_row(what, found) for what in found["week"]]
 
-    token: Token
-    account_id: str
-    profiles: list[Profile]
+
+def _make(url: str, place: Path, weeks: int) -> None:
+    write_tokens(place / TOKEN_FILE, TOKENS)
+    run(LOAD, str(place), environment(url, str(place)))
+    _aside(live_through, place / DEFAULT_FILE, TOKENS, weeks)
 
 
-@dataclass
-class Year:
-    """Runs a day apart, one poll a token each, in the order of the token store."""
+def _aside(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """What it returns, from a process of its own: commands begin with the memory of this one."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments, **named).result()
 
-    tokens: int
-    runs: int
-    _chance: Random = field(default_factory=lambda: Random(7))
 
-    def logs(self) -> Iterator[Logs]:
-        """Run by run."""
-        known = KnownRows()
-        accounts = [self._account(number) for number in range(self.tokens)]
-        for day in range(self.runs):
-            began_at = START + timedelta(days=day)
-            evidence = Evidence(f"{began_at:%Y%m%dT%H%M%SZ}-{self._hex(8)}", HOLD)
-            capture = Capture(known, evidence, RunCounts(), set(LOGS), lambda poll: poll)
-            for number, account in enumerate(accounts):
-                self._live(account)
-                capture.add(self._poll(account, began_at + number * BETWEEN_POLLS))
-            load_id = f"{began_at.timestamp() + self._chance.random():.7f}"
-            # nothing has a field without a column, so no name is made
-            yield {
-                name: with_load_id(to_arrow(TABLES[name], capture.rows[name], {}, str), load_id)
-                for name in LOGS
-            }
+def _median(costs: list[Cost]) -> Cost:
+    return Cost(*map(statistics.median, zip(*map(astuple, costs), strict=True)))
 
-    def _account(self, number: int) -> Account:
-        token = Token(f"user_{100_000 + number}", Secret(secrets.token_hex(16)), None, "us")
-        profiles = []
-        for _ in range(PROFILES_EACH):
-            provider, service = self._chance.choice(SERVICES)
-            columns = {
-                "provider_name": provider,
-                "provider_service": service,
-                "profile_name": f"{self._hex(self._chance.randrange(6, 18))}@example.com",
-                "profile_initial_sync_required": False,
-            }
-            profiles.append(Profile(CALENDAR, f"pro_{self._hex(24)}", True, Record(columns, {})))
-        return Account(token, f"acc_{self._hex(24)}", profiles)
 
-    def _live(self, account: Account) -> None:
-        """A night passes: what is connected may break, what is broken may be relinked."""
-        for profile in account.profiles:
-            if self._chance.random() < (BREAKS if profile.connected else IS_RELINKED):
-                profile.connected = not profile.connected
-                link = None if profile.connected else f"https://app.cronofy.com/relink/{self._hex(64)}"
-                columns = profile.record.columns | {"profile_relink_url": link}
-                profile.record = replace(profile.record, columns=columns)
+def _counts(file: Path) -> Measured:
+    with _opened(file) as connection:
+        rows: Measured = {
+            name: (connection.execute(query).fetchall()[0][0], None) for name, query in COUNTS.items()
+        }
+    return rows | {"file, MB": (file.stat().st_size // 1_000_000, None)}
 
-    def _poll(self, account: Account, requested_at: datetime) -> Poll:
-        outcome = Outcome.OK
-        if self._chance.random() < FAILS:
-            outcome = self._chance.choice((Outcome.TOKEN_REJECTED, Outcome.SERVER_ERROR))
-        took = timedelta(microseconds=self._chance.randrange(60_000, 400_000))
-        payload = None
-        if outcome is Outcome.OK:
-            samples = {CALENDAR: account.profiles, CONFERENCING: []}
-            payload = Payload(account.account_id, None, samples)
-        milliseconds = took // timedelta(milliseconds=1)
-        response = Response(outcome, requested_at, requested_at + took, milliseconds, STATUSES[outcome])
-        return Poll(
-            account.token.key, account.token.data_center, USERINFO, response, account.account_id, payload
-        )
 
-    def _hex(self, digits: int) -> str:
-        return f"{self._chance.getrandbits(4 * digits):0{digits}x}"
+def _views(file: Path) -> Measured:
+    """Every public view."""
+    with _opened(file) as connection:
+        return {f"view {name}": _view(connection, name) for name in PUBLIC_VIEWS}
+
+
+def _view(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[int, Cost]:
+    query = computes_everything(connection, name)
+    cpu, started = time.process_time(), time.monotonic()
+    ((rows, *_),) = connection.execute(query).fetchall()
+    cost = Cost(time.process_time() - cpu, time.monotonic() - started, 0)
+    return rows, cost
+
+
+def _opened(file: Path) -> duckdb.DuckDBPyConnection:
+    config = BOUNDS | {"temp_directory": str(file.parent / "spilled")}
+    connection = duckdb.connect(str(file), read_only=True, config=config)
+    connection.execute(f"USE {DEFAULT_DATASET}")
+    return connection
+
+
+def _row(what: str, found: dict[str, Measured]) -> dict[str, Any]:
+    (few, short), (many, long) = (found[name][what] for name in ("week", "year"))
+    return {
+        "what": what,
+        "rows, week": few,
+        "rows, year": many,
+        "ratio of rows": many / few if few and many else None,
+        "CPU s, week": short and short.cpu_seconds,
+        "CPU s, year": long and long.cpu_seconds,
+        "ratio of CPU": long.cpu_seconds / short.cpu_seconds if short and long else None,
+        "s, week": short and short.seconds,
+        "s, year": long and long.seconds,
+        "peak, week": round(short.peak_megabytes) if short and short.peak_megabytes else None,
+        "peak, year": round(long.peak_megabytes) if long and long.peak_megabytes else None,
+    }
