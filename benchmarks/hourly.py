@@ -14,6 +14,7 @@ The evidence is what `rebuild` would work out, but for how old a run's oldest ev
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -23,7 +24,7 @@ from dlt_cronofy.warehouse.pipeline import DEFAULT_DATASET
 
 HOURS = 168
 # so that it has room for others
-BOUNDS = {"memory_limit": "6GB", "threads": "2"}
+BOUNDS: dict[str, Any] = {"memory_limit": "6GB", "threads": "2"}
 
 
 def live_through(file: Path, tokens: int, weeks: int) -> None:
