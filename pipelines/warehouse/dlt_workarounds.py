@@ -41,8 +41,8 @@ import dlt
 import duckdb as driver
 from dlt.common.configuration import configspec
 from dlt.common.destination import Destination, DestinationCapabilitiesContext
-from dlt.common.destination.dataset import DBApiCursor
 from dlt.common.destination.client import StorageSchemaInfo
+from dlt.common.destination.dataset import DBApiCursor
 from dlt.common.destination.exceptions import DestinationTerminalException
 from dlt.common.normalizers.naming import NamingConvention
 from dlt.common.runtime import anon_tracker
@@ -360,7 +360,7 @@ def _restore_schema(pipeline: dlt.Pipeline) -> bool:
         if not isinstance(client, SqlJobClientBase) or not client.is_storage_initialized():
             return False
         # None where there is none, which its type does not say
-        stored = cast(StorageSchemaInfo | None, client.get_stored_schema(SOURCE_NAME))
+        stored = cast("StorageSchemaInfo | None", client.get_stored_schema(SOURCE_NAME))
     if stored is None:
         return False
     pipeline.schemas.save_schema(Schema.from_stored_schema(json.loads(stored.schema)))
