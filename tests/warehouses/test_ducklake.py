@@ -114,6 +114,8 @@ def test_the_commands_work_on_it(played: Played) -> None:
     played.assert_sound()
 
 
+# of dlt's use of pandas
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_examples_for_python_and_bi_tools_work_on_it(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
