@@ -27,6 +27,7 @@ from dlt_cronofy.source.tokens.store import open_store
 from dlt_cronofy.views import PUBLIC_VIEWS
 from dlt_cronofy.warehouse.dataset import loaded_dataset, query_rows, sql_client
 from dlt_cronofy.warehouse.pipeline import open_pipeline
+from tests.docs.test_python import ANYWHERE, BI, run_example
 from tests.postgres import credentials, postgres_database
 
 from .place import RACY, STAMPS, TABLES, Place, Row, StandingClock
@@ -219,3 +220,17 @@ def test_the_commands_work_on_it(played: Played, sandbox_world: SandboxWorld) ->
     assert json.loads(played.command("status", "--json"))["tokens"] == len(sandbox_world.tokens)
     counted = played.command("query", "SELECT count(*) AS n FROM polls", "--json")
     assert json.loads(counted) == {"n": len(before["polls"]) + loaded["polls"]}
+
+
+def test_the_examples_for_python_and_bi_tools_work_on_it(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in played.postgres.place.environment(DESTINATION_TYPE="postgres").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", played.credentials)
+    monkeypatch.chdir(played.postgres.place.directory)
+    for example in ANYWHERE:
+        run_example(example)
+    dataset = dlt.dataset(dlt.destinations.postgres(played.credentials), "cronofy")
+    with sql_client(played.postgres.pipeline) as client:
+        assert client.execute_sql(BI) == dataset(BI.rstrip(";\n")).fetchall()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psycopg2  # type: ignore[import-untyped]
 import pytest
 from click.testing import CliRunner
@@ -19,9 +20,10 @@ from dlt_cronofy.warehouse import lake
 from dlt_cronofy.warehouse.dataset import sql_client
 from tests.acceptance.place import TABLES, Place
 from tests.acceptance.test_postgres import START, Warehouse, load_all
+from tests.docs.test_python import ANYWHERE, BI, LAKE, run_example
 
 from .conftest import CATALOGS, catalog
-from .lake import Lake, lake_settings
+from .lake import Lake, extension_directory, lake_settings
 
 pytestmark = pytest.mark.warehouses
 
@@ -110,6 +112,25 @@ def test_the_commands_work_on_it(played: Played) -> None:
     assert "ducklake answers" in played.command("check")
     played.command("rebuild")
     played.assert_sound()
+
+
+# of dlt's use of pandas
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_examples_for_python_and_bi_tools_work_on_it(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in played.place.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(played.place.directory)
+    for example in ANYWHERE:
+        run_example(example)
+    with sql_client(played.lake.pipeline) as client:
+        assert client.execute_sql(BI)
+    if played.place.catalog.startswith("sqlite"):
+        settings: dict[str, Any] = {"extension_directory": str(extension_directory())}
+        file = played.place.catalog.removeprefix("sqlite:///")
+        with closing(duckdb.connect(config=settings)) as connection:
+            assert connection.execute(LAKE.replace("lake.sqlite", file)).fetchall()[0][0] > 0
 
 
 def test_files_are_merged_and_old_states_removed(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
