@@ -145,7 +145,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path, "http://127.0.0.1:1")
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("fails", [False, True], ids=("loads", "fails"))
 def test_the_plain_source_with_tokens_from_secrets_toml(
     search: Search, tmp_path: Path, *, fails: bool

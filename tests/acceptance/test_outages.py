@@ -144,6 +144,7 @@ def test_the_run_after_an_outage_begins_with_what_was_skipped_and_loads_all(
     assert len(place.rows("account")) == 200
 
 
+@pytest.mark.long
 def test_the_command_says_once_what_is_wrong_and_exits_with_1(
     serve: Serve, place_for: PlaceFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

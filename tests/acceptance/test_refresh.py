@@ -503,7 +503,7 @@ def test_a_trigger_that_lets_nobody_write_is_found_before_anything_is_used(
     assert "expired tokens are not refreshed: tokens_query cannot be written back" in run.logged
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("fails", [False, True], ids=["loaded", "the warehouse is gone"])
 def test_one_row_that_cannot_be_written_is_named_however_the_load_ends(
     place: Place, sandbox: SandboxServer, fails: bool, monkeypatch: pytest.MonkeyPatch

@@ -222,6 +222,7 @@ def test_a_column_of_somebody_elses_takes_its_default(stage: Stage) -> None:
     assert stage.execute("SELECT team, COUNT(*) FROM cronofy.polls GROUP BY team") == [("ours", 6)]
 
 
+@pytest.mark.long
 def test_a_query_names_the_right_that_is_missing(stage: Stage) -> None:
     assert stage.load().exit_code == 0
     hand_over(stage)

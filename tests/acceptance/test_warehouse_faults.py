@@ -229,6 +229,7 @@ def test_the_working_directory_cannot_be_written(
         assert_heals(place, undisturbed, pending=False)
 
 
+@pytest.mark.long
 def test_a_path_of_the_working_directory_is_a_file(
     yesterday: Place, server: ScriptedServer, tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ def test_a_table_that_is_newly_selected_fills_itself(warehouse: Warehouse, table
     assert len(found) == expected[table]
 
 
+@pytest.mark.long
 def test_a_table_that_was_not_loaded_when_its_rows_changed_catches_up(warehouse: Warehouse) -> None:
     """Also where there are as many rows as before."""
     warehouse.load()

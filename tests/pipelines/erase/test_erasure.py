@@ -215,6 +215,7 @@ def test_a_person_is_gone_and_nobody_else_loses_anything(place: Place) -> None:
     assert "canary" not in said.lower(), said
 
 
+@pytest.mark.long
 def test_text_of_rows_that_somebody_deleted_goes_and_somebody_unknown_changes_nothing(place: Place) -> None:
     """DuckDB keeps the text of deleted rows in free blocks of its file."""
     for table in (*CONTENT, "coverage"):
@@ -275,6 +276,7 @@ def test_a_token_whose_account_has_another_one(place: Place) -> None:
     assert not [row for table in CONTENT for row in place.rows(table) if "pair" in row["token_key"]]
 
 
+@pytest.mark.long
 def test_tables_that_others_put_beside_ours(place: Place) -> None:
     """They are covered by the columns they have; what is found in the user's own schemas is named."""
     execute(

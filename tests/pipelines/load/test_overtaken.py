@@ -76,7 +76,7 @@ CASES = [
 ]
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "finished_by", "kill", "late", "history"),
     CASES,

@@ -164,6 +164,7 @@ def corrupted(left_behind: Place) -> Place:
     return left_behind
 
 
+@pytest.mark.long
 def test_a_package_that_can_never_be_loaded_is_set_aside(
     corrupted: Place, asked: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -202,7 +202,7 @@ FIELD_NAMES = {
 MANY_NAMES = {"a hundred and more": tuple(f"field_{number}" for number in range(150))}
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("cases", [FIELD_NAMES, MANY_NAMES], ids=["of any kind", "many"])
 def test_fields_of_any_name_arrive(cases: dict[str, tuple[str, ...]], place: Place, answers: Answers) -> None:
     """In every object of an answer, on the first load and on a later one; nothing else is harmed."""

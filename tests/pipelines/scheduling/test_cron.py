@@ -66,6 +66,7 @@ def test_it_loads_and_keeps_a_log(crontab: Crontab, machine: Machine) -> None:
     assert machine.calls == []
 
 
+@pytest.mark.long
 def test_a_load_that_fails_is_in_syslog_with_its_status(crontab: Crontab, machine: Machine) -> None:
     machine.tokens.unlink()
     done = crontab.run(machine)

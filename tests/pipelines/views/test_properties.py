@@ -52,7 +52,7 @@ def test_daily_seconds_add_up_to_the_intervals(warehouse: Warehouse, number: int
     assert [seconds or 0 for seconds in per_provider] == expected
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @SOME
 def test_order_and_repetition_of_rows_change_no_view(warehouse: Warehouse, number: int) -> None:
     """But poll_log, which is the table: loads merge its rows by their keys."""

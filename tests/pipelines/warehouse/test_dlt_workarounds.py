@@ -48,7 +48,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield fill(Place(folder, server.base_url), answers, "cronofy.duckdb")
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["CRONOFY.db", "my file-1.duckdb", "cronofy"])
 def test_a_file_of_any_name(name: str, place: Place, answers: Answers) -> None:
     fill(place, answers, name)

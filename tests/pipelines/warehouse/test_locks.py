@@ -521,7 +521,7 @@ def test_a_column_that_another_writer_added_keeps_its_type(
     assert found == stored
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("moment", [(Upkeep, "prepare"), (Loading, "load_all")], ids=["first load", "later"])
 def test_a_column_that_another_writer_adds_meanwhile_keeps_its_type(
     moment: tuple[type, str],

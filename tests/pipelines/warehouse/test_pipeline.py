@@ -163,6 +163,7 @@ def test_queries_set_session_utc_whatever_is_configured(
     ]
 
 
+@pytest.mark.long
 def test_a_dataset_of_another_name(loaded: Place) -> None:
     arguments = ("load", "--dataset", "elsewhere")
     result = CliRunner().invoke(cli, arguments, env=loaded.environment(), catch_exceptions=False)
