@@ -110,7 +110,7 @@ $(VENV)-engines/.installed: requirements-engines.lock pyproject.toml
 	@touch $@
 
 test-warehouses: $(VENV)-warehouses/.installed $(VENV)-engines/.installed ## run DuckLake, Snowflake's SQL and Spark, in environments of their own
-	$(VENV)-warehouses/bin/python -m pytest -o addopts=-ra -o timeout=600 tests/warehouses $(WAREHOUSES_TEST_ARGS)
+	$(VENV)-warehouses/bin/python -m pytest -o addopts=-ra -o timeout=600 -n 2 --dist worksteal tests/warehouses $(WAREHOUSES_TEST_ARGS)
 	JAVA_HOME=$$(.ci/java) $(VENV)-engines/bin/python -m pytest -o addopts=-ra -o timeout=600 tests/engines
 
 airflow-test: $(VENV)-airflow/.installed ## run the load on a real Airflow: 20,000 tokens, 8 shards, PostgreSQL, a killed worker
