@@ -23,7 +23,7 @@ from dlt_cronofy.warehouse.pipeline import DEFAULT_DATASET
 
 HOURS = 168
 # so that it has room for others
-BOUNDS = {"memory_limit": "6GB", "threads": "2"}
+BOUNDS = {"memory_limit": "6GB", "threads": "2", "enable_progress_bar": "false"}
 
 
 def live_through(file: Path, tokens: int, weeks: int) -> None:

@@ -58,22 +58,26 @@ Measured = dict[str, tuple[int | None, Cost | None]]
 
 def measure() -> list[dict[str, Any]]:
     """One row a count, command and view: both warehouses' rows, seconds and peaks, and the ratios."""
-    found: dict[str, Measured] = {name: {} for name in WEEKS}
     with serving() as (url, _), tempfile.TemporaryDirectory() as directory:
         places = {name: Path(directory, name) for name in WEEKS}
         for name, place in places.items():
             place.mkdir()
             _make(url, place, WEEKS[name])
-            found[name] |= _aside(_counts, place / DEFAULT_FILE)
-        for command, (arguments, rounds) in COMMANDS.items():
-            costs: dict[str, list[Cost]] = {name: [] for name in WEEKS}
-            for _round in range(rounds):
-                for name, place in places.items():
-                    costs[name].append(run(arguments, str(place), environment(url, str(place))))
-            for name in WEEKS:
-                found[name][command] = (None, _median(costs[name]))
-        for name, place in places.items():
-            found[name] |= _aside(_views, place / DEFAULT_FILE)
+        return compare(url, places)
+
+
+def compare(url: str, places: dict[str, Path]) -> list[dict[str, Any]]:
+    """The rows of `measure`, of warehouses that are there."""
+    found = {name: _aside(_counts, place / DEFAULT_FILE) for name, place in places.items()}
+    for command, (arguments, rounds) in COMMANDS.items():
+        costs: dict[str, list[Cost]] = {name: [] for name in places}
+        for _round in range(rounds):
+            for name, place in places.items():
+                costs[name].append(run(arguments, str(place), environment(url, str(place))))
+        for name in places:
+            found[name][command] = (None, _median(costs[name]))
+    for name, place in places.items():
+        found[name] |= _aside(_views, place / DEFAULT_FILE)
     return [_row(what, found) for what in found["week"]]
 
 

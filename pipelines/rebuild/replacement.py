@@ -20,9 +20,9 @@ from dlt_cronofy.warehouse.duckdb_file import literal
 
 from .warehouse_sql import ALL, DUCKDB, NO_LOAD, PART_KEYS, Part, WarehouseSql, columns_of
 
-# DuckDB keeps the windows and groups of a query in memory, so that a long log is worked out part by part: of time
-# or of runs where it is all of the log, because DuckDB finds those without reading the others. PostgreSQL puts
-# windows and groups on disk, and reads the log once.
+# DuckDB keeps the windows and groups of a query in memory, so that a long log is worked out part by part.
+# Parts of all of it are of time or of runs, which DuckDB finds without reading the others. PostgreSQL puts
+# windows and groups on disk.
 IN_PARTS = {DUCKDB}
 POLLS_PER_PART = 1_000_000
 
