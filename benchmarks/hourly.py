@@ -23,7 +23,7 @@ from dlt_cronofy.warehouse.pipeline import DEFAULT_DATASET
 
 HOURS = 168
 # so that it has room for others
-BOUNDS = {"memory_limit": "6GB", "threads": "2", "enable_progress_bar": "false"}
+BOUNDS = {"memory_limit": "6GB", "threads": "2"}
 
 
 def live_through(file: Path, tokens: int, weeks: int) -> None:
@@ -39,7 +39,9 @@ def live_through(file: Path, tokens: int, weeks: int) -> None:
     }
     with duckdb.connect(config=BOUNDS | {"temp_directory": str(file.parent / "spilled")}) as connection:
         connection.execute(f"ATTACH '{file}' AS warehouse (ROW_GROUP_SIZE {ROWS_PER_GROUP})")
-        connection.execute(f"SET TimeZone = 'UTC'; USE warehouse.{DEFAULT_DATASET}")
+        connection.execute(
+            f"SET enable_progress_bar = false; SET TimeZone = 'UTC'; USE warehouse.{DEFAULT_DATASET}"
+        )
         for statement in (*_statements(SETTING), *(POLLS for _ in range(weeks)), *_statements(REST)):
             connection.execute(statement.format(**gaps))
         connection.execute("CHECKPOINT")

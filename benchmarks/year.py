@@ -122,7 +122,7 @@ def _view(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[int, Cost]:
 def _opened(file: Path) -> duckdb.DuckDBPyConnection:
     config = BOUNDS | {"temp_directory": str(file.parent / "spilled")}
     connection = duckdb.connect(str(file), read_only=True, config=config)
-    connection.execute(f"USE {DEFAULT_DATASET}")
+    connection.execute(f"SET enable_progress_bar = false; USE {DEFAULT_DATASET}")
     return connection
 
 
