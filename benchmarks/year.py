@@ -26,7 +26,7 @@ from dlt_cronofy.views import PUBLIC_VIEWS
 from dlt_cronofy.warehouse.pipeline import DEFAULT_DATASET, DEFAULT_FILE
 
 from .commands import LOAD, TOKEN_FILE, Cost, environment, run
-from .hourly import BOUNDS, live_through
+from .hourly import bounds, live_through
 from .server import serving, write_tokens
 from .views import computes_everything
 
@@ -120,8 +120,7 @@ def _view(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[int, Cost]:
 
 
 def _opened(file: Path) -> duckdb.DuckDBPyConnection:
-    config = BOUNDS | {"temp_directory": str(file.parent / "spilled")}
-    connection = duckdb.connect(str(file), read_only=True, config=config)
+    connection = duckdb.connect(str(file), read_only=True, config=bounds(file))
     connection.execute(f"SET enable_progress_bar = false; USE {DEFAULT_DATASET}")
     return connection
 

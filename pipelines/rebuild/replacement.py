@@ -113,7 +113,8 @@ def _step_by_step(sql: WarehouseSql, stack: ExitStack, table: str, hold: timedel
 
     Each step knows of the earlier ones what a warehouse knows of polls that were deleted: their rows.
     """
-    found, so_far = "", {}
+    found = ""
+    so_far: dict[str, str] = {}
     for number, (start, part) in enumerate(parts_of_time(sql)):
         # instead of deleting rows, which would keep their room
         found = stack.enter_context(sql.temporary_table(f"{table}_{number % 2}", sql.query(table)))

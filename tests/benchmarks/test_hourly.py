@@ -12,7 +12,8 @@ from benchmarks.hourly import HOURS, live_through
 from benchmarks.server import serving
 from benchmarks.throughput import settings, token
 from benchmarks.year import COUNTS
-from dlt_cronofy.load.run import Load, LoadResult
+from dlt_cronofy.load.run import Load
+from dlt_cronofy.load.statistics import LoadResult
 from dlt_cronofy.load.steps import LoadOptions
 from dlt_cronofy.rebuild.command import check_evidence
 from dlt_cronofy.source.settings import USERINFO
