@@ -23,8 +23,6 @@ from dlt_cronofy.warehouse.duckdb_file import ROWS_PER_GROUP
 from dlt_cronofy.warehouse.pipeline import DEFAULT_DATASET
 
 HOURS = 168
-# so that it has room for others
-BOUNDS: dict[str, Any] = {"memory_limit": "6GB", "threads": "2"}
 
 
 def live_through(file: Path, tokens: int, weeks: int) -> None:
@@ -38,12 +36,19 @@ def live_through(file: Path, tokens: int, weeks: int) -> None:
         "start": f"TIMESTAMPTZ '{start.isoformat()}'",
         "failures": ", ".join(f"count(*) FILTER (outcome = '{each}') AS {each}" for each in FAILURES),
     }
-    with duckdb.connect(config=BOUNDS | {"temp_directory": str(file.parent / "spilled")}) as connection:
+    with duckdb.connect(config=bounds(file)) as connection:
         connection.execute(f"ATTACH '{file}' AS warehouse (ROW_GROUP_SIZE {ROWS_PER_GROUP})")
-        connection.execute(f"SET TimeZone = 'UTC'; USE warehouse.{DEFAULT_DATASET}")
+        connection.execute(
+            f"SET enable_progress_bar = false; SET TimeZone = 'UTC'; USE warehouse.{DEFAULT_DATASET}"
+        )
         for statement in (*_statements(SETTING), *(POLLS for _ in range(weeks)), *_statements(REST)):
             connection.execute(statement.format(**gaps))
         connection.execute("CHECKPOINT")
+
+
+def bounds(file: Path) -> dict[str, Any]:
+    """A configuration of DuckDB that leaves room for others, and puts on disk what that does not hold."""
+    return {"memory_limit": "6GB", "threads": "2", "temp_directory": str(file.parent / "spilled")}
 
 
 def _statements(script: str) -> list[str]:

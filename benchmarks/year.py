@@ -26,7 +26,7 @@ from dlt_cronofy.views import PUBLIC_VIEWS
 from dlt_cronofy.warehouse.pipeline import DEFAULT_DATASET, DEFAULT_FILE
 
 from .commands import LOAD, TOKEN_FILE, Cost, environment, run
-from .hourly import BOUNDS, live_through
+from .hourly import bounds, live_through
 from .server import serving, write_tokens
 from .views import computes_everything
 
@@ -58,22 +58,26 @@ Measured = dict[str, tuple[int | None, Cost | None]]
 
 def measure() -> list[dict[str, Any]]:
     """One row a count, command and view: both warehouses' rows, seconds and peaks, and the ratios."""
-    found: dict[str, Measured] = {name: {} for name in WEEKS}
     with serving() as (url, _), tempfile.TemporaryDirectory() as directory:
         places = {name: Path(directory, name) for name in WEEKS}
         for name, place in places.items():
             place.mkdir()
             _make(url, place, WEEKS[name])
-            found[name] |= _aside(_counts, place / DEFAULT_FILE)
-        for command, (arguments, rounds) in COMMANDS.items():
-            costs: dict[str, list[Cost]] = {name: [] for name in WEEKS}
-            for _round in range(rounds):
-                for name, place in places.items():
-                    costs[name].append(run(arguments, str(place), environment(url, str(place))))
-            for name in WEEKS:
-                found[name][command] = (None, _median(costs[name]))
-        for name, place in places.items():
-            found[name] |= _aside(_views, place / DEFAULT_FILE)
+        return compare(url, places)
+
+
+def compare(url: str, places: dict[str, Path]) -> list[dict[str, Any]]:
+    """The rows of `measure`, of warehouses that are there."""
+    found = {name: _aside(_counts, place / DEFAULT_FILE) for name, place in places.items()}
+    for command, (arguments, rounds) in COMMANDS.items():
+        costs: dict[str, list[Cost]] = {name: [] for name in places}
+        for _round in range(rounds):
+            for name, place in places.items():
+                costs[name].append(run(arguments, str(place), environment(url, str(place))))
+        for name in places:
+            found[name][command] = (None, _median(costs[name]))
+    for name, place in places.items():
+        found[name] |= _aside(_views, place / DEFAULT_FILE)
     return [_row(what, found) for what in found["week"]]
 
 
@@ -116,9 +120,8 @@ def _view(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[int, Cost]:
 
 
 def _opened(file: Path) -> duckdb.DuckDBPyConnection:
-    config = BOUNDS | {"temp_directory": str(file.parent / "spilled")}
-    connection = duckdb.connect(str(file), read_only=True, config=config)
-    connection.execute(f"USE {DEFAULT_DATASET}")
+    connection = duckdb.connect(str(file), read_only=True, config=bounds(file))
+    connection.execute(f"SET enable_progress_bar = false; USE {DEFAULT_DATASET}")
     return connection
 
 

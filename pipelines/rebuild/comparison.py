@@ -12,7 +12,7 @@ from dlt.destinations.sql_client import SqlClientBase
 from dlt_cronofy.source.records import FAILURES
 from dlt_cronofy.source.tables import COVERAGE, RUNS, TABLES, TOKEN_STATUS
 
-from .replacement import find_horizon, parts
+from .replacement import find_horizon, worked_out
 from .warehouse_sql import ALL, PART_KEYS, Part, WarehouseSql
 
 # what polls and changes tell, besides the key
@@ -93,7 +93,7 @@ def unequal_rows(
 ) -> Iterator[str]:
     """Queries, one a part: the rows that do not stand once on each side, and how often on each."""
     columns = ", ".join((*TABLES[table].key, *COMPARED[table]))
-    for part in parts(sql, PART_KEYS[table], only):
+    for part, query in worked_out(sql, table, hold, horizon, only):
         yield f"""
             SELECT sum(kept) AS times_kept, sum(worked_out) AS times_worked_out, {columns}
             FROM (
@@ -101,7 +101,7 @@ def unequal_rows(
                 FROM ({sql.rows_of(table, Part(part.condition))}) AS kept_rows
                 UNION ALL
                 SELECT 0 AS kept, 1 AS worked_out, {columns}
-                FROM ({sql.query(table, part, hold, horizon)}) AS worked_out_rows
+                FROM ({query}) AS worked_out_rows
             ) AS sides
             GROUP BY {columns}
             HAVING sum(kept) <> sum(worked_out) OR sum(kept) > 1

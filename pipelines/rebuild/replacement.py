@@ -6,20 +6,23 @@ transaction where the warehouse has them: a kill leaves the old rows or the new 
 
 # ruff: noqa: S608 - names are our own or come from the warehouse's catalog
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from dlt.destinations.sql_client import SqlClientBase
 
-from dlt_cronofy.source.tables import LOAD_ID, POLLS, RUNS, TABLES, TOKEN_STATUS
+from dlt_cronofy.source.tables import LOAD_ID, POLLS, PROFILE_CHANGES, RUNS, TABLES, TOKEN_STATUS
+from dlt_cronofy.warehouse.duckdb_file import literal
 
 from .warehouse_sql import ALL, DUCKDB, NO_LOAD, PART_KEYS, Part, WarehouseSql, columns_of
 
 # DuckDB keeps the windows and groups of a query in memory, so that a long log is worked out part by part.
-# PostgreSQL puts them on disk, and reads the log once.
+# Parts of all of it are of time or of runs, which DuckDB finds without reading the others. PostgreSQL puts
+# windows and groups on disk.
 IN_PARTS = {DUCKDB}
 POLLS_PER_PART = 1_000_000
 
@@ -27,6 +30,8 @@ IDS_PER_STATEMENT = 500
 AGES = "evidence_ages"
 AGE_COLUMNS = ("oldest_evidence_at", "oldest_evidence_age_seconds")
 DIGESTS = ("userinfo_digest", "account_digest", "profiles_digest")
+# what AGES reads of a poll
+ANSWER = "run_id, token_key, endpoint, polled_at, outcome, is_late"
 MICROSECOND = timedelta(microseconds=1)
 
 
@@ -65,9 +70,8 @@ def replace_rows(
             stages[table] = stack.enter_context(
                 sql.temporary_table(table, f"SELECT * FROM {sql.table(table)}")
             )
-            for part in parts(sql, PART_KEYS[table], rows):
-                worked_out = sql.query(table, part, hold, horizon)
-                complete = _complete_rows(sql, table, worked_out, ages, horizon)
+            for _part, query in worked_out(sql, table, hold, horizon, rows):
+                complete = _complete_rows(sql, table, query, ages, horizon)
                 sql.insert(stages[table], sql.columns(table), complete)
         swap(sql, only, stages, afterwards)
 
@@ -83,6 +87,85 @@ def swap(
             sql.insert(sql.table(table), columns, f"SELECT {', '.join(columns)} FROM {stage}")
         for statement in afterwards:
             sql.execute(statement)
+
+
+def worked_out(
+    sql: WarehouseSql, table: str, hold: timedelta, horizon: datetime | None, only: Part = ALL
+) -> Iterator[tuple[Part, str]]:
+    """Queries that together are what polls and changes say of an evidence table, each with its part.
+
+    A query can be used until the next one is asked for.
+    """
+    if only is ALL and sql.dialect in IN_PARTS and table == RUNS.name:
+        found = parts_of_runs(sql)
+    elif only is ALL and sql.dialect in IN_PARTS and horizon is None:
+        with ExitStack() as stack:
+            yield ALL, f"SELECT * FROM {_step_by_step(sql, stack, table, hold)}"
+        return
+    else:
+        found = parts(sql, PART_KEYS[table], only)
+    for part in found:
+        yield part, sql.query(table, part, hold, horizon)
+
+
+def _step_by_step(sql: WarehouseSql, stack: ExitStack, table: str, hold: timedelta) -> str:
+    """A temporary table of what the log says, read in the order of time.
+
+    Each step knows of the earlier ones what a warehouse knows of polls that were deleted: their rows.
+    """
+    found = ""
+    so_far: dict[str, str] = {}
+    for number, (start, part) in enumerate(parts_of_time(sql)):
+        # instead of deleting rows, which would keep their room
+        found = stack.enter_context(sql.temporary_table(f"{table}_{number % 2}", sql.query(table)))
+        sql.insert(found, columns_of(table), sql.query(table, part, hold, start, so_far))
+        so_far = {table: f"SELECT * FROM {found}"}
+    return found
+
+
+def parts_of_time(sql: WarehouseSql) -> Iterator[tuple[datetime | None, Part]]:
+    """Parts of the log, one after the other, of about so many polls; with the start of each but the first."""
+    hours = sql.fetch(
+        f"SELECT date_trunc('hour', polled_at) AS hour, count(*) FROM ({sql.rows_of(POLLS.name)}) AS polls"
+        " WHERE polled_at IS NOT NULL GROUP BY hour ORDER BY hour"
+    )
+    for start, end in pairwise((None, *_cuts(hours), None)):
+        yield (
+            start,
+            Part(
+                by_table={
+                    table.name: _between(
+                        str(table.grows_by), *(each and sql.instant(each) for each in (start, end))
+                    )
+                    for table in (POLLS, PROFILE_CHANGES)
+                }
+            ),
+        )
+
+
+def parts_of_runs(sql: WarehouseSql) -> Iterator[Part]:
+    """Parts of about so many polls; names of runs begin with the time, so each is of one part of the log."""
+    runs = sql.fetch(
+        f"SELECT run_id, count(*) FROM ({sql.rows_of(POLLS.name)}) AS polls"
+        " WHERE run_id IS NOT NULL GROUP BY run_id ORDER BY run_id"
+    )
+    for first, end in pairwise((None, *map(literal, _cuts(runs)), None)):
+        yield Part(_between("run_id", first, end))
+
+
+def _cuts(counts: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+    """Where parts begin, but for the first one."""
+    polls = 0
+    for value, number in counts:
+        if polls >= POLLS_PER_PART:
+            yield value
+            polls = 0
+        polls += number
+
+
+def _between(column: str, start: str | None, end: str | None) -> str:
+    bounds = (f"{column} >= {start}" if start else None, f"{column} < {end}" if end else None)
+    return " AND ".join(filter(None, bounds)) or "1 = 1"
 
 
 def parts(sql: WarehouseSql, key: str, only: Part = ALL) -> Iterator[Part]:
@@ -129,10 +212,24 @@ def _complete_rows(
 
 
 def _work_out_ages(sql: WarehouseSql, stack: ExitStack) -> str:
-    """A temporary table of how old the evidence was that each run found, by parts of its tokens."""
+    """A temporary table of how old the evidence was that each run found; a run may have several rows."""
     ages = stack.enter_context(sql.temporary_table(AGES, sql.query(AGES)))
-    for part in parts(sql, "token_key"):
-        sql.insert(ages, columns_of(AGES), sql.query(AGES, part))
+    if sql.dialect not in IN_PARTS:
+        sql.insert(ages, columns_of(AGES), sql.query(AGES))
+        return ages
+    earlier = ""  # ok polls: the newest of each token and endpoint, without a run
+    for number, (_start, part) in enumerate(parts_of_time(sql)):
+        polls = f"SELECT {ANSWER} FROM ({sql.rows_of(POLLS.name, part)}) AS polls{earlier}"
+        query = sql.query(AGES, instead={POLLS.name: polls})
+        sql.insert(ages, columns_of(AGES), f"SELECT * FROM ({query}) AS ages WHERE run_id <> ''")
+        newest = (
+            "SELECT '' AS run_id, token_key, endpoint, max(polled_at) AS polled_at, outcome, FALSE AS is_late"
+            f" FROM ({polls}) AS polls WHERE outcome = 'ok' AND coalesce(is_late, FALSE) = FALSE"
+            " GROUP BY token_key, endpoint, outcome"
+        )
+        kept = stack.enter_context(sql.temporary_table(f"{AGES}_{number % 2}", newest))
+        sql.insert(kept, ANSWER.split(", "), newest)
+        earlier = f" UNION ALL SELECT {ANSWER} FROM {kept}"
     return ages
 
 

@@ -87,16 +87,23 @@ class WarehouseSql:
         part: Part = ALL,
         hold: timedelta = timedelta(days=1),
         horizon: datetime | None = None,
+        instead: Mapping[str, str] | None = None,
     ) -> str:
         """The query of a file beside this module over a part of the tables.
 
-        The horizon is the time from which on all polls are kept; None where none was ever deleted.
+        Args:
+            name: of the file.
+            part: the rows that it looks at.
+            hold: see the setting.
+            horizon: the time from which on all polls are kept; None where none was ever deleted.
+            instead: queries that stand for tables, by the tables' names.
         """
         steps = in_dialect(_text(name).replace("$hold", duration(hold.total_seconds())), self.dialect)
         for gap, value in (("$horizon", horizon or BEGINNING), ("$beginning", BEGINNING)):
             steps = steps.replace(gap, self.instant(value))
         keeping = "NOT MATERIALIZED " if self.dialect in KEEPS_STEPS else ""
-        tables = (f"{table} AS {keeping}({self._rows(table, part)})" for table in tables_of(name))
+        sources = {table: self._rows(table, part) for table in tables_of(name)} | dict(instead or {})
+        tables = (f"{table} AS {keeping}({rows})" for table, rows in sources.items())
         return f"WITH {', '.join(tables)}, {steps.removeprefix('WITH ')}"
 
     def rows_of(self, table: str, part: Part = ALL) -> str:

@@ -17,10 +17,14 @@ Drawn = alt.Chart | alt.LayerChart | alt.FacetChart
 
 # a calendar shows that many weeks, a grid that many providers
 MOST_WEEKS, MOST_PROVIDERS = 53, 12
+# a curve of survival has so many steps: no more can be seen
+MOST_STEPS = 360
 # of a week in a calendar, in pixels
 MOST_CALENDAR_SIDE = 64
 # below that width in pixels a legend takes two lines
 NARROW = 340
+# Altair refuses more than 5,000 rows, which days of many providers reach in a year or two
+alt.data_transformers.disable_max_rows()
 _DAY_MS = 1000 * SECONDS_PER_DAY
 # below that share of the time observed a day says little
 MOSTLY_UNKNOWN = 0.5
@@ -255,7 +259,7 @@ def draw_survival(curves: pd.DataFrame, palette: Palette = LIGHT, width: int = 3
         width: in pixels.
     """
     starts = curves[["provider"]].drop_duplicates().assign(seconds=0.0, survival=1.0, lower=1.0, upper=1.0)
-    points = pd.concat([starts, curves], ignore_index=True) if len(curves) else starts
+    points = pd.concat([starts, _visible_steps(curves)], ignore_index=True) if len(curves) else starts
     points = points.assign(days=points["seconds"] / SECONDS_PER_DAY)
     names = sorted(points["provider"].unique())
     several = len(names) > 1
@@ -286,6 +290,12 @@ def draw_survival(curves: pd.DataFrame, palette: Palette = LIGHT, width: int = 3
         ],
     )
     return _styled(band + line, palette)
+
+
+def _visible_steps(curves: pd.DataFrame) -> pd.DataFrame:
+    """Of steps closer than can be seen the last one: a long history has one for each outage."""
+    slots = curves["seconds"] * MOST_STEPS // max(curves["seconds"].max(), 1)
+    return curves.sort_values("seconds").groupby(["provider", slots.rename("slot")], sort=True).tail(1)
 
 
 def draw_freshness(classes: pd.DataFrame, palette: Palette = LIGHT, width: int = 360) -> Drawn:

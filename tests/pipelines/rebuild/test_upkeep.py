@@ -1,5 +1,6 @@
 """Indexes, statistics and labels of real warehouses; SQL for those that are out of reach."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import sqlglot
 from sqlglot import exp
 
 from dlt_cronofy.rebuild import analyze, differences, heal, prepare_postgres, rebuild, recount_run
-from dlt_cronofy.rebuild.replacement import parts
+from dlt_cronofy.rebuild.replacement import parts, parts_of_runs, parts_of_time
 from dlt_cronofy.rebuild.upkeep import INDEXED
 from dlt_cronofy.rebuild.warehouse_sql import WarehouseSql, columns_of, tables_of
 from dlt_cronofy.source.tables import TABLES
@@ -117,6 +118,19 @@ def test_parts_are_about_as_large_as_asked_for(duckdb_tables: Tables) -> None:
             assert len(found) == len(raw["polls"]) // 100 + 1
             assert sum(counts) == len(raw["polls"])
     assert len(list(parts(sql, "token_key"))) == 1
+
+
+def test_the_whole_log_is_read_once(duckdb_tables: Tables) -> None:
+    """Parts of time and of runs do not overlap, and each poll is in one of them."""
+    duckdb_tables.fill(rows_of(crowd(0)))
+    sql = WarehouseSql(duckdb_tables.client)
+    with polls_per_part(100):
+        times, runs = [part for _, part in parts_of_time(sql)], list(parts_of_runs(sql))
+    all_polls = sql.fetch(sql.rows_of("polls"))
+    for found in (times, runs):
+        polls = [row for part in found for row in sql.fetch(sql.rows_of("polls", part))]
+        assert len(found) > 2
+        assert Counter(polls) == Counter(all_polls)
 
 
 class Elsewhere:

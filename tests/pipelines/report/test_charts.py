@@ -118,6 +118,14 @@ def test_an_inline_drawing_takes_its_colors_from_the_page() -> None:
     assert "NaN" not in svg
 
 
+def test_a_curve_of_very_many_steps_has_those_that_can_be_seen() -> None:
+    steps = [("all", 60.0 * number, 1 - number / 20_000) for number in range(1, 20_000)]
+    chart = charts.draw_survival(survival(*steps)).to_dict()
+    [points] = chart["datasets"].values()
+    assert len(points) <= charts.MOST_STEPS + 2
+    assert {(0.0, 1.0), steps[-1][1:]} <= {(point["seconds"], point["survival"]) for point in points}
+
+
 def test_ids_of_two_drawings_differ() -> None:
     chart = charts.draw_survival(survival(("all", 3600.0, 0.5)), SLOTS)
     one, other = (set(svg.split('id="')[1:]) for svg in (draw_inline(chart, n, "") for n in ("one", "other")))
