@@ -86,8 +86,6 @@ class Load:
         settled = settle_pending(self.pipeline, self._turn)
         upkeep = Upkeep(self.pipeline, self.settings, self.clock, self._turn)
         plan, store = self._plan(upkeep, settled.run_ids, notified)
-        if plan.tasks or store.changed:
-            self._learn_schema()
         self.on_plan(plan.due)
         run_id = new_run_id(self.clock)
         run = run_row(run_id, self.clock.now()) | {"tokens": plan.tokens, "due": plan.due}
@@ -118,10 +116,16 @@ class Load:
     def _plan(
         self, upkeep: Upkeep, settled_runs: Collection[str], notified: Mapping[str, datetime]
     ) -> tuple[Plan, StoreChanges]:
-        """What to poll, and what has changed in the token store, once the warehouse is in order."""
+        """What to poll, and what has changed in the token store, once the warehouse is in order.
+
+        The schema is learned once, where something will be written.
+        """
         with held_open(self.pipeline):
             if not upkeep.look(settled_runs):
-                return self._read_plan(upkeep, notified)
+                plan, store = self._read_plan(upkeep, notified)
+                if plan.tasks or store.changed:
+                    self._learn_schema()
+                return plan, store
         self._learn_schema()
         upkeep.prepare(settled_runs)
         with held_open(self.pipeline):

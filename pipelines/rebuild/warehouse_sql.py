@@ -232,7 +232,7 @@ class WarehouseSql:
 
     @cached_property
     def stored(self) -> dict[str, dict[str, str]]:
-        """The columns of those of our tables that are there, as the warehouse spells them, by small name."""
+        """Columns of our tables that are there, as the warehouse spells them, by names in lower case."""
         client = self.client
         # BigQuery and others have their own
         listed = client._qualify_info_schema_table_name("COLUMNS")  # noqa: SLF001
