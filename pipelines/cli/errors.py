@@ -38,6 +38,10 @@ REMEDIES: Sequence[tuple[str, str]] = (
         "{1} cannot be opened ({2}); correct that, or name another file in destination.duckdb.credentials",
     ),
     (
+        r"Failed to commit DuckLake transaction",
+        "somebody else changed the same tables of the DuckLake meanwhile; run again",
+    ),
+    (
         (
             r"connection to server .* failed|server closed the connection|terminating connection"
             r"|could not connect|Connection refused|connection already closed"

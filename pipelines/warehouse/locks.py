@@ -39,6 +39,14 @@ HOLDS = """
     WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid()
           AND ((classid::bigint << 32) | objid::bigint) = %s
 """
+# a DuckLake's catalog: whether another session is in the middle of a commit
+COMMITS = """
+    SELECT count(*) > 0 FROM pg_locks INNER JOIN pg_class ON pg_class.oid = pg_locks.relation
+    WHERE relname = 'ducklake_snapshot' AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+# the longest that it is waited for
+COMMIT_WAIT_SECONDS = 30.0
 LOST_TURN = "the turn to write was lost; run the load again"
 SECONDS_BETWEEN_TRIES = 0.1
 
@@ -146,6 +154,10 @@ def _lake_turn(pipeline: dlt.Pipeline) -> Iterator[Callable[[], None]]:
     with catalog_session(pipeline) as session:
         key = _lock_key(pipeline_target(pipeline).location)
         _wait_for(lambda: bool(session.ask(f"SELECT pg_try_advisory_lock({key})")[0][0]), location(pipeline))
+        # the server goes on with the last commit of a load that was killed, and ours would conflict with it
+        deadline = time.monotonic() + COMMIT_WAIT_SECONDS
+        while session.ask(COMMITS)[0][0] and time.monotonic() < deadline:
+            time.sleep(SECONDS_BETWEEN_TRIES)
 
         def make_sure() -> None:
             if not session.ask(HOLDS.replace("%s", str(key)))[0][0]:

@@ -2,13 +2,15 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
+import psycopg2  # type: ignore[import-untyped]
 import pytest
 
 from tests.acceptance.place import Place
@@ -159,3 +161,37 @@ def test_kills_heal(lakes: tuple[Lake, Lake], world: World) -> None:
     assert_complete(lakes[0])
     (found,) = ask(lakes[0], "SELECT count(*) AS n FROM token_status WHERE endpoint IS NOT NULL")
     assert found == {"n": len(world.owners)}
+
+
+# of another load, as if that had altered the table that each load begins with; the staging table came later
+COMMIT = """
+    SET search_path = ducklake;
+    INSERT INTO ducklake_snapshot
+    SELECT snapshot_id + 1, now(), schema_version, next_catalog_id, next_file_id
+    FROM ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1;
+    INSERT INTO ducklake_snapshot_changes (snapshot_id, changes_made)
+    SELECT (SELECT max(snapshot_id) FROM ducklake_snapshot), 'altered_table:' || min(table_id)
+    FROM ducklake_table WHERE table_name = 'runs' AND end_snapshot IS NULL
+"""
+
+
+@pytest.mark.parametrize("lakes", ["postgres"], indirect=True)
+def test_the_last_commit_of_a_killed_load_comes_first(lakes: tuple[Lake, Lake]) -> None:
+    # the server goes on with it after the lock of that load is gone
+    lake = lakes[0]
+    ended(start(lake))
+    (catalog_uri,) = re.findall(r"postgresql.*", lake.catalog)
+    with closing(psycopg2.connect(catalog_uri)) as session:
+        cursor = session.cursor()
+        cursor.execute(COMMIT)
+        assert cursor.rowcount == 1
+        process = start(lake)
+        has_turn = False
+        while not has_turn:
+            time.sleep(0.1)
+            cursor.execute("SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND granted")
+            ((has_turn,),) = cursor.fetchall()
+        time.sleep(4)
+        session.commit()
+    ended(process)
+    assert_complete(lake)

@@ -6,7 +6,7 @@ from importlib.metadata import metadata
 import duckdb
 import pytest
 from dlt.common.exceptions import MissingDependencyException
-from dlt.destinations.exceptions import DestinationConnectionError
+from dlt.destinations.exceptions import DatabaseTransientException, DestinationConnectionError
 
 from dlt_cronofy.cli.errors import DLT_EXTRA, EXTRAS, explain, is_explained
 
@@ -26,6 +26,10 @@ def missing(caller: str, extra: str, module: str) -> Exception:
     return chained(MissingDependencyException(caller, [f"dlt[{extra}]"]), cause)
 
 
+CONFLICT = duckdb.TransactionException(
+    "TransactionContext Error: Failed to commit: Failed to commit DuckLake transaction.\n"
+    'Transaction conflict - attempting to insert into table with index "13"'
+)
 ANOTHER = "correct that, or name another file in destination.duckdb.credentials"
 INSTALL = "install the extra {0}: pip install 'path/to/the/clone[{0}]'"
 CASES: dict[str, tuple[Exception, int, str]] = {
@@ -33,6 +37,14 @@ CASES: dict[str, tuple[Exception, int, str]] = {
         of_dlt(duckdb.IOException('IO Error: Cannot open file "/data/c.duckdb": Permission denied')),
         1,
         f"/data/c.duckdb cannot be opened (Permission denied); {ANOTHER}",
+    ),
+    "a DuckLake that somebody else changed": (
+        chained(
+            DatabaseTransientException(CONFLICT),
+            CONFLICT,
+        ),
+        1,
+        "somebody else changed the same tables of the DuckLake meanwhile; run again",
     ),
     "a folder": (
         of_dlt(duckdb.IOException('IO Error: Could not read from file "/data": Is a directory')),

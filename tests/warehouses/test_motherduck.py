@@ -15,6 +15,8 @@ from dlt_cronofy.warehouse.pipeline import duckdb_file as file_of
 from tests.acceptance.place import TABLES, Place
 from tests.acceptance.test_postgres import START, Warehouse
 
+pytestmark = pytest.mark.warehouses
+
 CREDENTIALS = "md:prod?motherduck_token=secret"
 
 
