@@ -38,11 +38,12 @@ SECONDS_BETWEEN_TRIES = 0.05
 # grow to a part of the file first, so that no more than so many bytes are copied for each byte loaded.
 SMALL_FILE_BYTES = 64 * 1024 * 1024
 COPIED_PER_LOGGED_BYTE = 32
-# each open reads the log again, so it waits for the end of a load only while it is small
+# Each open reads the log again. That of a small file waits for the end of a load only while it is small; the
+# most takes half a second, while a file of some GB takes several to copy.
 LITTLE_LOGGED_BYTES = 8 * 1024 * 1024
-MOST_LOGGED_BYTES = 16 * 1024 * 1024
+MOST_LOGGED_BYTES = 64 * 1024 * 1024
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 16 * 1024 * 1024
 # DuckDB takes a block for each column that is written to: with its 256 KiB a checkpoint of many small tables
 # takes four times the memory, and a small file a third more of the disk
 BLOCK_BYTES = 64 * 1024
@@ -255,6 +256,9 @@ def _copy(descriptor: int, file: Path, copy: Path) -> None:
     """Copy file and log; the file by its descriptor, because closing another one would unlock it."""
     with copy.open("xb") as target:
         shutil.copymode(file, copy)
+        with contextlib.suppress(OSError, AttributeError):  # not on every system, nor between all its disks
+            while os.copy_file_range(descriptor, target.fileno(), CHUNK_BYTES, target.tell()):
+                target.seek(0, os.SEEK_END)
         while chunk := os.pread(descriptor, CHUNK_BYTES, target.tell()):
             target.write(chunk)
     shutil.copyfile(log_of(file), log_of(copy))
