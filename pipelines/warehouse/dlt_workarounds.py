@@ -243,8 +243,8 @@ class CatalogSqlClient(DuckDbSqlClient):
         capabilities: DestinationCapabilitiesContext,
     ) -> None:
         super().__init__(dataset_name, staging_dataset_name, credentials, capabilities)
-        # dlt's own are set after those of the credentials, and have the file checkpointed
-        self._pragmas = [*PRAGMAS]
+        # dlt's own have the file checkpointed; ours are set when it is opened, not for each connection
+        self._pragmas: list[str] = []
         self._global_config = {
             name: value for name, value in self._global_config.items() if name != "checkpoint_threshold"
         } | SETTINGS
