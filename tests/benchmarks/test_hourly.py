@@ -19,6 +19,8 @@ from dlt_cronofy.rebuild.command import check_evidence
 from dlt_cronofy.source.settings import USERINFO
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 
+pytestmark = pytest.mark.long
+
 TOKENS, WEEKS = 100, 2
 HOLD = timedelta(hours=24)
 
