@@ -244,6 +244,7 @@ class World:
             account.listed[profile_type][profile_id] = document | {"profile_calendars": calendars}
 
 
+# the last one is a link, of which another one is no change
 ATTRIBUTES = (
     "provider_name",
     "provider_service",
@@ -328,7 +329,7 @@ class Record:
             self._write(run, key, "reappeared", state, attributes)
         elif before[0] != state:
             self._write(run, key, state, state, attributes)
-        elif before[1] != attributes:
+        elif before[1][:-1] != attributes[:-1]:
             self._write(run, key, "attributes", state, attributes)
 
     def _write(
