@@ -46,7 +46,7 @@ counted AS (
         ) AS profile_until,
         max(until_day) OVER (
             PARTITION BY account_id
-            ORDER BY start_at
+            ORDER BY start_at, profile_type, profile_id COLLATE "C"
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS account_until
     FROM closed

@@ -29,28 +29,29 @@ steps_by_day AS (
     FROM steps
     GROUP BY customer, email_domain, day
 ),
+running AS (
+    SELECT
+        customer, email_domain, day,
+        sum(accounts) OVER (PARTITION BY customer, email_domain ORDER BY day ROWS UNBOUNDED PRECEDING) AS accounts,
+        sum(profiles) OVER (PARTITION BY customer, email_domain ORDER BY day ROWS UNBOUNDED PRECEDING) AS profiles,
+        sum(connected) OVER (PARTITION BY customer, email_domain ORDER BY day ROWS UNBOUNDED PRECEDING) AS connected,
+        sum(disconnected) OVER (PARTITION BY customer, email_domain ORDER BY day ROWS UNBOUNDED PRECEDING)
+            AS disconnected,
+        sum(unknown) OVER (PARTITION BY customer, email_domain ORDER BY day ROWS UNBOUNDED PRECEDING) AS unknown,
+        sum(removed) OVER (PARTITION BY customer, email_domain ORDER BY day ROWS UNBOUNDED PRECEDING) AS removed
+    FROM steps_by_day
+),
 totals AS (
     SELECT
         customer, email_domain, day,
-        CAST(
-            sum(accounts) OVER (PARTITION BY customer, email_domain ORDER BY day ROWS UNBOUNDED PRECEDING) AS BIGINT
-        ) AS accounts,
-        CAST(
-            sum(profiles) OVER (PARTITION BY customer, email_domain ORDER BY day ROWS UNBOUNDED PRECEDING) AS BIGINT
-        ) AS profiles,
-        CAST(
-            sum(connected) OVER (PARTITION BY customer, email_domain ORDER BY day ROWS UNBOUNDED PRECEDING) AS DOUBLE
-        ) AS connected_seconds,
-        CAST(
-            sum(disconnected) OVER (PARTITION BY customer, email_domain ORDER BY day ROWS UNBOUNDED PRECEDING) AS DOUBLE
-        ) AS disconnected_seconds,
-        CAST(
-            sum(unknown) OVER (PARTITION BY customer, email_domain ORDER BY day ROWS UNBOUNDED PRECEDING) AS DOUBLE
-        ) AS unknown_seconds,
-        CAST(
-            sum(removed) OVER (PARTITION BY customer, email_domain ORDER BY day ROWS UNBOUNDED PRECEDING) AS DOUBLE
-        ) AS removed_seconds
-    FROM steps_by_day
+        CAST(accounts AS BIGINT) AS accounts,
+        CAST(profiles AS BIGINT) AS profiles,
+        -- exact to the microsecond, whatever a warehouse adds up with
+        CAST(CAST(connected AS DECIMAL(18, 6)) AS DOUBLE) AS connected_seconds,
+        CAST(CAST(disconnected AS DECIMAL(18, 6)) AS DOUBLE) AS disconnected_seconds,
+        CAST(CAST(unknown AS DECIMAL(18, 6)) AS DOUBLE) AS unknown_seconds,
+        CAST(CAST(removed AS DECIMAL(18, 6)) AS DOUBLE) AS removed_seconds
+    FROM running
 )
 SELECT
     *,

@@ -29,25 +29,26 @@ steps_by_day AS (
     FROM steps
     GROUP BY provider, day
 ),
+running AS (
+    SELECT
+        provider, day,
+        sum(profiles) OVER (PARTITION BY provider ORDER BY day ROWS UNBOUNDED PRECEDING) AS profiles,
+        sum(connected) OVER (PARTITION BY provider ORDER BY day ROWS UNBOUNDED PRECEDING) AS connected,
+        sum(disconnected) OVER (PARTITION BY provider ORDER BY day ROWS UNBOUNDED PRECEDING) AS disconnected,
+        sum(unknown) OVER (PARTITION BY provider ORDER BY day ROWS UNBOUNDED PRECEDING) AS unknown,
+        sum(removed) OVER (PARTITION BY provider ORDER BY day ROWS UNBOUNDED PRECEDING) AS removed
+    FROM steps_by_day
+),
 totals AS (
     SELECT
         provider, provider_service, day,
-        CAST(
-            sum(profiles) OVER (PARTITION BY provider ORDER BY day ROWS UNBOUNDED PRECEDING) AS BIGINT
-        ) AS profiles,
-        CAST(
-            sum(connected) OVER (PARTITION BY provider ORDER BY day ROWS UNBOUNDED PRECEDING) AS DOUBLE
-        ) AS connected_seconds,
-        CAST(
-            sum(disconnected) OVER (PARTITION BY provider ORDER BY day ROWS UNBOUNDED PRECEDING) AS DOUBLE
-        ) AS disconnected_seconds,
-        CAST(
-            sum(unknown) OVER (PARTITION BY provider ORDER BY day ROWS UNBOUNDED PRECEDING) AS DOUBLE
-        ) AS unknown_seconds,
-        CAST(
-            sum(removed) OVER (PARTITION BY provider ORDER BY day ROWS UNBOUNDED PRECEDING) AS DOUBLE
-        ) AS removed_seconds
-    FROM steps_by_day
+        CAST(profiles AS BIGINT) AS profiles,
+        -- exact to the microsecond, whatever a warehouse adds up with
+        CAST(CAST(connected AS DECIMAL(18, 6)) AS DOUBLE) AS connected_seconds,
+        CAST(CAST(disconnected AS DECIMAL(18, 6)) AS DOUBLE) AS disconnected_seconds,
+        CAST(CAST(unknown AS DECIMAL(18, 6)) AS DOUBLE) AS unknown_seconds,
+        CAST(CAST(removed AS DECIMAL(18, 6)) AS DOUBLE) AS removed_seconds
+    FROM running
     LEFT JOIN providers USING (provider)
 )
 SELECT
