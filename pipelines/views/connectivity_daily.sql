@@ -15,9 +15,23 @@ WITH pieces AS (
             epoch(least(intervals.end_at, days.end_at) - greatest(intervals.start_at, days.start_at)) AS DECIMAL(18, 6)
         ) AS seconds
     FROM profile_intervals AS intervals
-    INNER JOIN _days AS days ON intervals.start_at < days.end_at AND intervals.end_at > days.start_at
+    INNER JOIN _days AS days
+        ON
+            intervals.start_at < days.end_at
+            AND intervals.end_at > days.start_at
+            AND (intervals.start_at > days.start_at OR intervals.end_at < days.end_at)
 ),
+-- most days are in one state from midnight to midnight: only of the others is anything to be added up
 totals AS (
+    SELECT
+        account_id, profile_type, profile_id, provider, provider_name, provider_service, day,
+        CASE state WHEN 'connected' THEN 86400 ELSE 0 END AS connected_seconds,
+        CASE state WHEN 'disconnected' THEN 86400 ELSE 0 END AS disconnected_seconds,
+        CASE state WHEN 'unknown' THEN 86400 ELSE 0 END AS unknown_seconds,
+        CASE state WHEN 'removed' THEN 86400 ELSE 0 END AS removed_seconds
+    FROM profile_intervals AS intervals
+    INNER JOIN _days AS days ON intervals.start_at <= days.start_at AND intervals.end_at >= days.end_at
+    UNION ALL
     SELECT
         account_id, profile_type, profile_id,
         max(provider) AS provider,

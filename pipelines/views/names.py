@@ -17,6 +17,7 @@ VIEWS: tuple[str, ...] = (
     "profile_health",
     "needs_relink",
     "connectivity_daily",
+    "_day_steps",
     "provider_daily",
     "provider_health",
     "customer_daily",

@@ -115,3 +115,24 @@ def test_a_mass_event_is_seen_whatever_lies_between_the_samples(
     seen = at(int(hours[1]))
     columns = ("hour", "name", "outages", "connected")
     assert read(warehouse, "mass_events", columns) == [(seen, "gmail", 7, 20)]
+
+
+def test_of_a_mass_event_counts_who_was_connected_before_its_hour(warehouse: Warehouse) -> None:
+    """Beside ten who are connected before hour 30, and of whom six break in it."""
+    samples = [(0.0, f"acme{n} ok a+") for n in range(10)] + [(30.5, f"acme{n} ok a-") for n in range(6)]
+    connected_before = [(0.0, "ann ok a+"), (29.25, "ann ok a-"), (29.5, "ann ok a+")]
+    broke_on_the_hour = [(0.0, "bob ok a+"), (30.0, "bob ok a-")]
+    removed_in_it = [(0.0, "cat ok a+"), (30.25, "cat ok -")]
+    first_seen_in_it = [(30.75, "dan ok a+")]
+    first_seen_and_broke_in_it = [(30.25, "eve ok a+"), (30.75, "eve ok a-")]
+    samples += connected_before + broke_on_the_hour + removed_in_it
+    samples += first_seen_in_it + first_seen_and_broke_in_it
+    # nobody of these was
+    samples += [(0.0, "fay ok a+"), (29.5, "fay ok a-"), (30.25, "fay ok a+")]
+    samples += [(0.0, "gus ok a+"), (29.0, "gus ok a-"), (30.0, "gus ok a+")]
+    samples += [(0.0, "hal ok a+"), (29.0, "hal ok -"), (30.25, "ida ok a-"), (31.5, "jim ok a+")]
+    create_tables(warehouse)
+    create_views(warehouse)
+    fill(warehouse, history("\n".join(f"{hour} {line}" for hour, line in sorted(samples))).tables())
+    columns = ("hour", "name", "outages", "accounts", "connected")
+    assert read(warehouse, "mass_events", columns) == [(at(30), "gmail", 8, 8, 15)]

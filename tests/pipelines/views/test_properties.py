@@ -52,6 +52,27 @@ def test_daily_seconds_add_up_to_the_intervals(warehouse: Warehouse, number: int
     assert [seconds or 0 for seconds in per_provider] == expected
 
 
+@SOME
+def test_days_of_groups_are_those_of_their_profiles_added_up(warehouse: Warehouse, number: int) -> None:
+    fill(warehouse, crowd(number).tables())
+    # the accounts of a world have different customers, or none
+    warehouse.execute("UPDATE cronofy.token_status SET customer = nullif(right(account_id, 1), '3')")
+    was_there = "CASE WHEN connected_seconds + disconnected_seconds + unknown_seconds > 0 THEN account_id END"
+    seconds = [f"{state}_seconds" for state in ("connected", "disconnected", "unknown", "removed")]
+    counts = [f"count(DISTINCT {was_there}) AS accounts", f"count({was_there}) AS profiles"]
+    # to the microsecond
+    exact = [f"CAST(sum(CAST({each} AS DECIMAL(18, 6))) AS DOUBLE PRECISION) AS {each}" for each in seconds]
+    profiles = "cronofy.connectivity_daily LEFT JOIN cronofy._accounts USING (account_id)"
+    for view, group, columns in (
+        ("provider_daily", "provider", ["profiles"]),
+        ("customer_daily", "customer", ["accounts", "profiles"]),
+    ):
+        keys, values = f"{group}, day", ", ".join([*columns, *seconds])
+        added_up = f"SELECT {keys}, {', '.join([*counts, *exact])} FROM {profiles} GROUP BY {keys}"
+        expected = warehouse.query(f"SELECT {keys}, {values} FROM ({added_up}) AS added_up ORDER BY {keys}")
+        assert warehouse.query(f"SELECT {keys}, {values} FROM cronofy.{view} ORDER BY {keys}") == expected
+
+
 @pytest.mark.long
 @SOME
 def test_order_and_repetition_of_rows_change_no_view(warehouse: Warehouse, number: int) -> None:
