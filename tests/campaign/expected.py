@@ -241,13 +241,17 @@ def _account_health(of: Histories) -> Iterator[Values]:
         states[key[0]] += [state] if state is not None else []
     for sample in of.samples:
         last[sample.account_id] = max(last.get(sample.account_id, sample.taken_at), sample.taken_at)
+    # an account keeps its type
+    described = [*of.tables["userinfo"], *of.tables["account"]]
+    services = {row["account_id"] for row in described if row["type"] == "service_account"}
     for account_id, each in states.items():
         counts = Counter(each)
+        is_service = account_id in services and not each
         yield (
             account_id,
             len(each),
             *(counts[state] for state in STATES[:3]),
-            oracle.verdict(each),
+            "service_account" if is_service else oracle.verdict(each),
             last.get(account_id),
         )
 
