@@ -64,7 +64,7 @@ from pathvalidate import is_valid_filepath
 from dlt_cronofy.source import SOURCE_NAME
 from dlt_cronofy.source.tables import TABLES
 
-from .duckdb_file import PRAGMAS, SETTINGS, connect, literal
+from .duckdb_file import SETTINGS, connect, literal
 from .failures import root_cause
 from .target import digest
 from .working_folders import EXTRACTED, LOADED
