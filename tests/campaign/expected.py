@@ -85,9 +85,10 @@ class Histories:
 
     @cached_property
     def names(self) -> dict[oracle.Profile, Row]:
-        """Of each field the newest value that is not null."""
+        """Of each field the newest value that is not null; another link is no change of the profile."""
         names: dict[oracle.Profile, Row] = defaultdict(dict)
-        for row in self.changes:
+        present = [row for row in self.tables["profiles"] if row["observed_at"] <= self.as_of]
+        for row in sorted([*self.changes, *present], key=lambda row: row["observed_at"]):
             known = names[row["account_id"], row["profile_type"], row["profile_id"]]
             for field in ("provider_name", "provider_service", "profile_name", "profile_relink_url"):
                 if row[field] is not None:
