@@ -103,6 +103,7 @@ class Calls:
             (("write",), Long, (Int, Pointer, Long), 0, 2),
             (("pwrite", "pwrite64"), Long, (Int, Pointer, Long, Long), 0, 2),
             (("sendfile", "sendfile64"), Long, (Int, Int, Pointer, Long), 0, 3),
+            (("copy_file_range",), Long, (Int, Pointer, Int, Pointer, Long, Int), 2, 4),
             (("ftruncate", "ftruncate64"), Int, (Int, Long), 0, None),
             (("rename",), Int, (Text, Text), 1, None),
             (("unlink",), Int, (Text,), 0, None),

@@ -89,24 +89,21 @@ spans AS (
     FROM numbered
     GROUP BY account_id, profile_type, span
     UNION ALL
+    SELECT account_id, profile_type, first_sample_at AS first_at, last_sample_at AS last_at, samples, run_id
+    FROM coverage
+    WHERE last_sample_at < $horizon
+    UNION ALL
     SELECT
         kept.account_id,
         kept.profile_type,
         kept.first_sample_at AS first_at,
-        CASE
-            WHEN kept.last_sample_at < $horizon THEN kept.last_sample_at
-            ELSE coalesce(min(edges.sampled_at), kept.last_sample_at)
-        END AS last_at,
+        coalesce(min(edges.sampled_at), kept.last_sample_at) AS last_at,
         kept.samples
         - coalesce(max(CASE WHEN edges.sampled_at <= kept.last_sample_at THEN edges.number END), 0) AS samples,
         kept.run_id
     FROM coverage AS kept
-    LEFT JOIN edges
-        ON
-            kept.account_id = edges.account_id
-            AND kept.profile_type = edges.profile_type
-            AND kept.last_sample_at >= $horizon
-    WHERE kept.first_sample_at < $horizon
+    LEFT JOIN edges ON kept.account_id = edges.account_id AND kept.profile_type = edges.profile_type
+    WHERE kept.first_sample_at < $horizon AND kept.last_sample_at >= $horizon
     GROUP BY
         kept.account_id, kept.profile_type, kept.first_sample_at, kept.last_sample_at, kept.samples, kept.run_id
 ),

@@ -81,6 +81,7 @@ class Chronicle:
     ledger: Ledger = field(default_factory=Ledger)
     poll_ids: set[str] = field(default_factory=set)
     run_ids: set[str] = field(default_factory=set)
+    every: timedelta = timedelta(0)  # of the newest recovery
 
     def play(self, plan: Round, durations: list[float]) -> None:
         """One round."""
@@ -99,8 +100,8 @@ class Chronicle:
             recovery, duration = stage.run_command()
             _remember(durations, duration)
         else:
-            every = _now() - began if plan.resumes else timedelta(0)
-            recovery, duration = stage.run_here(every)
+            self.every = _now() - began if plan.resumes else timedelta(0)
+            recovery, duration = stage.run_here(self.every)
         findings.recoveries.append(duration)
         if left := stage.pending():
             findings.wrong.append(f"packages are pending after a load: {sorted(left)}")
@@ -185,8 +186,12 @@ class Chronicle:
         for attempt in (*killed, recovery):
             wrong += _check_packages(attempt, new_polls, finished=attempt.phase is None)
         if plan.resumes and not plan.by_command and not plan.loses_working_directory:
+            # by the end of its plan; on a slow machine that is long after its start
+            fresh_since = recovery.ended_at - self.every
             read = {
-                row["token_key"] for row in new_polls if row["run_id"] not in recovery.run_ids and _is_ok(row)
+                row["token_key"]
+                for row in new_polls
+                if row["run_id"] not in recovery.run_ids and _is_ok(row) and row["polled_at"] > fresh_since
             }
             repeated = read & {request.token for request, _ in recovery.log}
             if repeated:

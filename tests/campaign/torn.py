@@ -119,10 +119,12 @@ def run_command(place: Place, *command: str, log_stays: bool = False) -> None:
     logging.getLogger("dlt_cronofy").setLevel(logging.ERROR)
     # the log of a large file stays for several loads
     small = 0 if log_stays else duckdb_file.SMALL_FILE_BYTES
+    copied = 1 if log_stays else duckdb_file.COPIED_PER_LOGGED_BYTE
     # see Tearing
     one_thread = partial(duckdb.connect, config={"threads": 1})
     with (
         patch.object(duckdb_file, "SMALL_FILE_BYTES", small),
+        patch.object(duckdb_file, "COPIED_PER_LOGGED_BYTE", copied),
         patch.object(duckdb, "connect", one_thread),
         Path(os.devnull).open("w") as nowhere,
     ):
@@ -335,6 +337,7 @@ def play_scene(
 ) -> int:
     """Tear its writes, or so many of them; the number of those that did not heal."""
     writes = count_writes(tearing, scene, trial)
+    assert writes, f"{scene.name} writes nothing"
     shutil.rmtree(trial)
     positions = range(writes, 0, -max(1, writes // most) if most else -1)
     broken = []
