@@ -13,6 +13,9 @@ from tests.peaks import peak
 from tests.pipelines.sandbox.conftest import START, bearer
 
 RUN = """
+import signal
+# a shell without job control has what it starts in the background ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from datetime import UTC, datetime
 from dlt_cronofy.sandbox import build_world, serve
 server = serve(build_world(accounts=1, seed=1, start=datetime(2025, 3, 1, tzinfo=UTC), days=2))
