@@ -1,9 +1,11 @@
 """`dlt-cronofy sandbox`: serves, says how to load from it, and ends when asked to."""
 
+import re
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -32,6 +34,8 @@ def sandbox(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell without job control has what it starts in the background ignore it
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     ) as process:
         yield process
         if process.poll() is None:
@@ -52,7 +56,8 @@ def test_the_printed_commands_load_from_it(sandbox: "subprocess.Popen[str]", tmp
     environment = Place(tmp_path, settings["SOURCES__CRONOFY__BASE_URL"]).environment(**settings)
     done = run([str(COMMAND), "load", "--max-requests", "30"], tmp_path, environment)
     assert done.returncode == 0, done.stderr
-    assert "with 30 requests" in done.stdout
+    # a token takes one or two
+    assert re.search("with (29|30) requests", done.stdout)
 
     sandbox.send_signal(signal.SIGINT)
     assert sandbox.wait(10) == 0
