@@ -13,6 +13,7 @@ import fasteners
 
 from ..errors import ConfigurationError
 from ..files import TEMPORARY, abandoned, is_mount, put_in_place, written_beside
+from ..secret import Hidden
 from .base import Renewal, StoreError
 from .file_formats import FORMATS
 from .file_parquet import ColumnError
@@ -63,15 +64,15 @@ class FileStore:
         if not self._path.is_file():
             raise ConfigurationError(f"{self.name}: tokens_file does not exist")
         try:
-            seen, content = _signature(self._path), self._path.read_bytes()
+            seen, content = _signature(self._path), Hidden(self._path.read_bytes())
         except OSError as error:
             raise ConfigurationError(f"{self.name}: cannot be read ({error.strerror})") from None
         tokens = self._tokens_in(content)
         self._seen, self._known = seen, {each.key: each for each in tokens}
         return tokens
 
-    def _tokens_in(self, content: bytes) -> StoredTokens:
-        rows = self._format.rows(self.name, content, LabelReader(self._labels).wanted)
+    def _tokens_in(self, content: Hidden) -> StoredTokens:
+        rows = self._format.rows(self.name, content.value, LabelReader(self._labels).wanted)
         return collect_tokens(self.name, self._format.unit, rows, self._labels)
 
     def why_not_saved(self) -> str | None:
@@ -90,11 +91,11 @@ class FileStore:
 
     def _tried(self, path: Path) -> str | None:
         """What is wrong with a new version that has placeholders."""
-        content = path.read_bytes()
+        content = Hidden(path.read_bytes())
         tokens = self._tokens_in(content)
         renewals = trial_renewals(tokens)
-        with written_beside(path, self._renewed(content, renewals)[0]) as temporary:
-            written = temporary.read_bytes()
+        with written_beside(path, self._renewed(content.value, renewals)[0]) as temporary:
+            written = Hidden(temporary.read_bytes())
         with suppress(ConfigurationError):
             found = self._tokens_in(written)
             if len(found) == len(tokens) and all(map(_reads_as, found, _with(renewals, tokens))):
