@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -145,6 +146,14 @@ def test_a_line_that_is_not_json_keeps_nobody_from_refreshing(tmp_path: Path) ->
         '{"access_token": "A", "refresh_token": "R", "key": "a"}\n{"access\n\n'
         '{"key": "b", "refresh_token": "R", "access_token": "A"}\n'
     )
+
+
+def test_a_file_that_is_refused_is_in_no_traceback_with_locals(tmp_path: Path) -> None:
+    (tmp_path / "tokens.csv").write_text(f"{HEADER}one,{SECRET} x,RT\n")
+    with pytest.raises(ConfigurationError) as raised:
+        FileStore(str(tmp_path / "tokens.csv")).read()
+    shown = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
+    assert SECRET not in "".join(shown.format())
 
 
 def test_owner_mode_and_links_stay(tmp_path: Path) -> None:
