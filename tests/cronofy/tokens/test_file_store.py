@@ -22,7 +22,7 @@ import pytest
 
 from dlt_cronofy.source import files
 from dlt_cronofy.source.errors import ConfigurationError
-from dlt_cronofy.source.secret import Secret
+from dlt_cronofy.source.secret import Hidden, Secret
 from dlt_cronofy.source.tokens import file_store
 from dlt_cronofy.source.tokens.base import Renewal, StoreError
 from dlt_cronofy.source.tokens.file_formats import FORMATS
@@ -228,7 +228,7 @@ def test_current_reads_the_file_again_only_when_it_changed(
     reads = 0
     read = FileStore._tokens_in
 
-    def counted(store: FileStore, content: bytes) -> StoredTokens:
+    def counted(store: FileStore, content: Hidden) -> StoredTokens:
         nonlocal reads
         reads += 1
         return read(store, content)
