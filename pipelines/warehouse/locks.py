@@ -13,6 +13,7 @@ empty it under each other. Here
 
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -155,9 +156,7 @@ def _lake_turn(pipeline: dlt.Pipeline) -> Iterator[Callable[[], None]]:
         key = _lock_key(pipeline_target(pipeline).location)
         _wait_for(lambda: bool(session.ask(f"SELECT pg_try_advisory_lock({key})")[0][0]), location(pipeline))
         # the server goes on with the last commit of a load that was killed, and ours would conflict with it
-        deadline = time.monotonic() + COMMIT_WAIT_SECONDS
-        while session.ask(COMMITS)[0][0] and time.monotonic() < deadline:
-            time.sleep(SECONDS_BETWEEN_TRIES)
+        _wait_for(lambda: not session.ask(COMMITS)[0][0], location(pipeline), COMMIT_WAIT_SECONDS)
 
         def make_sure() -> None:
             if not session.ask(HOLDS.replace("%s", str(key)))[0][0]:
@@ -170,12 +169,13 @@ def _lake_turn(pipeline: dlt.Pipeline) -> Iterator[Callable[[], None]]:
                 session.ask(f"SELECT pg_advisory_unlock({key})")
 
 
-def _wait_for(try_lock: Callable[[], bool], place: str) -> None:
-    if try_lock():
+def _wait_for(is_free: Callable[[], bool], place: str, most_seconds: float = math.inf) -> None:
+    if is_free():
         return
     logger.info("another load is writing to %s; waiting for it", place)
+    deadline = time.monotonic() + most_seconds
     # a query that waits keeps deleted rows from being vacuumed, and a statement_timeout ends it
-    while not try_lock():
+    while not is_free() and time.monotonic() < deadline:
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 

@@ -110,8 +110,11 @@ def load(place: Place, alerts: Alerts | None, destination: str = "duckdb", **cho
 
 
 def seen_as(state: str, account: str = "acc_one") -> Document | Reply:
-    """What Cronofy answers of an account with one profile in that state."""
-    up = profile("pro_1", service="office365")
+    """What Cronofy answers of an account with one profile in that state.
+
+    Each account has a provider of its own, so that outages of several are no mass event.
+    """
+    up = profile("pro_1", service=f"provider_of_{account}")
     answers: dict[str, Document | Reply] = {
         UP: userinfo(account, [up]),
         DOWN: userinfo(account, [disconnected(up)]),
