@@ -39,6 +39,7 @@ from dlt_cronofy.source.tables import CONTENT, POLLS, TABLES, Row, tables_with
 from dlt_cronofy.source.tokens.store_changes import StoreChanges
 from dlt_cronofy.source.tokens.token import StoredTokens, Token, UnusableRow
 from dlt_cronofy.warehouse.dataset import writer
+from dlt_cronofy.warehouse.dlt_workarounds import forget_trace
 from dlt_cronofy.warehouse.locks import take_folder
 
 from .gc_tuning import rare_collection
@@ -323,6 +324,7 @@ def load_package(pipeline: dlt.Pipeline) -> None:
     """Load what was extracted."""
     pipeline.normalize()
     pipeline.load()
+    forget_trace(pipeline)
 
 
 def package_polls(requests_per_minute: float) -> int:

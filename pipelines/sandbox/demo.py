@@ -18,7 +18,7 @@ from dlt_cronofy.source.clock import SystemClock
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.settings import PollingSettings
 from dlt_cronofy.source.tokens.store import open_store
-from dlt_cronofy.warehouse.dataset import refresh_views, sql_client
+from dlt_cronofy.warehouse.dataset import refresh_views, sql_client, writer
 from dlt_cronofy.warehouse.pipeline import DEFAULT_FILE, open_pipeline
 
 from . import MovableClock, SandboxServer, build_world, serve
@@ -90,7 +90,8 @@ class Demo:
         world = build_world(accounts=self.accounts, seed=self.seed, start=START, days=self.days + 1)
         pipeline = self.open_pipeline()
         results: list[LoadResult] = []
-        with serve(world) as server:
+        # one open file and one checkpoint for all loads
+        with serve(world) as server, writer(pipeline):
             for at in self._schedule():
                 server.clock.move_to(at)
                 results.append(self._load(pipeline, server, at, first=not results))

@@ -16,6 +16,7 @@ dlt-hub/dlt; where there is none, none was found.
 | `learn_extracted_columns` | the schema is saved after the package | #3375 |
 | `drop_unfinished_files`, `drop_normalized_twins` | a kill leaves half a schema, or a package twice | #3227 |
 | `load_normalized` | a job that failed before a kill is reported once more before it is tried | #3557 |
+| `forget_trace` | with each step, the trace of up to a hundred steps is pickled once more | none |
 | `drop_loaded_records` | records of loaded packages are kept for ever | none |
 | `resolve_configuration_once` | a destination's configuration is resolved some forty times a load | none |
 | `read_schemas_once` | the file of a schema is read and hashed whenever the schema is used | none |
@@ -411,6 +412,12 @@ def learn_extracted_columns(pipeline: dlt.Pipeline) -> None:
             columns = known.tables[name]["columns"] if name in known.tables else {}
             if table["columns"].keys() - columns.keys():
                 known.update_table(table)
+
+
+def forget_trace(pipeline: dlt.Pipeline) -> None:
+    """Begin the trace again with the next package: dlt writes the last hundred steps with each new one."""
+    # the file has it
+    pipeline._last_trace = None  # type: ignore[assignment]  # noqa: SLF001
 
 
 def drop_loaded_records(pipeline: dlt.Pipeline) -> None:

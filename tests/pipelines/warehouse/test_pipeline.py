@@ -260,3 +260,15 @@ def test_records_of_loaded_packages_do_not_pile_up(loaded: Place, monkeypatch: p
     kept = sorted(record.name for record in folder.iterdir())
     assert len(kept) == 1
     assert kept[0] > max(before)
+
+
+def test_a_trace_is_of_one_package_however_many_a_process_loads(place: Place, answers: Answers) -> None:
+    keys = ["one", "two", "three"]
+    answers.by_token |= {key: userinfo(f"acc_{key}", [profile("pro_1")]) for key in keys}
+    place.write_tokens(keys)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("dlt_cronofy.load.run.package_polls", lambda _: 1)
+        place.load()
+    trace = place.pipeline().last_trace
+    assert trace is not None
+    assert [step.step for step in trace.steps] == ["extract", "extract", "normalize", "load"]
