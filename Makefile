@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # dlt's telemetry stays off in everything this repository runs
 export RUNTIME__DLTHUB_TELEMETRY := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Python starts a hundred times in a run of the tests: what is compiled once is kept
+export PYTHONDONTWRITEBYTECODE :=
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --only-binary :all:
 CHECK_PYTHON := import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; run: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None
 RUN_LOCK := pipelines/scheduling/requirements$(if $(CHARTS),-charts).lock

@@ -242,7 +242,7 @@ def test_a_path_of_the_working_directory_is_a_file(
     assert "cannot be written" in errors[0]
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("since", ["the start", "the middle of polling"])
 def test_somebody_has_the_duckdb_file_open(
     since: str,

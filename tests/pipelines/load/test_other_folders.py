@@ -44,7 +44,7 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("configured", [False, True], ids=["own folders", "one configured folder"])
 def test_packages_never_cross_two_files(
     configured: bool, loads: Loads, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

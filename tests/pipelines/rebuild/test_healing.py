@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import pytest
@@ -21,46 +22,55 @@ from tests.pipelines.rebuild.test_walk import HOLD, polls_per_part, rows_of
 from tests.pipelines.rebuild.warehouse import EVIDENCE, Row, Tables
 from tests.pipelines.views.worlds import World, crowd
 
-# the newest run of that crowd is the one that is killed
-CROWD = crowd(3)
 
-
-def named(raw: dict[str, list[Row]]) -> dict[str, list[Row]]:
+def named(rows: dict[str, list[Row]]) -> dict[str, list[Row]]:
     """The rows in runs one after the other, named as loads name them: after their starts."""
-    instants = sorted({row["polled_at"] for row in raw["polls"]})
+    instants = sorted({row["polled_at"] for row in rows["polls"]})
     run_ids = {}
     for number, at in enumerate(instants):
         start = instants[number - number % INSTANTS_A_RUN]
         run_ids[at] = f"{start:%Y%m%dT%H%M%SZ}-{number // INSTANTS_A_RUN:08}"
     return {
-        table: [row | {"run_id": run_ids[row[column]]} for row in raw[table] if row[column] in run_ids]
+        table: [row | {"run_id": run_ids[row[column]]} for row in rows[table] if row[column] in run_ids]
         for table, column in (("polls", "polled_at"), ("profile_changes", "observed_at"))
     }
 
 
 INSTANTS_A_RUN = 60
-RAW = named(rows_of(World(CROWD.polls, None)))
-EARLIER, KILLED = sorted({row["run_id"] for row in RAW["polls"]})[-2:]
+
+
+@cache
+def raw() -> dict[str, list[Row]]:
+    """Its newest run is the one that is killed."""
+    return named(rows_of(World(crowd(3).polls, None)))
+
+
+def killed_run() -> str:
+    return max(row["run_id"] for row in raw()["polls"])
+
+
+def run_before() -> str:
+    return max(row["run_id"] for row in without(raw(), killed_run())["polls"])
 
 
 @pytest.fixture
 def finished(tables: Tables) -> Tables:
     """All runs came to their end."""
-    tables.fill(RAW)
+    tables.fill(raw())
     rebuild(tables.client, HOLD)
     return tables
 
 
-def without(raw: dict[str, list[Row]], run_id: str) -> dict[str, list[Row]]:
-    return {table: [row for row in rows if row["run_id"] != run_id] for table, rows in raw.items()}
+def without(tables: dict[str, list[Row]], run_id: str) -> dict[str, list[Row]]:
+    return {table: [row for row in rows if row["run_id"] != run_id] for table, rows in tables.items()}
 
 
 def left_half_done(tables: Tables, arrived: set[str]) -> None:
     """As if the newest run had been killed when these tables' rows of it had arrived, and no others."""
-    tables.fill(RAW)
+    tables.fill(raw())
     rebuild(tables.client, HOLD)
     after = tables.evidence()
-    earlier = without(RAW, KILLED)
+    earlier = without(raw(), killed_run())
     tables.fill(earlier)
     rebuild(tables.client, HOLD)
     for table in EVIDENCE:
@@ -69,8 +79,8 @@ def left_half_done(tables: Tables, arrived: set[str]) -> None:
             tables.insert(table, after[table])
     for table in ("polls", "profile_changes"):
         if table in arrived:
-            tables.insert(table, [row for row in RAW[table] if row["run_id"] == KILLED])
-    tables.execute(f"UPDATE {tables.name('runs')} SET finished_at = NULL WHERE run_id = %s", KILLED)
+            tables.insert(table, [row for row in raw()[table] if row["run_id"] == killed_run()])
+    tables.execute(f"UPDATE {tables.name('runs')} SET finished_at = NULL WHERE run_id = %s", killed_run())
 
 
 def in_order(names: set[str]) -> str:
@@ -95,15 +105,15 @@ def in_order(names: set[str]) -> str:
 )
 def test_what_a_killed_run_left_is_healed(tables: Tables, arrived: set[str]) -> None:
     left_half_done(tables, arrived)
-    assert unfinished_runs(tables.client) == [KILLED]
-    heal(tables.client, HOLD, [KILLED])
+    assert unfinished_runs(tables.client) == [killed_run()]
+    heal(tables.client, HOLD, [killed_run()])
     assert differences(tables.client, HOLD) == []
-    (run,) = [row for row in tables.rows("runs") if row["run_id"] == KILLED]
+    (run,) = [row for row in tables.rows("runs") if row["run_id"] == killed_run()]
     assert (run["finished_at"], run["stopped_by"]) == (None, "killed")
-    assert run["polled"] == (len(polls_of(KILLED)) if "polls" in arrived else 0)
+    assert run["polled"] == (len(polls_of(killed_run())) if "polls" in arrived else 0)
     assert unfinished_runs(tables.client) == []
     healed = tables.evidence()
-    heal(tables.client, HOLD, [KILLED])
+    heal(tables.client, HOLD, [killed_run()])
     assert tables.evidence() == healed
 
 
@@ -115,19 +125,19 @@ def test_what_a_killed_run_left_is_healed(tables: Tables, arrived: set[str]) -> 
 )
 def test_what_another_run_built_on_lost_evidence_is_healed(tables: Tables, lost: set[str]) -> None:
     """It was under way beside the killed one, and its rows do not name that."""
-    tables.fill(RAW)
+    tables.fill(raw())
     rebuild(tables.client, HOLD)
-    tables.execute(f"UPDATE {tables.name('runs')} SET finished_at = NULL WHERE run_id = %s", EARLIER)
+    tables.execute(f"UPDATE {tables.name('runs')} SET finished_at = NULL WHERE run_id = %s", run_before())
     for table in lost:
-        tables.execute(f"DELETE FROM {tables.name(table)} WHERE run_id = %s", EARLIER)
-    assert unfinished_runs(tables.client) == [EARLIER]
+        tables.execute(f"DELETE FROM {tables.name(table)} WHERE run_id = %s", run_before())
+    assert unfinished_runs(tables.client) == [run_before()]
     assert differences(tables.client, HOLD)
-    heal(tables.client, HOLD, [EARLIER])
+    heal(tables.client, HOLD, [run_before()])
     assert differences(tables.client, HOLD) == []
 
 
 def polls_of(run_id: str) -> list[Row]:
-    return [row for row in RAW["polls"] if row["run_id"] == run_id and row["outcome"] != "skipped"]
+    return [row for row in raw()["polls"] if row["run_id"] == run_id and row["outcome"] != "skipped"]
 
 
 def steady_polls(runs: int) -> list[Row]:
@@ -227,19 +237,19 @@ def test_a_run_is_counted_again(finished: Tables) -> None:
     finished.execute(
         f"UPDATE {finished.name('runs')} SET ok = -1, requests = 5, first_polled_at = NULL, tokens = 9"
     )
-    recount_run(finished.client, KILLED)
-    (run,) = [row for row in before if row["run_id"] == KILLED]
+    recount_run(finished.client, killed_run())
+    (run,) = [row for row in before if row["run_id"] == killed_run()]
     rows = {row["run_id"]: row for row in finished.rows("runs")}
-    assert rows[KILLED] == run | {"tokens": 9}
-    assert {row["ok"] for run_id, row in rows.items() if run_id != KILLED} == {-1}
+    assert rows[killed_run()] == run | {"tokens": 9}
+    assert {row["ok"] for run_id, row in rows.items() if run_id != killed_run()} == {-1}
 
 
 def test_a_run_without_a_row_gets_one_that_has_no_end(finished: Tables) -> None:
-    finished.execute(f"DELETE FROM {finished.name('runs')} WHERE run_id = %s", KILLED)
-    assert unfinished_runs(finished.client) == [KILLED]
-    recount_run(finished.client, KILLED)
+    finished.execute(f"DELETE FROM {finished.name('runs')} WHERE run_id = %s", killed_run())
+    assert unfinished_runs(finished.client) == [killed_run()]
+    recount_run(finished.client, killed_run())
     assert differences(finished.client, HOLD) == []
-    assert unfinished_runs(finished.client) == [KILLED]
+    assert unfinished_runs(finished.client) == [killed_run()]
 
 
 def test_runs_that_had_nothing_to_poll_keep_their_rows(finished: Tables) -> None:
@@ -259,7 +269,7 @@ def test_runs_that_had_nothing_to_poll_keep_their_rows(finished: Tables) -> None
 def test_a_warehouse_without_evidence_needs_it(tables: Tables) -> None:
     tables.fill({})
     assert not is_needed(tables.client)
-    tables.fill(RAW)
+    tables.fill(raw())
     assert is_needed(tables.client)
     rebuild(tables.client, HOLD)
     assert not is_needed(tables.client)
@@ -273,8 +283,8 @@ def test_a_warehouse_without_evidence_needs_it(tables: Tables) -> None:
 @pytest.fixture
 def tables_of_0_2(tables: Tables) -> Any:
     """A warehouse of a release that had neither tables of evidence nor late polls."""
-    polls = [row | {"is_late": None, "refreshes": None} for row in RAW["polls"]]
-    tables.fill({"polls": polls, "profile_changes": RAW["profile_changes"]})
+    polls = [row | {"is_late": None, "refreshes": None} for row in raw()["polls"]]
+    tables.fill({"polls": polls, "profile_changes": raw()["profile_changes"]})
     for table in EVIDENCE:
         tables.execute(f"DROP TABLE {tables.name(table)}")
     for column in ("is_late", "refreshes"):
@@ -316,10 +326,10 @@ def test_a_run_says_when_it_began(run_ids: list[str], expected: datetime | None)
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("seed", range(6))
 def test_any_corruption_of_what_a_run_touched_is_healed(tables: Tables, seed: int) -> None:
-    tables.fill(RAW)
+    tables.fill(raw())
     rebuild(tables.client, HOLD)
     chance = random.Random(seed)
-    run_id = chance.choice(RAW["polls"])["run_id"]
+    run_id = chance.choice(raw()["polls"])["run_id"]
     start, before = first_start([run_id]), tables.evidence()
     touched = (("token_status", "token_key", "last_polled_at"), ("coverage", "account_id", "last_sample_at"))
     for table, key, newest in touched:

@@ -2,7 +2,6 @@
 
 import math
 
-import lifelines
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,6 +28,8 @@ def curve_of(drawn: list[tuple[int, bool]], provider: str = "all") -> pd.DataFra
 
 @given(DURATIONS)
 def test_the_band_is_that_of_lifelines(drawn: list[tuple[int, bool]]) -> None:
+    import lifelines  # takes half a second
+
     ours = with_confidence(curve_of(drawn))
     durations, relinked = zip(*drawn, strict=True)
     theirs = lifelines.KaplanMeierFitter().fit(durations, relinked).confidence_interval_survival_function_

@@ -124,7 +124,7 @@ TROUBLES = [
 ]
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__.strip("_"))
 def test_at_least_once_is_once(world: World, trouble: Callable[[Yard, str, list[int]], None]) -> None:
     single, sharded = world.yard("single"), world.yard("sharded")
