@@ -4,3 +4,5 @@
 -- as_of
 SELECT max(last_polled_at) AS as_of
 FROM runs
+-- PostgreSQL keeps what is sorted; else it may read all runs once more for each row that is joined
+ORDER BY as_of

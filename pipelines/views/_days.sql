@@ -34,3 +34,5 @@ SELECT
     CAST(first_day + number + 1 AS TIMESTAMP) AT TIME ZONE 'UTC' AS end_at
 FROM bounds
 INNER JOIN numbers ON first_day + number <= last_day
+-- PostgreSQL keeps what is sorted; else it counts to 10,000 once more for each row that is joined
+ORDER BY day

@@ -46,11 +46,11 @@ def raw() -> dict[str, list[Row]]:
 
 
 def killed_run() -> str:
-    return max(row["run_id"] for row in raw()["polls"])
+    return str(max(row["run_id"] for row in raw()["polls"]))
 
 
 def run_before() -> str:
-    return max(row["run_id"] for row in without(raw(), killed_run())["polls"])
+    return str(max(row["run_id"] for row in without(raw(), killed_run())["polls"]))
 
 
 @pytest.fixture

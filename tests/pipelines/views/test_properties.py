@@ -1,6 +1,7 @@
 """What holds in every world, whatever the oracle thinks of it."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -99,3 +100,29 @@ def test_the_past_does_not_change(warehouse: Warehouse, number: int, share: floa
         for key, intervals in today.items()
     }
     assert intervals_by_profile(warehouse) == {key: kept for key, kept in remembered.items() if kept}
+
+
+# the inputs have about a thousand rows
+MOST_ROWS_OF_A_STEP = 100_000
+
+
+def steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for step in plan.get("Plans", ()):
+        yield from steps(step)
+
+
+def rows_read(step: dict[str, Any]) -> float:
+    removed = step.get("Rows Removed by Filter", 0) + step.get("Rows Removed by Join Filter", 0)
+    return float(step["Actual Rows"] + removed) * int(step["Actual Loops"])
+
+
+def test_postgres_works_nothing_out_for_each_row(postgres_warehouse: Warehouse) -> None:
+    """It does where it expects a single row: all days, or the newest time of all runs, once more for each."""
+    fill(postgres_warehouse, crowd(0).tables())
+    for view in PUBLIC_VIEWS:
+        ((explained,),) = postgres_warehouse.query(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM cronofy.{view}"
+        )
+        most = max(steps(explained[0]["Plan"]), key=rows_read)
+        assert rows_read(most) < MOST_ROWS_OF_A_STEP, (view, most["Node Type"])
