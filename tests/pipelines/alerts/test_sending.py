@@ -112,14 +112,14 @@ def load(place: Place, alerts: Alerts | None, destination: str = "duckdb", **cho
 def seen_as(state: str, account: str = "acc_one") -> Document | Reply:
     """What Cronofy answers of an account with one profile in that state.
 
-    Each account has a provider of its own, so that outages of several are no mass event.
+    Each account has a provider and a domain of its own, so that outages of several are no mass event.
     """
-    up = profile("pro_1", service=f"provider_of_{account}")
+    up, email = profile("pro_1", service=f"provider_of_{account}"), f"somebody@{account}.example"
     answers: dict[str, Document | Reply] = {
-        UP: userinfo(account, [up]),
-        DOWN: userinfo(account, [disconnected(up)]),
-        OTHER_NAME: userinfo(account, [disconnected(up | {"profile_name": "somebody.else@example.com"})]),
-        GONE: userinfo(account, []),
+        UP: userinfo(account, [up], email=email),
+        DOWN: userinfo(account, [disconnected(up)], email=email),
+        OTHER_NAME: userinfo(account, [disconnected(up | {"profile_name": "somebody.else"})], email=email),
+        GONE: userinfo(account, [], email=email),
         FAILING: Reply(503),
     }
     return answers[state]
