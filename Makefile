@@ -9,6 +9,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --only-binary :all:
 CHECK_PYTHON := import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; run: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None
+# pip compiles what it installs, but not what stays where it is
+COMPILE_OURS := $(BIN)/python -m compileall -q pipelines sources
 RUN_LOCK := pipelines/scheduling/requirements$(if $(CHARTS),-charts).lock
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
@@ -27,6 +29,7 @@ $(VENV)/.installed: requirements-build.lock requirements.lock pyproject.toml
 	$(INSTALL) -r requirements-build.lock
 	$(INSTALL) --no-build-isolation --no-binary autograd-gamma -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(COMPILE_OURS)
 	@touch $@
 
 # pip takes no hash for what is built here, so the project itself comes last
@@ -35,6 +38,7 @@ install: ## build .venv for running loads only, from pinned versions; CHARTS=1 f
 	$(PYTHON) -m venv --clear $(VENV)
 	$(INSTALL) -r requirements-build.lock -r $(RUN_LOCK)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(COMPILE_OURS)
 	@$(BIN)/dlt-cronofy --version
 
 $(VENV)-dbt/.installed: requirements-dbt.lock

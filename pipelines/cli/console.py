@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from typing import TYPE_CHECKING
 
 from dlt_cronofy.formatting import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 logger = logging.getLogger("dlt_cronofy")
 
@@ -25,8 +26,10 @@ PIPED_WIDTH = 120
 Advance = Callable[[int], None]
 
 
-def result_console() -> Console:
+def result_console() -> "Console":
     """Where results go. Piped output is plain and wide, or as wide as COLUMNS says."""
+    from rich.console import Console
+
     is_piped = not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit()
     return Console(highlight=False, width=PIPED_WIDTH if is_piped else None)
 
@@ -91,6 +94,9 @@ def progress(
 
 @contextmanager
 def _bar(description: str, unit: str) -> Iterator[Callable[[Pace], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     left = TextColumn(f"{unit} {{task.fields[left]}}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), left)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

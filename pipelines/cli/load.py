@@ -46,7 +46,6 @@ def load(
     from dlt_cronofy.load.steps import LoadOptions
 
     from .signals import run_interruptibly
-    from .summary import print_load
 
     pipeline, settings, store, tokens = open_both(destination, dataset)
     alerts = configured_alerts()
@@ -62,6 +61,8 @@ def load(
     if as_json:
         print_json(result.as_dict())
     else:
+        from .summary import print_load
+
         print_load(result_console(), result)
     if result.failure_ratio > max_failure_ratio:
         logger.error(

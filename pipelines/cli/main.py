@@ -1,5 +1,6 @@
 """The program `dlt-cronofy`: all commands, in the order its help lists them."""
 
+import gc
 import logging
 import sys
 from importlib.abc import MetaPathFinder
@@ -7,6 +8,8 @@ from importlib.util import find_spec
 from typing import Any
 
 import click
+
+from dlt_cronofy.load.gc_tuning import THRESHOLDS
 
 from .alerts import alerts
 from .check import check
@@ -73,6 +76,8 @@ def cli(verbose: bool) -> None:
 
 def main() -> None:
     """Entry point; exits with 0, 1 or 2 as the commands' help says."""
+    # what is imported stays: to look through it again and again takes a tenth of a command's start
+    gc.set_threshold(*THRESHOLDS)
     # the client of Databricks is built on pandas
     if DRAWING.isdisjoint(sys.argv) and find_spec("databricks") is None:
         sys.meta_path.insert(0, NoDataFrames())
