@@ -21,7 +21,7 @@ CLIENT, SANDBOX, SOURCE = {"httpx", "aiohttp"}, {"starlette", "uvicorn"}, {"dlt_
 READING = CHARTS | CLIENT | SANDBOX | SOURCE | {"pyarrow", "sqlalchemy", "dlt_cronofy.load.run"}
 NEVER_IMPORTED = {
     ("status",): READING,
-    ("load",): CHARTS | CLIENT | SANDBOX | {"sqlalchemy"},
+    ("load", "--json"): CHARTS | CLIENT | SANDBOX | {"sqlalchemy", "pyarrow.compute", "rich"},
     ("query", "SELECT 1"): READING,
     ("plan",): CHARTS | CLIENT | SANDBOX | {"sqlalchemy"},
 }
