@@ -27,7 +27,7 @@ class Job:
 
     @property
     def database(self) -> Path:
-        return self.folder / "cronofy.duckdb"
+        return self.folder / "loaded.duckdb"
 
     def variables(self) -> dict[str, str]:
         """Environment variables: nothing is sent anywhere, and nothing is left outside the folder."""
@@ -44,6 +44,7 @@ class Job:
             "XDG_CACHE_HOME": folder,
             "XDG_CONFIG_HOME": folder,
             "XDG_DATA_HOME": folder,
+            "DESTINATION__DUCKDB__CREDENTIALS": str(self.database),
             "SOURCES__CRONOFY__BASE_URL": self.url,
             "SOURCES__CRONOFY__TOKENS_FILE": str(self.tokens_file),
             "SOURCES__CRONOFY__REQUESTS_PER_SECOND": "1e9",
