@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-LOAD = ("-m", "dlt_cronofy", "load", "--endpoints", "userinfo", "--json")
+COMMAND = ("-m", "dlt_cronofy")
+LOAD = (*COMMAND, "load", "--endpoints", "userinfo", "--json")
 TOKEN_FILE = "tokens.csv"
 
 

@@ -25,7 +25,7 @@ import duckdb
 from dlt_cronofy.views import PUBLIC_VIEWS
 from dlt_cronofy.warehouse.pipeline import DEFAULT_DATASET, DEFAULT_FILE
 
-from .commands import LOAD, TOKEN_FILE, Cost, environment, run
+from .commands import COMMAND, LOAD, TOKEN_FILE, Cost, environment, run
 from .hourly import bounds, live_through
 from .server import serving, write_tokens
 from .views import computes_everything
@@ -33,15 +33,14 @@ from .views import computes_everything
 SCALE = float(os.environ.get("CRONOFY_BENCHMARK_SCALE", "1"))
 TOKENS = round(SCALE * 20_000)
 WEEKS = {"week": 1, "year": 52}
-CLI = ("-m", "dlt_cronofy")
 # the arguments and how often they are run
 COMMANDS = {
     "load, nothing due": ((*LOAD, "--every", "1d"), 3),
     "load, all polled and unchanged": ((*LOAD, "--every", "0s"), 3),
-    "status": ((*CLI, "status", "--json"), 3),
-    "report": ((*CLI, "report"), 1),
-    "rebuild --check": ((*CLI, "rebuild", "--check"), 1),
-    "rebuild": ((*CLI, "rebuild"), 1),
+    "status": ((*COMMAND, "status", "--json"), 3),
+    "report": ((*COMMAND, "report"), 1),
+    "rebuild --check": ((*COMMAND, "rebuild", "--check"), 1),
+    "rebuild": ((*COMMAND, "rebuild"), 1),
 }
 COUNTS = {
     "polls": "SELECT count(*) FROM polls",
