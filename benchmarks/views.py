@@ -102,7 +102,7 @@ def computes_everything(connection: duckdb.DuckDBPyConnection, name: str) -> str
 
 def _generate(connection: duckdb.DuckDBPyConnection, profiles: int) -> None:
     connection.execute(f"SET TimeZone = 'UTC'; CREATE SCHEMA {DATASET}; USE {DATASET}")
-    for table in (*TABLES, SCAN):
+    for table in TABLES:
         schema = tables.TABLES[table].schema.append(pa.field("_dlt_load_id", pa.string()))
         connection.register("empty_rows", schema.empty_table())
         connection.execute(f"CREATE TABLE {table} AS SELECT * FROM empty_rows")
