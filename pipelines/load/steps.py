@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dlt_cronofy")
 
 # a package and the polls that wait for the next one are what a killed run loses
-MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 2_500
+MIN_PACKAGE_POLLS, MAX_PACKAGE_POLLS = 250, 4_000
 MAX_PACKAGE_BYTES = 32 * 1024 * 1024
 
 # the next batch, in the order of `polled_at`, of polls under way or of what was kept of them; an empty one
