@@ -43,12 +43,12 @@ CHANGES_A_TOKEN_DAY = 0.005
 # measured after a simulated year by benchmarks/growth.py; the README has them
 # Parquet with zstd stands for a cloud warehouse: the second of `DailyRuns(25_000, 2)` of daily_runs.py
 COLUMNS = "compressed columns"
-POLL_BYTES = {"DuckDB": 45, "PostgreSQL": 264, COLUMNS: 47}
-CHANGE_BYTES = {"DuckDB": 106, "PostgreSQL": 329, COLUMNS: 79}
+POLL_BYTES = {"DuckDB": 39, "PostgreSQL": 305, COLUMNS: 47}
+CHANGE_BYTES = {"DuckDB": 133, "PostgreSQL": 336, COLUMNS: 79}
 # the sealed set of such polls, with four calendars added; and, for account, of as many without an answer
 SEALED_TOKEN_BYTES = 315 + 42
 # of a load in shards: MAX_PACKAGE_POLLS of pipelines/load/steps.py
-PACKAGE_POLLS = 10_000
+PACKAGE_POLLS = 4_000
 # the columns of `polls` that one plan reads, uncompressed (NEWEST_POLLS of history/state.py), same rows
 PLAN_POLL_BYTES = 85
 

@@ -64,11 +64,11 @@ def test_rows_bytes_and_money_by_hand() -> None:
     figures = on_paper(even_sizes(), prices)
     assert figures["shards of a sweep"] == 400
     assert figures["polls a day, million rows"] == pytest.approx(15)
-    # 15 million at 45 bytes; half of 1 - e^-0.01 of the tokens a day and two each at first, at 106
+    # 15 million at 39 bytes; half of 1 - e^-0.01 of the tokens a day and two each at first, at 133
     changes = 365 * 10e6 * (1 - math.exp(-0.01)) / 2 + 20e6
-    assert figures["DuckDB: GB after a year"] == pytest.approx((365 * 15e6 * 45 + changes * 106) / 1e9)
-    # 1,500 packages and 12 loads: 12,600 seconds a day
-    assert figures["Snowflake: dollars a year, loads"] == pytest.approx(3.5 * 365 * 2)
+    assert figures["DuckDB: GB after a year"] == pytest.approx((365 * 15e6 * 39 + changes * 133) / 1e9)
+    # 3,750 packages and 12 loads: 26,100 seconds a day
+    assert figures["Snowflake: dollars a year, loads"] == pytest.approx(7.25 * 365 * 2)
 
 
 @pytest.fixture(scope="module")
