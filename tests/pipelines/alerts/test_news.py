@@ -28,6 +28,7 @@ from tests.acceptance.documents import Document, disconnected, profile, userinfo
 from tests.acceptance.place import Place
 from tests.acceptance.server import Reply, ScriptedServer
 from tests.pipelines.conftest import Answers
+from tests.prepared import prepare
 
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)
 
@@ -270,6 +271,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, lis
     with ScriptedServer(answers) as server, pytest.MonkeyPatch.context() as environment:
         environment.setenv("DLT_DATA_DIR", str(folder / "data"))
         place = Place(folder, server.base_url)
+        prepare(place.database)
         place.write_tokens(answers_of(0))
         for turn, hours in enumerate(HOURS):
             answers.by_token = answers_of(turn)

@@ -33,6 +33,7 @@ from tests.acceptance.place import Place, TestClock
 from tests.acceptance.server import Reply, ScriptedServer
 from tests.pipelines.conftest import Answers
 from tests.postgres import credentials, postgres_database
+from tests.prepared import prepare
 
 # every value that is hers and nobody else's says so
 CANARY = b"canary"
@@ -97,6 +98,7 @@ def module_server() -> Iterator[ScriptedServer]:
 def loaded(module_server: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """Three loads; the last one is without her and her like, so that erasing moves no clock."""
     place = Place(tmp_path_factory.mktemp("loaded"), module_server.base_url)
+    prepare(place.database)
     answers = module_server.script
     assert isinstance(answers, Answers)
     place.write_tokens(KEYS)
