@@ -88,6 +88,7 @@ def initialize(dlt: list[str], clone: Path, folder: Path, environment: dict[str,
     assert (folder / "cronofy_pipeline.py").exists()
 
 
+@pytest.mark.long
 def test_the_script_runs(folder: Path, environment: dict[str, str], server: ScriptedServer) -> None:
     present = {path.name for path in folder.iterdir()}
     assert present >= {".dlt", "cronofy", "cronofy_pipeline.py", "requirements.txt"}

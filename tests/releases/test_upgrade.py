@@ -76,7 +76,7 @@ def load(place: Place, at: datetime) -> LoadResult:
     return Load(pipeline, settings, tokens, options, DemoClock(MovableClock(at))).run()
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 def test_its_tables_and_rows_are_all_there_after_loads_and_nothing_is_polled_again_too_soon(
     place: Place,
 ) -> None:

@@ -56,6 +56,7 @@ def test_it_runs_every_hour(crontab: Crontab) -> None:
     assert get_description(crontab.schedule) == "At 7 minutes past the hour"
 
 
+@pytest.mark.long
 def test_it_loads_and_keeps_a_log(crontab: Crontab, machine: Machine) -> None:
     done = crontab.run(machine)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

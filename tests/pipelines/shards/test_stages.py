@@ -417,6 +417,7 @@ def test_max_requests_are_spent_on_the_first_of_all_shards(world: World) -> None
     assert polled == sorted(line.partition(",")[0] for line in lines)
 
 
+@pytest.mark.long
 def test_after_max_duration_nothing_is_sent_and_nothing_is_missing(world: World) -> None:
     yard = world.yard("sharded")
     run_id = _after_max_duration(world, yard)
