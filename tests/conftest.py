@@ -34,7 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """No telemetry of dlt, and a folder for the PostgreSQL server of all workers; it starts when needed."""
     os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
     # whom the system trusts takes each load 20 ms to read, and no test calls anybody outside
-    os.environ["SSL_CERT_FILE"] = os.environ["SSL_CERT_DIR"] = os.devnull
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        os.environ.setdefault(variable, os.devnull)
     if not hasattr(config, "workerinput"):
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="pg")
 
