@@ -369,7 +369,9 @@ def test_other_commands_that_write_wait_too(
         return one.invoke(*whole, DESTINATION__POSTGRES__CREDENTIALS=postgres.credentials)
 
     with postgres.turn_taken("of_all"), monkeypatch.context() as patched:
-        patched.setattr("dlt_cronofy.warehouse.locks.time", SimpleNamespace(sleep=wait))
+        patched.setattr(
+            "dlt_cronofy.warehouse.locks.time", SimpleNamespace(sleep=wait, monotonic=time.monotonic)
+        )
         for arguments in TAKE_TURNS:
             with pytest.raises(WaitedError):
                 invoke(arguments)
