@@ -21,6 +21,8 @@ from random import Random
 from statistics import fmean
 from typing import Any
 
+from dlt_cronofy.load.steps import MAX_PACKAGE_POLLS
+
 TOKENS, APPLICATIONS = 10_000_000, 40
 # of each application; Cronofy documents 500, the default of `requests_per_minute` leaves some to the product
 CALLS_A_MINUTE = 400
@@ -47,8 +49,6 @@ POLL_BYTES = {"DuckDB": 39, "PostgreSQL": 305, COLUMNS: 47}
 CHANGE_BYTES = {"DuckDB": 133, "PostgreSQL": 336, COLUMNS: 79}
 # the sealed set of such polls, with four calendars added; and, for account, of as many without an answer
 SEALED_TOKEN_BYTES = 315 + 42
-# of a load in shards: MAX_PACKAGE_POLLS of pipelines/load/steps.py
-PACKAGE_POLLS = 4_000
 # the columns of `polls` that one plan reads, uncompressed (NEWEST_POLLS of history/state.py), same rows
 PLAN_POLL_BYTES = 85
 
@@ -69,7 +69,7 @@ class Prices:
     loads_a_day: float = APPLICATIONS
     """one for each sweep of an application"""
     seconds_a_package: float = 15
-    """assumed: a warehouse is awake for so long to take `PACKAGE_POLLS` polls"""
+    """assumed: a warehouse is awake for so long to take `MAX_PACKAGE_POLLS` polls"""
     seconds_until_suspended: float = 60
     """after each load"""
     sweeps_planned_a_day: float = 1
@@ -511,7 +511,7 @@ def _kept(polls_a_day: float, changes_a_day: float, prices: Prices) -> Figures:
     changes = changes_a_day * YEAR_DAYS + PROFILES_A_TOKEN * TOKENS
     gigabytes = {name: (polls * POLL_BYTES[name] + changes * CHANGE_BYTES[name]) / 1e9 for name in POLL_BYTES}
     plan_gigabytes = polls * PLAN_POLL_BYTES / 1e9
-    packing_seconds = polls_a_day / PACKAGE_POLLS * prices.seconds_a_package
+    packing_seconds = polls_a_day / MAX_PACKAGE_POLLS * prices.seconds_a_package
     idle_seconds = prices.loads_a_day * prices.seconds_until_suspended
     awake_hours = min(DAY_HOURS, (packing_seconds + idle_seconds) / 3600)
     return {

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.certificates import trust_nobody
 from tests.postgres import FOLDER, stop_shared_server
 
 # no test is timed: on a busy machine an example takes as long as it takes
@@ -33,9 +34,7 @@ FIRST = ("tests/docs/test_questions.py", "tests/test_readme.py", "tests/pipeline
 def pytest_configure(config: pytest.Config) -> None:
     """No telemetry of dlt, and a folder for the PostgreSQL server of all workers; it starts when needed."""
     os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
-    # whom the system trusts takes each load 20 ms to read, and no test calls anybody outside
-    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-        os.environ.setdefault(variable, os.devnull)
+    trust_nobody()
     if not hasattr(config, "workerinput"):
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="pg")
 

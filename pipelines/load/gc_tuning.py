@@ -1,4 +1,4 @@
-"""Garbage collection, less of it while polls are taken in.
+"""Garbage collection, less of it in commands and while polls are taken in.
 
 Polls are many small objects that are all kept for a while and refer to nothing in circles. Python's collector
 looks through them again and again, with all that was imported, and finds nothing: a third of the time.

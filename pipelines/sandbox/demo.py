@@ -90,13 +90,13 @@ class Demo:
         world = build_world(accounts=self.accounts, seed=self.seed, start=START, days=self.days + 1)
         pipeline = self.open_pipeline()
         results: list[LoadResult] = []
-        # one open file and one checkpoint for all loads
+        # one open file and one checkpoint for all of it
         with serve(world) as server, writer(pipeline):
             for at in self._schedule():
                 server.clock.move_to(at)
                 results.append(self._load(pipeline, server, at, first=not results))
                 on_progress(len(results))
-        refresh_views(pipeline, PollingSettings().hold.total_seconds())
+            refresh_views(pipeline, PollingSettings().hold.total_seconds())
         with sql_client(pipeline) as client:
             health = read_health(client)
         polls, requests = sum(each.polls for each in results), sum(each.requests for each in results)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import trusting
+
 from .conftest import Serve
 from .documents import account, disconnected, profile, userinfo
 from .place import query, run
@@ -136,9 +138,7 @@ def test_an_environment_with_dlt_alone_and_then_the_requirements(
 
     def install(*packages: str) -> None:
         command = [str(BIN / "uv"), "pip", "install", "--quiet", "--python", str(python), *packages]
-        # from a package index, whose certificate is verified
-        trusting = {name: value for name, value in os.environ.items() if value != os.devnull}
-        done = run(command, other, trusting)
+        done = run(command, other, trusting())
         assert done.returncode == 0, done.stderr
 
     venv.create(tmp_path / "venv")

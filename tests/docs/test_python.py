@@ -1,6 +1,5 @@
 """The examples of docs/python.md, on the warehouse of the demo."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from tests.certificates import trusting
 from tests.docs.questions import DOCS
 
 PAGE = (DOCS / "python.md").read_text(encoding="utf-8")
@@ -65,9 +65,7 @@ def test_ibis(folder: Path) -> None:
     python = folder / "venv" / "bin" / "python"
     venv.create(python.parents[1])
     install = [str(Path(sys.executable).parent / "uv"), "pip", "install", "--quiet", "--python", str(python)]
-    # from a package index, whose certificate is verified
-    trusting = {name: value for name, value in os.environ.items() if value != os.devnull}
-    subprocess.run([*install, "ibis-framework[duckdb]", "duckdb<2"], check=True, env=trusting)
+    subprocess.run([*install, "ibis-framework[duckdb]", "duckdb<2"], check=True, env=trusting())
     command = [str(python), "-c", f"{IBIS[0]}print(len(states))"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout > "0\\n") == (0, True), done.stderr
