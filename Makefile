@@ -120,7 +120,7 @@ test-warehouses: $(VENV)-warehouses/.installed $(VENV)-engines/.installed ## run
 	JAVA_HOME=$$(.ci/java) $(VENV)-engines/bin/python -m pytest -o addopts=-ra -o timeout=600 tests/engines
 
 airflow-test: $(VENV)-airflow/.installed ## run the load on a real Airflow: 20,000 tokens, 8 shards, PostgreSQL, a killed worker
-	$(VENV)-airflow/bin/python -m pytest -o addopts=-ra tests/airflow $(AIRFLOW_TEST_ARGS)
+	$(VENV)-airflow/bin/python -m pytest -o addopts=-ra tests/pipelines/airflow $(AIRFLOW_TEST_ARGS)
 
 airflow-campaign: $(VENV)-airflow/.installed ## kill Celery workers on a real Airflow with Redis; check that nothing is lost
 	@.ci/redis > /dev/null

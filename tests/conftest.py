@@ -34,6 +34,8 @@ FIRST = ("tests/docs/test_questions.py", "tests/test_readme.py", "tests/pipeline
 def pytest_configure(config: pytest.Config) -> None:
     """No telemetry of dlt, and a folder for the PostgreSQL server of all workers; it starts when needed."""
     os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+    # how wide the terminal is that the tests are started from says nothing of what is piped
+    os.environ.pop("COLUMNS", None)
     trust_nobody()
     if not hasattr(config, "workerinput"):
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="pg")

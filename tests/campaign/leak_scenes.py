@@ -84,8 +84,8 @@ def quoting_servers(search: Search, directory: Path, *, commands: bool = True) -
             play.run("query", "SELECT * FROM polls")
             # stays in the place, where every file is searched; the other one may show relink links
             play.run("report", "--anonymous", "-o", "anonymous.html")
-            play.run("report", "-o", "health.html")
             report = directory / "health.html"
+            play.run("report", "-o", str(report))
             play.said("health.html", report.read_text(encoding="utf-8"), "", shows_relink=True)
             report.unlink()
             play.run("query", "--json", "SELECT * FROM needs_relink", shows_relink=True)

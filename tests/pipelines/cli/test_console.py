@@ -23,10 +23,7 @@ def test_logs_go_to_stderr(verbose: bool, shown: list[str], capsys: pytest.Captu
     assert [line.split()[2] for line in err.splitlines()] == shown
 
 
-def test_piped_results_are_plain_and_wide(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
+def test_piped_results_are_plain_and_wide(capsys: pytest.CaptureFixture[str]) -> None:
     result_console().print("[bold]" + "x" * 110 + "[/]")
     assert capsys.readouterr() == ("x" * 110 + "\n", "")
 

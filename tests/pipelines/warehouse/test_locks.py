@@ -167,13 +167,15 @@ def test_four_writers_double_no_key(rounds: list[Round], table: str) -> None:
 
 @pytest.mark.long
 def test_four_writers_wrote_in_between_each_other(rounds: list[Round]) -> None:
-    before = 0
+    before = changes_of_turn = 0
     for played in rounds:
         packages = played.runs[before:]
         assert len(set(packages)) == WRITERS
         assert len(packages) >= 2 * WRITERS
-        assert sum(one != other for one, other in pairwise(packages)) > WRITERS - 1
+        changes_of_turn += sum(one != other for one, other in pairwise(packages))
         before = len(played.runs)
+    # nobody promises a fair turn: on a busy machine all packages of one may come in a row, now and then
+    assert changes_of_turn > len(rounds) * (WRITERS - 1)
 
 
 @pytest.mark.long
