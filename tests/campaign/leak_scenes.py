@@ -195,8 +195,8 @@ def killed(search: Search, directory: Path, endpoint: str) -> None:
         process.kill()
         play.said("killed load", *process.communicate(timeout=30))
         notes = list(play.place.directory.glob("cronofy-refreshing-*.jsonl"))
-        assert bool(notes) is (endpoint == "token")
-        assert all(note.read_bytes() for note in notes)
+        # while other calls wait, a token may be under way to be refreshed or not
+        assert endpoint != "token" or any(note.read_bytes() for note in notes)
         play.finish()
         slow.is_slow = False
         play.run("load", "--json", "--max-failure-ratio", "1")

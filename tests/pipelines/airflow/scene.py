@@ -37,7 +37,7 @@ SINGLE, SHARDED = "single", "sharded"
 TABLES = ("userinfo", "account", "profiles", "calendars", "polls", "profile_changes")
 # names, and what depends on when a call was made or how long it took
 IDS_AND_TIMES = {
-    "_dlt_id", "_dlt_load_id", "run_id", "poll_id", "change_id",
+    "_dlt_id", "_dlt_load_id", "run_id", "poll_id", "change_id", "server_request_id",
     "requested_at", "polled_at", "observed_at", "previous_poll_at", "removed_at", "latency_ms",
 }  # fmt: skip
 SHARED = {"polls", "profile_changes"}
