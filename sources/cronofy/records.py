@@ -146,7 +146,7 @@ def status_outcome(status: int) -> Outcome:
 class Response:
     """How one read ended: the response to its last attempt.
 
-    `message` holds our own words only: a body or a header may quote a token.
+    `message` holds our own words only: a body or a header may quote a token. So the body is not shown either.
 
     Attributes:
         attempts: requests for the endpoint itself.
@@ -160,7 +160,7 @@ class Response:
     polled_at: datetime
     latency_ms: int
     http_status: int | None = None
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
     message: str | None = None
     attempts: int = 1
     refreshes: int = 0

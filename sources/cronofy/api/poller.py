@@ -217,10 +217,10 @@ class Poller:
 
         So the backlog is in the order of `polled_at`, which change capture relies on.
         """
-        token, body = task.token, response.body
-        if len(body) > LARGE_BODY_BYTES:
+        token, body_bytes = task.token, len(response.body)
+        if body_bytes > LARGE_BODY_BYTES:
             # left unread until earlier ones were taken: reading it takes ten times its bytes
-            while not self._backlog.has_room(len(body)):  # noqa: ASYNC110 - the other side is a thread
+            while not self._backlog.has_room(body_bytes):  # noqa: ASYNC110 - the other side is a thread
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
             response = replace(response, polled_at=self._clock.now())
         poll = Poll(
@@ -229,8 +229,8 @@ class Poller:
             endpoint,
             response,
             task.account_id,
-            digest=self._digests(token)(body) if response.outcome is Outcome.OK else None,
-            body_bytes=len(body),
+            digest=self._digests(token)(response.body) if response.outcome is Outcome.OK else None,
+            body_bytes=body_bytes,
             fallback_tokens=task.fallback_tokens,
         )
         self._on_poll(poll)

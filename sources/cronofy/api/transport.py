@@ -118,7 +118,8 @@ async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_
             # a transport follows no redirect: a token goes to the configured host only
             reply = await transport.handle_async_request(request)
             try:
-                body = await _read_body(reply)
+                # the body is in no variable: whatever fails below, a traceback with locals does not show it
+                response = ended(Outcome.OK, None, reply.status_code, await _read_body(reply))
             finally:
                 await reply.aclose()
     except asyncio.CancelledError as error:
@@ -130,13 +131,16 @@ async def send(transport: Transport, build: BuildRequest, clock: Clock, timeout_
         return replace(response, server_request_id=request_id(reply, request))
     except Exception as error:  # noqa: BLE001 - whatever the transport raises is this token's outcome
         return ended(_transport_outcome(error), _transport_message(error))
-    status = reply.status_code
-    outcome = status_outcome(status)
+    outcome = status_outcome(reply.status_code)
     if outcome is Outcome.OK:
-        return ended(outcome, None, status, body)
-    response = ended(outcome, f"HTTP {status}", status, body)
-    retry_after = parse_retry_after(reply.headers.get("retry-after"), response.polled_at)
-    return replace(response, retry_after=retry_after, server_request_id=request_id(reply, request))
+        return response
+    return replace(
+        response,
+        outcome=outcome,
+        message=f"HTTP {reply.status_code}",
+        retry_after=parse_retry_after(reply.headers.get("retry-after"), response.polled_at),
+        server_request_id=request_id(reply, request),
+    )
 
 
 def request_id(reply: httpx.Response, request: httpx.Request) -> str | None:

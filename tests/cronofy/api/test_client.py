@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import traceback
 from asyncio import StreamWriter
 from collections.abc import Callable
 from dataclasses import replace
@@ -189,6 +190,23 @@ def assert_own_words(found: Response) -> None:
 def test_the_body_of_a_200_is_handed_on_untouched(client: Client, server: Server) -> None:
     server.on("userinfo", ACCESS, answer(200, b'{"name":"\xc3\xa9 \\u0000"}'))
     assert client.read_one().body == b'{"name":"\xc3\xa9 \\u0000"}'
+
+
+@pytest.mark.parametrize("behavior", [answer(200, BODY), answer(401, WORDS)], ids=["ok", "refused"])
+@pytest.mark.parametrize("failing", ["status_outcome", "parse_retry_after", "request_id"])
+def test_no_traceback_shows_a_body(
+    client: Client, server: Server, behavior: Behavior, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may quote the token it refuses; what fails here is a fault of ours, as none is known."""
+    server.on("userinfo", ACCESS, behavior)
+    monkeypatch.setattr(f"dlt_cronofy.source.api.transport.{failing}", lambda *_: 1 / 0)
+    try:
+        shown = repr(client.read_one())
+    except ZeroDivisionError as error:
+        shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    assert "Response(" in shown
+    assert "acc_1" not in shown
+    assert "own words" not in shown
 
 
 @pytest.mark.parametrize("endpoint", ["userinfo", "account", "profiles"])
