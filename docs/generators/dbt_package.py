@@ -144,8 +144,9 @@ def dbt_package() -> dict[str, str]:
 
 def write_dbt_package(directory: Path) -> None:
     """Write what is generated into a package, and remove the models that were there."""
+    package = dbt_package()
     shutil.rmtree(directory / "models", ignore_errors=True)
-    for name, text in dbt_package().items():
+    for name, text in package.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

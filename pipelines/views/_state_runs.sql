@@ -13,6 +13,7 @@
 -- ended_at: first sample of the next run; null for the newest run
 -- is_newest: whether it is the profile's newest run; PostgreSQL expects many rows of it, and hardly any where ended_at
 --     is null
+-- is_outage: whether state is disconnected; PostgreSQL expects many rows of it, and hardly any of a state by its name
 WITH states AS (
     SELECT
         account_id, profile_type, profile_id, observed_at,
@@ -39,7 +40,7 @@ SELECT
     account_id, profile_type, profile_id,
     coalesce(provider_service, provider_name, 'unknown') AS provider,
     provider_name, provider_service, profile_name, relink_url, provider_protocol, migration_url,
-    state, previous_state,
+    state, state = 'disconnected' AS is_outage, previous_state,
     lead(state) OVER (PARTITION BY account_id, profile_type, profile_id ORDER BY observed_at) AS next_state,
     CASE WHEN previous_state IS NOT NULL THEN previous_sample_at END AS started_after,
     previous_sample_at AS unseen_until,

@@ -19,4 +19,4 @@ SELECT
     epoch(as_of - last_sample_at) AS evidence_age_seconds
 FROM _profiles_now
 CROSS JOIN _as_of
-WHERE sampled_state = 'disconnected' AND is_present
+WHERE is_outage AND is_present

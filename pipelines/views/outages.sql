@@ -19,7 +19,7 @@
 -- seconds: from first_seen_at to replaced_at, else ended_at, else last_seen_at
 -- relink_url: newest known; open outages only
 WITH runs_down AS (
-    SELECT * FROM _state_runs WHERE state = 'disconnected'
+    SELECT * FROM _state_runs WHERE is_outage
 ),
 new_profiles AS (
     SELECT

@@ -18,7 +18,7 @@ WITH refused AS (
 present AS (
     SELECT
         account_id, profile_type, profile_id, profile_name, provider, provider_service, provider_protocol,
-        state, sampled_state, first_sample_at, run_started_after, linked_at, last_sample_at,
+        state, sampled_state, is_outage, first_sample_at, run_started_after, linked_at, last_sample_at,
         initial_sync_since, sync_known_after, calendars, writable_calendars, calendars_changed_at, must_write,
         relink_url, migration_url
     FROM {{ ref('cronofy', 'cronofy__profiles_now') }}
@@ -30,7 +30,7 @@ profile_actions AS (
         first_sample_at AS since, run_started_after IS NOT NULL AS since_known, relink_url AS url,
         last_sample_at AS evidence_at
     FROM present
-    WHERE sampled_state = 'disconnected'
+    WHERE is_outage
     UNION ALL
     SELECT
         account_id, profile_type, profile_id, profile_name, provider, 'initial_sync' AS reason,

@@ -8,4 +8,4 @@ SELECT
     {{ cronofy.seconds_between('last_sample_at', 'as_of') }} AS evidence_age_seconds
 FROM {{ ref('cronofy', 'cronofy__profiles_now') }}
 CROSS JOIN {{ ref('cronofy', 'cronofy__as_of') }}
-WHERE sampled_state = 'disconnected' AND is_present
+WHERE is_outage AND is_present

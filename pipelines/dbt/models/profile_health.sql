@@ -11,7 +11,7 @@ recent_outages AS (
     SELECT account_id, profile_type, profile_id, count(*) AS outages_30d
     FROM {{ ref('cronofy', 'cronofy__state_runs') }}
     INNER JOIN {{ ref('cronofy', 'cronofy__periods') }} ON first_sample_at >= from_at
-    WHERE state = 'disconnected' AND period = '30d'
+    WHERE is_outage AND period = '30d'
     GROUP BY account_id, profile_type, profile_id
 ),
 reasons AS (

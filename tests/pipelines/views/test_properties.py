@@ -126,3 +126,31 @@ def test_postgres_works_nothing_out_for_each_row(postgres_warehouse: Warehouse) 
         )
         most = max(steps(explained[0]["Plan"]), key=rows_read)
         assert rows_read(most) < MOST_ROWS_OF_A_STEP, (view, most["Node Type"])
+
+
+# every tenth account has a profile that is down
+OUTAGES = """
+INSERT INTO cronofy.runs (run_id, last_polled_at) VALUES ('run', TIMESTAMPTZ '2026-03-02');
+INSERT INTO cronofy.userinfo (token_key, account_id, observed_at)
+SELECT 'key' || n, 'acc' || n, TIMESTAMPTZ '2026-03-01' FROM generate_series(1, 3000) n;
+INSERT INTO cronofy.coverage (account_id, profile_type, first_sample_at, last_sample_at, samples)
+SELECT 'acc' || n, 'calendar', TIMESTAMPTZ '2026-03-01', TIMESTAMPTZ '2026-03-02', 24 FROM generate_series(1, 3000) n;
+INSERT INTO cronofy.profile_changes (account_id, profile_type, profile_id, observed_at, state)
+SELECT 'acc' || n, 'calendar', 'pro' || n || p, TIMESTAMPTZ '2026-03-01',
+       CASE WHEN p = 1 AND n % 10 = 0 THEN 'disconnected' ELSE 'connected' END
+FROM generate_series(1, 3000) n, generate_series(1, 2) p;
+ANALYZE
+"""
+
+
+def test_postgres_finds_the_partners_of_all_outages_at_once(postgres_warehouse: Warehouse) -> None:
+    """Where it expects hardly any open outage, it looks through all profiles for each."""
+    fill(postgres_warehouse, {})
+    for statement in OUTAGES.split(";"):
+        postgres_warehouse.execute(statement)
+    for view in ("outages", "needs_relink", "needs_action", "profile_health"):
+        ((explained,),) = postgres_warehouse.query(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM cronofy.{view}"
+        )
+        most = max(steps(explained[0]["Plan"]), key=rows_read)
+        assert rows_read(most) < MOST_ROWS_OF_A_STEP, (view, most["Node Type"], rows_read(most))

@@ -61,7 +61,7 @@ joined AS (
         account_id, customer, email, email_domain, name, token_keys, is_present, left_at,
         provider, provider_name, provider_service, provider_protocol, profile_type, profile_id, profile_name,
         relink_url, migration_url,
-        state AS sampled_state,
+        state AS sampled_state, is_outage,
         CASE
             WHEN NOT is_present THEN 'left'
             WHEN state <> 'removed' AND NOT is_known THEN 'unknown'
@@ -86,14 +86,14 @@ SELECT
     account_id, customer, email, email_domain, name, token_keys, is_present,
     provider, provider_name, provider_service, provider_protocol, profile_type, profile_id, profile_name,
     relink_url, migration_url,
-    sampled_state, state,
+    sampled_state, is_outage, state,
     CASE state
         WHEN 'left' THEN left_at
         WHEN 'unknown' THEN {{ cronofy.plus_hold('last_sample_at') }}
         ELSE first_sample_at
     END AS since,
     first_sample_at, run_started_after, linked_at, last_sample_at,
-    CASE WHEN sampled_state = 'disconnected' AND state <> 'left' THEN first_sample_at END AS open_outage_at,
+    CASE WHEN is_outage AND state <> 'left' THEN first_sample_at END AS open_outage_at,
     initial_sync_since, sync_known_after,
     CAST(calendars AS BIGINT) AS calendars,
     CAST(writable_calendars AS BIGINT) AS writable_calendars,
