@@ -16,6 +16,7 @@ from dlt_cronofy import rebuild
 from dlt_cronofy.configuration import configured_store, read_settings
 from dlt_cronofy.formatting import count
 from dlt_cronofy.load.pending import settle_pending
+from dlt_cronofy.rebuild.command import check_evidence
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.tokens.token import StoredTokens
 from dlt_cronofy.warehouse.dataset import loaded_dataset, read, sql_client, writer
@@ -80,7 +81,8 @@ class Erase:
         files.erase(WorkingFolder(Path(self.pipeline.pipelines_dir)), pipeline_target(self.pipeline))
         erase_from_exchange(removal.person, result)
         removal.run()
-        if result.is_known:
+        # an earlier run may have removed the rows of somebody who is not known, and was killed before this step
+        if result.is_known or check_evidence(self.pipeline, read_settings()[1].hold):
             self._rebuild()
         logger.info("searching for what is left")
         with loaded_dataset(self.pipeline) as client:

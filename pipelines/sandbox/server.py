@@ -79,7 +79,8 @@ class HttpServer:
 
     async def _serve(self, bound: socket.socket, stopped: asyncio.Event) -> None:
         options: dict[str, Any] = {"lifespan": "off", "log_config": None, "log_level": "critical"}
-        config = uvicorn.Config(self._app, timeout_keep_alive=KEEP_ALIVE_SECONDS, **options)
+        # nobody speaks WebSocket here, and uvicorn 0.34 imports what `websockets` 14 deprecates for it
+        config = uvicorn.Config(self._app, timeout_keep_alive=KEEP_ALIVE_SECONDS, ws="none", **options)
         config.load()
         state = ServerState()
         self.connections = state.connections  # type: ignore[assignment]

@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dlt_cronofy.cli.main import cli
+from dlt_cronofy.erase.erasure import Erase
 from dlt_cronofy.erase.person import ACCOUNT_ID, TOKEN_KEY, Pair, Person, person_of, traces_of
 from dlt_cronofy.erase.relations import Relations
 from dlt_cronofy.erase.removal import vacuum
@@ -236,6 +237,18 @@ def test_text_of_rows_that_somebody_deleted_goes_and_somebody_unknown_changes_no
     assert place.database.read_bytes() == before
 
 
+def test_killed_between_the_rows_and_the_evidence_it_is_repeated(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Erase, "_rebuild", killed_before_rebuilding)
+        with pytest.raises(KilledError):
+            erase(place, "--account", ACCOUNT)
+    assert place.differences()
+    assert "is in no table" in erase(place, "--account", ACCOUNT).stderr
+    assert place.differences() == []
+
+
 @pytest.mark.long
 def test_only_this_account_of_a_token_that_changed_hands(place: Place) -> None:
     execute(
@@ -346,6 +359,10 @@ def leave_pending(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     packages = sorted((place.working_dir / "load" / "normalized").glob("*"))
     assert packages
     return packages
+
+
+def killed_before_rebuilding(erasing: Erase) -> None:
+    raise KilledError
 
 
 def killed_after_normalizing(loading: Loading) -> None:

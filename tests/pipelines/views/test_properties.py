@@ -134,7 +134,8 @@ INSERT INTO cronofy.runs (run_id, last_polled_at) VALUES ('run', TIMESTAMPTZ '20
 INSERT INTO cronofy.userinfo (token_key, account_id, observed_at)
 SELECT 'key' || n, 'acc' || n, TIMESTAMPTZ '2026-03-01' FROM generate_series(1, 3000) n;
 INSERT INTO cronofy.coverage (account_id, profile_type, first_sample_at, last_sample_at, samples)
-SELECT 'acc' || n, 'calendar', TIMESTAMPTZ '2026-03-01', TIMESTAMPTZ '2026-03-02', 24 FROM generate_series(1, 3000) n;
+SELECT 'acc' || n, 'calendar', TIMESTAMPTZ '2026-03-01', TIMESTAMPTZ '2026-03-02', 24
+FROM generate_series(1, 3000) n;
 INSERT INTO cronofy.profile_changes (account_id, profile_type, profile_id, observed_at, state)
 SELECT 'acc' || n, 'calendar', 'pro' || n || p, TIMESTAMPTZ '2026-03-01',
        CASE WHEN p = 1 AND n % 10 = 0 THEN 'disconnected' ELSE 'connected' END
