@@ -81,7 +81,7 @@ class Erase:
         files.erase(WorkingFolder(Path(self.pipeline.pipelines_dir)), pipeline_target(self.pipeline))
         erase_from_exchange(removal.person, result)
         removal.run()
-        # an earlier run may have removed the rows of somebody who is not known, and was killed before this step
+        # who is not known may have been removed by an earlier run that was killed before this step
         if result.is_known or check_evidence(self.pipeline, read_settings()[1].hold):
             self._rebuild()
         logger.info("searching for what is left")
