@@ -7,8 +7,9 @@ Until then the old file is untouched, and locked against writers.
 
 # ruff: noqa: S608 - names are quoted and come from the warehouse's own catalog, values are parameters
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import duckdb
@@ -45,8 +46,15 @@ CONTENTS = {
     "sequences": "schema_name, sequence_name, sql, last_value, comment",
     "functions": "schema_name, function_name, parameters, macro_definition, comment",
 }
-# each after those its foreign keys refer to: the copy got one after the other
-TABLES = "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ? ORDER BY table_oid"
+# each table, and those its foreign keys refer to, which are of its schema; null where it has none
+REFERENCES = """
+    SELECT t.schema_name, t.table_name, c.referenced_table
+    FROM duckdb_tables() t
+    LEFT JOIN duckdb_constraints() c
+        ON c.database_name = t.database_name AND c.table_oid = t.table_oid
+            AND c.constraint_type = 'FOREIGN KEY' AND c.referenced_table <> t.table_name
+    WHERE t.database_name = ?
+"""
 # all but generated ones, whose expression `DESCRIBE` leaves out
 STORED_COLUMNS = """
     SELECT c.column_name FROM duckdb_columns() c JOIN (DESCRIBE {}) d USING (column_name)
@@ -115,10 +123,20 @@ def _copy(connection: duckdb.DuckDBPyConnection, copy: Path, doomed: Mapping[Tab
         old, new = (connection.execute(sql, [name]).fetchall() for name in (catalog, COPY))
         if old != new:
             raise CannotCopyError(what)
-    for table in connection.execute(TABLES, [COPY]).fetchall():
+    for table in _referenced_first(connection):
         _copy_rows(connection, catalog, table, doomed.get(table, ("FALSE", [])))
     connection.execute(f"CHECKPOINT {COPY}")
     connection.execute(f"DETACH {COPY}")
+
+
+def _referenced_first(connection: duckdb.DuckDBPyConnection) -> Iterator[TableName]:
+    """The tables of the copy, each after those its foreign keys refer to."""
+    references: dict[TableName, set[TableName]] = {}
+    for schema, table, referenced in connection.execute(REFERENCES, [COPY]).fetchall():
+        found = references.setdefault((schema, table), set())
+        if referenced is not None:
+            found.add((schema, referenced))
+    yield from TopologicalSorter(references).static_order()
 
 
 def _copy_rows(

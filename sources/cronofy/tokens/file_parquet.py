@@ -124,9 +124,13 @@ def _with_values(table: pa.Table, index: int, changed: Mapping[int, Any]) -> pa.
     changed = {number: _fitting(value, field.type) for number, value in changed.items()}
     for kind in _possible_types(field.type, before, changed):
         with suppress(*CONVERSION_ERRORS):
-            fresh = {number: pa.scalar(value, kind) for number, value in changed.items()}
-            kept = enumerate(before if kind == field.type else before.cast(kind))
-            column = pa.array([fresh.get(number, cell) for number, cell in kept], kind)
+            # a dictionary is made of its values: pyarrow before 25 makes none of large strings
+            plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+            fresh = {number: pa.scalar(value, plain) for number, value in changed.items()}
+            kept = enumerate(before if plain == field.type else before.cast(plain))
+            column = pa.array([fresh.get(number, cell) for number, cell in kept], plain)
+            if plain != kind:
+                column = column.dictionary_encode().cast(kind)
             return table.set_column(index, field.with_type(kind), column)
     raise ColumnError(field, "does not take what a refresh brings")
 

@@ -31,7 +31,7 @@ def table(**columns: Any) -> pa.Table:
 def typed(kind: pa.DataType) -> pa.Table:
     """All texts of that type, which Polars and pandas have several of."""
     columns = {"key": KEYS, "access_token": ACCESS, "refresh_token": REFRESH, "data_center": ["us"] * ROWS}
-    return pa.table({name: pa.array(values, kind) for name, values in columns.items()})
+    return pa.table({name: pa.array(values).cast(kind) for name, values in columns.items()})
 
 
 def twice(name: str, first: Any) -> pa.Table:
@@ -105,7 +105,8 @@ FILES: dict[str, pa.Table | Callable[[Path], None]] = {
     "nested": table(note=[{"a": [number], "b": {"c": None}} for number in range(ROWS)]),
     "map": table(note=pa.array([[("a", 1)]] * ROWS, pa.map_(pa.string(), pa.int64()))),
     "binary": table(note=[b"\xff"] * ROWS, view=pa.array([b"x"] * ROWS, pa.binary_view())),
-    "duration": table(note=pa.array([1] * ROWS, pa.duration("us")), half=pa.array([1] * ROWS, pa.float16())),
+    "duration": table(note=pa.array([1] * ROWS, pa.duration("us"))),
+    "half": table(note=pa.array([1.0] * ROWS).cast(pa.float16())),
     "rows of nothing": table(note=pa.array([None] * ROWS, pa.list_(pa.null()))),
     "pandas": by_pandas(),
     "pandas, None": by_pandas(key=None, expires_at=None, data_center=None, note=None),

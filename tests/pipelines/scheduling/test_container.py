@@ -116,9 +116,12 @@ def pins(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def needed(name: str, extras: set[str], seen: set[tuple[str, str]]) -> set[str]:
-    """A package and all it depends on in this environment."""
-    names: set[str] = {canonicalize_name(name)}
-    for text in distribution(name).requires or ():
+    """A package and all it depends on, by what is installed here of the versions that are locked."""
+    normalized, installed = canonicalize_name(name), distribution(name)
+    names: set[str] = {normalized}
+    locked, _ = pins(ROOT / "requirements.lock").get(normalized, (installed.version, ""))
+    # another version may need something else
+    for text in (installed.version == locked and installed.requires) or ():
         requirement = Requirement(text)
         if requirement.marker and not any(
             requirement.marker.evaluate({"extra": each}) for each in extras | {""}
