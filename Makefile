@@ -82,7 +82,7 @@ test-lowest: setup $(VENV)-dbt/.installed ## run the suite with the lowest versi
 	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[charts]' --group dev
 	.venv-lowest/bin/python -m pytest
 
-campaign: setup ## kill loads at random instants and in each write to the DuckDB file; check that nothing is lost
+campaign: setup ## kill loads at random instants and in writes to the DuckDB file; check that nothing is lost
 	$(BIN)/python -m tests.campaign --kills 200 --destination duckdb,postgres $(CAMPAIGN_ARGS)
 	$(BIN)/python -m tests.campaign.torn
 
