@@ -7,6 +7,7 @@ import shutil
 import sys
 import zipfile
 from fnmatch import fnmatch
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -109,6 +110,7 @@ def test_pip_knows_the_options_of_every_installation() -> None:
         assert bool(options.requirements) != bool(rest)
 
 
+@cache
 def pins(path: Path) -> dict[str, tuple[str, str]]:
     """What a lock file pins: version and hashes by name."""
     found = PINS.findall(path.read_text(encoding="utf-8"))
