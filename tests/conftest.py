@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from dlt_cronofy.load.gc_tuning import THRESHOLDS
 from tests.certificates import trust_nobody
 from tests.postgres import FOLDER, stop_shared_server
 
@@ -64,8 +65,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop() -> None:
-    """From here on garbage is collected, of what the tests make alone."""
+    """From here on garbage is collected, of what the tests make alone and as rarely as in commands."""
     gc.freeze()
+    gc.set_threshold(*THRESHOLDS)
     gc.enable()
 
 

@@ -72,7 +72,7 @@ def render_page(report: Report, mail: Mail = DEFAULT_MAIL) -> str:
     named = dict.fromkeys([*went_down["account_id"], *flapping["account_id"]])
     acting = {row["account_id"] for row in actions}
     return (
-        _environment(health.as_of)
+        _environment(health.as_of and health.as_of.year)
         .get_template("page.html.j2")
         .render(
             report=report,
@@ -127,7 +127,8 @@ def earlier_report(page: str) -> EarlierReport:
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def _environment(year: int | None) -> jinja2.Environment:
+    """The templates, with filters that leave out the year where it is that of the newest poll."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -153,15 +154,6 @@ def _templates() -> jinja2.Environment:
         "anchor": lambda account: "a-" + re.sub(r"[^\w-]", "_", account),
         "event": _event_name,
         "month": lambda day: f"{datetime.fromisoformat(day):%B %Y}",
-    }
-    return environment
-
-
-def _environment(as_of: datetime | None) -> jinja2.Environment:
-    """The templates, with filters that leave out the year where it is that of the newest poll."""
-    year = as_of.year if as_of else None
-    environment = _templates().overlay()
-    environment.filters = environment.filters | {
         "day": partial(_day, year=year),
         "moment": partial(_moment, year=year),
     }

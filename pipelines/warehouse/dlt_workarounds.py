@@ -20,6 +20,7 @@ dlt-hub/dlt; where there is none, none was found.
 | `drop_loaded_records` | records of loaded packages are kept for ever | none |
 | `resolve_configuration_once` | a destination's configuration is resolved some forty times a load | none |
 | `read_schemas_once` | the file of a schema is read and hashed whenever the schema is used | none |
+| `look_at_types_once` | types of settings are taken apart with each value that is looked for | none |
 | `leave_no_telemetry_id` | telemetry is off, and an id for it is written into the home folder | none |
 | `is_worth_a_line` | tracebacks of jobs that are tried again are logged as errors | none |
 
@@ -32,15 +33,20 @@ import logging
 import re
 import shutil
 import socket
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import _GeneratorContextManager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
 import dlt
 import duckdb as driver
-from dlt.common.configuration import configspec
+from dlt.common import validation
+from dlt.common.configuration import configspec, resolve
+from dlt.common.configuration.providers import environ
+from dlt.common.configuration.specs import base_configuration
 from dlt.common.destination import Destination, DestinationCapabilitiesContext
 from dlt.common.destination.client import StorageSchemaInfo
 from dlt.common.destination.dataset import DBApiCursor
@@ -146,6 +152,32 @@ def read_schemas_once(pipeline: dlt.Pipeline) -> None:
 
     if not storage.config.import_schema_path:
         storage.load_schema = load_schema  # type: ignore[method-assign]
+
+
+_is_secret = base_configuration.is_secret_hint
+_is_known_secret = cache(_is_secret)
+_get_type_hints = vars(validation)["get_type_hints"]
+
+
+def look_at_types_once() -> None:
+    """Have dlt look at a type once, and not with each value of it: that is a tenth of a small load."""
+    for module in (base_configuration, environ, resolve):
+        vars(module)["is_secret_hint"] = is_secret_hint
+    vars(validation)["get_type_hints"] = lambda spec, **_: _type_hints(spec)
+
+
+def is_secret_hint(hint: Any) -> bool:
+    """Whether a setting of that type is a secret."""
+    try:
+        return _is_known_secret(hint)
+    except TypeError:  # not every annotation can be hashed
+        return _is_secret(hint)
+
+
+@cache
+def _type_hints(spec: Any) -> Any:
+    """The types of the fields of a typed dictionary."""
+    return _get_type_hints(spec, globalns=vars(sys.modules[spec.__module__]))
 
 
 def leave_no_telemetry_id() -> None:

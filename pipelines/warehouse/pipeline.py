@@ -21,6 +21,7 @@ from .dlt_workarounds import (
     catalog_duckdb,
     is_worth_a_line,
     leave_no_telemetry_id,
+    look_at_types_once,
     own_staging,
     read_schemas_once,
     resolve_configuration_once,
@@ -227,6 +228,7 @@ def _configure_dlt() -> None:
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     if os.environ["RUNTIME__DLTHUB_TELEMETRY"].lower() in ("false", "0", "no"):
         leave_no_telemetry_id()
+    look_at_types_once()
     logging.getLogger("dlt").addFilter(is_worth_a_line)
     if dlt.config.get("load.delete_completed_jobs") is None:
         # loaded packages hold what people's tables hold; they are not kept on disk

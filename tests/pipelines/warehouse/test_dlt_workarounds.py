@@ -4,17 +4,22 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Annotated, Any
 
 import dlt
 import duckdb
 import pytest
+from dlt.common.configuration import resolve
+from dlt.common.configuration.specs import ConnectionStringCredentials
 from dlt.common.schema.utils import has_table_seen_data
+from dlt.common.typing import SecretSentinel, TSecretStrValue
 
 import dlt_cronofy
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.source.tables import TABLES
 from dlt_cronofy.views import PUBLIC_VIEWS
 from dlt_cronofy.warehouse import dataset as warehouse
+from dlt_cronofy.warehouse.dlt_workarounds import look_at_types_once
 from tests.acceptance.documents import calendar, disconnected, profile, userinfo
 from tests.acceptance.place import Place
 from tests.acceptance.server import ScriptedServer
@@ -46,6 +51,24 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with ScriptedServer(answers) as server, pytest.MonkeyPatch.context() as environment:
         environment.setenv("DLT_DATA_DIR", str(folder / "data"))
         yield fill(Place(folder, server.base_url), answers, "cronofy.duckdb")
+
+
+@pytest.mark.parametrize(
+    ("hint", "is_secret"),
+    [
+        (str, False),
+        (TSecretStrValue, True),
+        (TSecretStrValue | None, True),
+        (ConnectionStringCredentials, True),
+        (Annotated[str, ["cannot be hashed"]], False),
+        (Annotated[str, ["cannot be hashed"], SecretSentinel], True),
+    ],
+)
+def test_what_is_known_of_a_type_is_what_dlt_says(hint: Any, is_secret: bool) -> None:
+    look_at_types_once()
+    # `resolve` has it in its own namespace
+    found = vars(resolve)["is_secret_hint"]
+    assert [found(hint), found(hint)] == [is_secret, is_secret]
 
 
 @pytest.mark.long
