@@ -29,7 +29,7 @@ def live(place: Place, server: ScriptedServer, world: World, loads: int) -> tupl
     return record, run_ids
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("loads", [4, 8])
 def test_the_tables_equal_the_record(loads: int, serve: Serve, place_for: PlaceFor) -> None:
     """One test for all tables: the loads are what takes the time."""

@@ -151,7 +151,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize(("fault", "repair"), FAULTS.values(), ids=FAULTS)
 def test_what_a_dba_can_repair_is_kept_until_then(stage: Stage, fault: Sequence[str], repair: str) -> None:
     assert stage.load().exit_code == 0

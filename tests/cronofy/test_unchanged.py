@@ -98,7 +98,7 @@ WAYS = {
 }
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 @pytest.mark.parametrize("together", [True, False], ids=["all tables at once", "one after the other"])
 @pytest.mark.parametrize("way", WAYS)
 def test_rows_that_went_missing_are_there_again_after_the_next_sweep(

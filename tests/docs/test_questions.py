@@ -85,6 +85,7 @@ def test_prints_what_is_shown(question: Question, connection: duckdb.DuckDBPyCon
         assert answer == question.answer
 
 
+@pytest.mark.sampled(6)
 @each_question
 def test_prints_the_same_on_postgres(
     question: Question, connection: duckdb.DuckDBPyConnection, postgres: PostgresWarehouse

@@ -95,7 +95,7 @@ def test_its_tables_and_rows_are_all_there_after_loads_and_nothing_is_polled_aga
         assert set(map(repr, rows)) <= set(told)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.long
 def test_its_views_say_the_same_and_commands_work(place: Place, release: str) -> None:
     """Row for row what the release itself said, but for what has a name of its own now."""
     said = json.loads(gzip.decompress((FOLDER / f"{release}.views.json.gz").read_bytes()))

@@ -37,6 +37,7 @@ SCOPES = [
 each_scope = pytest.mark.parametrize("scope", SCOPES, ids=["all", "a part", "nothing", "a search"])
 
 
+@pytest.mark.sampled(14)
 @each_scope
 @each_reader
 def test_postgres_gives_the_same_frame(
