@@ -256,6 +256,19 @@ def test_readers_stand_beside_each_other_and_none_can_write(file: Path) -> None:
             connection.execute("DELETE FROM numbers")
 
 
+def test_a_small_file_is_read_on_one_thread_by_us_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads(connection: duckdb.DuckDBPyConnection) -> int:
+        with closing(connection):
+            return int(connection.execute("SELECT current_setting('threads')").fetchall()[0][0])
+
+    default = threads(duckdb.connect(str(file), read_only=True))
+    assert threads(connect(file)) == 1
+    with closing(connect(file)), closing(duckdb.connect(str(file), read_only=True)):
+        pass  # the settings of both are the same to DuckDB
+    monkeypatch.setattr(duckdb_file, "ONE_THREAD_BYTES", 0)
+    assert threads(connect(file)) == threads(duckdb.connect(str(file), read_only=True)) == default
+
+
 def test_reading_what_is_not_there_creates_nothing(tmp_path: Path) -> None:
     file = tmp_path / "new.duckdb"
     with closing(connect(file)) as connection:
