@@ -177,7 +177,8 @@ def is_secret_hint(hint: Any) -> bool:
 @cache
 def _type_hints(spec: Any) -> Any:
     """The types of the fields of a typed dictionary."""
-    return _get_type_hints(spec, globalns=vars(sys.modules[spec.__module__]))
+    module = sys.modules.get(spec.__module__)
+    return _get_type_hints(spec, globalns=vars(module) if module else None)
 
 
 def leave_no_telemetry_id() -> None:
