@@ -7,7 +7,7 @@ Until then the old file is untouched, and locked against writers.
 
 # ruff: noqa: S608 - names are quoted and come from the warehouse's own catalog, values are parameters
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -129,14 +129,14 @@ def _copy(connection: duckdb.DuckDBPyConnection, copy: Path, doomed: Mapping[Tab
     connection.execute(f"DETACH {COPY}")
 
 
-def _referenced_first(connection: duckdb.DuckDBPyConnection) -> Iterator[TableName]:
+def _referenced_first(connection: duckdb.DuckDBPyConnection) -> Iterable[TableName]:
     """The tables of the copy, each after those its foreign keys refer to."""
     references: dict[TableName, set[TableName]] = {}
     for schema, table, referenced in connection.execute(REFERENCES, [COPY]).fetchall():
         found = references.setdefault((schema, table), set())
         if referenced is not None:
             found.add((schema, referenced))
-    yield from TopologicalSorter(references).static_order()
+    return TopologicalSorter(references).static_order()
 
 
 def _copy_rows(

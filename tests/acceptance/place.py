@@ -49,6 +49,14 @@ RACY = {"profile_changes": {"token_key"}}
 Row = dict[str, Any]
 
 
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+def killed(*arguments: Any, **keywords: Any) -> None:
+    raise KilledError
+
+
 class TestClock(SystemClock):
     """The machine's clock moved by `offset`, in which waiting costs no time."""
 

@@ -27,7 +27,7 @@ from tests.postgres import credentials, postgres_server
 
 from .conftest import Serve
 from .documents import calendar, profile, userinfo
-from .place import IMPATIENT_COMMAND, Place
+from .place import IMPATIENT_COMMAND, KilledError, Place
 from .server import Reply, Request, ScriptedServer, says
 from .test_killed_loads import (
     assert_keys_are_unique,
@@ -322,10 +322,6 @@ def test_postgres_goes_away_while_loading_and_stays_away(
         assert sealed
         assert sealed <= {row["poll_id"] for row in tables["polls"]}
         assert ledger.add([failing], after, tables) == []
-
-
-class KilledError(BaseException):
-    """The process ends here."""
 
 
 @pytest.mark.long

@@ -25,7 +25,7 @@ from dlt_cronofy.warehouse.dataset import sql_client
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 from dlt_cronofy.warehouse.working_folders import WorkingFolder
 from tests.acceptance.documents import disconnected, profile, userinfo
-from tests.acceptance.place import Place
+from tests.acceptance.place import KilledError, Place, killed
 from tests.prepared import prepare
 
 if TYPE_CHECKING:
@@ -33,14 +33,6 @@ if TYPE_CHECKING:
 
 PERSON, PERSONS, OTHERS = "acc_one", "token-of-one", "token-of-two"
 HOLD = PollingSettings().hold
-
-
-class KilledError(BaseException):
-    """The process ends here."""
-
-
-def killed(*arguments: Any, **keywords: Any) -> None:
-    raise KilledError
 
 
 @dataclass

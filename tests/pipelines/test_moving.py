@@ -10,9 +10,10 @@ from click.testing import Result
 from dlt_cronofy.moving import Copy
 from dlt_cronofy.source.tables import TABLES
 from dlt_cronofy.warehouse.dataset import query_rows, refresh_views, sql_client
+from tests.acceptance.place import KilledError, killed
 from tests.postgres import credentials, postgres_database
 
-from .loads import HOLD, OTHERS, PERSONS, KilledError, Loads, killed
+from .loads import HOLD, OTHERS, PERSONS, Loads
 
 
 @pytest.fixture

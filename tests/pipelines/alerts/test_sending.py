@@ -30,11 +30,10 @@ from dlt_cronofy.warehouse.dataset import query_rows, sql_client
 from dlt_cronofy.warehouse.dataset import read as dataset_read
 from dlt_cronofy.warehouse.pipeline import open_pipeline
 from tests.acceptance.documents import Document, disconnected, profile, userinfo
-from tests.acceptance.place import Place, TestClock
+from tests.acceptance.place import KilledError, Place, TestClock, killed
 from tests.acceptance.server import Reply, ScriptedServer
 from tests.acceptance.threaded import Asked, ThreadedServer
 from tests.pipelines.conftest import Answers
-from tests.pipelines.loads import KilledError, killed
 from tests.postgres import credentials, postgres_database
 
 # part of the URL, as Slack and others put it there

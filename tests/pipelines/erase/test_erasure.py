@@ -30,7 +30,7 @@ from dlt_cronofy.load.steps import Loading
 from dlt_cronofy.views import PUBLIC_VIEWS
 from dlt_cronofy.warehouse import duckdb_file
 from tests.acceptance.documents import Document, calendar, disconnected, profile, userinfo
-from tests.acceptance.place import Place, TestClock
+from tests.acceptance.place import KilledError, Place, TestClock, killed
 from tests.acceptance.server import Reply, ScriptedServer
 from tests.pipelines.conftest import Answers
 from tests.postgres import credentials, postgres_database
@@ -241,7 +241,7 @@ def test_killed_between_the_rows_and_the_evidence_it_is_repeated(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(Erase, "_rebuild", killed_before_rebuilding)
+        patched.setattr(Erase, "_rebuild", killed)
         with pytest.raises(KilledError):
             erase(place, "--account", ACCOUNT)
     assert place.differences()
@@ -346,10 +346,6 @@ def answers(module_server: ScriptedServer) -> Answers:
     return module_server.script
 
 
-class KilledError(BaseException):
-    """The process ends here."""
-
-
 def leave_pending(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """A load that was killed between normalizing and loading."""
     with monkeypatch.context() as patched:
@@ -359,10 +355,6 @@ def leave_pending(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     packages = sorted((place.working_dir / "load" / "normalized").glob("*"))
     assert packages
     return packages
-
-
-def killed_before_rebuilding(erasing: Erase) -> None:
-    raise KilledError
 
 
 def killed_after_normalizing(loading: Loading) -> None:

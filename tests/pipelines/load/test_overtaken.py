@@ -11,7 +11,8 @@ from dlt.destinations.job_client_impl import SqlLoadJob
 from dlt.load.load import Load as DltLoad
 
 from dlt_cronofy.load import steps
-from tests.pipelines.loads import OTHERS, PERSONS, KilledError, Loads, killed
+from tests.acceptance.place import KilledError, killed
+from tests.pipelines.loads import OTHERS, PERSONS, Loads
 from tests.pipelines.warehouse.writing import Postgres, postgres_for_writers
 
 Patched = pytest.MonkeyPatch

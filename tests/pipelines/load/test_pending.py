@@ -22,10 +22,9 @@ from dlt_cronofy.load.steps import Loading
 from dlt_cronofy.source.errors import ConfigurationError
 from dlt_cronofy.warehouse import duckdb_file
 from tests.acceptance.documents import disconnected, profile, userinfo
-from tests.acceptance.place import Place
+from tests.acceptance.place import KilledError, Place, killed
 from tests.acceptance.server import ScriptedServer
 from tests.pipelines.conftest import Answers
-from tests.pipelines.loads import KilledError, killed
 
 HOLDS_THE_FILE = (
     "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"

@@ -8,7 +8,7 @@ import pytest
 
 from dlt_cronofy.load import steps
 from tests.acceptance.documents import calendar, connected, disconnected, profile, userinfo
-from tests.acceptance.place import Place
+from tests.acceptance.place import KilledError, Place
 from tests.acceptance.server import Reply, ScriptedServer, says
 from tests.pipelines.conftest import Answers
 
@@ -274,10 +274,6 @@ def test_reconnection_and_a_lost_list(place: Place, answers: Answers) -> None:
     polls = "SELECT profiles, disconnected FROM polls WHERE token_key = '{}' ORDER BY polled_at"
     assert place.query(polls.format("lost")) == [(1, 1), (None, None), (1, 0)]
     assert place.query(polls.format("empty")) == [(1, 0), (0, 0), (1, 1)]
-
-
-class KilledError(BaseException):
-    """The process ends here."""
 
 
 @pytest.mark.long
